@@ -1,0 +1,1 @@
+"""A caching profile proxy in front of Meta's User Profile API for Instagram."""

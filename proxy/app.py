@@ -1,0 +1,249 @@
+"""create_app(): puts the pieces together; nothing else builds anything."""
+
+from __future__ import annotations
+
+import logging
+import os
+import random
+import time
+import uuid
+from collections.abc import Callable
+from typing import TypeVar, cast
+
+from flask import Flask, Response, g, request
+from flask_caching import Cache
+from werkzeug.exceptions import HTTPException
+
+from proxy.cache.backend import ProfileCache
+from proxy.cache.flight import Flight
+from proxy.cache.store import EntryStore
+from proxy.graph.client import GraphClient
+from proxy.logs import last_four
+from proxy.lookup import Ask, ProfileLookup
+from proxy.outcomes import LookupFailure, Reason, StoreUnavailable
+from proxy.policy import Lifetimes
+from proxy.settings import EMBEDDED, Secret, Settings, SettingsError, read_secret
+from proxy.watched import BadFile, WatchedFile
+from proxy.web import admin, probes, profiles, wire
+from proxy.web.keys import Doorkeeper, Keys, read_keys
+
+DEFAULT_PAGE = "default"
+"""The Page that PROXY_PAGE_TOKEN belongs to, as it is named in keys of the store."""
+
+SPARE_CONNECTIONS = 32
+"""Connections to the store beyond one for each thread that serves."""
+
+log = logging.getLogger(__name__)
+T = TypeVar("T")
+
+
+def create_app(
+    settings: Settings | None = None,
+    *,
+    ask: Ask | None = None,
+    clock: Callable[[], float] = time.time,
+) -> Flask:
+    """Build the service, from the environment if *settings* is left out.
+
+    Whatever reaches outside can be replaced here: *ask* asks Meta, *clock*
+    tells the time in epoch seconds. Opens no connection; a store that is away
+    is a state to live with, not an error.
+
+    Raises:
+        SettingsError: the settings, or a file they name, are no good.
+    """
+    settings = settings or Settings.from_env(os.environ)
+    app = Flask("proxy", static_folder=None)
+    # An OPTIONS that Flask answers by itself would ask for no key.
+    app.config.update(PROVIDE_AUTOMATIC_OPTIONS=False)
+    files = _Files()
+    lookup = new_lookup(app, settings, files=files, ask=ask, clock=clock)
+    doorkeeper = _new_doorkeeper(settings, files)
+
+    def degraded_by() -> list[str]:
+        reasons = files.problems()
+        try:
+            lookup.check_store()
+        except StoreUnavailable:
+            reasons.append("store_unavailable")
+        return reasons
+
+    app.register_blueprint(profiles.blueprint(lookup, doorkeeper, clock))
+    app.register_blueprint(admin.blueprint(lookup, doorkeeper, clock))
+    app.register_blueprint(probes.blueprint(degraded_by))
+    _handle_errors(app)
+    _frame_requests(app, access_log=settings.access_log)
+    for warning in settings.warnings:
+        log.warning(warning)
+    return app
+
+
+def new_lookup(
+    app: Flask,
+    settings: Settings,
+    *,
+    files: _Files | None = None,
+    ask: Ask | None = None,
+    clock: Callable[[], float] = time.time,
+) -> ProfileLookup:
+    """Build what answers questions, for the service or for a command.
+
+    Raises:
+        SettingsError: the settings, or a file they name, are no good.
+    """
+    if settings.store_url == EMBEDDED:
+        raise SettingsError(
+            [
+                f"PROXY_STORE_URL={EMBEDDED} is an engine that only `profile-proxy run`"
+                " starts; name a store that is there, such as redis://localhost:6379/0"
+            ]
+        )
+    cache = Cache(
+        app,
+        config={
+            "CACHE_TYPE": f"{ProfileCache.__module__}.{ProfileCache.__qualname__}",
+            "CACHE_REDIS_URL": settings.store_url,
+            "CACHE_KEY_PREFIX": f"{settings.key_prefix}:",
+            "CACHE_DEFAULT_TIMEOUT": settings.profile_ttl,
+            "CACHE_OPTIONS": {"connections": settings.threads + SPARE_CONNECTIONS},
+        },
+    )
+    store = EntryStore(cast(ProfileCache, cache.cache), DEFAULT_PAGE)
+    return ProfileLookup(
+        store=store,
+        flight=Flight(
+            store,
+            graph_timeout=settings.graph_timeout,
+            wall=clock,
+            clock=time.monotonic,
+            sleep=time.sleep,
+        ),
+        ask=ask or _new_graph(settings, files or _Files()).fetch,
+        lifetimes=_lifetimes(settings),
+        clock=clock,
+        jitter=random.random,
+    )
+
+
+class _Files:
+    """The files whose content may change while the service runs, by setting."""
+
+    def __init__(self) -> None:
+        self._watched: dict[str, WatchedFile[object]] = {}
+
+    def secret(self, setting: str, secret: Secret) -> Callable[[], str]:
+        """A secret's value of the moment."""
+        if secret.file is None:
+            return lambda: secret.value
+        return self._watch(setting, WatchedFile(secret.file, _secret, time.monotonic))
+
+    def keys(self, settings: Settings) -> Callable[[], Keys] | None:
+        """The API keys of the moment; None when there is no file of them."""
+        if settings.api_keys_file is None:
+            return None
+        try:
+            file = WatchedFile(settings.api_keys_file, read_keys, time.monotonic)
+        except BadFile as exc:
+            raise SettingsError([f"PROXY_API_KEYS_FILE {exc}"]) from None
+        if not file.value():
+            raise SettingsError(
+                [
+                    "PROXY_API_KEYS_FILE holds no key: put in a line that"
+                    " `profile-proxy key new NAME` prints"
+                ]
+            )
+        return self._watch("api_keys_file", file)
+
+    def problems(self) -> list[str]:
+        """Which files are no good at the moment, after a look at each."""
+        for file in self._watched.values():
+            file.value()
+        return [f"{name}_bad" for name, file in self._watched.items() if file.problem]
+
+    def _watch(self, name: str, file: WatchedFile[T]) -> Callable[[], T]:
+        self._watched[name] = file  # type: ignore[assignment]  # read only
+        return file.value
+
+
+def _secret(text: str) -> str:
+    try:
+        return read_secret(text)
+    except ValueError as exc:
+        raise BadFile(f"must be {exc}") from None
+
+
+def _new_graph(settings: Settings, files: _Files) -> GraphClient:
+    secret = settings.app_secret
+    return GraphClient(
+        f"{settings.graph_url}/{settings.graph_version}",
+        token=files.secret("page_token_file", settings.page_token),
+        app_secret=files.secret("app_secret_file", secret) if secret else None,
+        blocked=settings.blocked_codes,
+        calls_at_once=settings.threads,
+    )
+
+
+def _new_doorkeeper(settings: Settings, files: _Files) -> Doorkeeper:
+    return Doorkeeper(files.keys(settings), allow_anonymous=settings.allow_anonymous)
+
+
+def _lifetimes(settings: Settings) -> Lifetimes:
+    return Lifetimes(
+        profile_ttl=settings.profile_ttl,
+        stale_grace=settings.stale_grace,
+        picture_margin=settings.picture_margin,
+        picture_ttl_assumed=settings.picture_ttl_assumed,
+        refusal_ttl={
+            Reason.CONSENT_REQUIRED: settings.consent_ttl,
+            Reason.BLOCKED: settings.blocked_ttl,
+            Reason.NOT_FOUND: settings.not_found_ttl,
+            Reason.UNAVAILABLE: settings.unavailable_ttl,
+        },
+    )
+
+
+def _handle_errors(app: Flask) -> None:
+    """Every answer that is not what was asked for is a problem body."""
+    app.register_error_handler(wire.Problem, wire.render_problem)
+    app.register_error_handler(LookupFailure, wire.render_failure)
+    app.register_error_handler(StoreUnavailable, wire.render_store_unavailable)
+    app.register_error_handler(HTTPException, wire.render_http_error)
+
+    @app.errorhandler(Exception)
+    def bug(exc: Exception) -> Response:
+        log.exception("a bug", extra={"request_id": g.request_id})
+        return wire.render_problem(
+            wire.Problem("internal_error", "This is a bug of ours; the log has it.")
+        )
+
+
+def _frame_requests(app: Flask, *, access_log: bool) -> None:
+    """What every request has in common, before its route and after."""
+
+    @app.before_request
+    def enter() -> None:
+        g.started = time.monotonic()
+        g.request_id = wire.read_request_id(request.headers.get("X-Request-ID"))
+        g.request_id = g.request_id or uuid.uuid4().hex
+        if request.routing_exception is None:
+            wire.check_length(request)
+
+    @app.after_request
+    def leave(response: Response) -> Response:
+        response.headers["X-Request-ID"] = g.request_id
+        response.headers["X-Content-Type-Options"] = "nosniff"
+        if access_log:
+            igsid = (request.view_args or {}).get("igsid")
+            log.info(
+                "request",
+                extra={
+                    "method": request.method,
+                    "route": request.url_rule.rule if request.url_rule else None,
+                    "person": last_four(igsid) if igsid else None,
+                    "status": response.status_code,
+                    "cache_status": response.headers.get("Cache-Status"),
+                    "seconds": round(time.monotonic() - g.started, 4),
+                    "request_id": g.request_id,
+                },
+            )
+        return response

@@ -1,0 +1,368 @@
+"""Entries: their keys and their stored form, with the lease and the note beside them.
+
+A person has up to three keys, in one hash tag so that every script touches one
+slot of a Cluster:
+
+    pp:e:{page:igsid}   the entry: an outcome and the moments that bound its use
+    pp:l:{page:igsid}   the lease: who may write the entry, and is asking Meta now
+    pp:n:{page:igsid}   the note: how the last flight failed, for those who wait
+
+Whoever holds the lease is the only writer of the entry. Whatever invalidates
+deletes all three, so that a fetch under way can write nothing back.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Annotated, NamedTuple, cast
+
+import msgspec
+import redis
+
+from proxy.cache.backend import ProfileCache
+from proxy.outcomes import (
+    GraphError,
+    GraphTimeout,
+    GraphUnavailable,
+    Igsid,
+    LookupFailure,
+    PermissionMissing,
+    Profile,
+    Reason,
+    Refusal,
+    StoredOutcome,
+    StoreUnavailable,
+    Throttled,
+    TokenRejected,
+)
+
+log = logging.getLogger(__name__)
+
+SCHEMA = 1
+"""The version of the stored form. What has another is a miss, and is overwritten."""
+
+NOTE_TTL = 1.0
+"""Seconds for which those who waited can read how a flight failed."""
+
+Lease = str
+"""An owner's token, never used twice."""
+
+_TAKE = """
+local seen = redis.call('MGET', KEYS[1], KEYS[2], KEYS[3])
+if not seen[2] and not seen[3] then
+  redis.call('SET', KEYS[2], ARGV[1], 'PX', ARGV[2])
+  seen[2] = ARGV[1]
+end
+return seen
+"""
+# MGET where GET would do: it answers nil, not an error, for a key of another type.
+_HELD = "if redis.call('MGET', KEYS[2])[1] ~= ARGV[1] then return 0 end\n"
+_PUT = (
+    _HELD
+    + """
+redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3])
+redis.call('DEL', KEYS[2], KEYS[3])
+return 1
+"""
+)
+_LEAVE_NOTE = (
+    _HELD
+    + """
+redis.call('SET', KEYS[3], ARGV[2], 'PX', ARGV[3])
+redis.call('DEL', KEYS[2])
+return 1
+"""
+)
+_RELEASE = _HELD + "return redis.call('DEL', KEYS[2])"
+_ERASE = """
+return {redis.call('DEL', KEYS[1]), redis.call('DEL', KEYS[2]),
+        redis.call('DEL', KEYS[3])}
+"""
+
+_FAILURES: dict[str, type[LookupFailure]] = {
+    failure.__name__: failure
+    for failure in (
+        TokenRejected,
+        PermissionMissing,
+        Throttled,
+        GraphTimeout,
+        GraphUnavailable,
+    )
+}
+"""The failures that a note can tell of. Overloaded is about one process alone."""
+
+
+_Moment = Annotated[float, msgspec.Meta(ge=0, lt=1e11)]
+"""Epoch seconds that a calendar can show."""
+
+
+class _Said(msgspec.Struct, array_like=True):
+    code: int | None
+    subcode: int | None
+    fbtrace_id: str | None
+
+
+class _Person(msgspec.Struct, omit_defaults=True):
+    name: str | None = None
+    username: str | None = None
+    profile_pic: str | None = None
+    is_verified_user: bool | None = None
+    follower_count: int | None = None
+    is_user_follow_business: bool | None = None
+    is_business_follow_user: bool | None = None
+    picture_expires_at: _Moment | None = None
+
+
+class _Entry(msgspec.Struct, omit_defaults=True):
+    v: int
+    id: str
+    fetched_at: _Moment
+    fresh_until: _Moment
+    usable_until: _Moment
+    profile: _Person | None = None
+    refusal: Reason | None = None
+    said: _Said | None = None
+
+
+class _Note(msgspec.Struct, omit_defaults=True):
+    v: int
+    failure: str
+    said: _Said | None = None
+    retry_after: float | None = None
+
+
+class Seen(NamedTuple):
+    """What is stored about a person, at one moment."""
+
+    entry: StoredOutcome | None
+    lease: Lease | None
+    note: LookupFailure | None
+
+
+@dataclass(frozen=True, slots=True)
+class Erased:
+    """What was there to erase."""
+
+    entry: bool
+    lease: bool
+    note: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Flushed:
+    """How many entries a flush was about, and how many of them it removed."""
+
+    matched: int
+    deleted: int
+
+
+class EntryStore:
+    """One Page's people, in Redis.
+
+    Every method raises StoreUnavailable when the store cannot be reached or
+    cannot do as it is told.
+    """
+
+    def __init__(self, cache: ProfileCache, page: str) -> None:
+        self._cache = cache
+        self._page = page
+        script = cache.client.register_script
+        self._take, self._put = script(_TAKE), script(_PUT)
+        self._leave_note, self._release = script(_LEAVE_NOTE), script(_RELEASE)
+        self._erase = script(_ERASE)
+        self._is_away = False
+
+    def look(self, igsid: Igsid) -> Seen:
+        """Entry, lease and note, read together in one trip."""
+        with self._reaching_the_store():
+            return _seen(igsid, self._cache.get_many(*self._keys(igsid)))
+
+    def take(self, igsid: Igsid, lease: Lease, lease_for: float) -> Seen:
+        """Take the lease unless somebody has it or a note lies there, and look.
+
+        The lease is ours if it is the one seen. Doing it twice with the same
+        *lease* does no harm, which is how a lost reply is made good.
+        """
+        with self._reaching_the_store():
+            milliseconds = math.ceil(lease_for * 1000)
+            return _seen(igsid, self._run(self._take, igsid, lease, milliseconds))
+
+    def put(self, igsid: Igsid, entry: StoredOutcome, lease: Lease, now: float) -> bool:
+        """Keep *entry* until it expires, if *lease* is still ours; say if it was kept.
+
+        A lost lease means that the person was erased, flushed or has written
+        while we asked, so what we learned may no longer be kept (see "One
+        writer per entry" in docs/architecture.md). An entry without life left
+        is not stored at all: Redis takes a TTL of zero for an error.
+        """
+        milliseconds = math.floor((entry.usable_until - now) * 1000)
+        if milliseconds < 1:
+            self.release(igsid, lease)
+            return False
+        with self._reaching_the_store():
+            stored = encode(entry)
+            return bool(self._run(self._put, igsid, lease, stored, milliseconds))
+
+    def leave_note(self, igsid: Igsid, failure: LookupFailure, lease: Lease) -> bool:
+        """Tell those who wait how the flight failed, if *lease* is still ours."""
+        with self._reaching_the_store():
+            note, ttl = encode_note(failure), math.floor(NOTE_TTL * 1000)
+            return bool(self._run(self._leave_note, igsid, lease, note, ttl))
+
+    def release(self, igsid: Igsid, lease: Lease) -> bool:
+        """Give the lease back with nothing to show for it, if it is still ours."""
+        with self._reaching_the_store():
+            return bool(self._run(self._release, igsid, lease))
+
+    def erase(self, igsid: Igsid) -> Erased:
+        """Drop what is stored about one person, and whatever is under way."""
+        with self._reaching_the_store():
+            return Erased(*map(bool, self._run(self._erase, igsid)))
+
+    def flush(
+        self,
+        matches: Callable[[StoredOutcome | None], bool] | None,
+        *,
+        dry_run: bool = False,
+    ) -> Flushed:
+        """Remove the entries that *matches* picks; None picks all, unread.
+
+        *matches* is given None for an entry that cannot be read. Leases and
+        notes go first, all of them, in a pass of their own: a fetch begun
+        before it has then either lost its lease or written where the second
+        pass will find it. In a single pass, it could write behind the cursor.
+        """
+        with self._reaching_the_store():
+            if not dry_run:
+                for keys in self._cache.scan("[ln]:*"):
+                    self._cache.unlink_all(keys)
+            matched = deleted = 0
+            for keys in self._cache.scan("e:*"):
+                if matches is not None:
+                    keys = self._pick(keys, matches)
+                matched += len(keys)
+                deleted += 0 if dry_run else self._cache.unlink_all(keys)
+            return Flushed(matched, deleted)
+
+    def ping(self) -> None:
+        """Do nothing, if the store is there."""
+        with self._reaching_the_store():
+            self._cache.client.ping()
+
+    @contextmanager
+    def _reaching_the_store(self) -> Iterator[None]:
+        """Whatever goes wrong with Redis in here is one thing to those above."""
+        try:
+            yield
+        except redis.RedisError as exc:
+            if not self._is_away:
+                log.warning("store away", extra={"error": type(exc).__name__})
+            self._is_away = True
+            raise StoreUnavailable() from None
+        if self._is_away:
+            log.warning("store back")
+            self._is_away = False
+
+    def _pick(
+        self, keys: list[bytes], matches: Callable[[StoredOutcome | None], bool]
+    ) -> list[bytes]:
+        values = cast("list[bytes | None]", self._cache.client.mget(keys))
+        return [
+            key
+            for key, value in zip(keys, values, strict=True)
+            if value is not None and matches(decode(value))
+        ]
+
+    def _keys(self, igsid: Igsid) -> tuple[str, str, str]:
+        tag = f"{{{self._page}:{igsid}}}"
+        return f"e:{tag}", f"l:{tag}", f"n:{tag}"
+
+    def _run(
+        self, script: redis.commands.core.Script, igsid: Igsid, *args: str | bytes | int
+    ) -> list[bytes | None]:
+        keys = [self._cache.whole_key(key) for key in self._keys(igsid)]
+        return cast("list[bytes | None]", script(keys=keys, args=args))
+
+
+def _seen(igsid: Igsid, values: list[bytes | None]) -> Seen:
+    entry, lease, note = values
+    return Seen(
+        entry=decode(entry, igsid) if entry is not None else None,
+        lease=lease.decode("ascii", "replace") if lease is not None else None,
+        note=decode_note(note) if note is not None else None,
+    )
+
+
+def encode(entry: StoredOutcome) -> bytes:
+    """*entry* as it is stored: JSON, its version first."""
+    person = refusal = said = None
+    match entry.outcome:
+        case Profile() as profile:
+            person = msgspec.convert(profile, _Person, from_attributes=True)
+        case Refusal(reason=reason, said=error):
+            refusal, said = reason, _said(error)
+    return msgspec.json.encode(
+        _Entry(
+            v=SCHEMA,
+            id=entry.outcome.igsid,
+            fetched_at=entry.fetched_at,
+            fresh_until=entry.fresh_until,
+            usable_until=entry.usable_until,
+            profile=person,
+            refusal=refusal,
+            said=said,
+        )
+    )
+
+
+def decode(stored: bytes, igsid: Igsid | None = None) -> StoredOutcome | None:
+    """Read a stored entry; None for what is truncated, foreign or of another version.
+
+    With *igsid*, an entry about anybody else is foreign too.
+    """
+    try:
+        entry = msgspec.json.decode(stored, type=_Entry)
+    except (msgspec.MsgspecError, RecursionError):
+        return None
+    if entry.v != SCHEMA or (igsid is not None and entry.id != igsid):
+        return None
+    person, said = entry.profile, entry.said
+    outcome: Profile | Refusal
+    if person is not None:
+        outcome = Profile(Igsid(entry.id), **msgspec.structs.asdict(person))
+    elif entry.refusal is not None and said is not None:
+        outcome = Refusal(Igsid(entry.id), entry.refusal, _error(said))
+    else:
+        return None
+    return StoredOutcome(
+        outcome, entry.fetched_at, entry.fresh_until, entry.usable_until
+    )
+
+
+def encode_note(failure: LookupFailure) -> bytes:
+    """*failure* as those who wait for it read it."""
+    said = _said(failure.said) if failure.said else None
+    name = type(failure).__name__
+    return msgspec.json.encode(_Note(SCHEMA, name, said, failure.retry_after))
+
+
+def decode_note(stored: bytes) -> LookupFailure:
+    """Read a note. One that does not make sense still says that a flight failed."""
+    try:
+        note = msgspec.json.decode(stored, type=_Note)
+    except (msgspec.MsgspecError, RecursionError):
+        return GraphUnavailable()
+    failure = _FAILURES.get(note.failure, GraphUnavailable)
+    return failure(_error(note.said) if note.said else None, note.retry_after)
+
+
+def _said(error: GraphError) -> _Said:
+    return _Said(error.code, error.subcode, error.fbtrace_id)
+
+
+def _error(said: _Said) -> GraphError:
+    return GraphError(said.code, said.subcode, said.fbtrace_id)

@@ -1,0 +1,306 @@
+"""Commands: run, demo, get, erase, flush, key new, config."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import wraps
+from importlib import metadata
+from typing import Any, NoReturn, ParamSpec, TypeVar
+
+import click
+from flask import Flask
+
+from proxy import settings as settings_module
+from proxy.app import new_lookup
+from proxy.cache import engine
+from proxy.cache.backend import masked
+from proxy.logs import last_four, write_to_stderr
+from proxy.lookup import ProfileLookup, What
+from proxy.outcomes import FIELDS, LookupFailure, Profile, Refusal, StoreUnavailable
+from proxy.server import serve
+from proxy.settings import EMBEDDED, PREFIX, Settings, SettingsError
+from proxy.web import keys, wire
+
+REFUSED, MISUSED, AWAY = 1, 2, 3
+"""Exit codes: a refusal, or a check failed; usage or settings; store or Graph away."""
+
+DEMO_TOKEN = "EAADEMOPAGETOKEN"
+
+log = logging.getLogger(__name__)
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="graph-profile-proxy", prog_name="profile-proxy")
+def main() -> None:
+    """A caching profile proxy in front of Meta's User Profile API.
+
+    Settings are environment variables, PROXY_<NAME>; `profile-proxy config`
+    shows them all. Exit codes: 0 done; 1 a refusal, or a check failed; 2 usage
+    or settings; 3 store or Graph away.
+    """
+    if _is_installed("proxy.py"):
+        _fail(
+            MISUSED,
+            "The PyPI package 'proxy.py' is installed here too, and has written over"
+            " our package 'proxy'. Use a virtual environment without it.",
+        )
+
+
+def _exits(command: Callable[P, T]) -> Callable[P, T]:
+    """*command*, with what can go wrong said in a line and told by the exit code."""
+
+    @wraps(command)
+    def wrapped(*args: P.args, **kwargs: P.kwargs) -> T:
+        try:
+            return command(*args, **kwargs)
+        except SettingsError as exc:
+            _fail(MISUSED, *exc.mistakes)
+        except wire.Problem as exc:
+            _fail(MISUSED, str(exc))
+        except (engine.EngineMissing, engine.EngineFailed, StoreUnavailable) as exc:
+            _fail(AWAY, str(exc))
+
+    return wrapped
+
+
+@main.command()
+@_exits
+def run() -> None:
+    """Serve, until SIGTERM."""
+    settings = _read_settings()
+    write_to_stderr(settings.log_level)
+    if settings.store_url != EMBEDDED:
+        serve(settings)
+        return
+    with engine.start() as embedded:
+        serve(replace(settings, store_url=embedded.url))
+
+
+@main.command()
+@_exits
+def demo() -> None:
+    """The whole thing on this machine, with nothing installed or signed up for.
+
+    Reads no setting but PROXY_LISTEN.
+    """
+    write_to_stderr("warning")
+    with engine.start() as embedded, _simulated_graph() as graph_url:
+        settings = Settings.from_env(
+            {
+                f"{PREFIX}PAGE_TOKEN": DEMO_TOKEN,
+                f"{PREFIX}GRAPH_URL": graph_url,
+                f"{PREFIX}STORE_URL": embedded.url,
+                f"{PREFIX}LISTEN": os.environ.get(f"{PREFIX}LISTEN", ""),
+                f"{PREFIX}LOG_LEVEL": "warning",
+            }
+        )
+        click.echo(_what_to_try(settings, graph_url))
+        serve(settings)
+
+
+@main.command()
+@click.argument("igsid")
+@click.option("--json", "as_json", is_flag=True, help="The body, as HTTP has it.")
+@_exits
+def get(igsid: str, as_json: bool) -> None:
+    """Who is this person? From the store if it may be used, else from Meta."""
+    person = wire.read_igsid(igsid)
+    lookup = _new_lookup(_read_settings())
+    try:
+        answer = lookup.find(person)
+    except LookupFailure as failure:
+        _show(wire.failure_body(failure, person), as_json)
+        sys.exit(AWAY)
+    match answer.entry.outcome:
+        case Profile() as profile:
+            body = wire.profile_body(profile, answer.entry.fetched_at, FIELDS)
+            _show(body, as_json)
+        case Refusal() as refusal:
+            _show(wire.refusal_body(refusal), as_json)
+            sys.exit(REFUSED)
+
+
+@main.command()
+@click.argument("igsid")
+@click.option("--json", "as_json", is_flag=True, help="The receipt, for scripts.")
+@_exits
+def erase(igsid: str, as_json: bool) -> None:
+    """Erase what is stored about a person. The next GET asks Meta again."""
+    person = wire.read_igsid(igsid)
+    lookup = _new_lookup(_read_settings())
+    receipt = wire.erase_receipt(person, lookup.erase(person), time.time())
+    _audit("erase", id=receipt["id"], person=last_four(person))
+    _show(receipt, as_json)
+
+
+def _seconds(_: click.Context, __: click.Parameter, text: str | None) -> float | None:
+    try:
+        return settings_module.read_duration(text) if text is not None else None
+    except ValueError as exc:
+        raise click.BadParameter(f"must be {exc}") from None
+
+
+@main.command()
+@click.argument("what", type=click.Choice([what.value for what in What]))
+@click.option(
+    "--older-than", callback=_seconds, help="Only what was fetched so long ago: 1h."
+)
+@click.option("--dry-run", is_flag=True, help="Count, and remove nothing.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("--json", "as_json", is_flag=True, help="The counts, for scripts.")
+@_exits
+def flush(
+    what: str, older_than: float | None, dry_run: bool, yes: bool, as_json: bool
+) -> None:
+    """Remove entries: all, profiles, refusals, or the refusals for one reason."""
+    lookup = _new_lookup(_read_settings())
+    if not dry_run and not yes:
+        if not sys.stdin.isatty():
+            raise click.UsageError("Nobody is there to ask; add --yes or --dry-run.")
+        found = lookup.flush(What(what), older_than=older_than, dry_run=True)
+        click.confirm(f"Remove {found.matched} entries?", abort=True, err=True)
+    done = lookup.flush(What(what), older_than=older_than, dry_run=dry_run)
+    counts = {"matched": done.matched, "deleted": done.deleted}
+    _audit("flush", what=what, older_than=older_than, dry_run=dry_run, **counts)
+    _show(counts, as_json)
+
+
+@main.group()
+def key() -> None:
+    """API keys."""
+
+
+@key.command("new")
+@click.argument("name")
+@click.option(
+    "--scopes",
+    type=click.Choice(["read", "admin", "read,admin"]),
+    default="read",
+    show_default=True,
+    help="What the key may do; admin does not imply read.",
+)
+def key_new(name: str, scopes: str) -> None:
+    """Print a new key, once, and the line for the file of keys."""
+    try:
+        new, line = keys.new_key(name, frozenset(map(keys.Scope, scopes.split(","))))
+    except ValueError as exc:
+        raise click.BadParameter(str(exc), param_hint="NAME") from None
+    click.echo("The key, shown this once; give it to the caller:", err=True)
+    click.echo(new)
+    click.echo("Its line, for PROXY_API_KEYS_FILE:", err=True)
+    click.echo(line)
+
+
+@main.command()
+@click.option("--json", "as_json", is_flag=True, help="A list, for scripts.")
+@_exits
+def config(as_json: bool) -> None:
+    """Every setting, its value and where it came from; secrets are masked."""
+    shown = settings_module.show(os.environ)
+    if as_json:
+        click.echo(json.dumps([row._asdict() for row in shown], indent=2))
+    else:
+        name_width = max(len(row.name) for row in shown)
+        value_width = max(len(row.value) for row in shown)
+        for row in shown:
+            name, value = row.name.ljust(name_width), row.value.ljust(value_width)
+            click.echo(f"{name}  {value}  {row.source}".rstrip())
+    _read_settings()
+
+
+def _read_settings() -> Settings:
+    return Settings.from_env(os.environ)
+
+
+def _new_lookup(settings: Settings) -> ProfileLookup:
+    """What answers, on the store and the Graph of the settings; says which."""
+    write_to_stderr(settings.log_level)
+    lookup = new_lookup(Flask("proxy"), settings)
+    graph = f"{settings.graph_url}/{settings.graph_version}"
+    click.echo(f"store {masked(settings.store_url)}, Graph {graph}", err=True)
+    return lookup
+
+
+def _show(values: dict[str, Any], as_json: bool) -> None:
+    if as_json:
+        click.echo(json.dumps(values))
+        return
+    width = max(map(len, values))
+    for name, value in values.items():
+        text = value if isinstance(value, str) else json.dumps(value)
+        click.echo(f"{name.ljust(width)}  {text}")
+
+
+def _audit(action: str, **values: object) -> None:
+    """The operator's line in the log, as the HTTP routes write it."""
+    log.info("operator", extra={"action": action, "by": "command line"} | values)
+
+
+def _fail(code: int, *lines: str) -> NoReturn:
+    for line in lines:
+        click.echo(line, err=True)
+    sys.exit(code)
+
+
+def _is_installed(distribution: str) -> bool:
+    try:
+        metadata.distribution(distribution)
+    except metadata.PackageNotFoundError:
+        return False
+    return True
+
+
+@contextmanager
+def _simulated_graph() -> Iterator[str]:
+    """A simulated Graph API as a child, which ends with us in any way; its URL."""
+    command = [sys.executable, "-m", "proxy.simulator", "--exit-with-stdin"]
+    with subprocess.Popen(
+        [*command, "--listen", "127.0.0.1:0", "--token", DEMO_TOKEN],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        start_new_session=True,
+        text=True,
+    ) as simulator:
+        assert simulator.stdin and simulator.stdout
+        # Forked workers would hold the pipe open beyond our own end.
+        os.register_at_fork(after_in_child=simulator.stdin.close)
+        try:
+            yield json.loads(simulator.stdout.readline())["url"]
+        finally:
+            simulator.terminate()
+
+
+def _what_to_try(settings: Settings, graph_url: str) -> str:
+    base = f"http://{settings.listen}"
+    return f"""\
+profile-proxy demo: the proxy at {base}, a simulated Meta at {graph_url}
+
+Try, in another terminal:
+  curl -i {base}/profiles/1254001000000001   Ada: a miss, and then a hit
+  curl -i {base}/profiles/1254001000000002   Ben has not consented: 403
+  curl -i {base}/profiles/1254001000000003   Cleo is gone: 404
+  curl -i {base}/profiles/1254001000000004   Dov has blocked us: 403
+  curl -i {base}/profiles/1254001000000005   Eve has an emoji in her name
+  curl -i {base}/profiles/1254001000000006   Finn has no picture and no name
+  curl -i {base}/profiles/1254001000000007   Gus's picture is about to die
+  curl -i -X DELETE {base}/admin/profiles/1254001000000001   erase Ada
+  curl -i -H 'Content-Type: application/json' -d '{{"what": "all"}}' {base}/admin/flush
+  curl -i {base}/readyz   how it is
+  curl {graph_url}/_sim/calls   what Meta was asked
+
+Ctrl-C ends it, and leaves nothing behind.
+"""
+
+
+if __name__ == "__main__":
+    main()

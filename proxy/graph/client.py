@@ -1,0 +1,285 @@
+"""The calls: one profile. The Page token lives here and goes nowhere else."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import http.client
+import io
+import logging
+import socket
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from http.cookiejar import DefaultCookiePolicy
+from typing import Any
+
+import requests
+import urllib3
+from requests.adapters import HTTPAdapter
+from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
+
+from proxy.graph.replies import BlockedCodes, PictureRefused, read_reply
+from proxy.graph.usage import wait_asked_for
+from proxy.logs import last_four
+from proxy.outcomes import (
+    FIELDS,
+    GraphTimeout,
+    GraphUnavailable,
+    Igsid,
+    LookupFailure,
+    Outcome,
+    PermissionMissing,
+    Refusal,
+    Throttled,
+)
+
+CONNECT_TIMEOUT = 2.0
+"""Seconds for one attempt to reach Meta, TLS included."""
+
+MAX_BODY_BYTES = 1024 * 1024
+"""A profile takes half a kilobyte. Counted after decompression."""
+
+PICTURE_REFUSED_FOR = 86400.0
+"""Seconds for which an account that knows no ``profile_pic`` is not asked for it."""
+
+WAIT_UNTOLD = 60.0
+"""Seconds to wait after a throttle that does not say for how long."""
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class _Reply:
+    """What came over the wire, whatever it means."""
+
+    status: int
+    headers: requests.structures.CaseInsensitiveDict[str]
+    body: bytes
+
+
+class GraphClient:
+    """Asks Meta about one person at a time, for one Page.
+
+    Source: https://developers.facebook.com/docs/messenger-platform/instagram/features/user-profile
+    """
+
+    def __init__(
+        self,
+        base_url: str,
+        *,
+        token: Callable[[], str],
+        app_secret: Callable[[], str] | None,
+        blocked: BlockedCodes,
+        calls_at_once: int,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Ask at *base_url*, such as ``https://graph.facebook.com/v25.0``.
+
+        *token* and *app_secret* are called for each call, so that a rotated
+        one is used at once. *clock* is monotonic, in seconds.
+        """
+        self._base_url = base_url.rstrip("/")
+        self._token = token
+        self._app_secret = app_secret
+        self._blocked = blocked
+        self._clock = clock
+        self._without_picture_until = 0.0
+        self._session = _new_session(calls_at_once)
+
+    def __repr__(self) -> str:
+        return f"GraphClient({self._base_url!r})"
+
+    def fetch(self, igsid: Igsid, within: float) -> Outcome:
+        """Ask Meta who *igsid* is; the answer is complete in *within* seconds.
+
+        One call, or two where Meta refuses the field ``profile_pic`` for this
+        account.
+
+        Raises:
+            LookupFailure: Meta did not tell.
+        """
+        deadline = self._clock() + within
+        if self._clock() < self._without_picture_until:
+            return self._ask_without_picture(igsid, deadline)
+        try:
+            return self._ask(igsid, FIELDS, deadline)
+        except PictureRefused:
+            outcome = self._ask_without_picture(igsid, deadline)
+            self._without_picture_until = self._clock() + PICTURE_REFUSED_FOR
+            return outcome
+
+    def _ask_without_picture(self, igsid: Igsid, deadline: float) -> Outcome:
+        fields = tuple(field for field in FIELDS if field != "profile_pic")
+        try:
+            return self._ask(igsid, fields, deadline)
+        except PictureRefused as refused:
+            raise PermissionMissing(refused.said) from None
+
+    def _ask(self, igsid: Igsid, fields: tuple[str, ...], deadline: float) -> Outcome:
+        """One call, with one line in the log, whatever comes of it."""
+        started = self._clock()
+        line: dict[str, Any] = {"person": last_four(igsid)}
+        try:
+            reply = self._get(igsid, fields, deadline)
+            line["status"] = reply.status
+            line["graph_version"] = reply.headers.get("facebook-api-version")
+            outcome = self._read(reply, igsid)
+        except (LookupFailure, PictureRefused) as failure:
+            if failure.said:
+                line["code"], line["subcode"] = failure.said.code, failure.said.subcode
+                line["fbtrace_id"] = failure.said.fbtrace_id
+            line["result"] = type(failure).__name__
+            raise
+        else:
+            line["result"] = (
+                outcome.reason.value if isinstance(outcome, Refusal) else "profile"
+            )
+            return outcome
+        finally:
+            line["seconds"] = round(self._clock() - started, 3)
+            log.info("asked Meta", extra=line)
+
+    def _read(self, reply: _Reply, igsid: Igsid) -> Outcome:
+        try:
+            return read_reply(reply.body, igsid, self._blocked)
+        except Throttled as throttled:
+            wait = wait_asked_for(reply.headers.get("x-business-use-case-usage"))
+            throttled.retry_after = wait or WAIT_UNTOLD
+            raise
+
+    def _get(self, igsid: Igsid, fields: tuple[str, ...], deadline: float) -> _Reply:
+        """Send the call; once more if the first try could not even connect."""
+        for last in (False, True):
+            left = deadline - self._clock()
+            if left <= 0:
+                raise GraphTimeout()
+            try:
+                return self._send(igsid, fields, left)
+            except requests.RequestException as exc:
+                failure = _failure_of(exc)
+                again = not last and _never_connected(exc)
+            except urllib3.exceptions.HTTPError as exc:
+                failure, again = _failure_of(exc), False
+            if not again:
+                break
+        # Raised out here, so that it drags no library's exception along: their
+        # texts contain the whole URL, with the person's id and the proof.
+        raise failure
+
+    def _send(self, igsid: Igsid, fields: tuple[str, ...], within: float) -> _Reply:
+        token = self._token()
+        params = {"fields": ",".join(fields)}
+        if self._app_secret:
+            params["appsecret_proof"] = appsecret_proof(token, self._app_secret())
+        with self._session.get(
+            f"{self._base_url}/{igsid}",
+            params=params,
+            headers={"Authorization": f"Bearer {token}"},
+            timeout=(min(CONNECT_TIMEOUT, within), within),
+            allow_redirects=False,
+            stream=True,
+        ) as response:
+            body = response.raw.read(MAX_BODY_BYTES + 1, decode_content=True)
+            if len(body) > MAX_BODY_BYTES:
+                raise GraphUnavailable()
+            return _Reply(response.status_code, response.headers, body)
+
+
+def appsecret_proof(token: str, app_secret: str) -> str:
+    """Prove that we know the app's secret, as Meta wants it: lower-case hex.
+
+    Source: https://developers.facebook.com/docs/graph-api/guides/secure-requests
+    """
+    return hmac.new(app_secret.encode(), token.encode(), hashlib.sha256).hexdigest()
+
+
+def _failure_of(exc: Exception) -> LookupFailure:
+    """A library's exception as one of ours. A body that stalls is a timeout too."""
+    timeouts = (requests.Timeout, urllib3.exceptions.TimeoutError)
+    return GraphTimeout() if isinstance(exc, timeouts) else GraphUnavailable()
+
+
+def _never_connected(exc: requests.RequestException) -> bool:
+    """Nothing has been sent yet, so asking again cannot cost a second call."""
+    reason = getattr(exc.args[0], "reason", None) if exc.args else None
+    return isinstance(exc, requests.ConnectTimeout) or isinstance(
+        reason, urllib3.exceptions.NewConnectionError
+    )
+
+
+def _new_session(calls_at_once: int) -> requests.Session:
+    """A session that is ours alone: no environment, no cookies, no retries."""
+    # Its lines name whole URLs: at DEBUG every one, at WARNING the odd ones.
+    logging.getLogger("urllib3").setLevel(logging.ERROR)
+    session = requests.Session()
+    session.trust_env = False
+    session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
+    session.headers.update(
+        {"User-Agent": "graph-profile-proxy", "Accept-Encoding": "gzip"}
+    )
+    adapter = _DeadlineAdapter(pool_connections=2, pool_maxsize=calls_at_once)
+    session.mount("https://", adapter)
+    session.mount("http://", adapter)
+    return session
+
+
+# A timeout of requests bounds the silence between two bytes, so a reply that
+# drips may last for ever. The classes below read against one moment instead:
+# the time left when the request was sent, for the head and the body together.
+
+
+class _UntilDeadline(io.RawIOBase):
+    """Bytes of *sock*, until the socket's timeout counted from now has passed."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._sock = sock
+        self._bytes = sock.makefile("rb", buffering=0)
+        self._deadline = time.monotonic() + (sock.gettimeout() or 0.0)
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int | None:
+        left = self._deadline - time.monotonic()
+        if left <= 0:
+            raise TimeoutError("the reply is not complete in time")
+        self._sock.settimeout(left)
+        return self._bytes.readinto(buffer)
+
+    def close(self) -> None:
+        self._bytes.close()
+        super().close()
+
+
+class _DeadlineResponse(http.client.HTTPResponse):
+    def __init__(self, sock: socket.socket, *args: Any, **kwargs: Any) -> None:
+        super().__init__(sock, *args, **kwargs)
+        self.fp.close()
+        self.fp = io.BufferedReader(_UntilDeadline(sock))
+
+
+class _DeadlineHTTPConnection(HTTPConnection):
+    response_class = _DeadlineResponse
+
+
+class _DeadlineHTTPSConnection(HTTPSConnection):
+    response_class = _DeadlineResponse
+
+
+class _DeadlineHTTPPool(HTTPConnectionPool):
+    ConnectionCls = _DeadlineHTTPConnection
+
+
+class _DeadlineHTTPSPool(HTTPSConnectionPool):
+    ConnectionCls = _DeadlineHTTPSConnection
+
+
+class _DeadlineAdapter(HTTPAdapter):
+    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
+        super().init_poolmanager(*args, **kwargs)
+        self.poolmanager.pool_classes_by_scheme = {
+            "http": _DeadlineHTTPPool,
+            "https": _DeadlineHTTPSPool,
+        }

@@ -1,0 +1,193 @@
+"""What a lookup can end in: a fact about a person, or a failure of ours or Meta's."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum, StrEnum, auto
+from typing import NewType
+
+Igsid = NewType("Igsid", str)
+"""An Instagram-scoped id: 5 to 25 ASCII digits. Never an ``int`` on the way: 17
+digits do not fit a float, which is what JSON readers elsewhere make of it."""
+
+FIELDS = (
+    "name",
+    "username",
+    "profile_pic",
+    "is_verified_user",
+    "follower_count",
+    "is_user_follow_business",
+    "is_business_follow_user",
+)
+"""What Meta documents of a person, under Meta's names, in the order we show it.
+
+Source: https://developers.facebook.com/docs/messenger-platform/instagram/features/user-profile
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """A person who has written to the Page, as Meta describes them.
+
+    ``None`` means that Meta did not say, which is not the same as "no".
+    ``picture_expires_at`` is in epoch seconds, UTC; ``None`` when there is no
+    picture or its link does not tell.
+
+    Source: https://developers.facebook.com/docs/messenger-platform/instagram/features/user-profile
+    """
+
+    igsid: Igsid
+    name: str | None
+    username: str | None
+    profile_pic: str | None
+    is_verified_user: bool | None
+    follower_count: int | None
+    is_user_follow_business: bool | None
+    is_business_follow_user: bool | None
+    picture_expires_at: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class GraphError:
+    """What Meta said when it did not answer: its codes, never its message.
+
+    Messages have been seen carrying ids and tokens. *fbtrace_id* is what Meta's
+    support asks for.
+
+    Source: https://developers.facebook.com/docs/graph-api/guides/error-handling
+    """
+
+    code: int | None = None
+    subcode: int | None = None
+    fbtrace_id: str | None = None
+
+
+class Reason(StrEnum):
+    """Why Meta tells nothing about a person. The values are part of our API."""
+
+    CONSENT_REQUIRED = "consent_required"
+    BLOCKED = "blocked"
+    NOT_FOUND = "not_found"
+    UNAVAILABLE = "unavailable"
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Meta's answer that it will not describe this person, kept as a fact."""
+
+    igsid: Igsid
+    reason: Reason
+    said: GraphError
+
+
+Outcome = Profile | Refusal
+"""A fact about a person. Facts are cached; failures never are."""
+
+
+class Freshness(Enum):
+    """What may be done with an entry now (RFC 9111 §4.2, RFC 5861 §3)."""
+
+    FRESH = auto()
+    STALE = auto()
+    EXPIRED = auto()
+
+
+@dataclass(frozen=True, slots=True)
+class StoredOutcome:
+    """An entry: an outcome and the moments that bound its use, in epoch seconds."""
+
+    outcome: Outcome
+    fetched_at: float
+    fresh_until: float
+    usable_until: float
+
+    def freshness(self, now: float) -> Freshness:
+        """Use it, use it and refresh, or do not use it."""
+        if now < self.fresh_until:
+            return Freshness.FRESH
+        if now < self.usable_until:
+            return Freshness.STALE
+        return Freshness.EXPIRED
+
+
+class Source(Enum):
+    """How an answer came about (RFC 9211)."""
+
+    HIT = auto()
+    FETCHED = auto()
+    COLLAPSED = auto()
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """An entry and how it came about.
+
+    *stored* is False where the entry could not be kept, so that the next caller
+    will not find it.
+    """
+
+    entry: StoredOutcome
+    source: Source
+    stored: bool = True
+
+
+class LookupFailure(Exception):
+    """We could not learn a fact just now. Never stored against a person.
+
+    *said* is what Meta said, where it said something; *retry_after* is in
+    seconds, where waiting may help.
+    """
+
+    what = "the lookup failed"
+
+    def __init__(
+        self, said: GraphError | None = None, retry_after: float | None = None
+    ) -> None:
+        super().__init__(self.what)
+        self.said = said
+        self.retry_after = retry_after
+
+
+class TokenRejected(LookupFailure):
+    """Meta does not accept the Page token: it is dead, or not a Page token."""
+
+    what = "Meta does not accept the Page token"
+
+
+class PermissionMissing(LookupFailure):
+    """The app or the Page may not make this call, whoever it is about."""
+
+    what = "the app lacks a permission or a setting that this call needs"
+
+
+class Throttled(LookupFailure):
+    """Meta asked us to wait. ``retry_after`` is always set."""
+
+    what = "Meta asked us to wait"
+
+
+class GraphTimeout(LookupFailure):
+    """Nobody learned an answer from Meta within the deadline."""
+
+    what = "Meta did not answer in time"
+
+
+class GraphUnavailable(LookupFailure):
+    """Meta answered, if at all, with something that is no answer."""
+
+    what = "Meta could not be reached or did not make sense"
+
+
+class Overloaded(LookupFailure):
+    """Our own limit on calls is reached. Never shared with other callers."""
+
+    what = "too many calls to Meta are under way here"
+
+
+class StoreUnavailable(Exception):
+    """The store cannot be reached, so a promise about what it holds cannot be kept."""
+
+    retry_after = 1.0
+
+    def __init__(self) -> None:
+        super().__init__("the store cannot be reached")

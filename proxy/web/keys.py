@@ -1,0 +1,174 @@
+"""Who may call: API keys and their scopes, and whom we serve without any."""
+
+from __future__ import annotations
+
+import hashlib
+import ipaddress
+import re
+import secrets
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+
+from flask import Request
+
+from proxy.watched import BadFile
+from proxy.web.wire import Problem
+
+_LOCAL_HOSTS = frozenset({"localhost", "127.0.0.1", "[::1]"})
+_FORWARDED = ("Forwarded", "X-Forwarded-For", "Via")
+_NAME = re.compile(r"[A-Za-z0-9._-]{1,64}", re.ASCII)
+_DIGEST = re.compile(r"[0-9a-f]{64}", re.ASCII)
+
+
+class Scope(StrEnum):
+    """What a key may do. ``admin`` does not imply ``read``."""
+
+    READ = "read"
+    ADMIN = "admin"
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who asks: the name of a key, or nobody in particular."""
+
+    name: str
+    scopes: frozenset[Scope]
+
+
+ANYBODY = Caller("anybody", frozenset({Scope.READ}))
+ANYBODY_HERE = Caller("anybody here", frozenset(Scope))
+
+Keys = Mapping[str, Caller]
+"""Callers by the SHA-256 of their key, in hex. The keys themselves are nowhere."""
+
+
+def read_keys(text: str) -> Keys:
+    """Read lines of ``name scopes sha256-of-key``; blank ones and ``#`` do not count.
+
+    A name may stand twice, with two keys, for rotation.
+
+    Raises:
+        BadFile: a line is no good. It names the line's number, not its content.
+    """
+    keys: dict[str, Caller] = {}
+    for number, line in enumerate(text.splitlines(), start=1):
+        if not line.strip() or line.lstrip().startswith("#"):
+            continue
+        digest, caller = _read_line(line, number)
+        if digest in keys:
+            raise BadFile(f"line {number}: the same key as in a line above")
+        keys[digest] = caller
+    return keys
+
+
+def _read_line(line: str, number: int) -> tuple[str, Caller]:
+    parts = line.split()
+    if len(parts) != 3:
+        raise BadFile(f"line {number}: not 'name scopes sha256-of-key'")
+    name, scopes, digest = parts
+    if not _NAME.fullmatch(name):
+        raise BadFile(f"line {number}: a name is up to 64 of A-Z a-z 0-9 . _ -")
+    if not _DIGEST.fullmatch(digest):
+        raise BadFile(f"line {number}: a SHA-256 is 64 hex digits in lower case")
+    try:
+        return digest, Caller(name, frozenset(map(Scope, scopes.split(","))))
+    except ValueError:
+        raise BadFile(f"line {number}: scopes are read, admin or read,admin") from None
+
+
+def new_key(name: str, scopes: frozenset[Scope]) -> tuple[str, str]:
+    """A new key, and the line of it for the file of keys.
+
+    Raises:
+        ValueError: *name* is none that a line can have.
+    """
+    if not _NAME.fullmatch(name):
+        raise ValueError("a name is up to 64 of A-Z a-z 0-9 . _ -")
+    key = f"pp_{secrets.token_urlsafe(32)}"
+    ordered = ",".join(scope.value for scope in Scope if scope in scopes)
+    return key, f"{name} {ordered} {digest_of(key)}"
+
+
+def digest_of(key: str) -> str:
+    """What the file and the memory hold of a key."""
+    return hashlib.sha256(key.encode()).hexdigest()
+
+
+class Doorkeeper:
+    """Decides who a request is from, and whether they may."""
+
+    def __init__(
+        self, keys: Callable[[], Keys] | None, *, allow_anonymous: bool
+    ) -> None:
+        """*keys* tells the keys of this moment; None: there is no file of keys.
+
+        Without keys, *allow_anonymous* lets anybody read. Else only requests
+        that are plainly from this machine are served, for everything.
+        """
+        self._keys = keys
+        self._allow_anonymous = allow_anonymous
+
+    def admit(self, request: Request, scope: Scope) -> Caller:
+        """Tell who asks, if they may do what *scope* says.
+
+        Raises:
+            Problem: ``unknown_key``, ``scope_missing`` or ``not_local``.
+        """
+        caller = self._caller(request)
+        if scope not in caller.scopes:
+            raise Problem("scope_missing", f"This needs the scope {scope.value}.")
+        return caller
+
+    def _caller(self, request: Request) -> Caller:
+        if self._keys is not None:
+            return _holder_of(request.headers.get("Authorization"), self._keys())
+        if self._allow_anonymous:
+            return ANYBODY
+        if not _is_local(request):
+            raise Problem(
+                "not_local",
+                "Without API keys only this machine is served, by the name"
+                " localhost and with no proxy between. Set PROXY_API_KEYS_FILE.",
+            )
+        return ANYBODY_HERE
+
+
+def _holder_of(authorization: str | None, keys: Keys) -> Caller:
+    """The caller whose key *authorization* bears.
+
+    Found by digest, so the time it takes tells nothing about other keys.
+    """
+    scheme, _, key = (authorization or "").partition(" ")
+    caller = keys.get(digest_of(key.strip())) if scheme.lower() == "bearer" else None
+    if caller is None:
+        raise Problem(
+            "unknown_key",
+            "Send a known API key, as 'Authorization: Bearer <key>'.",
+            headers={"WWW-Authenticate": 'Bearer realm="profile-proxy"'},
+        )
+    return caller
+
+
+def _is_local(request: Request) -> bool:
+    """Guard against DNS rebinding and a forgotten reverse proxy.
+
+    The address we listen on is loopback, but a browser can be made to send a
+    page's requests there, under the page's own host name, and a proxy on this
+    machine passes on strangers.
+    """
+    host = re.sub(r":[0-9]+$", "", request.headers.get("Host", ""))
+    forwarded = any(name in request.headers for name in _FORWARDED)
+    return (
+        host.lower() in _LOCAL_HOSTS
+        and not forwarded
+        and _is_loopback(request.remote_addr)
+    )
+
+
+def _is_loopback(address: str | None) -> bool:
+    """Whether the peer is this machine, should another server listen elsewhere."""
+    try:
+        return ipaddress.ip_address(address or "").is_loopback
+    except ValueError:
+        return False

@@ -1,0 +1,35 @@
+"""The routes for machines, which need no key: is it alive, is it well?"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib import resources
+
+from flask import Blueprint, Response
+
+from proxy.web import wire
+
+
+def blueprint(degraded_by: Callable[[], list[str]]) -> Blueprint:
+    """The routes; *degraded_by* tells the reasons why all is not well."""
+    bp = Blueprint("probes", __name__)
+    openapi = resources.files(__package__).joinpath("openapi.yaml").read_bytes()
+
+    @bp.get("/healthz")
+    def healthz() -> Response:
+        """The process answers."""
+        return wire.json_response(200, {"status": "ok"})
+
+    @bp.get("/readyz")
+    def readyz() -> Response:
+        """``ok``, or ``degraded`` and why. It serves either way."""
+        reasons = degraded_by()
+        status = "degraded" if reasons else "ok"
+        return wire.json_response(200, {"status": status, "reasons": reasons})
+
+    @bp.get("/openapi.yaml")
+    def openapi_yaml() -> Response:
+        """This API, for machines."""
+        return Response(openapi, mimetype="application/yaml")
+
+    return bp

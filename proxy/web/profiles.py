@@ -1,0 +1,36 @@
+"""The routes of internal services: who is this person?"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from flask import Blueprint, Response, request
+
+from proxy.lookup import ProfileLookup
+from proxy.web import wire
+from proxy.web.keys import Doorkeeper, Scope
+
+
+def blueprint(
+    lookup: ProfileLookup, doorkeeper: Doorkeeper, clock: Callable[[], float]
+) -> Blueprint:
+    """The routes, answering from *lookup*; *clock* is epoch seconds."""
+    bp = Blueprint("profiles", __name__)
+
+    @bp.before_request
+    def admit() -> None:
+        doorkeeper.admit(request, Scope.READ)
+
+    @bp.get("/profiles/<igsid>")
+    def read_profile(igsid: str) -> Response:
+        """One person's profile.
+
+        200 and the profile, or a problem: 400 ``invalid_igsid`` or
+        ``invalid_fields``, 403 ``consent_required`` or ``blocked``, 404
+        ``not_found`` or ``unavailable``, and every failure in ``wire.FAILURES``.
+        """
+        person = wire.read_igsid(igsid)
+        fields = wire.read_fields(request.args.getlist("fields"))
+        return wire.render(lookup.find(person), fields, now=clock())
+
+    return bp

@@ -1,0 +1,421 @@
+"""Our types as HTTP: JSON names, status codes, headers, problem bodies."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import re
+import uuid
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any, TypeVar
+
+import msgspec
+from flask import Request, Response, request
+from werkzeug.exceptions import HTTPException
+
+from proxy.lookup import Erased
+from proxy.outcomes import (
+    FIELDS,
+    Answer,
+    Freshness,
+    GraphError,
+    GraphTimeout,
+    GraphUnavailable,
+    Igsid,
+    LookupFailure,
+    Overloaded,
+    PermissionMissing,
+    Profile,
+    Reason,
+    Refusal,
+    Source,
+    StoredOutcome,
+    StoreUnavailable,
+    Throttled,
+    TokenRejected,
+)
+
+CACHE_NAME = "profile-proxy"
+"""Who speaks in Cache-Status (RFC 9211 §2)."""
+
+MAX_BODY_BYTES = 64 * 1024
+"""The longest body a request may have: an operator's, which is a line of JSON."""
+
+PROBLEM_TYPE = "urn:graph-profile-proxy:problem:"
+"""What ``type`` of a problem starts with; its code follows (RFC 9457 §3.1.1)."""
+
+REFUSALS: dict[Reason, tuple[int, str]] = {
+    Reason.CONSENT_REQUIRED: (
+        403,
+        "The person has not written to the business yet, so Meta does not say who it is"
+        " (or an app connected later cannot see that they did).",
+    ),
+    Reason.BLOCKED: (403, "The person is not available to the business."),
+    Reason.NOT_FOUND: (404, "Meta knows no such person for this business."),
+    Reason.UNAVAILABLE: (
+        404,
+        "Meta does not show this person: blocked, gone, not of this business or not"
+        " permitted. It does not say which.",
+    ),
+}
+"""Every refusal, as its status and what it means to people."""
+
+FAILURES: dict[type[LookupFailure], tuple[int, str]] = {
+    TokenRejected: (502, "token_rejected"),
+    PermissionMissing: (502, "permission_missing"),
+    Throttled: (503, "throttled"),
+    GraphTimeout: (504, "graph_timeout"),
+    GraphUnavailable: (502, "graph_unavailable"),
+    Overloaded: (503, "overloaded"),
+}
+"""Every failure, as its status and its code. Codes never change once released."""
+
+PROBLEMS: dict[str, int] = {
+    "invalid_igsid": 400,
+    "invalid_fields": 400,
+    "invalid_body": 400,
+    "invalid_request": 400,
+    "unknown_key": 401,
+    "not_local": 403,
+    "scope_missing": 403,
+    "unknown_path": 404,
+    "method_not_allowed": 405,
+    "length_required": 411,
+    "body_too_large": 413,
+    "unsupported_media_type": 415,
+    "internal_error": 500,
+    "store_unavailable": 503,
+}
+"""What else an answer can be that is not what was asked for, and its status."""
+
+_IGSID = re.compile(r"[0-9]{5,25}", re.ASCII)
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}", re.ASCII)
+
+Body = TypeVar("Body")
+
+
+class Problem(Exception):
+    """A request that is answered with a problem body: *code* is one of PROBLEMS."""
+
+    def __init__(
+        self,
+        code: str,
+        detail: str,
+        *,
+        igsid: str | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(detail)
+        self.code = code
+        self.detail = detail
+        self.igsid = igsid
+        self.headers = dict(headers or {})
+
+
+def read_igsid(text: str) -> Igsid:
+    """Take *text* for an Instagram-scoped id, or raise ``invalid_igsid``.
+
+    Raises:
+        Problem: it is not 5 to 25 ASCII digits.
+    """
+    if _IGSID.fullmatch(text) is None:
+        raise Problem("invalid_igsid", "An igsid is 5 to 25 ASCII digits.")
+    return Igsid(text)
+
+
+def read_fields(asked: list[str]) -> tuple[str, ...]:
+    """The fields that the ``fields`` parameters *asked* for, in our order.
+
+    All of them when it is left out. ``id`` may be asked for, as of Meta, and
+    is there in any case.
+
+    Raises:
+        Problem: ``invalid_fields``; one is unknown or there twice.
+    """
+    if not asked:
+        return FIELDS
+    names = ",".join(asked).split(",")
+    unknown = [name for name in names if name not in FIELDS and name != "id"]
+    if unknown or len(set(names)) < len(names):
+        wrong = "unknown" if unknown else "named twice"
+        raise Problem(
+            "invalid_fields",
+            f"A field is {wrong}. Known are id,{','.join(FIELDS)}, each once.",
+        )
+    return tuple(field for field in FIELDS if field in names)
+
+
+def read_body(from_request: Request, shape: type[Body]) -> Body:
+    """The JSON body of a request, as *shape*.
+
+    Raises:
+        Problem: ``unsupported_media_type`` or ``invalid_body``, which says where.
+    """
+    if from_request.mimetype != "application/json":
+        raise Problem("unsupported_media_type", "Send a body of application/json.")
+    try:
+        return msgspec.json.decode(from_request.get_data(), type=shape)
+    except (msgspec.MsgspecError, RecursionError) as exc:
+        said = str(exc) if isinstance(exc, msgspec.MsgspecError) else "too deep"
+        raise Problem("invalid_body", f"The body is no good: {said}.") from None
+
+
+def check_length(from_request: Request) -> None:
+    """Refuse a body before it is read, if we do not know that it is short.
+
+    Raises:
+        Problem: ``length_required`` or ``body_too_large``.
+    """
+    headers = from_request.headers
+    untold = "Transfer-Encoding" in headers or (
+        from_request.method in ("POST", "PUT", "PATCH")
+        and "Content-Length" not in headers
+    )
+    if untold:
+        raise Problem("length_required", "Send a body with a Content-Length.")
+    if (from_request.content_length or 0) > MAX_BODY_BYTES:
+        raise Problem(
+            "body_too_large",
+            f"A body may have {MAX_BODY_BYTES} bytes.",
+            headers={"Connection": "close"},
+        )
+
+
+def read_request_id(header: str | None) -> str | None:
+    """The caller's name for the request, if it is one we can repeat safely."""
+    return header if header and _REQUEST_ID.fullmatch(header) else None
+
+
+def render(answer: Answer, fields: tuple[str, ...], *, now: float) -> Response:
+    """An answer as HTTP: a profile, or a refusal as a problem."""
+    match answer.entry.outcome:
+        case Profile() as profile:
+            response = _render_profile(profile, answer.entry, fields)
+        case Refusal() as refusal:
+            response = _render_refusal(refusal)
+    response.headers["Age"] = str(max(0, math.floor(now - answer.entry.fetched_at)))
+    response.headers["Cache-Status"] = cache_status(answer, now)
+    return response
+
+
+def _render_profile(
+    profile: Profile, entry: StoredOutcome, fields: tuple[str, ...]
+) -> Response:
+    response = json_response(200, profile_body(profile, entry.fetched_at, fields))
+    # Of the entry, not of this moment: it is read together with Age.
+    lifetime = max(0, math.floor(entry.fresh_until - entry.fetched_at))
+    response.headers["Cache-Control"] = f"private, max-age={lifetime}"
+    response.set_etag(hashlib.sha256(response.get_data()).hexdigest()[:32])
+    response.make_conditional(request)
+    return response
+
+
+def profile_body(
+    profile: Profile, fetched_at: float, fields: tuple[str, ...]
+) -> dict[str, Any]:
+    """A profile under Meta's names: what was asked for, null where Meta said nothing.
+
+    ``id``, ``fetched_at`` and ``picture_expires_at`` are always there.
+    """
+    body = {"id": profile.igsid} | {field: getattr(profile, field) for field in fields}
+    return body | {
+        "fetched_at": moment(fetched_at),
+        "picture_expires_at": moment(profile.picture_expires_at),
+    }
+
+
+def _render_refusal(refusal: Refusal) -> Response:
+    response = _problem(refusal_body(refusal))
+    # A caller's own cache must not outlive the moment the person writes.
+    response.headers["Cache-Control"] = "private, no-cache"
+    return response
+
+
+def refusal_body(refusal: Refusal) -> dict[str, Any]:
+    """A refusal as a problem body."""
+    status, detail = REFUSALS[refusal.reason]
+    return problem_body(
+        status, refusal.reason.value, detail, igsid=refusal.igsid, said=refusal.said
+    )
+
+
+def cache_status(answer: Answer, now: float) -> str:
+    """How the answer came about, in the words of RFC 9211."""
+    entry = answer.entry
+    match answer.source:
+        case Source.HIT:
+            parts = ["hit", f"ttl={math.floor(entry.fresh_until - now)}"]
+        case Source.FETCHED:
+            parts = ["fwd=uri-miss", "stored"] if answer.stored else ["fwd=uri-miss"]
+        case Source.COLLAPSED:
+            parts = ["fwd=uri-miss", "collapsed"]
+    if isinstance(entry.outcome, Refusal):
+        parts.append(f"detail={entry.outcome.reason.value}")
+    elif not answer.stored:
+        parts.append("detail=store_unavailable")
+    return "; ".join([CACHE_NAME, *parts])
+
+
+def render_failure(failure: LookupFailure) -> Response:
+    """A failure as a problem. Nothing is stored of it, here or at the caller's."""
+    body = failure_body(failure, (request.view_args or {}).get("igsid"))
+    response = _problem(body)
+    response.headers["Cache-Status"] = (
+        f"{CACHE_NAME}; fwd=uri-miss; detail={body['code']}"
+    )
+    return response
+
+
+def failure_body(failure: LookupFailure, igsid: str | None) -> dict[str, Any]:
+    """A failure as a problem body."""
+    status, code = FAILURES[type(failure)]
+    return problem_body(
+        status,
+        code,
+        f"{failure.what[0].upper()}{failure.what[1:]}.",
+        igsid=igsid,
+        said=failure.said,
+        retry_after=failure.retry_after,
+    )
+
+
+def render_problem(problem: Problem) -> Response:
+    """A request that cannot be answered as asked."""
+    response = _problem(
+        problem_body(
+            PROBLEMS[problem.code], problem.code, problem.detail, igsid=problem.igsid
+        )
+    )
+    response.headers.update(problem.headers)
+    return response
+
+
+def render_http_error(error: HTTPException) -> Response:
+    """What the framework refuses before any route of ours is reached."""
+    code = {404: "unknown_path", 405: "method_not_allowed"}.get(error.code or 500)
+    if code is None:
+        return render_problem(Problem("invalid_request", "The request is malformed."))
+    headers = dict(error.get_headers())
+    allow = {"Allow": headers["Allow"]} if "Allow" in headers else None
+    detail = {
+        "unknown_path": "There is nothing at this path; GET /openapi.yaml lists all.",
+        "method_not_allowed": "This path does not take this method.",
+    }[code]
+    return render_problem(Problem(code, detail, headers=allow))
+
+
+def render_store_unavailable(failure: StoreUnavailable) -> Response:
+    """What an operator gets instead of a promise that cannot be kept."""
+    return _problem(
+        problem_body(
+            PROBLEMS["store_unavailable"],
+            "store_unavailable",
+            "The store cannot be reached, so nothing can be said or promised about"
+            " what it holds. Nothing may have been removed; try again.",
+            retry_after=failure.retry_after,
+        )
+    )
+
+
+def render_entry(entry: StoredOutcome, now: float) -> dict[str, Any]:
+    """An entry as an operator sees it: its outcome and its bounds, no names."""
+    outcome = entry.outcome
+    refusal = outcome if isinstance(outcome, Refusal) else None
+    freshness = entry.freshness(now)
+    return {
+        "outcome": refusal.reason.value if refusal else "profile",
+        "freshness": freshness.name.lower(),
+        "used": freshness is Freshness.FRESH,
+        "fetched_at": moment(entry.fetched_at),
+        "fresh_until": moment(entry.fresh_until),
+        "usable_until": moment(entry.usable_until),
+        "picture_expires_at": moment(
+            outcome.picture_expires_at if isinstance(outcome, Profile) else None
+        ),
+        "graph": render_said(refusal.said) if refusal else None,
+    }
+
+
+def render_note(note: LookupFailure) -> dict[str, Any]:
+    """How the last flight failed, as an operator sees it."""
+    code = FAILURES[type(note)][1]
+    return {"code": code, "graph": render_said(note.said) if note.said else None}
+
+
+def erase_receipt(igsid: Igsid, erased: Erased, now: float) -> dict[str, Any]:
+    """What an operator can show of an erasure. The audit line has the same ``id``."""
+    return {
+        "id": str(uuid.uuid4()),
+        "igsid": igsid,
+        "erased_at": moment(now),
+        "was_there": {
+            "entry": erased.entry,
+            "lease": erased.lease,
+            "note": erased.note,
+        },
+        "detail": "The next GET of this person asks Meta again.",
+    }
+
+
+def json_response(
+    status: int, body: Mapping[str, Any], mimetype: str = "application/json"
+) -> Response:
+    """*body* as JSON in UTF-8, not to be stored unless its headers say otherwise."""
+    # Names go out as they are written: an escape would cost six bytes a letter.
+    text = json.dumps(body, ensure_ascii=False, separators=(",", ":"))
+    response = Response(text.encode(), status, mimetype=mimetype)
+    response.headers["Cache-Control"] = "no-store"
+    return response
+
+
+def moment(seconds: float | None) -> str | None:
+    """Epoch seconds as RFC 3339 in UTC, whole seconds, rounded down."""
+    if seconds is None:
+        return None
+    return datetime.fromtimestamp(math.floor(seconds), UTC).strftime(
+        "%Y-%m-%dT%H:%M:%SZ"
+    )
+
+
+def render_said(said: GraphError) -> dict[str, Any]:
+    """What Meta said, without its words."""
+    return {
+        "code": said.code,
+        "subcode": said.subcode,
+        "fbtrace_id": said.fbtrace_id,
+    }
+
+
+def problem_body(
+    status: int,
+    code: str,
+    detail: str,
+    *,
+    igsid: str | None = None,
+    said: GraphError | None = None,
+    retry_after: float | None = None,
+) -> dict[str, Any]:
+    """A problem (RFC 9457): only what is known stands in it."""
+    body: dict[str, Any] = {
+        "type": PROBLEM_TYPE + code,
+        "title": code.replace("_", " ").capitalize(),
+        "status": status,
+        "detail": detail,
+        "code": code,
+    }
+    if igsid is not None:
+        body["igsid"] = igsid
+    if said is not None:
+        body["graph"] = render_said(said)
+    if retry_after is not None:
+        body["retry_after"] = math.ceil(retry_after)
+    return body
+
+
+def _problem(body: dict[str, Any]) -> Response:
+    response = json_response(body["status"], body, "application/problem+json")
+    if "retry_after" in body:
+        response.headers["Retry-After"] = str(body["retry_after"])
+    return response
