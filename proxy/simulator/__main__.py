@@ -1,0 +1,97 @@
+"""The simulator's command line: ``python -m proxy.simulator``."""
+
+import argparse
+import json
+import os
+import signal
+import sys
+import threading
+from collections.abc import Sequence
+
+from proxy.simulator.server import DEFAULT_TOKEN, Simulator
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Serve until SIGTERM, Ctrl-C or, if asked to, the end of stdin.
+
+    When it can be called, one line of JSON on stdout says where:
+    ``{"url": "http://127.0.0.1:9100"}``.
+    """
+    options = _parser().parse_args(arguments)
+    host, port = options.listen
+    try:
+        simulator = Simulator(
+            host,
+            port,
+            token=options.token or os.environ.get("SIM_TOKEN") or DEFAULT_TOKEN,
+            app_secret=options.app_secret or os.environ.get("SIM_APP_SECRET") or None,
+            public_url=options.public_url,
+            is_verbose=options.verbose,
+        )
+    except OSError as exc:
+        print(f"cannot listen on {host}:{port}: {exc.strerror}", file=sys.stderr)
+        return 1
+    try:
+        signal.signal(signal.SIGTERM, _leave)
+        with simulator:
+            print(json.dumps({"url": simulator.url}), flush=True)
+            _wait(for_stdin=options.exit_with_stdin)
+    except KeyboardInterrupt:
+        pass
+    return 0
+
+
+def _wait(*, for_stdin: bool) -> None:
+    # In the main thread, which a signal can interrupt in either case.
+    if not for_stdin:
+        threading.Event().wait()
+    while os.read(0, 65536):
+        pass
+
+
+def _leave(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m proxy.simulator", description="A stand-in for Meta's Graph API."
+    )
+    parser.add_argument(
+        "--listen",
+        type=_address,
+        default=("127.0.0.1", 9100),
+        metavar="HOST:PORT",
+        help="where to listen; port 0 takes any free one (127.0.0.1:9100)",
+    )
+    parser.add_argument(
+        "--token", help=f"the token that is accepted (SIM_TOKEN, {DEFAULT_TOKEN})"
+    )
+    parser.add_argument(
+        "--app-secret", help="if given, appsecret_proof is demanded (SIM_APP_SECRET)"
+    )
+    parser.add_argument(
+        "--public-url",
+        metavar="URL",
+        help="where the pictures can be reached, if not where it listens",
+    )
+    parser.add_argument(
+        "--exit-with-stdin",
+        action="store_true",
+        help="end when stdin does, and so with the process that holds it",
+    )
+    parser.add_argument(
+        "--verbose", action="store_true", help="one line per request on stderr"
+    )
+    return parser
+
+
+def _address(text: str) -> tuple[str, int]:
+    host, colon, port = text.rpartition(":")
+    if not colon or not port.isdecimal() or int(port) > 65535:
+        raise argparse.ArgumentTypeError("HOST:PORT is needed")
+    return host.strip("[]"), int(port)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,172 @@
+"""The control routes under ``/_sim/``: what tests script, and what they see."""
+
+from collections.abc import Callable, Mapping
+
+from proxy.simulator import errors, people
+from proxy.simulator.ledger import Ledger
+from proxy.simulator.pictures import Album
+from proxy.simulator.reading import (
+    BadRequest,
+    read_flag,
+    read_integer,
+    read_object,
+    read_text,
+)
+from proxy.simulator.replies import Reply, own
+from proxy.simulator.scenario import Scenario, Throttle, TokenDeath, Usage
+from proxy.simulator.scripts import read_script
+
+LONGEST_POLL = 30.0
+_PEOPLE = "/_sim/people/"
+
+
+class Control:
+    """Answers the control calls. *clock* gives the moment of a token's death."""
+
+    def __init__(
+        self,
+        scenario: Scenario,
+        ledger: Ledger,
+        album: Album,
+        clock: Callable[[], float],
+    ) -> None:
+        self._scenario = scenario
+        self._ledger = ledger
+        self._album = album
+        self._clock = clock
+        self._looks: Mapping[str, Callable[[Mapping[str, str]], Reply]] = {
+            "/_sim/health": self._health,
+            "/_sim/people": self._people,
+            "/_sim/calls": self._calls,
+            "/_sim/await": self._await,
+        }
+        self._orders: Mapping[str, Callable[[object], Reply]] = {
+            "/_sim/throttle": self._throttle,
+            "/_sim/token": self._token,
+            "/_sim/usage": self._usage,
+            "/_sim/fields": self._fields,
+            "/_sim/release": self._release,
+            "/_sim/reset": self._reset,
+        }
+
+    def answer(
+        self, method: str, path: str, query: Mapping[str, str], body: object
+    ) -> Reply:
+        """What a control call answers: 200, 400 and why, 404, 405, or 408."""
+        try:
+            if path.startswith(_PEOPLE):
+                return self._person(method, path.removeprefix(_PEOPLE), body)
+            if path in self._looks and method in ("GET", "HEAD"):
+                return self._looks[path](query)
+            if path in self._orders and method == "POST":
+                return self._orders[path](body)
+        except BadRequest as exc:
+            return own(400, {"problem": str(exc)})
+        if path in self._looks or path in self._orders:
+            return own(405, {"problem": f"{method} is not for {path}"})
+        return own(404, {"problem": f"nothing at {path}"})
+
+    def _person(self, method: str, igsid: str, body: object) -> Reply:
+        if not (igsid.isascii() and igsid.isdigit() and len(igsid) <= 25):
+            raise BadRequest("an igsid is 1 to 25 digits")
+        if method == "PUT":
+            script = read_script(body, igsid, self._clock())
+            self._scenario.direct(igsid, script)
+            return own(200, {"igsid": igsid, "scripted": True})
+        if method == "DELETE":
+            self._scenario.undirect(igsid)
+            return own(200, {"igsid": igsid, "scripted": False})
+        return own(405, {"problem": f"{method} is not for a person"})
+
+    def _health(self, query: Mapping[str, str]) -> Reply:
+        return own(200, {"status": "ok"})
+
+    def _people(self, query: Mapping[str, str]) -> Reply:
+        scripted = self._scenario.scripted()
+        cast = [
+            {
+                "igsid": person.igsid,
+                "name": person.called,
+                "shows": person.shows,
+                "scripted": person.igsid in scripted,
+            }
+            for person in people.CAST.values()
+        ]
+        answer = {"people": cast, "crowd": f"{people.CROWD}...", "scripted": scripted}
+        return own(200, answer)
+
+    def _calls(self, query: Mapping[str, str]) -> Reply:
+        if "igsid" in query:
+            return own(200, {"total": self._ledger.total(query["igsid"])})
+        return own(200, self._ledger.overview())
+
+    def _await(self, query: Mapping[str, str]) -> Reply:
+        calls = _number(query, "calls", 1)
+        seconds = _number(query, "seconds", 10)
+        if not 0 <= seconds <= LONGEST_POLL:
+            raise BadRequest(f"'seconds' must be from 0 to {LONGEST_POLL:g}")
+        if not 1 <= calls <= 1_000_000_000:
+            raise BadRequest("'calls' must be at least 1")
+        come, total = self._ledger.wait(query.get("igsid"), int(calls), seconds)
+        return own(200 if come else 408, {"total": total})
+
+    def _throttle(self, body: object) -> Reply:
+        order = read_object(body, {"code", "minutes"})
+        if order.get("code") is None:
+            self._scenario.throttle(None)
+            return own(200, {"throttled": False})
+        code = read_integer(order["code"], "code", low=0, high=100_000)
+        if errors.throttled(code) is None:
+            raise BadRequest("'code' must be 4, 17, 32, 613 or 80000 to 80014")
+        minutes = read_integer(order.get("minutes", 0), "minutes", low=0, high=100_000)
+        self._scenario.throttle(Throttle(code, minutes))
+        return own(200, {"throttled": True})
+
+    def _token(self, body: object) -> Reply:
+        order = read_object(body, {"alive", "subcode", "value"})
+        value = read_text(order["value"], "value") if "value" in order else None
+        subcode = order.get("subcode", 463)
+        if subcode is not None:
+            subcode = read_integer(subcode, "subcode", low=0, high=10_000_000)
+        if value is not None:
+            self._scenario.change(token=value)
+        if "alive" in order:
+            is_alive = read_flag(order["alive"], "alive")
+            death = None if is_alive else TokenDeath(subcode, self._clock())
+            self._scenario.let_token_die(death)
+        return own(200, {"alive": self._scenario.rules.death is None})
+
+    def _usage(self, body: object) -> Reply:
+        order = read_object(body, {"call_count", "minutes"})
+        if order.get("call_count") is None:
+            self._scenario.say_usage(None)
+            return own(200, {"scripted": False})
+        percent = read_integer(order["call_count"], "call_count", low=0, high=1000)
+        minutes = read_integer(order.get("minutes", 0), "minutes", low=0, high=100_000)
+        self._scenario.say_usage(Usage(percent, minutes))
+        return own(200, {"scripted": True})
+
+    def _fields(self, body: object) -> Reply:
+        gone = read_object(body, {"nonexisting"}).get("nonexisting", [])
+        if not isinstance(gone, list):
+            raise BadRequest("'nonexisting' must be a list of names")
+        names = frozenset(read_text(name, "nonexisting") for name in gone)
+        self._scenario.change(fields_gone=names)
+        return own(200, {"nonexisting": sorted(names)})
+
+    def _release(self, body: object) -> Reply:
+        self._scenario.release()
+        return own(200, {"released": True})
+
+    def _reset(self, body: object) -> Reply:
+        self._scenario.reset()
+        self._ledger.reset()
+        self._album.forget()
+        return own(200, {"reset": True})
+
+
+def _number(query: Mapping[str, str], key: str, default: float) -> float:
+    try:
+        return float(query.get(key, default))
+    except ValueError:
+        raise BadRequest(f"{key!r} must be a number") from None

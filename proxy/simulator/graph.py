@@ -1,0 +1,218 @@
+"""The profile call: what Meta answers, given the rules of the moment."""
+
+import hashlib
+import hmac
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from email.utils import formatdate
+from urllib.parse import parse_qsl, unquote
+
+from proxy.simulator import errors, people
+from proxy.simulator.errors import GraphError
+from proxy.simulator.people import Person
+from proxy.simulator.pictures import Album
+from proxy.simulator.replies import JSON_TYPE, Reply, escaped
+from proxy.simulator.scenario import Rules
+from proxy.simulator.scripts import Script
+from proxy.simulator.usage import usage_headers
+
+NEWEST_VERSION = "v25.0"
+_VERSION = re.compile(r"v[0-9]{1,3}\.[0-9]{1,2}")
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A call as it came. ``repr`` shows no token.
+
+    ``edge`` is what follows the node in the path; ``bearer`` the token of the
+    ``Authorization`` header.
+    """
+
+    method: str
+    version: str
+    node: str
+    edge: str
+    query: Mapping[str, str]
+    bearer: str | None
+
+    def __repr__(self) -> str:
+        return f"Call({self.method} /{self.version}/{self.node}{self.edge})"
+
+    @property
+    def token(self) -> str | None:
+        return self.bearer or self.query.get("access_token") or None
+
+    @property
+    def authorization(self) -> str:
+        if self.bearer:
+            return "bearer"
+        return "query" if self.query.get("access_token") else "none"
+
+    @property
+    def fields(self) -> list[str]:
+        return [name for name in self.query.get("fields", "").split(",") if name]
+
+
+def read_call(method: str, target: str, authorization: str | None) -> Call:
+    """Read a request line's *target* and the ``Authorization`` header.
+
+    The version may be left out, as Meta allows; then the newest answers.
+    """
+    location, _, query = target.partition("?")
+    path = [unquote(part) for part in location.split("/") if part]
+    version = path.pop(0) if path and _VERSION.fullmatch(path[0]) else NEWEST_VERSION
+    node, *edges = path or [""]
+    scheme, _, token = (authorization or "").partition(" ")
+    return Call(
+        method=method,
+        version=version,
+        node=node,
+        edge="".join(f"/{edge}" for edge in edges),
+        query=dict(parse_qsl(query, keep_blank_values=True)),
+        bearer=token.strip() if scheme.lower() == "bearer" else None,
+    )
+
+
+def answer(
+    call: Call,
+    rules: Rules,
+    album: Album,
+    *,
+    script: Script | None,
+    nth: int,
+    this_hour: int,
+    trace: str,
+    now: float,
+) -> Reply:
+    """What Meta answers to *call*, the *nth* one about this person.
+
+    Whoever has no right to ask learns that first, then comes the throttle, and
+    only then the person. A script speaks for the person, so it does not help
+    against a dead token.
+    """
+    headers = _headers(call, trace, now)
+    refusal = _refuse_caller(call, rules, now)
+    if refusal is not None:
+        return _failed(refusal, headers, trace)
+    headers |= usage_headers(rules, this_hour)
+    throttled = rules.throttle and errors.throttled(rules.throttle.code)
+    if throttled:
+        return _failed(throttled, headers, trace)
+    if "ids" in call.query:
+        return _failed(errors.IDS_RETIRED, headers, trace)
+    if script is not None and script.content is not None:
+        return _changed(Reply(200, headers, script.content), script)
+    said = _describe(call, rules, album, script=script, nth=nth, now=now)
+    if isinstance(said, GraphError):
+        return _changed(_failed(said, headers, trace), script)
+    return _changed(Reply(200, headers, escaped(said)), script)
+
+
+def _refuse_caller(call: Call, rules: Rules, now: float) -> GraphError | None:
+    token = call.token
+    if token is None:
+        is_me = call.node == "me"
+        return errors.ACTIVE_TOKEN_MISSING if is_me else errors.TOKEN_MISSING
+    if token.startswith("IGA"):
+        return errors.TOKEN_UNREADABLE
+    if not hmac.compare_digest(token.encode(), rules.token.encode()):
+        return errors.TOKEN_INVALID
+    if rules.death is not None:
+        return errors.dead_token(rules.death.subcode, rules.death.died_at, now)
+    return _refuse_proof(call, token, rules.app_secret)
+
+
+def _refuse_proof(call: Call, token: str, secret: str | None) -> GraphError | None:
+    if secret is None:
+        return None
+    proof = call.query.get("appsecret_proof")
+    if not proof:
+        return errors.PROOF_MISSING
+    right = hmac.new(secret.encode(), token.encode(), hashlib.sha256).hexdigest()
+    if hmac.compare_digest(proof.encode(), right.encode()):
+        return None
+    return errors.PROOF_INVALID
+
+
+def _describe(
+    call: Call,
+    rules: Rules,
+    album: Album,
+    *,
+    script: Script | None,
+    nth: int,
+    now: float,
+) -> GraphError | dict[str, object]:
+    if script is not None and script.error is not None:
+        return script.error
+    laid_over = None if script is None else script.profile
+    person = _person(call, nth) if laid_over is None else people.anybody(call.node)
+    if isinstance(person, GraphError):
+        return person
+    for name in call.fields:
+        if name not in people.FIELDS or name in rules.fields_gone:
+            return errors.no_such_field(name)
+    profile = {"id": person.igsid, **person.profile, **(laid_over or {})}
+    asked = dict.fromkeys([*call.fields, "id"])
+    if "profile_pic" in asked and person.picture_life and "profile_pic" not in profile:
+        profile["profile_pic"] = album.url(person.igsid, now, person.picture_life)
+    return {name: profile[name] for name in asked if name in profile}
+
+
+def _person(call: Call, nth: int) -> GraphError | Person:
+    if call.method not in ("GET", "HEAD") or not call.node:
+        return errors.no_such_object(call.node, call.method.lower())
+    if not people.looks_like_an_id(call.node):
+        return errors.no_such_alias(call.node)
+    if call.edge:
+        return errors.unknown_path(call.edge)
+    person = people.find(call.node)
+    if person is None:
+        return errors.no_such_object(call.node)
+    if person.is_flaky and nth % 2:
+        return errors.UNAVAILABLE_FOR_NOW
+    return person.refusal or person
+
+
+def _headers(call: Call, trace: str, now: float) -> dict[str, str]:
+    return {
+        "content-type": JSON_TYPE,
+        "facebook-api-version": call.version,
+        "date": formatdate(now, usegmt=True),
+        "vary": "Origin, Accept-Encoding",
+        "cache-control": "private, no-cache, no-store, must-revalidate",
+        "pragma": "no-cache",
+        "expires": "Sat, 01 Jan 2000 00:00:00 GMT",
+        "access-control-allow-origin": "*",
+        "x-fb-request-id": trace,
+        "x-fb-trace-id": trace,
+        "x-fb-rev": "1030894213",
+    }
+
+
+def _failed(error: GraphError, headers: Mapping[str, str], trace: str) -> Reply:
+    message = error.message.encode("latin-1", "replace").decode("latin-1")
+    kind = _CHALLENGES.get(error.code, "invalid_request")
+    challenge = f'OAuth "Facebook Platform" "{kind}" "{_one_line(message)}"'
+    body = escaped(error.envelope(trace))
+    return Reply(error.status, {**headers, "www-authenticate": challenge}, body)
+
+
+def _one_line(text: str) -> str:
+    return "".join(letter for letter in text if letter.isprintable())
+
+
+_CHALLENGES = dict.fromkeys([102, 104, 190, 2500], "invalid_token") | dict.fromkeys(
+    [3, 10, *range(200, 300)], "insufficient_scope"
+)
+
+
+def _changed(reply: Reply, script: Script | None) -> Reply:
+    """*reply* with the status and headers that the script wants."""
+    if script is None:
+        return reply
+    headers = {**reply.headers, **script.headers}
+    kept = {name: text for name, text in headers.items() if text is not None}
+    status = reply.status if script.status is None else script.status
+    return Reply(status, kept, reply.body)

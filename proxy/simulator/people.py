@@ -1,0 +1,173 @@
+"""The cast: who can be asked about, and what is special about each."""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from proxy.simulator import errors
+from proxy.simulator.errors import GraphError
+
+FIELDS = (
+    "id",
+    "name",
+    "username",
+    "profile_pic",
+    "is_verified_user",
+    "follower_count",
+    "is_user_follow_business",
+    "is_business_follow_user",
+)
+CROWD = "1254002"
+PICTURE_LIFE = 4.5 * 86400.0
+
+
+@dataclass(frozen=True, slots=True)
+class Person:
+    """Somebody who has written to the business.
+
+    ``profile`` holds what is set: ``None`` is sent as null, and what is left out
+    is left out of the reply, for Meta does both. It never holds the picture:
+    ``picture_life`` is the life of the first one in seconds, None for no picture.
+    A refused person has a profile too, which a script can bring to light.
+    """
+
+    igsid: str
+    called: str
+    shows: str
+    profile: Mapping[str, object] = field(repr=False)
+    refusal: GraphError | None = None
+    picture_life: float | None = PICTURE_LIFE
+    answers_after: float = 0.0
+    is_flaky: bool = False
+
+
+def _profile(name: str | None, username: str, followers: int) -> dict[str, object]:
+    return {
+        "name": name,
+        "username": username,
+        "is_verified_user": False,
+        "follower_count": followers,
+        "is_user_follow_business": True,
+        "is_business_follow_user": False,
+    }
+
+
+# A blossom, a family of four joined by ZWJ, Hebrew, a right-to-left mark and Arabic.
+_EVE = (
+    "Eve \U0001f338 \U0001f468\u200d\U0001f469\u200d\U0001f467\u200d\U0001f466 "
+    "\u05d7\u05d5\u05d4\u200f \u062d\u0648\u0627\u0621"
+)
+
+CAST: Mapping[str, Person] = {
+    person.igsid: person
+    for person in (
+        Person(
+            "1254001000000001",
+            "Ada",
+            "consents, everything set, verified",
+            _profile("Ada Lovelace", "ada.lovelace", 181512)
+            | {"is_verified_user": True, "is_business_follow_user": True},
+        ),
+        Person(
+            "1254001000000002",
+            "Ben",
+            "consent missing: 403, code 230",
+            _profile("Ben Okri", "ben.okri", 12),
+            refusal=errors.CONSENT_REQUIRED,
+        ),
+        Person(
+            "1254001000000003",
+            "Cleo",
+            "gone: 400, code 9010",
+            _profile("Cleo Lane", "cleo.lane", 87),
+            refusal=errors.NO_MATCHING_USER,
+        ),
+        Person(
+            "1254001000000004",
+            "Dov",
+            "has blocked the business: 400, code 551",
+            _profile("Dov Levin", "dov.levin", 301),
+            refusal=errors.BLOCKED,
+        ),
+        Person(
+            "1254001000000005",
+            "Eve",
+            "emoji and right-to-left letters in the name",
+            _profile(_EVE, "eve.blossoms", 4096),
+        ),
+        Person(
+            "1254001000000006",
+            "Finn",
+            "no picture, no name, some fields absent",
+            {
+                "name": None,
+                "username": "finn",
+                "profile_pic": None,
+                "is_user_follow_business": False,
+            },
+            picture_life=None,
+        ),
+        Person(
+            "1254001000000007",
+            "Gus",
+            "a picture that dies 90 s after he is first described",
+            _profile("Gus Hart", "gus.hart", 55),
+            picture_life=90.0,
+        ),
+        Person(
+            "1254001000000008",
+            "Hana",
+            "slow: 2 s",
+            _profile("Hana Mori", "hana.mori", 640),
+            answers_after=2.0,
+        ),
+        Person(
+            "1254001000000009",
+            "Ivo",
+            "flaky: the first, third, ... call gets 503, code 2",
+            _profile("Ivo Grgic", "ivo.grgic", 9),
+            is_flaky=True,
+        ),
+        Person(
+            "1254001000000010",
+            "Jo",
+            "not visible: 400, code 100, subcode 33",
+            _profile("Jo March", "jo.march", 1868),
+            refusal=errors.no_such_object("1254001000000010"),
+        ),
+    )
+}
+
+_FIRST_NAMES = (
+    "Amara Bruno Carla Deniz Elena Farid Greta Hugo Ines Jonas Keiko Lars Maya Nils "
+    "Olga Pablo Rosa Sami Tove Umar Vera Wim Ximena Yusuf Zoe"
+).split()
+_LAST_NAMES = (
+    "Adler Brandt Costa Dubois Eriksen Ferrari Garcia Horvat Ito Jansen Kowalski "
+    "Larsen Moreau Novak Okafor Petrov Quist Rossi Silva Tanaka Ueda Vidal Weber"
+).split()
+
+
+def find(igsid: str) -> Person | None:
+    """Who *igsid* is: one of the cast, one of the crowd, or nobody."""
+    if igsid in CAST:
+        return CAST[igsid]
+    return anybody(igsid) if igsid.startswith(CROWD) else None
+
+
+def anybody(igsid: str) -> Person:
+    """A consenting person made from the digits of *igsid*, the same each time."""
+    if igsid in CAST:
+        return CAST[igsid]
+    dice = hashlib.sha256(igsid.encode()).digest()
+    first = _FIRST_NAMES[dice[0] % len(_FIRST_NAMES)]
+    last = _LAST_NAMES[dice[1] % len(_LAST_NAMES)]
+    username = f"{first}.{last}{igsid[-4:]}".lower()
+    followers = int.from_bytes(dice[2:4]) % 5000
+    profile = _profile(f"{first} {last}", username, followers)
+    return Person(igsid, first, "one of the crowd", profile)
+
+
+def looks_like_an_id(text: str) -> bool:
+    """Whether Meta would take *text* for an id at all, and not for an alias."""
+    return len(text) >= 10 and text.isascii() and text.isdigit()

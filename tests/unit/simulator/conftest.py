@@ -1,0 +1,21 @@
+"""A simulator on a free port, and threads to call it from."""
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from simulator_client import Client
+
+from proxy.simulator.server import Simulator
+
+
+@pytest.fixture
+def meta() -> Iterator[Client]:
+    with Simulator() as simulator:
+        yield Client(simulator.url)
+
+
+@pytest.fixture
+def later() -> Iterator[ThreadPoolExecutor]:
+    with ThreadPoolExecutor(8) as pool:
+        yield pool
