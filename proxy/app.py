@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import random
 import time
@@ -10,11 +11,12 @@ import uuid
 from collections.abc import Callable
 from typing import TypeVar, cast
 
+import redis
 from flask import Flask, Response, g, request
 from flask_caching import Cache
 from werkzeug.exceptions import HTTPException
 
-from proxy.cache.backend import ProfileCache
+from proxy.cache.backend import ProfileCache, new_client
 from proxy.cache.flight import Flight
 from proxy.cache.store import EntryStore
 from proxy.graph.client import GraphClient
@@ -40,14 +42,17 @@ T = TypeVar("T")
 def create_app(
     settings: Settings | None = None,
     *,
+    client: redis.Redis | None = None,
     ask: Ask | None = None,
     clock: Callable[[], float] = time.time,
+    jitter: Callable[[], float] = random.random,
 ) -> Flask:
     """Build the service, from the environment if *settings* is left out.
 
-    Whatever reaches outside can be replaced here: *ask* asks Meta, *clock*
-    tells the time in epoch seconds. Opens no connection; a store that is away
-    is a state to live with, not an error.
+    Whatever reaches outside can be replaced here: *client* is the store's,
+    *ask* asks Meta, *clock* tells the time in epoch seconds and *jitter* draws
+    from [0, 1). Opens no connection; a store that is away is a state to live
+    with, not an error.
 
     Raises:
         SettingsError: the settings, or a file they name, are no good.
@@ -57,7 +62,9 @@ def create_app(
     # An OPTIONS that Flask answers by itself would ask for no key.
     app.config.update(PROVIDE_AUTOMATIC_OPTIONS=False)
     files = _Files()
-    lookup = new_lookup(app, settings, files=files, ask=ask, clock=clock)
+    lookup = new_lookup(
+        app, settings, files=files, client=client, ask=ask, clock=clock, jitter=jitter
+    )
     doorkeeper = _new_doorkeeper(settings, files)
 
     def degraded_by() -> list[str]:
@@ -83,8 +90,10 @@ def new_lookup(
     settings: Settings,
     *,
     files: _Files | None = None,
+    client: redis.Redis | None = None,
     ask: Ask | None = None,
     clock: Callable[[], float] = time.time,
+    jitter: Callable[[], float] = random.random,
 ) -> ProfileLookup:
     """Build what answers questions, for the service or for a command.
 
@@ -98,14 +107,16 @@ def new_lookup(
                 " starts; name a store that is there, such as redis://localhost:6379/0"
             ]
         )
+    client = client or new_client(
+        settings.store_url, settings.threads + SPARE_CONNECTIONS
+    )
     cache = Cache(
         app,
         config={
             "CACHE_TYPE": f"{ProfileCache.__module__}.{ProfileCache.__qualname__}",
-            "CACHE_REDIS_URL": settings.store_url,
             "CACHE_KEY_PREFIX": f"{settings.key_prefix}:",
-            "CACHE_DEFAULT_TIMEOUT": settings.profile_ttl,
-            "CACHE_OPTIONS": {"connections": settings.threads + SPARE_CONNECTIONS},
+            "CACHE_DEFAULT_TIMEOUT": math.ceil(settings.profile_ttl),
+            "CACHE_OPTIONS": {"client": client},
         },
     )
     store = EntryStore(cast(ProfileCache, cache.cache), DEFAULT_PAGE)
@@ -121,7 +132,7 @@ def new_lookup(
         ask=ask or _new_graph(settings, files or _Files()).fetch,
         lifetimes=_lifetimes(settings),
         clock=clock,
-        jitter=random.random,
+        jitter=jitter,
     )
 
 

@@ -78,9 +78,9 @@ class ProfileCache(RedisCache):
     def factory(
         cls, app: Flask, config: dict[str, Any], args: list[Any], kwargs: dict[str, Any]
     ) -> ProfileCache:
-        """Build from Flask-Caching's *config*; CACHE_OPTIONS has ``connections``."""
+        """Build from Flask-Caching's *config*; CACHE_OPTIONS has the ``client``."""
         return cls(
-            host=new_client(config["CACHE_REDIS_URL"], **config["CACHE_OPTIONS"]),
+            host=config["CACHE_OPTIONS"]["client"],
             default_timeout=config["CACHE_DEFAULT_TIMEOUT"],
             key_prefix=config["CACHE_KEY_PREFIX"],
         )

@@ -1,0 +1,207 @@
+"""The operator's routes: why this answer, erase, flush."""
+
+from __future__ import annotations
+
+import json
+import logging
+
+import pytest
+from builders import ADA, HOUR, a_profile, a_refusal
+
+from proxy.outcomes import GraphError, Igsid, Reason, TokenRejected
+
+BEN = Igsid("1254001234567891")
+CLEO = Igsid("1254001234567892")
+
+
+@pytest.fixture
+def three(client, graph):
+    """Ada's profile, Ben's refusal and Cleo's, all stored."""
+    graph.outcomes[ADA] = a_profile()
+    graph.outcomes[BEN] = a_refusal(igsid=BEN, reason=Reason.CONSENT_REQUIRED)
+    graph.outcomes[CLEO] = a_refusal(igsid=CLEO, reason=Reason.NOT_FOUND)
+    for igsid in (ADA, BEN, CLEO):
+        client.get(f"/profiles/{igsid}")
+
+
+def flush(client, **order):
+    return client.post("/admin/flush", json=order)
+
+
+def test_inspecting_tells_the_bounds_and_asks_nobody(client, graph, clock) -> None:
+    """What is stored and until when; no name, no picture."""
+    graph.outcomes[ADA] = a_profile(name="Ada")
+    client.get(f"/profiles/{ADA}")
+    clock.now += HOUR
+
+    answer = client.get(f"/admin/profiles/{ADA}")
+
+    entry = answer.json["entry"]
+    assert (entry["outcome"], entry["freshness"]) == ("profile", "stale")
+    assert entry["fetched_at"] < entry["fresh_until"] < entry["usable_until"]
+    assert answer.json["lease_held"] is False
+    assert "Ada" not in answer.text
+    assert graph.calls == 1
+
+
+def test_inspecting_a_refusal_tells_what_meta_said(client, three) -> None:
+    """The codes are what an operator searches Meta's pages for."""
+    entry = client.get(f"/admin/profiles/{BEN}").json["entry"]
+
+    assert entry["outcome"] == "consent_required"
+    assert entry["graph"]["code"] == 230
+
+
+def test_inspecting_somebody_unknown_is_no_error(client, graph) -> None:
+    """Nothing stored is an answer too."""
+    answer = client.get(f"/admin/profiles/{ADA}")
+
+    assert answer.status_code == 200
+    assert answer.json == {
+        "id": ADA,
+        "entry": None,
+        "lease_held": False,
+        "last_failure": None,
+    }
+
+
+def test_inspecting_tells_how_the_last_flight_failed(client, graph) -> None:
+    """For the second in which those who waited are told the same."""
+    graph.outcomes[ADA] = TokenRejected(GraphError(190, 463, "tr"))
+    client.get(f"/profiles/{ADA}")
+
+    failure = client.get(f"/admin/profiles/{ADA}").json["last_failure"]
+
+    assert failure["code"] == "token_rejected"
+    assert failure["graph"] == {"code": 190, "subcode": 463, "fbtrace_id": "tr"}
+
+
+def test_erasing_leaves_nothing_and_gives_a_receipt(client, graph, store) -> None:
+    """The receipt says what was there; the next GET asks Meta again."""
+    graph.outcomes[ADA] = a_profile()
+    client.get(f"/profiles/{ADA}")
+
+    answer = client.delete(f"/admin/profiles/{ADA}")
+
+    assert answer.status_code == 200
+    assert answer.json["igsid"] == ADA
+    assert answer.json["erased_at"].endswith("Z")
+    assert answer.json["was_there"] == {"entry": True, "lease": False, "note": False}
+    assert store.dbsize() == 0
+    client.get(f"/profiles/{ADA}")
+    assert graph.calls == 2
+
+
+def test_the_audit_line_of_an_erasure_has_the_receipts_id(client, caplog) -> None:
+    """A deletion can be matched to its row, and the row names no person."""
+    caplog.set_level(logging.INFO)
+
+    receipt = client.delete(f"/admin/profiles/{ADA}").json["id"]
+
+    (line,) = [r for r in caplog.records if r.name == "proxy.web.admin"]
+    assert (line.id, line.action, line.by) == (receipt, "erase", "anybody here")
+    assert line.person == f"…{ADA[-4:]}"
+
+
+@pytest.mark.parametrize(
+    ("what", "matched"),
+    [
+        ("all", 3),
+        ("profiles", 1),
+        ("refusals", 2),
+        ("consent_required", 1),
+        ("not_found", 1),
+        ("blocked", 0),
+        ("unavailable", 0),
+    ],
+)
+def test_a_flush_removes_what_it_names(client, three, store, what, matched) -> None:
+    """Entries only, and no others than asked for."""
+    answer = flush(client, what=what)
+
+    assert answer.json == {"matched": matched, "deleted": matched}
+    assert store.dbsize() == 3 - matched
+
+
+def test_a_dry_run_counts_and_removes_nothing(client, three, store) -> None:
+    """So that an operator can look before."""
+    answer = flush(client, what="all", dry_run=True)
+
+    assert answer.json == {"matched": 3, "deleted": 0}
+    assert store.dbsize() == 3
+
+
+def test_older_than_spares_what_was_fetched_since(client, graph, three, clock) -> None:
+    """In seconds, counted from when Meta was asked."""
+    clock.now += 100
+    graph.outcomes[Igsid("99999")] = a_profile(igsid=Igsid("99999"))
+    client.get("/profiles/99999")
+
+    answer = flush(client, what="all", older_than=100)
+
+    assert answer.json == {"matched": 3, "deleted": 3}
+    assert client.get("/admin/profiles/99999").json["entry"] is not None
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "code"),
+    [
+        ("", 411, "length_required"),
+        ("{", 400, "invalid_body"),
+        ("[]", 400, "invalid_body"),
+        ("null", 400, "invalid_body"),
+        ("{}", 400, "invalid_body"),
+        ('{"what": "everything"}', 400, "invalid_body"),
+        ('{"what": 1}', 400, "invalid_body"),
+        ('{"what": "all", "older": 1}', 400, "invalid_body"),
+        ('{"what": "all", "page": "shop"}', 400, "invalid_body"),
+        ('{"what": "all", "older_than": -1}', 400, "invalid_body"),
+        ('{"what": "all", "older_than": "1h"}', 400, "invalid_body"),
+        ('{"what": "all", "dry_run": "false"}', 400, "invalid_body"),
+        ("[" * 30000, 400, "invalid_body"),
+        ('{"what": "all", "x": "' + "x" * 70000 + '"}', 413, "body_too_large"),
+    ],
+)
+def test_a_bad_order_removes_nothing(client, three, store, body, status, code) -> None:
+    """What it means is not guessed; the body says what is wrong."""
+    answer = client.post("/admin/flush", data=body, content_type="application/json")
+
+    assert (answer.status_code, answer.json["code"]) == (status, code)
+    assert store.dbsize() == 3
+
+
+def test_an_unknown_key_is_named(client) -> None:
+    """The operator who wrote ``older`` wants to hear just that."""
+    answer = flush(client, what="all", older=1)
+
+    assert "older" in answer.json["detail"]
+
+
+def test_a_flush_is_json_or_nothing(client, three, store) -> None:
+    """A form that another site's page can send is refused."""
+    answer = client.post("/admin/flush", data=json.dumps({"what": "all"}))
+
+    assert (answer.status_code, answer.json["code"]) == (415, "unsupported_media_type")
+    assert store.dbsize() == 3
+
+
+def test_no_admin_answer_is_kept_by_anybody(client) -> None:
+    """It is true now, and only now."""
+    answers = [
+        client.get(f"/admin/profiles/{ADA}"),
+        client.delete(f"/admin/profiles/{ADA}"),
+        flush(client, what="all"),
+    ]
+
+    assert {a.headers["Cache-Control"] for a in answers} == {"no-store"}
+
+
+@pytest.mark.parametrize("igsid", ["1", "abc12", "1" * 26])
+def test_an_operator_cannot_name_what_is_no_igsid(client, store, igsid) -> None:
+    """Nor make keys of it."""
+    answers = [
+        client.get(f"/admin/profiles/{igsid}"),
+        client.delete(f"/admin/profiles/{igsid}"),
+    ]
+
+    assert {a.json["code"] for a in answers} == {"invalid_igsid"}

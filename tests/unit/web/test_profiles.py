@@ -1,0 +1,307 @@
+"""GET /profiles/<igsid>: what is answered, and what its headers say."""
+
+from __future__ import annotations
+
+import pytest
+from builders import ADA, HOUR, NOW, a_profile, a_refusal
+
+from proxy.outcomes import (
+    FIELDS,
+    GraphError,
+    GraphTimeout,
+    GraphUnavailable,
+    Overloaded,
+    PermissionMissing,
+    Reason,
+    Throttled,
+    TokenRejected,
+)
+
+URL = f"/profiles/{ADA}"
+
+
+def test_a_profile_has_what_meta_documents_and_two_moments(client, graph) -> None:
+    """Meta's names and ours, always all of them, null where Meta said nothing."""
+    graph.outcomes[ADA] = a_profile(
+        name="Zoë 🌸",
+        username=None,
+        profile_pic="https://cdn.example/ada.jpg",
+        picture_expires_at=NOW + 72 * HOUR,
+    )
+
+    answer = client.get(URL)
+
+    assert answer.status_code == 200
+    assert answer.mimetype == "application/json"
+    assert list(answer.json) == ["id", *FIELDS, "fetched_at", "picture_expires_at"]
+    assert (answer.json["id"], answer.json["name"]) == (ADA, "Zoë 🌸")
+    assert answer.json["username"] is None
+    assert answer.json["fetched_at"].endswith("Z")
+    assert answer.json["picture_expires_at"].endswith("Z")
+
+
+def test_a_second_request_does_not_ask_meta(client, graph) -> None:
+    """A hit is free, and says so in Cache-Status."""
+    graph.outcomes[ADA] = a_profile()
+
+    first = client.get(URL)
+    second = client.get(URL)
+
+    assert second.data == first.data
+    assert first.headers["Cache-Status"] == "profile-proxy; fwd=uri-miss; stored"
+    assert second.headers["Cache-Status"] == "profile-proxy; hit; ttl=3600"
+    assert graph.calls == 1
+
+
+def test_age_grows_and_max_age_stays(client, graph, clock) -> None:
+    """max-age is the entry's whole life, so that callers subtract Age themselves."""
+    graph.outcomes[ADA] = a_profile()
+
+    client.get(URL)
+    clock.now += 100
+    hit = client.get(URL)
+
+    assert hit.headers["Cache-Control"] == "private, max-age=3600"
+    assert hit.headers["Age"] == "100"
+    assert hit.headers["Cache-Status"] == "profile-proxy; hit; ttl=3500"
+
+
+def test_age_is_never_negative(client, graph, clock) -> None:
+    """Another instance's clock may be ahead of ours."""
+    graph.outcomes[ADA] = a_profile()
+
+    client.get(URL)
+    clock.now -= 30
+
+    assert client.get(URL).headers["Age"] == "0"
+
+
+def test_an_entry_past_its_freshness_is_asked_for_again(client, graph, clock) -> None:
+    """Until stale answers are refreshed in the background, they are misses."""
+    graph.outcomes[ADA] = a_profile()
+
+    client.get(URL)
+    clock.now += HOUR
+    again = client.get(URL)
+
+    assert again.headers["Cache-Status"] == "profile-proxy; fwd=uri-miss; stored"
+    assert graph.calls == 2
+
+
+def test_fields_narrows_what_is_answered_but_not_what_is_stored(client, graph) -> None:
+    """All fields of an entry are fetched together; the parameter filters."""
+    graph.outcomes[ADA] = a_profile(name="Ada", username="ada")
+
+    narrow = client.get(f"{URL}?fields=username,name")
+    id_too = client.get(f"{URL}?fields=id,name")
+    wide = client.get(URL)
+
+    assert list(narrow.json) == [
+        "id",
+        "name",
+        "username",
+        "fetched_at",
+        "picture_expires_at",
+    ]
+    assert list(id_too.json) == ["id", "name", "fetched_at", "picture_expires_at"]
+    assert set(FIELDS) <= set(wide.json)
+    assert graph.calls == 1
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "fields=",
+        "fields=nme",
+        "fields=name,name",
+        "fields=name&fields=name",
+        "fields=name,",
+        "fields=NAME",
+        "fields=fetched_at",
+    ],
+)
+def test_fields_that_are_unknown_or_repeated_are_refused(client, graph, query) -> None:
+    """A typing mistake is told, and asks nobody."""
+    answer = client.get(f"{URL}?{query}")
+
+    assert (answer.status_code, answer.json["code"]) == (400, "invalid_fields")
+    assert graph.calls == 0
+
+
+@pytest.mark.parametrize(
+    "igsid",
+    [
+        "1234",
+        "1" * 26,
+        "12345a",
+        "-12345",
+        "+12345",
+        "12 345",
+        "1234.5",
+        "١٢٣٤٥٦",
+        "１２３４５６",
+        "12345%0A",
+        "1e10000",
+        "0x12345",
+    ],
+)
+def test_what_is_no_igsid_asks_nobody(client, graph, store, igsid) -> None:
+    """5 to 25 ASCII digits, and nothing that only looks like them."""
+    answer = client.get(f"/profiles/{igsid}")
+
+    assert (answer.status_code, answer.json["code"]) == (400, "invalid_igsid")
+    assert "Cache-Status" not in answer.headers
+    assert graph.calls == 0
+    assert store.dbsize() == 0
+
+
+@pytest.mark.parametrize("igsid", ["12345", "0" * 5, "9" * 25])
+def test_the_shortest_and_the_longest_igsid_are_asked_for(client, graph, igsid) -> None:
+    """The limits themselves are inside."""
+    client.get(f"/profiles/{igsid}")
+
+    assert graph.asked == [igsid]
+
+
+@pytest.mark.parametrize(
+    ("reason", "status", "ttl"),
+    [
+        (Reason.CONSENT_REQUIRED, 403, 900),
+        (Reason.BLOCKED, 403, 6 * 3600),
+        (Reason.NOT_FOUND, 404, 24 * 3600),
+        (Reason.UNAVAILABLE, 404, 600),
+    ],
+)
+def test_a_refusal_is_a_problem_that_is_kept(
+    client, graph, reason, status, ttl
+) -> None:
+    """Why, in Meta's codes; a hit the second time; never in a caller's own cache."""
+    said = GraphError(230, 7, "AbC")
+    graph.outcomes[ADA] = a_refusal(reason=reason, said=said)
+
+    first, second = client.get(URL), client.get(URL)
+
+    assert first.status_code == second.status_code == status
+    assert second.mimetype == "application/problem+json"
+    assert second.json["code"] == reason.value
+    assert second.json["status"] == status
+    assert second.json["igsid"] == ADA
+    assert second.json["graph"] == {"code": 230, "subcode": 7, "fbtrace_id": "AbC"}
+    assert second.headers["Cache-Control"] == "private, no-cache"
+    assert second.headers["Cache-Status"] == (
+        f"profile-proxy; hit; ttl={ttl}; detail={reason.value}"
+    )
+    assert "ETag" not in second.headers
+    assert graph.calls == 1
+
+
+@pytest.mark.parametrize(
+    ("failure", "status", "code"),
+    [
+        (TokenRejected(GraphError(190, 463)), 502, "token_rejected"),
+        (PermissionMissing(GraphError(10)), 502, "permission_missing"),
+        (Throttled(GraphError(4), retry_after=120.0), 503, "throttled"),
+        (GraphTimeout(), 504, "graph_timeout"),
+        (GraphUnavailable(), 502, "graph_unavailable"),
+        (Overloaded(retry_after=1.0), 503, "overloaded"),
+    ],
+)
+def test_a_failure_is_told_and_not_kept(
+    client, graph, store, failure, status, code
+) -> None:
+    """The caller learns what happened; no cache anywhere may keep it."""
+    graph.outcomes[ADA] = failure
+
+    answer = client.get(URL)
+
+    assert (answer.status_code, answer.json["code"]) == (status, code)
+    assert answer.json["type"] == f"urn:graph-profile-proxy:problem:{code}"
+    assert answer.json["igsid"] == ADA
+    assert answer.headers["Cache-Control"] == "no-store"
+    assert "hit" not in answer.headers["Cache-Status"]
+    assert not list(store.scan_iter("pp:e:*"))
+
+
+def test_a_503_says_when_to_come_back(client, graph) -> None:
+    """In the header and in the body, in seconds, rounded up."""
+    graph.outcomes[ADA] = Throttled(retry_after=119.2)
+
+    answer = client.get(URL)
+
+    assert answer.headers["Retry-After"] == "120"
+    assert answer.json["retry_after"] == 120
+
+
+def test_an_etag_saves_the_body(client, graph) -> None:
+    """304 where the answer would have been 200, with the same headers."""
+    graph.outcomes[ADA] = a_profile()
+    tag = client.get(URL).headers["ETag"]
+
+    same = client.get(URL, headers={"If-None-Match": tag})
+    other = client.get(URL, headers={"If-None-Match": '"other"'})
+    narrow = client.get(f"{URL}?fields=name", headers={"If-None-Match": tag})
+
+    assert (same.status_code, same.data) == (304, b"")
+    assert same.headers["ETag"] == tag
+    assert not tag.startswith("W/")
+    assert same.headers["Cache-Status"].startswith("profile-proxy; hit")
+    assert other.status_code == narrow.status_code == 200
+
+
+def test_head_is_get_without_a_body(client, graph) -> None:
+    """The same status and headers, so that it can be asked instead."""
+    graph.outcomes[ADA] = a_profile()
+    client.get(URL)
+
+    get, head = client.get(URL), client.head(URL)
+
+    assert head.data == b""
+    kept = {"X-Request-ID"}
+    assert {k: v for k, v in head.headers if k not in kept} == {
+        k: v for k, v in get.headers if k not in kept
+    }
+
+
+@pytest.mark.parametrize(
+    ("sent", "echoed"),
+    [
+        ("req-1._X", True),
+        ("x" * 128, True),
+        ("x" * 129, False),
+        ("a b", False),
+        ("<script>", False),
+        ("", False),
+    ],
+)
+def test_a_request_id_is_echoed_if_it_is_safe(client, sent, echoed) -> None:
+    """Every answer has one, so that a log line can be found."""
+    answer = client.get("/profiles/1", headers={"X-Request-ID": sent})
+
+    assert (answer.headers["X-Request-ID"] == sent) is echoed
+    assert answer.headers["X-Request-ID"]
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status", "code"),
+    [
+        ("POST", URL, 405, "method_not_allowed"),
+        ("PUT", URL, 405, "method_not_allowed"),
+        ("DELETE", URL, 405, "method_not_allowed"),
+        ("OPTIONS", URL, 405, "method_not_allowed"),
+        ("GET", "/", 404, "unknown_path"),
+        ("GET", "/profiles/", 404, "unknown_path"),
+        ("GET", f"{URL}/", 404, "unknown_path"),
+        ("GET", f"{URL}/x", 404, "unknown_path"),
+        ("GET", "/admin/flush", 405, "method_not_allowed"),
+    ],
+)
+def test_a_wrong_method_or_path_is_a_problem(
+    client, graph, method, path, status, code
+) -> None:
+    """Even what no route of ours takes has a body with a code."""
+    answer = client.open(path, method=method)
+
+    assert (answer.status_code, answer.json["code"]) == (status, code)
+    assert answer.mimetype == "application/problem+json"
+    assert ("Allow" in answer.headers) is (status == 405)
+    assert graph.calls == 0

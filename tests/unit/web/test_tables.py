@@ -1,0 +1,38 @@
+"""The tables of the wire are complete: add a reason or a failure, and visit them."""
+
+from __future__ import annotations
+
+from proxy.lookup import What
+from proxy.outcomes import LookupFailure, Reason
+from proxy.web import wire
+
+
+def test_every_failure_has_a_status_and_a_code() -> None:
+    """A failure without a row would be a 500."""
+    assert set(wire.FAILURES) == set(LookupFailure.__subclasses__())
+
+
+def test_every_reason_has_a_status() -> None:
+    """A refusal without a row would be a 500."""
+    assert set(wire.REFUSALS) == set(Reason)
+
+
+def test_every_reason_can_be_flushed() -> None:
+    """By its own name, next to all, profiles and refusals."""
+    assert {what.value for what in What} == {
+        "all",
+        "profiles",
+        "refusals",
+        *(reason.value for reason in Reason),
+    }
+
+
+def test_no_code_means_two_things() -> None:
+    """Codes are the contract; callers branch on nothing else."""
+    codes = [
+        *wire.PROBLEMS,
+        *(reason.value for reason in Reason),
+        *(code for _, code in wire.FAILURES.values()),
+    ]
+
+    assert len(codes) == len(set(codes))
