@@ -1,0 +1,54 @@
+"""The service over HTTP, on a real engine, against the simulated Meta."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from types import SimpleNamespace
+
+import pytest
+import redis
+from services import APP_SECRET, PAGE_TOKEN, Service, SimulatedMeta
+
+from proxy.cache import engine
+
+GRAPH_TIMEOUT = 1.5
+
+
+@pytest.fixture(scope="session")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SimpleNamespace]:
+    """Started once; ``stack`` is what a test asks for."""
+    token = tmp_path_factory.mktemp("secrets") / "page_token"
+    token.write_text(PAGE_TOKEN + "\n")
+    with engine.start() as store:
+        meta = SimulatedMeta(f"--app-secret={APP_SECRET}")
+        settings = {
+            "PAGE_TOKEN_FILE": str(token),
+            "APP_SECRET": APP_SECRET,
+            "GRAPH_URL": meta.url,
+            "GRAPH_TIMEOUT": f"{GRAPH_TIMEOUT}s",
+            "STORE_URL": store.url,
+            "WORKERS": "1",
+            "LOG_LEVEL": "debug",
+            "ACCESS_LOG": "1",
+        }
+        service = Service(**settings)
+        client = redis.Redis.from_url(store.url)
+        yield SimpleNamespace(
+            meta=meta,
+            service=service,
+            redis=client,
+            settings=settings,
+            store=store,
+            token_file=token,
+        )
+        client.close()
+        service.stop()
+        meta.close()
+
+
+@pytest.fixture
+def stack(running: SimpleNamespace) -> SimpleNamespace:
+    """The service, a store that is empty and a Meta that was asked nothing."""
+    running.redis.flushdb()
+    running.meta.order("reset")
+    return running

@@ -1,0 +1,178 @@
+"""The client by itself, on the wire: connections, TLS, and one deadline for all."""
+
+from __future__ import annotations
+
+import logging
+import ssl
+import threading
+import time
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from types import SimpleNamespace
+
+import pytest
+import trustme
+
+from proxy.graph.client import GraphClient
+from proxy.outcomes import GraphTimeout, GraphUnavailable, Igsid, Profile
+
+ADA = Igsid("1254001234567890")
+TOKEN = "EAACANARYPAGETOKEN0123456789"
+
+
+@pytest.fixture
+def meta() -> Iterator[SimpleNamespace]:
+    """A server that counts connections; ``reply`` may be replaced."""
+    seen = SimpleNamespace(connections=0, requests=[], status=200, headers={})
+    seen.reply = b'{"id":"1254001234567890","name":"Ada"}'
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def setup(self) -> None:
+            seen.connections += 1
+            super().setup()
+
+        def do_GET(self) -> None:
+            seen.requests.append((self.path, dict(self.headers)))
+            self.send_response(seen.status)
+            for name, value in seen.headers.items():
+                self.send_header(name, value)
+            self.send_header("Content-Length", str(len(seen.reply)))
+            self.end_headers()
+            self.wfile.write(seen.reply)
+
+        def log_message(self, *args: object) -> None:
+            """Nothing to say."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.daemon_threads = True
+    seen.server, seen.port = server, server.server_address[1]
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+    thread.start()
+    yield seen
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def a_client(base_url: str) -> GraphClient:
+    return GraphClient(
+        base_url,
+        token=lambda: TOKEN,
+        app_secret=None,
+        blocked=frozenset(),
+        calls_at_once=4,
+    )
+
+
+def test_a_connection_is_used_for_many_calls(meta) -> None:
+    """Good answers and refusals leave it open; a handshake each would cost more."""
+    client = a_client(f"http://127.0.0.1:{meta.port}")
+
+    client.fetch(ADA, 2.0)
+    meta.status, meta.reply = 400, b'{"error":{"code":9010}}'
+    client.fetch(ADA, 2.0)
+    client.fetch(ADA, 2.0)
+
+    assert (len(meta.requests), meta.connections) == (3, 1)
+
+
+def test_a_cookie_is_not_sent_back(meta) -> None:
+    """What one call brings must not follow the next."""
+    meta.headers = {"Set-Cookie": "datr=secret; Path=/"}
+    client = a_client(f"http://127.0.0.1:{meta.port}")
+
+    client.fetch(ADA, 2.0)
+    client.fetch(ADA, 2.0)
+
+    assert all("Cookie" not in headers for _, headers in meta.requests)
+
+
+def test_the_environment_has_no_say(meta, monkeypatch) -> None:
+    """Neither a proxy nor a .netrc of the machine gets to see the token."""
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
+    monkeypatch.setenv("ALL_PROXY", "http://127.0.0.1:9")
+    client = a_client(f"http://127.0.0.1:{meta.port}")
+
+    assert isinstance(client.fetch(ADA, 2.0), Profile)
+    assert meta.requests[0][1]["Authorization"] == f"Bearer {TOKEN}"
+
+
+def test_a_redirect_is_not_followed(meta) -> None:
+    """The token would go wherever it points."""
+    meta.status = 302
+    meta.headers = {"Location": f"http://127.0.0.1:{meta.port}/elsewhere"}
+    meta.reply = b""
+    client = a_client(f"http://127.0.0.1:{meta.port}")
+
+    with pytest.raises(GraphUnavailable):
+        client.fetch(ADA, 2.0)
+    assert len(meta.requests) == 1
+
+
+@pytest.fixture
+def authority(meta) -> trustme.CA:
+    """Puts the server behind TLS, under a certificate of this authority."""
+    authority = trustme.CA()
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("127.0.0.1").configure_cert(context)
+    meta.server.socket = context.wrap_socket(meta.server.socket, server_side=True)
+    return authority
+
+
+def test_tls_is_verified(meta, authority) -> None:
+    """A certificate nobody vouches for ends the call before the token is sent."""
+    client = a_client(f"https://127.0.0.1:{meta.port}")
+
+    with pytest.raises(GraphUnavailable):
+        client.fetch(ADA, 2.0)
+    assert meta.requests == []
+
+
+def test_a_call_over_tls_keeps_its_connection(meta, authority, tmp_path) -> None:
+    """The same reading against a deadline, over TLS."""
+    trusted = tmp_path / "ca.pem"
+    authority.cert_pem.write_to_path(str(trusted))
+    client = a_client(f"https://127.0.0.1:{meta.port}")
+    client._session.verify = str(trusted)
+
+    assert isinstance(client.fetch(ADA, 2.0), Profile)
+    client.fetch(ADA, 2.0)
+    assert meta.connections == 1
+
+
+def test_a_tls_handshake_that_stalls_ends_in_time() -> None:
+    """A server that accepts and says nothing is a timeout, not a hang."""
+    import socket
+
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        client = a_client(f"https://127.0.0.1:{silent.getsockname()[1]}")
+        started = time.monotonic()
+
+        with pytest.raises((GraphTimeout, GraphUnavailable)):
+            client.fetch(ADA, 0.5)
+
+    assert time.monotonic() - started < 1.0
+
+
+def test_nothing_of_the_call_is_in_what_is_raised_or_logged(caplog) -> None:
+    """At DEBUG too: no token, no URL, no whole id, in no link of the chain."""
+    caplog.set_level(logging.DEBUG)
+    client = GraphClient(
+        "http://127.0.0.1:9",
+        token=lambda: TOKEN,
+        app_secret=lambda: "canarysecret",
+        blocked=frozenset(),
+        calls_at_once=4,
+    )
+
+    with pytest.raises(GraphUnavailable) as raised:
+        client.fetch(ADA, 2.0)
+
+    assert raised.value.__context__ is None
+    told = (
+        caplog.text + repr(raised.value) + "".join(map(str, map(vars, caplog.records)))
+    )
+    for secret in (TOKEN, "canarysecret", "appsecret_proof", ADA):
+        assert secret not in told

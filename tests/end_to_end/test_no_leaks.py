@@ -1,0 +1,136 @@
+"""Promise 6: while everything fails, the secrets appear nowhere."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import subprocess
+from pathlib import Path
+
+from services import APP_SECRET, BIN, PAGE_TOKEN, Service, SimulatedMeta, crowd
+from test_bad_replies import BAD
+from test_recorded_replies import RECORDED, play
+
+from proxy.cache import engine
+
+PROOF = hmac.new(APP_SECRET.encode(), PAGE_TOKEN.encode(), hashlib.sha256).hexdigest()
+API_KEY = "pp_canarykey0123456789"
+
+
+def test_no_secret_shows_while_every_failure_is_provoked(tmp_path: Path) -> None:
+    """Answers, logs at DEBUG, command lines, every key and value of the store."""
+    keys = tmp_path / "api_keys"
+    digest = hashlib.sha256(API_KEY.encode()).hexdigest()
+    keys.write_text(f"canary read,admin {digest}\n")
+    bearer = {"Authorization": f"Bearer {API_KEY}"}
+    seen: list[str] = []
+    meta = SimulatedMeta(f"--app-secret={APP_SECRET}")
+    with engine.start() as store:
+        service = Service(
+            PAGE_TOKEN=PAGE_TOKEN,
+            APP_SECRET=APP_SECRET,
+            API_KEYS_FILE=str(keys),
+            GRAPH_URL=meta.url,
+            GRAPH_TIMEOUT="0.5s",
+            STORE_URL=store.url,
+            WORKERS="1",
+            LOG_LEVEL="debug",
+            ACCESS_LOG="1",
+        )
+
+        def note(answer) -> None:
+            seen.append(f"{answer.status_code} {answer.headers} {answer.text}")
+
+        def get(path: str, **headers: str) -> None:
+            note(service.get(path, headers=bearer | headers))
+
+        try:
+            for number, (script, _) in enumerate(BAD.values()):
+                meta.person(crowd(number), **script)
+                get(f"/profiles/{crowd(number)}")
+            for number, reply in enumerate(RECORDED.values(), start=100):
+                play_about(meta, crowd(number), reply)
+                get(f"/profiles/{crowd(number)}")
+            get("/profiles/x", Authorization=f"Bearer {API_KEY}x")
+            get(f"/profiles/1?access_token={PAGE_TOKEN}")
+            get(f"/admin/profiles/{crowd(100)}")
+            note(service.request("POST", "/admin/flush", headers=bearer, json={}))
+            seen.append(everything_in(store.url))
+            meta.order("token", alive=False)
+            get(f"/profiles/{crowd(900)}")
+            store.close()
+            get(f"/profiles/{crowd(901)}")
+            note(
+                service.request(
+                    "DELETE", f"/admin/profiles/{crowd(901)}", headers=bearer
+                )
+            )
+            meta.close()
+            get(f"/profiles/{crowd(902)}")
+            get("/readyz")
+            seen.append(service.log())
+            command = Path(f"/proc/{service.process.pid}/cmdline")
+            seen.append(command.read_text() if command.exists() else "")
+        finally:
+            service.stop()
+    everything = "\n".join(seen)
+
+    for secret in (PAGE_TOKEN, APP_SECRET, API_KEY, PROOF):
+        assert secret not in everything
+    assert crowd(900) not in seen[-2]
+    assert "asked Meta" in everything
+    assert "Traceback" not in everything
+
+
+def play_about(meta: SimulatedMeta, igsid: str, reply: dict) -> None:
+    from types import SimpleNamespace
+
+    play(SimpleNamespace(meta=meta), igsid, reply)
+
+
+def everything_in(store_url: str) -> str:
+    import redis
+
+    client = redis.Redis.from_url(store_url)
+    told = [f"{key!r}={client.get(key)!r}" for key in client.scan_iter()]
+    client.close()
+    return "\n".join(told)
+
+
+def test_bad_settings_are_told_without_their_values() -> None:
+    """The operator is told what to mend; the terminal's history keeps no secret."""
+    told = subprocess.run(
+        [BIN / "profile-proxy", "run"],
+        env={
+            "PATH": "/usr/bin:/bin",
+            "PROXY_PAGE_TOKEN": f"{PAGE_TOKEN} with a space",
+            "PROXY_APP_SECRET": f"{APP_SECRET}\u00e9",
+            "PROXY_STORE_URL": "redis://:hunter2@host:port/0",
+        },
+        capture_output=True,
+        text=True,
+    )
+
+    assert told.returncode == 2
+    assert len(told.stderr.splitlines()) == 3
+    for secret in (PAGE_TOKEN, APP_SECRET, "hunter2"):
+        assert secret not in told.stdout + told.stderr
+
+
+def test_config_masks_secrets() -> None:
+    """Where they come from, and that they are set; no more."""
+    told = subprocess.run(
+        [BIN / "profile-proxy", "config"],
+        env={
+            "PATH": "/usr/bin:/bin",
+            "PROXY_PAGE_TOKEN": PAGE_TOKEN,
+            "PROXY_STORE_URL": "redis://:hunter2@localhost/0",
+        },
+        capture_output=True,
+        text=True,
+    )
+
+    assert told.returncode == 0, told.stderr
+    assert "PROXY_PAGE_TOKEN" in told.stdout
+    assert PAGE_TOKEN not in told.stdout
+    assert "hunter2" not in told.stdout

@@ -1,0 +1,93 @@
+"""Promises 2, 5 and 8 in the store itself: our prefix, TTLs, pictures, flushes."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+
+from services import ADA, BEN, CLEO, DOV, EVE, FINN, GUS, IVO, JO, crowd
+
+EVERYBODY = (ADA, BEN, CLEO, DOV, EVE, FINN, GUS, IVO, JO, crowd(1), crowd(2))
+
+
+def ask_everybody(stack) -> None:
+    for igsid in EVERYBODY:
+        stack.service.get(f"/profiles/{igsid}")
+
+
+def test_every_key_is_ours_and_has_an_end(stack) -> None:
+    """No key without our prefix, none without a TTL, whatever was asked."""
+    ask_everybody(stack)
+
+    ttls = {key: stack.redis.pttl(key) for key in stack.redis.scan_iter()}
+
+    assert len(ttls) == len(EVERYBODY)
+    assert all(re.fullmatch(rb"pp:[eln]:\{default:\d+\}", key) for key in ttls)
+    assert all(0 < ttl <= 25 * 3600 * 1000 for ttl in ttls.values())
+
+
+def test_no_entry_outlives_its_picture(stack) -> None:
+    """What Redis holds is gone before the link it holds is dead."""
+    ask_everybody(stack)
+
+    checked = 0
+    for key in stack.redis.scan_iter("pp:e:*"):
+        entry = json.loads(stack.redis.get(key))
+        dies_at = entry.get("profile", {}).get("picture_expires_at")
+        if dies_at is not None:
+            checked += 1
+            assert time.time() + stack.redis.pttl(key) / 1000 < dies_at
+    assert checked >= 4
+
+
+def test_what_is_stored_is_json_with_its_version(stack) -> None:
+    """Readable with redis-cli, and by the next version of this service."""
+    ask_everybody(stack)
+
+    entries = [stack.redis.get(key) for key in stack.redis.scan_iter("pp:e:*")]
+
+    assert {json.loads(entry)["v"] for entry in entries} == {1}
+    assert all(entry.startswith(b'{"v":1,') for entry in entries)
+
+
+def test_a_flush_of_everything_spares_other_applications(stack) -> None:
+    """Their keys survive, also those that look a little like ours."""
+    theirs = ("session:1", "pp", "ppe:e:{default:12345}", "xpp:e:1", "pp2:e:1")
+    for key in theirs:
+        stack.redis.set(key, "theirs")
+    ask_everybody(stack)
+    entries = len(list(stack.redis.scan_iter("pp:e:*")))
+
+    counts = stack.service.flush(what="all")
+
+    assert counts == {"matched": entries, "deleted": entries}
+    assert {key.decode() for key in stack.redis.scan_iter()} == set(theirs)
+
+
+def test_what_cannot_be_read_is_a_miss_and_is_replaced(stack) -> None:
+    """Truncated, of another version, somebody else's, of another type: ask Meta."""
+    key = f"pp:e:{{default:{ADA}}}"
+    stack.service.get(f"/profiles/{ADA}")
+    good = stack.redis.get(key)
+    bad = [
+        good[: len(good) // 2],
+        good.replace(b'"v":1', b'"v":99'),
+        good.replace(ADA.encode(), EVE.encode()),
+        b"\x80\x04\x95pickle",
+        b"{}",
+        b"",
+    ]
+
+    for stored in bad:
+        stack.redis.set(key, stored, ex=60)
+        answer = stack.service.get(f"/profiles/{ADA}")
+        assert answer.status_code == 200
+        assert answer.headers["Cache-Status"] == "profile-proxy; fwd=uri-miss; stored"
+
+    stack.redis.delete(key)
+    stack.redis.rpush(key, "a list")
+    assert stack.service.get(f"/profiles/{ADA}").status_code == 200
+    hit = stack.service.get(f"/profiles/{ADA}")
+    assert hit.headers["Cache-Status"].startswith("profile-proxy; hit")
+    assert stack.meta.calls(ADA) == 2 + len(bad)

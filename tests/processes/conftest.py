@@ -1,0 +1,45 @@
+"""Two instances of the service on one store, and one simulated Meta."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from types import SimpleNamespace
+
+import pytest
+import redis
+from services import PAGE_TOKEN, Service, SimulatedMeta
+
+from proxy.cache import engine
+
+GRAPH_TIMEOUT = 2.0
+
+
+@pytest.fixture(scope="module")
+def running() -> Iterator[SimpleNamespace]:
+    """Started once for a file of tests; ``stack`` is what a test asks for."""
+    with engine.start() as store:
+        meta = SimulatedMeta()
+        settings = {
+            "PAGE_TOKEN": PAGE_TOKEN,
+            "GRAPH_URL": meta.url,
+            "GRAPH_TIMEOUT": f"{GRAPH_TIMEOUT}s",
+            "STORE_URL": store.url,
+            "WORKERS": "1",
+        }
+        one, other = Service(**settings), Service(**settings)
+        client = redis.Redis.from_url(store.url)
+        yield SimpleNamespace(
+            meta=meta, one=one, other=other, redis=client, settings=settings
+        )
+        client.close()
+        one.stop()
+        other.stop()
+        meta.close()
+
+
+@pytest.fixture
+def stack(running: SimpleNamespace) -> SimpleNamespace:
+    """Two instances, a store that is empty and a Meta that was asked nothing."""
+    running.redis.flushdb()
+    running.meta.order("reset")
+    return running

@@ -1,0 +1,116 @@
+"""Leaders that die or oversleep: their followers are answered, and soon."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+import requests
+from conftest import GRAPH_TIMEOUT
+from services import ADA, BEN, Service, wait_until
+
+
+def workers_of(service: Service) -> list[int]:
+    pid = service.process.pid
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return [int(child) for child in children]
+
+
+def test_a_dead_leader_is_succeeded_when_its_lease_ends(stack) -> None:
+    """SIGKILL in mid-call: two calls in all, within the bound of a caller's wait."""
+    victim = Service(**stack.settings)
+    stack.meta.person(ADA, wire="hang", times=1)
+    with ThreadPoolExecutor(11) as pool:
+        try:
+            led = pool.submit(victim.get, f"/profiles/{ADA}")
+            stack.meta.await_calls(ADA)
+            (worker,) = workers_of(victim)
+            started = time.monotonic()
+            others = [pool.submit(stack.one.get, f"/profiles/{ADA}") for _ in range(10)]
+            os.kill(worker, signal.SIGKILL)
+            statuses = {other.result().status_code for other in others}
+            waited = time.monotonic() - started
+            with pytest.raises(requests.ConnectionError):
+                led.result()
+        finally:
+            victim.stop()
+
+    assert statuses == {200}
+    assert stack.meta.calls(ADA) == 2
+    assert waited < 2 * GRAPH_TIMEOUT + 2
+
+
+def test_a_leader_that_oversleeps_its_lease_writes_nothing(stack) -> None:
+    """SIGSTOP over its lease's end; what it learned is not stored, nor answered."""
+    sleeper = Service(**stack.settings)
+    stack.meta.person(BEN, profile={"name": "Before"}, wire="hang", times=1)
+    with ThreadPoolExecutor(1) as pool:
+        try:
+            led = pool.submit(sleeper.get, f"/profiles/{BEN}")
+            stack.meta.await_calls(BEN)
+            (worker,) = workers_of(sleeper)
+            os.kill(worker, signal.SIGSTOP)
+            stack.meta.order("release")
+            lease = f"pp:l:{{default:{BEN}}}"
+            wait_until(
+                lambda: not stack.redis.exists(lease), 2 * GRAPH_TIMEOUT, "lapsed"
+            )
+            stack.meta.person(BEN, profile={"name": "After"})
+            assert stack.one.get(f"/profiles/{BEN}").json()["name"] == "After"
+            os.kill(worker, signal.SIGCONT)
+            late = led.result().json()
+        finally:
+            sleeper.stop()
+
+    assert late.get("name", "After") == "After"
+    assert stack.other.get(f"/profiles/{BEN}").json()["name"] == "After"
+
+
+def test_killing_the_parent_ends_its_workers(stack) -> None:
+    """Nobody is left behind to hold the port and answer from old settings."""
+    service = Service(**stack.settings | {"WORKERS": "2"})
+    workers = workers_of(service)
+
+    service.process.kill()
+    service.process.wait()
+
+    assert len(workers) == 2
+    wait_until(
+        lambda: not any(Path(f"/proc/{pid}").exists() for pid in workers),
+        15,
+        "the workers have ended",
+    )
+    service.stop()
+
+
+def test_sigterm_finishes_what_is_in_flight(stack) -> None:
+    """A deploy costs nobody the answer they are waiting for."""
+    service = Service(**stack.settings)
+    stack.meta.person(ADA, wire="hang", times=1)
+    with ThreadPoolExecutor(1) as pool:
+        asked = pool.submit(service.get, f"/profiles/{ADA}")
+        stack.meta.await_calls(ADA)
+        service.process.send_signal(signal.SIGTERM)
+        stack.meta.order("release")
+        answer = asked.result()
+        status = service.process.wait(15)
+    service.stop()
+
+    assert answer.status_code == 200
+    assert status == 0
+
+
+def test_a_second_service_on_the_same_port_is_refused(stack) -> None:
+    """It would take half of the requests of the first, silently."""
+    again = Service(
+        ready=False, **stack.settings | {"LISTEN": f"127.0.0.1:{stack.one.port}"}
+    )
+
+    assert again.process.wait(10) == 2
+    assert "PROXY_LISTEN" in again.log()
+    assert "in use" in again.log()
+    again.stop()

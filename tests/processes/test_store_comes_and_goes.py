@@ -1,0 +1,175 @@
+"""Promise 7: a dead store does not kill the service, and it recovers by itself."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import redis
+from services import (
+    ADA,
+    EVE,
+    PAGE_TOKEN,
+    Service,
+    SimulatedMeta,
+    all_at_once,
+    wait_until,
+)
+
+from proxy.cache.engine import find_binary
+
+
+class Engine:
+    """A Redis on a socket that we start, stop and freeze as we like."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.socket = folder / "redis.sock"
+        self.url = f"unix://{self.socket}"
+        self.client = redis.Redis(unix_socket_path=str(self.socket))
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        self.process = subprocess.Popen(
+            [
+                find_binary(),
+                "--port",
+                "0",
+                "--unixsocket",
+                str(self.socket),
+                "--save",
+                "",
+                "--appendonly",
+                "no",
+                "--dir",
+                str(self.folder),
+            ],
+            stdout=subprocess.DEVNULL,
+        )
+        wait_until(self._answers, 5, "the engine answers")
+
+    def stop(self) -> None:
+        if self.process is not None:
+            os.kill(self.process.pid, signal.SIGCONT)
+            self.process.kill()
+            self.process.wait()
+            self.process = None
+        self.socket.unlink(missing_ok=True)
+
+    def freeze(self) -> None:
+        assert self.process
+        os.kill(self.process.pid, signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        assert self.process
+        os.kill(self.process.pid, signal.SIGCONT)
+
+    def _answers(self) -> bool:
+        try:
+            return bool(self.client.ping())
+        except redis.RedisError:
+            return False
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Iterator[SimpleNamespace]:
+    """A service whose store is not there at its start."""
+    store = Engine(tmp_path)
+    meta = SimulatedMeta()
+    service = Service(
+        PAGE_TOKEN=PAGE_TOKEN, GRAPH_URL=meta.url, STORE_URL=store.url, WORKERS="1"
+    )
+    yield SimpleNamespace(store=store, meta=meta, service=service)
+    service.stop()
+    store.stop()
+    meta.close()
+
+
+def test_a_store_that_is_not_there_at_start_is_lived_without(world) -> None:
+    """It says so, answers from Meta, promises nothing; and heals by itself."""
+    ready = world.service.get("/readyz")
+    away = world.service.get(f"/profiles/{ADA}")
+    erased = world.service.request("DELETE", f"/admin/profiles/{ADA}")
+    flushed = world.service.request("POST", "/admin/flush", json={"what": "all"})
+
+    assert ready.status_code == 200
+    assert ready.json() == {"status": "degraded", "reasons": ["store_unavailable"]}
+    assert away.status_code == 200
+    assert away.headers["Cache-Status"] == (
+        "profile-proxy; fwd=uri-miss; detail=store_unavailable"
+    )
+    for promise in (erased, flushed):
+        assert promise.status_code == 503
+        assert promise.json()["code"] == "store_unavailable"
+        assert promise.headers["Retry-After"] == "1"
+
+    world.store.start()
+
+    assert world.service.get("/readyz").json() == {"status": "ok", "reasons": []}
+    assert (
+        world.service.get(f"/profiles/{ADA}")
+        .headers["Cache-Status"]
+        .endswith("fwd=uri-miss; stored")
+    )
+    assert "; hit" in world.service.get(f"/profiles/{ADA}").headers["Cache-Status"]
+    log = world.service.log()
+    assert (log.count('"store away"'), log.count('"store back"')) == (1, 1)
+
+
+def test_a_store_that_is_restarted_is_found_again(world) -> None:
+    """Connections of before are dead; the next request makes new ones."""
+    world.store.start()
+    world.service.get(f"/profiles/{ADA}")
+
+    world.store.stop()
+    world.store.start()
+    answer = world.service.get(f"/profiles/{ADA}")
+
+    assert answer.headers["Cache-Status"] == "profile-proxy; fwd=uri-miss; stored"
+
+
+def test_a_store_that_hangs_costs_a_timeout_and_not_the_answer(world) -> None:
+    """Frozen, it accepts and says nothing: a quarter of a second, then Meta."""
+    world.store.start()
+    world.service.get(f"/profiles/{ADA}")
+
+    world.store.freeze()
+    answer = world.service.get(f"/profiles/{EVE}")
+    world.store.thaw()
+
+    assert answer.status_code == 200
+    assert answer.elapsed.total_seconds() < 1.5
+    assert "; hit" in world.service.get(f"/profiles/{ADA}").headers["Cache-Status"]
+
+
+def test_a_store_that_dies_during_a_call_does_not_cost_its_answer(world) -> None:
+    """What Meta said is told, and not stored; those who waited are told it too."""
+    world.store.start()
+    world.meta.person(ADA, wire="hang")
+
+    def kill() -> None:
+        world.meta.await_calls(ADA)
+        world.store.stop()
+        world.meta.order("release")
+
+    answers = all_at_once(
+        [kill, *[lambda: world.service.get(f"/profiles/{ADA}")] * 10]
+    )[1:]
+
+    assert {answer.status_code for answer in answers} == {200}
+    assert world.meta.calls(ADA) <= 2
+
+
+def test_while_the_store_is_away_callers_still_share_a_call(world) -> None:
+    """Within the process; and only a few calls at once are let through."""
+    world.meta.person(ADA, delay=0.5)
+
+    answers = all_at_once([lambda: world.service.get(f"/profiles/{ADA}")] * 30)
+
+    assert {answer.status_code for answer in answers} == {200}
+    assert world.meta.calls(ADA) == 1
