@@ -1,0 +1,430 @@
+"""What we deploy: the image, the local stack, and the script that checks a commit."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from configparser import ConfigParser
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from packaging.specifiers import SpecifierSet
+
+from proxy.settings import PREFIX, ROWS, Settings
+from proxy.simulator.server import Simulator
+from proxy.web import keys
+
+ROOT = Path(__file__).parent.parent
+BIN = Path(sys.executable).parent
+UNUSED_PORT = 9  # "discard", which nobody serves any more
+
+
+def run(
+    *command: str | Path, env: dict[str, str] | None = None, cwd: Path = ROOT
+) -> subprocess.CompletedProcess[str]:
+    """Run *command* with *env*, and with no setting from whoever runs the tests."""
+    outside = {k: v for k, v in os.environ.items() if not k.startswith(PREFIX)}
+    return subprocess.run(
+        command,
+        cwd=cwd,
+        env=outside | (env or {}),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+
+@pytest.fixture(scope="module")
+def stack() -> dict[str, Any]:
+    stack = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
+    assert isinstance(stack, dict)
+    return stack
+
+
+def instructions() -> list[tuple[str, str]]:
+    """The Dockerfile's instructions, each as its word and the rest of it."""
+    text = (ROOT / "Dockerfile").read_text().replace("\\\n", " ")
+    lines = [line for line in text.splitlines() if line and not line.startswith("#")]
+    return [(word, rest) for word, _, rest in (line.partition(" ") for line in lines)]
+
+
+def the_last(word: str) -> str:
+    """What the final stage says after *word*."""
+    return [rest for each, rest in instructions() if each == word][-1]
+
+
+def local_environment(stack: dict[str, Any]) -> dict[str, str]:
+    """The local proxy's settings, its secrets where they lie in this repository."""
+    environment = dict(stack["services"]["proxy"]["environment"])
+    for name, secret in stack["secrets"].items():
+        for variable, value in environment.items():
+            if value == f"/run/secrets/{name}":
+                environment[variable] = str(ROOT / secret["file"])
+    return environment
+
+
+# The image
+
+
+def test_the_dockerfile_passes_its_linter() -> None:
+    linted = run(BIN / "hadolint", "Dockerfile")
+
+    assert (linted.returncode, linted.stdout) == (0, "")
+
+
+def test_every_stage_has_a_python_that_we_support() -> None:
+    metadata = ConfigParser()
+    metadata.read(ROOT / "setup.cfg")
+    supported = SpecifierSet(metadata["options"]["python_requires"])
+    bases = [rest.split()[0] for word, rest in instructions() if word == "FROM"]
+    versions = [re.fullmatch(r"python:(3\.\d+)-slim", base) for base in bases]
+
+    # The environment is copied between them, so they must not differ.
+    assert len(set(bases)) == 1
+    for version in versions:
+        assert version and version[1] in supported
+        classifier = f"Programming Language :: Python :: {version[1]}"
+        assert classifier in metadata["metadata"]["classifiers"].splitlines()
+
+
+def test_the_image_says_of_itself_what_the_package_says() -> None:
+    metadata = ConfigParser()
+    metadata.read(ROOT / "setup.cfg")
+    labels = dict(
+        re.findall(r'opencontainers\.image\.(\w+)="(.*?)"', the_last("LABEL"))
+    )
+
+    assert labels == {
+        "title": metadata["metadata"]["name"],
+        "description": metadata["metadata"]["description"],
+        "licenses": metadata["metadata"]["license"],
+    }
+
+
+def test_the_image_runs_the_service_as_a_numbered_user_who_is_not_root() -> None:
+    user = re.fullmatch(r"(\d+):(\d+)", the_last("USER"))
+
+    assert user and "0" not in user.groups()
+    assert json.loads(the_last("ENTRYPOINT")) == ["profile-proxy"]
+    assert json.loads(the_last("CMD")) == ["run"]
+    assert the_last("STOPSIGNAL") == "SIGTERM"
+    assert the_last("EXPOSE") == "8080"
+
+
+def test_the_image_listens_where_it_can_be_reached_but_not_without_keys() -> None:
+    """On all addresses, and so it does not start before it is told who may call."""
+    environment = dict(re.findall(r"\b(PROXY_\w+)=(\S+)", the_last("ENV")))
+
+    started = run(
+        BIN / "profile-proxy", "run", env=environment | {"PROXY_PAGE_TOKEN": "EAA"}
+    )
+
+    assert environment == {"PROXY_LISTEN": "0.0.0.0:8080"}
+    assert started.returncode == 2
+    assert "PROXY_API_KEYS_FILE" in started.stderr
+
+
+def test_the_build_sees_only_what_the_dockerfile_copies() -> None:
+    """Not .git, .venv, tests or deploy/local, nor what somebody leaves here next."""
+    lines = (ROOT / ".dockerignore").read_text().splitlines()
+    patterns = [line for line in lines if line and not line.startswith("#")]
+    seen = {pattern[1:] for pattern in patterns if pattern.startswith("!")}
+    copied = {
+        source.removeprefix("./")
+        for word, rest in instructions()
+        if word == "COPY" and not rest.startswith("--from")
+        for source in rest.split()[:-1]
+    }
+
+    assert patterns[0] == "*"
+    assert seen == copied
+    assert all((ROOT / name).exists() for name in copied)
+    assert "**/__pycache__" in patterns
+
+
+@contextmanager
+def answering(status: int) -> Iterator[int]:
+    """A server that answers GET /healthz with *status*; its port."""
+
+    class Health(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(status if self.path == "/healthz" else 404)
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Health) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.02,))
+        thread.start()
+        try:
+            yield server.server_port
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+def image_health(port: int, **env: str) -> int:
+    """What the image's health check exits with, when told to listen at *port*."""
+    command = json.loads(the_last("HEALTHCHECK").partition(" CMD ")[2])
+    assert command[0] == "python"
+    env |= {"PROXY_LISTEN": f"0.0.0.0:{port}"}
+    return run(sys.executable, *command[1:], env=env).returncode
+
+
+def test_the_image_is_healthy_while_the_service_answers() -> None:
+    with answering(200) as port:
+        assert image_health(port) == 0
+
+
+def test_the_image_is_not_healthy_when_the_service_errs_or_is_away() -> None:
+    with answering(500) as port:
+        assert image_health(port) != 0
+
+    assert image_health(port) != 0
+
+
+def test_the_image_asks_for_its_health_without_an_http_proxy() -> None:
+    """Docker can put HTTP_PROXY into every container."""
+    elsewhere = f"http://127.0.0.1:{UNUSED_PORT}"
+
+    with answering(200) as port:
+        assert image_health(port, HTTP_PROXY=elsewhere, http_proxy=elsewhere) == 0
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        [str(BIN / "profile-proxy"), "--help"],
+        [sys.executable, "-m", "proxy.simulator", "--help"],
+    ],
+    ids=["profile-proxy", "simulator"],
+)
+def test_what_the_image_runs_needs_no_home_and_no_folder_of_ours(
+    command: list[str],
+) -> None:
+    """As in the image: nothing but a PATH, no home, and no checkout around it."""
+    environment = {"PATH": str(BIN), "HOME": "/nonexistent"}
+
+    done = subprocess.run(
+        command, cwd="/", env=environment, capture_output=True, text=True, timeout=60
+    )
+
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.lower().startswith("usage:")
+
+
+# The local stack
+
+
+def test_the_compose_file_is_valid() -> None:
+    checked = run(
+        BIN / "check-jsonschema",
+        "--builtin-schema",
+        "vendor.compose-spec",
+        "docker-compose.yml",
+    )
+
+    assert checked.returncode == 0, checked.stdout
+
+
+def test_the_stack_is_published_on_this_machine_only(stack: dict[str, Any]) -> None:
+    published = {
+        name: service.get("ports", []) for name, service in stack["services"].items()
+    }
+
+    assert published == {
+        "proxy": ["127.0.0.1:8080:8080"],
+        "graph": ["127.0.0.1:9100:9100"],
+        "redis": [],
+    }
+    assert all("network_mode" not in each for each in stack["services"].values())
+
+
+@pytest.mark.parametrize("name", ["proxy", "redis", "graph"])
+def test_every_service_is_confined(stack: dict[str, Any], name: str) -> None:
+    service = stack["services"][name]
+    user = service.get("user") or the_last("USER")
+
+    assert service["read_only"] is True
+    assert service["tmpfs"] == ["/tmp"]
+    assert service["cap_drop"] == ["ALL"]
+    assert service["security_opt"] == ["no-new-privileges:true"]
+    assert not {"cap_add", "privileged", "volumes"} & service.keys()
+    assert re.fullmatch(r"[1-9]\d*:[1-9]\d*", user)
+    assert service["mem_limit"]
+    assert service["pids_limit"]
+
+
+def test_redis_keeps_nothing_and_is_bounded(stack: dict[str, Any]) -> None:
+    redis = stack["services"]["redis"]
+    words = redis["command"]
+    arguments = dict(zip(words[::2], words[1::2], strict=True))
+
+    assert re.match(r"redis:\d+(-|$)", redis["image"])
+    assert redis["entrypoint"] == ["redis-server"]
+    assert arguments == {
+        "--save": "",
+        "--appendonly": "no",
+        "--maxmemory": "256mb",
+        "--maxmemory-policy": "allkeys-lfu",
+        "--maxmemory-clients": "5%",
+        "--protected-mode": "no",
+    }
+
+
+def test_redis_can_be_reached_by_the_proxy_alone(stack: dict[str, Any]) -> None:
+    """It has no password, so its network is its guard."""
+    on_it = {
+        name
+        for name, service in stack["services"].items()
+        if "store" in service.get("networks", ["default"])
+    }
+
+    assert stack["services"]["redis"]["networks"] == ["store"]
+    assert on_it == {"redis", "proxy"}
+    assert stack["networks"]["store"]["internal"] is True
+
+
+def test_the_proxy_starts_after_what_it_needs(stack: dict[str, Any]) -> None:
+    needed = stack["services"]["proxy"]["depends_on"]
+
+    assert needed == {
+        "redis": {"condition": "service_healthy"},
+        "graph": {"condition": "service_healthy"},
+    }
+    assert all("healthcheck" in stack["services"][name] for name in needed)
+
+
+def test_every_variable_of_the_stack_is_a_setting(stack: dict[str, Any]) -> None:
+    known = {PREFIX + row.name for row in ROWS}
+    known |= {f"{PREFIX}{row.name}_FILE" for row in ROWS if row.secret}
+
+    for service in stack["services"].values():
+        ours = {n for n in service.get("environment", {}) if n.startswith(PREFIX)}
+        assert ours <= known
+
+
+def test_the_settings_of_the_stack_are_accepted(stack: dict[str, Any]) -> None:
+    settings = Settings.from_env(local_environment(stack))
+
+    assert str(settings.listen) == "0.0.0.0:8080"
+    assert settings.store_url == "redis://redis:6379/0"
+    assert settings.graph_url == "http://graph:9100"
+
+
+def test_the_proxy_has_time_to_stop(stack: dict[str, Any]) -> None:
+    """Draining for 5 s, then whoever waits: for at most two deadlines and 5 s."""
+    settings = Settings.from_env(local_environment(stack))
+    grace = stack["services"]["proxy"]["stop_grace_period"]
+
+    assert int(grace.removesuffix("s")) > 5 + 2 * settings.graph_timeout + 5
+
+
+def test_every_secret_is_a_file(stack: dict[str, Any]) -> None:
+    """Nothing secret stands in the environment, where `docker inspect` shows it."""
+    proxy = stack["services"]["proxy"]
+    secret = {PREFIX + row.name for row in ROWS if row.secret}
+
+    assert not secret & proxy["environment"].keys()
+    assert set(proxy["secrets"]) == set(stack["secrets"])
+    for name, source in stack["secrets"].items():
+        assert source == {"file": f"./deploy/local/{name}"}
+        assert f"/run/secrets/{name}" in proxy["environment"].values()
+
+
+def test_the_key_that_a_reader_is_told_opens_the_local_proxy() -> None:
+    text = (ROOT / "deploy/local/api_keys").read_text()
+    told = re.findall(r"^#.*Bearer (pp_[\w-]+)", text, re.MULTILINE)
+    known = keys.read_keys(text)
+
+    assert "Local stack only" in text.splitlines()[0]
+    assert len(told) == 1
+    assert list(known) == [keys.digest_of(told[0])]
+    assert known[keys.digest_of(told[0])].scopes == {"read", "admin"}
+
+
+def test_the_simulated_graph_accepts_the_token_of_the_proxy(
+    stack: dict[str, Any],
+) -> None:
+    settings = Settings.from_env(local_environment(stack))
+    simulated = stack["services"]["graph"]["environment"]
+
+    assert simulated["SIM_TOKEN"] == settings.page_token.value
+
+
+def test_the_simulated_graph_is_healthy_while_it_answers(
+    stack: dict[str, Any],
+) -> None:
+    shell, python, *arguments = stack["services"]["graph"]["healthcheck"]["test"]
+    assert (shell, python) == ("CMD", "python")
+
+    def health(port: str) -> int:
+        asked = [argument.replace("9100", port) for argument in arguments]
+        return run(sys.executable, *asked).returncode
+
+    with Simulator() as simulator:
+        port = simulator.url.rpartition(":")[2]
+        assert health(port) == 0
+    assert health(port) != 0
+
+
+def test_the_simulated_graph_starts_as_the_stack_starts_it(
+    stack: dict[str, Any],
+) -> None:
+    """With the stack's own arguments, but for the port, which is a free one."""
+    graph = stack["services"]["graph"]
+    assert graph["entrypoint"][0] == "python"
+    words = [*graph["entrypoint"][1:], *graph["command"], "--exit-with-stdin"]
+    command = [word.replace("0.0.0.0:9100", "127.0.0.1:0") for word in words]
+
+    with subprocess.Popen(
+        [sys.executable, *command],
+        cwd="/",
+        env=os.environ | graph["environment"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    ) as simulator:
+        assert simulator.stdin and simulator.stdout
+        said = json.loads(simulator.stdout.readline())
+        simulator.stdin.close()
+        simulator.wait(timeout=10)
+
+    assert said["url"].startswith("http://127.0.0.1:")
+    assert simulator.returncode == 0
+
+
+# The script that checks a commit
+
+
+def test_the_script_of_all_checks_can_be_run() -> None:
+    bash = shutil.which("bash")
+    assert bash
+
+    checked = run(bash, "-n", ".ci/run")
+
+    assert os.access(ROOT / ".ci/run", os.X_OK)
+    assert (checked.returncode, checked.stderr) == (0, "")
+
+
+def test_the_script_of_all_checks_checks_what_make_check_does() -> None:
+    """Otherwise a commit passes at its author's and fails elsewhere."""
+    makefile = (ROOT / "Makefile").read_text()
+    recipe = re.search(r"^check:.*\n((?:\t.*\n)+)", makefile, re.MULTILINE)
+    assert recipe
+    wanted = re.findall(r"\$\(BIN\)/(.*)", recipe[1])
+    script = (ROOT / ".ci/run").read_text()
+    done = re.findall(r'^check "\$VENV/bin/([\w-]+)"(.*)$', script, re.MULTILINE)
+
+    assert [name + rest for name, rest in done] == wanted[:-1]
+    assert wanted[-1] == "pytest"
+    assert "\ncheck make test\n" in script
