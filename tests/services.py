@@ -175,6 +175,18 @@ class Service:
             return False
 
 
+def new_key(name: str, scopes: str) -> tuple[str, str]:
+    """A key and its line, as ``profile-proxy key new`` prints them."""
+    made = subprocess.run(
+        [BIN / "profile-proxy", "key", "new", name, "--scopes", scopes],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    key, line = made.stdout.splitlines()
+    return key, line
+
+
 def all_at_once(jobs: list[Callable[[], Any]]) -> list[Any]:
     """Run *jobs* side by side, each in a thread of its own, all starting together."""
     start = threading.Barrier(len(jobs))

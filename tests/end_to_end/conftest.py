@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 import redis
-from services import APP_SECRET, PAGE_TOKEN, Service, SimulatedMeta
+from services import APP_SECRET, PAGE_TOKEN, Service, SimulatedMeta, new_key
 
 from proxy.cache import engine
 
@@ -40,6 +40,7 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SimpleNamespac
             settings=settings,
             store=store,
             token_file=token,
+            graph_timeout=GRAPH_TIMEOUT,
         )
         client.close()
         service.stop()
@@ -52,3 +53,22 @@ def stack(running: SimpleNamespace) -> SimpleNamespace:
     running.redis.flushdb()
     running.meta.order("reset")
     return running
+
+
+@pytest.fixture(scope="session")
+def guarded(running, tmp_path_factory):
+    """A service with three keys: one reads, one is an operator's, one does both."""
+    keys = {
+        name: new_key(name, s)
+        for name, s in (("inbox", "read"), ("ops", "admin"), ("both", "read,admin"))
+    }
+    file = tmp_path_factory.mktemp("keys") / "api_keys"
+    file.write_text(
+        "# who may call\n" + "".join(f"{line}\n" for _, line in keys.values())
+    )
+    settings = running.settings | {"API_KEYS_FILE": str(file)}
+    service = Service(**settings)
+    yield SimpleNamespace(
+        service=service, file=file, **{name: key for name, (key, _) in keys.items()}
+    )
+    service.stop()

@@ -6,7 +6,6 @@ import base64
 import time
 
 import pytest
-from conftest import GRAPH_TIMEOUT
 from services import PAGE_TOKEN, crowd
 
 WHO = crowd(7)
@@ -94,7 +93,7 @@ def test_a_reply_that_is_none_is_a_failure_in_time(stack, name) -> None:
     took = time.monotonic() - started
 
     assert (answer.json()["code"], answer.status_code) == (code, status)
-    assert took < GRAPH_TIMEOUT + 0.5
+    assert took < stack.graph_timeout + 0.5
     assert not list(stack.redis.scan_iter("pp:[el]:*"))
     assert PAGE_TOKEN not in answer.text + str(answer.headers) + stack.service.log()
 

@@ -2,42 +2,10 @@
 
 from __future__ import annotations
 
-import subprocess
 import time
-from types import SimpleNamespace
 
 import pytest
-from services import ADA, BIN, Service
-
-
-def new_key(name: str, scopes: str) -> tuple[str, str]:
-    made = subprocess.run(
-        [BIN / "profile-proxy", "key", "new", name, "--scopes", scopes],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    key, line = made.stdout.splitlines()
-    return key, line
-
-
-@pytest.fixture(scope="module")
-def guarded(running, tmp_path_factory):
-    """A service with three keys: one reads, one is an operator's, one does both."""
-    keys = {
-        name: new_key(name, s)
-        for name, s in (("inbox", "read"), ("ops", "admin"), ("both", "read,admin"))
-    }
-    file = tmp_path_factory.mktemp("keys") / "api_keys"
-    file.write_text(
-        "# who may call\n" + "".join(f"{line}\n" for _, line in keys.values())
-    )
-    settings = running.settings | {"API_KEYS_FILE": str(file)}
-    service = Service(**settings)
-    yield SimpleNamespace(
-        service=service, file=file, **{name: key for name, (key, _) in keys.items()}
-    )
-    service.stop()
+from services import ADA, Service, new_key
 
 
 def bearing(key: str) -> dict[str, str]:

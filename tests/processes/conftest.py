@@ -29,7 +29,12 @@ def running() -> Iterator[SimpleNamespace]:
         one, other = Service(**settings), Service(**settings)
         client = redis.Redis.from_url(store.url)
         yield SimpleNamespace(
-            meta=meta, one=one, other=other, redis=client, settings=settings
+            meta=meta,
+            one=one,
+            other=other,
+            redis=client,
+            settings=settings,
+            graph_timeout=GRAPH_TIMEOUT,
         )
         client.close()
         one.stop()

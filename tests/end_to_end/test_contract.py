@@ -1,0 +1,102 @@
+"""openapi.yaml is the truth, and the answers are good HTTP."""
+
+from __future__ import annotations
+
+import http.client
+import subprocess
+import time
+from collections.abc import Callable
+
+import pytest
+from httplint import HttpRequestLinter, HttpResponseLinter, levels
+from services import ADA, BEN, BIN, CLEO, IVO, crowd
+
+
+def test_every_answer_is_as_described(stack, guarded) -> None:
+    """Whatever is sent, good or bad: a described status, shape and type; no 500.
+
+    With a key, because the description says that one is needed.
+    """
+    run = subprocess.run(
+        [
+            BIN / "schemathesis",
+            "run",
+            f"{guarded.service.url}/openapi.yaml",
+            "--max-examples=60",
+            "--no-color",
+            f"--header=Authorization: Bearer {guarded.both}",
+        ],
+        capture_output=True,
+        text=True,
+        timeout=100,
+        cwd=guarded.file.parent,
+    )
+
+    assert run.returncode == 0, run.stdout + run.stderr
+    assert "Tested: 6" in run.stdout
+    assert "Traceback" not in guarded.service.log()
+
+
+def lint(port: int, method: str, path: str, **headers: str) -> set[tuple[str, str]]:
+    """What httplint holds against the answer: (field, summary) of each bad note."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+    asked = HttpRequestLinter(start_time=time.time())
+    asked.process_request_topline(
+        method.encode(), f"http://localhost:{port}{path}".encode(), b"1.1"
+    )
+    asked.process_headers([(b"Host", f"localhost:{port}".encode())])
+    asked.finish_content(True)
+    connection.request(method, path, headers={"Host": "localhost"} | headers)
+    answer = connection.getresponse()
+    linter = HttpResponseLinter(start_time=time.time())
+    linter.request = asked
+    linter.is_head_response = method == "HEAD"
+    linter.process_response_topline(
+        b"1.1", str(answer.status).encode(), answer.reason.encode()
+    )
+    linter.process_headers([(k.encode(), v.encode()) for k, v in answer.getheaders()])
+    linter.feed_content(answer.read())
+    linter.finish_content(True)
+    connection.close()
+    return {
+        (note.subject, str(note.summary))
+        for note in linter.notes
+        if note.level is levels.BAD
+    }
+
+
+PATHS: dict[str, Callable[[], tuple[str, str]]] = {
+    "a profile": lambda: ("GET", f"/profiles/{ADA}"),
+    "a profile's head": lambda: ("HEAD", f"/profiles/{ADA}"),
+    "a refusal": lambda: ("GET", f"/profiles/{BEN}"),
+    "somebody gone": lambda: ("GET", f"/profiles/{CLEO}"),
+    "a failure": lambda: ("GET", f"/profiles/{IVO}"),
+    "a bad id": lambda: ("GET", "/profiles/x"),
+    "a bad path": lambda: ("GET", "/nothing"),
+    "a bad method": lambda: ("PUT", f"/profiles/{ADA}"),
+    "an inspection": lambda: ("GET", f"/admin/profiles/{ADA}"),
+    "an erasure": lambda: ("DELETE", f"/admin/profiles/{crowd(1)}"),
+    "health": lambda: ("GET", "/healthz"),
+    "readiness": lambda: ("GET", "/readyz"),
+    "the description": lambda: ("GET", "/openapi.yaml"),
+}
+
+
+@pytest.mark.parametrize("what", PATHS)
+def test_httplint_finds_nothing_bad(stack, what) -> None:
+    """As a cache, a proxy and a browser would read our headers."""
+    method, path = PATHS[what]()
+
+    first = lint(stack.service.port, method, path)
+    second = lint(stack.service.port, method, path)
+
+    assert (first, second) == (set(), set())
+
+
+def test_httplint_finds_nothing_bad_in_a_304(stack) -> None:
+    """The conditional request of a caller with its own cache."""
+    tag = stack.service.get(f"/profiles/{ADA}").headers["ETag"]
+
+    bad = lint(stack.service.port, "GET", f"/profiles/{ADA}", **{"If-None-Match": tag})
+
+    assert bad == set()
