@@ -3,7 +3,7 @@ VENV   ?= .venv
 PYTHON ?= python3
 BIN    := $(VENV)/bin
 
-.PHONY: help run test check format clean
+.PHONY: help run test check bench format clean
 
 help: ## what can be typed here
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -20,6 +20,9 @@ check: $(VENV)/dev.stamp ## format, lint, types, layers, every test: what must p
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/pytest
+
+bench: $(VENV)/run.stamp ## the figures of the README, measured here
+	$(BIN)/python benchmarks/measure.py
 
 format: $(VENV)/dev.stamp ## let ruff lay the code out
 	$(BIN)/ruff format .

@@ -19,7 +19,7 @@ from granian.server import Server
 
 from proxy.app import create_app
 from proxy.logs import JsonLines, write_to_stderr
-from proxy.settings import Address, Settings, SettingsError
+from proxy.settings import PREFIX, Address, Settings, SettingsError
 
 CONNECTIONS = 4096
 """Connections that a worker holds at once; more wait in the system's queue."""
@@ -43,8 +43,10 @@ def serve(settings: Settings) -> None:
     """Serve until SIGTERM or SIGINT, then finish what is in flight and return.
 
     Raises:
-        SettingsError: something else listens at this address already.
+        SettingsError: a file that the settings name is no good, or something else
+            listens at this address already.
     """
+    create_app(settings)  # Here, where it can be told; a worker could only die of it.
     check_free(settings.listen)
     server = Server(
         "proxy",
@@ -67,6 +69,9 @@ def serve(settings: Settings) -> None:
 
 def load_app(settings: Settings, parent: int) -> Flask:
     """Build the app in a worker, which ends when its *parent* does."""
+    # Granian puts the environment into every request's; secrets need not be there.
+    for name in [name for name in os.environ if name.startswith(PREFIX)]:
+        del os.environ[name]
     write_to_stderr(settings.log_level)
     threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
     return create_app(settings)

@@ -253,7 +253,7 @@ ROWS = (
         "API_KEYS_FILE",
         "",
         Path,
-        "who may call: lines of 'name scopes sha256-of-key'",
+        "file of API keys: who may call",
     ),
     Row("ALLOW_ANONYMOUS", "0", _flag, "1: anybody may read, without a key"),
     Row("PROFILE_TTL", "1h", _duration("1s", "365d"), "how long a profile is fresh"),

@@ -1,0 +1,194 @@
+"""The commands, as an operator types them: what they print and how they exit."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import subprocess
+from types import SimpleNamespace
+
+import pytest
+from services import ADA, BEN, BIN, CLEO, HANA, PAGE_TOKEN, free_port
+
+
+def run(stack: SimpleNamespace, *words: str, **more: str):
+    env = {"PATH": os.environ["PATH"]}
+    env |= {f"PROXY_{k}": v for k, v in stack.settings.items() if k != "LOG_LEVEL"}
+    env |= {f"PROXY_{name}": value for name, value in more.items()}
+    return subprocess.run(
+        [BIN / "profile-proxy", *words],
+        env=env,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+
+def test_get_answers_from_the_store_of_the_settings(stack) -> None:
+    """The same entry as the service's, and it says which store and Graph."""
+    stack.service.get(f"/profiles/{ADA}")
+
+    told = run(stack, "get", ADA, "--json")
+
+    assert told.returncode == 0
+    assert json.loads(told.stdout) == stack.service.get(f"/profiles/{ADA}").json()
+    assert f"store {stack.settings['STORE_URL']}" in told.stderr
+    assert f"Graph {stack.settings['GRAPH_URL']}/v25.0" in told.stderr
+    assert stack.meta.calls(ADA) == 1
+
+
+@pytest.mark.parametrize(
+    ("igsid", "exit_code", "word"),
+    [
+        (ADA, 0, "Ada Lovelace"),
+        (BEN, 1, "consent_required"),
+        (CLEO, 1, "not_found"),
+        (HANA, 3, "graph_timeout"),
+        ("12x", 2, "5 to 25"),
+    ],
+)
+def test_get_exits_by_what_it_learned(stack, igsid, exit_code, word) -> None:
+    """0 a profile, 1 a refusal, 2 misuse, 3 nobody could tell."""
+    told = run(stack, "get", igsid)
+
+    assert told.returncode == exit_code
+    assert word in told.stdout + told.stderr
+
+
+def test_erase_prints_a_receipt_and_leaves_an_audit_line(stack) -> None:
+    """Both have the same id; the service asks Meta again."""
+    stack.service.get(f"/profiles/{ADA}")
+
+    told = run(stack, "erase", ADA, "--json")
+
+    receipt = json.loads(told.stdout)
+    assert told.returncode == 0
+    assert receipt["was_there"]["entry"] is True
+    audit = [json.loads(x) for x in told.stderr.splitlines() if x.startswith("{")]
+    assert [line["id"] for line in audit if line["message"] == "operator"] == [
+        receipt["id"]
+    ]
+    stack.service.get(f"/profiles/{ADA}")
+    assert stack.meta.calls(ADA) == 2
+
+
+def test_flush_counts_and_removes(stack) -> None:
+    """A dry run first, then the real one; by reason and by age."""
+    for igsid in (ADA, BEN, CLEO):
+        stack.service.get(f"/profiles/{igsid}")
+
+    dry = run(stack, "flush", "refusals", "--dry-run", "--json")
+    old = run(stack, "flush", "all", "--older-than", "1h", "--yes", "--json")
+    real = run(stack, "flush", "refusals", "--yes", "--json")
+
+    assert json.loads(dry.stdout) == {"matched": 2, "deleted": 0}
+    assert json.loads(old.stdout) == {"matched": 0, "deleted": 0}
+    assert json.loads(real.stdout) == {"matched": 2, "deleted": 2}
+    assert len(list(stack.redis.scan_iter("pp:e:*"))) == 1
+
+
+def test_flush_without_yes_asks_and_never_guesses(stack) -> None:
+    """With nobody there to ask, nothing is removed."""
+    stack.service.get(f"/profiles/{ADA}")
+
+    told = run(stack, "flush", "all")
+
+    assert told.returncode == 2
+    assert "--yes" in told.stderr
+    assert stack.redis.dbsize() == 1
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("flush", "everything"),
+        ("flush", "all", "--older-than", "soon"),
+        ("key", "new", "a name"),
+        ("key", "new", "x", "--scopes", "write"),
+        ("nonsense",),
+    ],
+)
+def test_misuse_exits_with_2(stack, words) -> None:
+    """And says what is wrong."""
+    told = run(stack, *words)
+
+    assert told.returncode == 2
+    assert told.stderr
+
+
+@pytest.mark.parametrize("words", [("erase", ADA), ("flush", "all", "--yes")])
+def test_a_store_that_is_away_exits_with_3(stack, words) -> None:
+    """Nothing is promised, and a script can tell."""
+    told = run(stack, *words, STORE_URL=f"redis://:hunter2@127.0.0.1:{free_port()}/0")
+
+    assert told.returncode == 3
+    assert "store cannot be reached" in told.stderr
+    assert "hunter2" not in told.stdout + told.stderr
+
+
+@pytest.mark.parametrize("words", [("get", ADA), ("erase", ADA), ("flush", "all")])
+def test_commands_start_no_engine_of_their_own(stack, words) -> None:
+    """An empty engine would truthfully say that nobody is there."""
+    told = run(stack, *words, STORE_URL="embedded:")
+
+    assert told.returncode == 2
+    assert "embedded:" in told.stderr
+
+
+def test_a_new_key_is_printed_once_with_its_line(stack) -> None:
+    """The key on one line and its digest on the next; the words go to stderr."""
+    told = run(stack, "key", "new", "inbox", "--scopes", "read,admin")
+
+    key, line = told.stdout.splitlines()
+    assert line == f"inbox read,admin {hashlib.sha256(key.encode()).hexdigest()}"
+    assert key not in told.stderr
+
+
+def test_config_tells_where_each_value_comes_from(stack) -> None:
+    """Defaults, the environment and files; as a list for scripts."""
+    told = run(stack, "config", "--json")
+
+    shown = {row["name"]: row for row in json.loads(told.stdout)}
+    assert told.returncode == 0
+    assert shown["PROXY_GRAPH_TIMEOUT"]["source"] == "environment"
+    assert shown["PROXY_PROFILE_TTL"] == {
+        "name": "PROXY_PROFILE_TTL",
+        "value": "1h",
+        "source": "default",
+    }
+    assert shown["PROXY_PAGE_TOKEN"]["source"] == f"file {stack.token_file}"
+    assert PAGE_TOKEN not in told.stdout
+
+
+def test_config_shows_everything_and_then_what_is_wrong(stack) -> None:
+    """The one command to type when a start is refused."""
+    told = run(stack, "config", PROFIL_TTL="1h", GRAPH_TIMEOUT="soon", WORKERS="0")
+
+    assert told.returncode == 2
+    assert "PROXY_PROFILE_TTL" in told.stdout
+    assert "PROXY_PROFIL_TTL is not a setting; did you mean PROXY_PROFILE_TTL?" in (
+        told.stderr
+    )
+    assert len(told.stderr.splitlines()) == 3
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"LISTEN": "0.0.0.0:8080"}, "PROXY_API_KEYS_FILE"),
+        ({"API_KEYS_FILE": "/nonexistent"}, "cannot be read"),
+        ({"API_KEYS_FILE": "/dev/null"}, "holds no key"),
+        ({"PAGE_TOKEN": "EAA"}, "both set"),
+        ({"GRAPH_URL": "http://graph.facebook.com"}, "https"),
+        ({"STORE_URL": "memcached://x"}, "PROXY_STORE_URL"),
+    ],
+)
+def test_a_start_that_cannot_go_well_is_refused(stack, settings, words) -> None:
+    """At once, with what to do, and with the code for settings."""
+    told = run(stack, "run", **{"LISTEN": f"127.0.0.1:{free_port()}"} | settings)
+
+    assert told.returncode == 2, told.stderr
+    assert words in told.stderr
+    assert "Traceback" not in told.stderr

@@ -1,0 +1,168 @@
+"""The documents name every setting, route, code and command, and none that is gone."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import click
+import pytest
+import yaml
+
+from proxy.app import create_app
+from proxy.cli import main
+from proxy.outcomes import Reason
+from proxy.settings import ROWS, Settings
+from proxy.web import wire
+
+ROOT = Path(__file__).parent.parent
+DOCS = ROOT / "docs"
+PAGES = sorted([*DOCS.rglob("*.md"), ROOT / "README.md", ROOT / "CHANGELOG.md"])
+OPENAPI = yaml.safe_load((ROOT / "proxy" / "web" / "openapi.yaml").read_text())
+
+CODES = {
+    **{reason.value: status for reason, (status, _) in wire.REFUSALS.items()},
+    **{code: status for status, code in wire.FAILURES.values()},
+    **wire.PROBLEMS,
+}
+
+
+def rows(page: Path, column: int = 0) -> dict[str, list[str]]:
+    """The rows of a page's tables whose first cell is one piece of code."""
+    found = {}
+    for line in page.read_text().splitlines():
+        cells = [cell.strip() for cell in line.strip().strip("|").split("|")]
+        if name := re.match(r"`([^`]+)`", cells[column]):
+            if line.startswith("|"):
+                found[name[1]] = cells
+    return found
+
+
+def routes() -> set[tuple[str, str]]:
+    """Every route of the service, as OpenAPI writes them."""
+    app = create_app(Settings.from_env({"PROXY_PAGE_TOKEN": "EAATEST"}))
+    return {
+        (method, re.sub(r"<(\w+)>", r"{\1}", rule.rule))
+        for rule in app.url_map.iter_rules()
+        for method in (rule.methods or set()) - {"HEAD", "OPTIONS"}
+    }
+
+
+def test_every_setting_is_documented_with_its_default() -> None:
+    """docs/settings.md says what settings.py does, in the same words and order."""
+    documented = {
+        name: cells
+        for name, cells in rows(DOCS / "settings.md").items()
+        if name.startswith("PROXY_")
+    }
+
+    assert list(documented) == [f"PROXY_{row.name}" for row in ROWS]
+    for row in ROWS:
+        cells = documented[f"PROXY_{row.name}"]
+        assert cells[2] == row.help
+        assert ("(secret)" in cells[0]) is row.secret
+        if row.default:
+            assert cells[1] == f"`{row.default}`"
+
+
+def test_no_page_names_a_setting_that_is_none() -> None:
+    """Nothing to type in vain."""
+    known = {row.name for row in ROWS} | {
+        f"{row.name}_FILE" for row in ROWS if row.secret
+    }
+
+    for page in [*PAGES, ROOT / "docker-compose.yml", ROOT / "Dockerfile"]:
+        named = set(re.findall(r"\bPROXY_([A-Z_]*[A-Z])\b", page.read_text()))
+        assert named - {"SERVICE", "PORT"} <= known, page.name
+
+
+def test_every_route_is_documented() -> None:
+    """In openapi.yaml and docs/api.md, and no other there."""
+    described = {
+        (method.upper(), path)
+        for path, item in OPENAPI["paths"].items()
+        for method in item
+    }
+    page = (DOCS / "api.md").read_text()
+    listed = set(re.findall(r"^\| `([A-Z]+) (/[^`]*)` \|", page, re.MULTILINE))
+
+    assert described == routes()
+    assert {(m, p.replace("<", "{").replace(">", "}")) for m, p in listed} == routes()
+
+
+def test_every_code_is_documented_with_its_status() -> None:
+    """In docs/api.md, and in the enumeration of openapi.yaml."""
+    documented = {
+        name: cells for name, cells in rows(DOCS / "api.md").items() if name in CODES
+    }
+    problem = OPENAPI["components"]["schemas"]["Problem"]
+
+    assert {name: int(cells[1]) for name, cells in documented.items()} == CODES
+    assert set(problem["properties"]["code"]["enum"]) == set(CODES)
+
+
+def test_how_long_a_refusal_is_kept_is_documented() -> None:
+    """The table of codes agrees with the defaults of the settings."""
+    kept = {"15 min": 900, "6 h": 21600, "24 h": 86400, "10 min": 600}
+    settings = Settings.from_env({"PROXY_PAGE_TOKEN": "EAATEST"})
+    documented = rows(DOCS / "api.md")
+
+    for reason, ttl in {
+        Reason.CONSENT_REQUIRED: settings.consent_ttl,
+        Reason.BLOCKED: settings.blocked_ttl,
+        Reason.NOT_FOUND: settings.not_found_ttl,
+        Reason.UNAVAILABLE: settings.unavailable_ttl,
+    }.items():
+        assert kept[documented[reason.value][2]] == ttl
+
+
+def test_every_command_is_documented() -> None:
+    """In docs/operations.md; ``key new`` by both of its words."""
+    commands = {
+        f"{name} {sub}" if isinstance(command, click.Group) else name
+        for name, command in main.commands.items()
+        for sub in (command.commands if isinstance(command, click.Group) else [""])
+    }
+    page = (DOCS / "operations.md").read_text()
+    listed = re.findall(r"^\| `profile-proxy ([a-z ]+?)(?: [A-Z]+)?` \|", page, re.M)
+
+    assert set(listed) == commands
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_link_leads_somewhere(page: Path) -> None:
+    """Links to files of this repository, from where they stand."""
+    for target in re.findall(r"\]\(([^)#]+?)(?:#[^)]*)?\)", page.read_text()):
+        if not target.startswith("http"):
+            assert (page.parent / target).exists(), target
+
+
+def test_every_test_that_a_page_names_exists() -> None:
+    """The table of promises must not point at tests that have gone."""
+    page = (DOCS / "architecture.md").read_text()
+
+    for path in re.findall(r"`((?:unit|stores|processes|end_to_end)/[\w./]*)`", page):
+        assert (ROOT / "tests" / path).exists(), path
+
+
+def test_the_examples_of_the_api_are_json() -> None:
+    """Somebody will paste them."""
+    page = (DOCS / "api.md").read_text()
+
+    examples = re.findall(r"```json\n(.*?)```", page, re.DOTALL)
+
+    assert len(examples) >= 5
+    for example in examples:
+        json.loads(example)
+
+
+def test_the_decisions_are_numbered_in_a_row() -> None:
+    """And each says when to look again."""
+    pages = sorted((DOCS / "decisions").glob("*.md"))
+
+    assert [int(page.name[:4]) for page in pages] == list(range(1, len(pages) + 1))
+    for page in pages:
+        text = page.read_text()
+        for word in ("**Context.**", "**Decision.**", "**Consequences.**", "**Look"):
+            assert word in text, (page.name, word)
