@@ -67,13 +67,13 @@ def _stamp_with_picture(
         return StoredOutcome(faceless, now, until, until)
 
     fresh_until = now + lifetimes.profile_ttl * keep
+    # Just outside the margin, what is left before it may be less than what the
+    # last hour itself grants, so the longer of the two counts.
+    last_hour = min(LAST_HOUR_TTL, life / 2)
+    if life - lifetimes.picture_margin < last_hour:
+        until = min(fresh_until, now + last_hour * keep)
+        return StoredOutcome(profile, now, until, until)
     usable_until = min(
         fresh_until + lifetimes.stale_grace, expiry - lifetimes.picture_margin
     )
-    # Just outside the margin, what is left before it may be less than what the
-    # last hour itself grants, so the longer of the two counts.
-    last_hour_until = now + min(LAST_HOUR_TTL, life / 2) * keep
-    if usable_until < last_hour_until:
-        until = min(fresh_until, last_hour_until)
-        return StoredOutcome(profile, now, until, until)
     return StoredOutcome(profile, now, min(fresh_until, usable_until), usable_until)

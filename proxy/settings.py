@@ -166,10 +166,12 @@ def _split(text: str) -> SplitResult:
 def _graph_url(text: str) -> str:
     parts = _split(text)
     host = parts.hostname or ""
-    bare = not (parts.query or parts.fragment or parts.username or parts.password)
+    bare = not re.search(r"[\s?#@]", text)
     if parts.scheme not in ("http", "https") or not host or not bare:
-        raise ValueError("https://host, with neither user nor query")
-    if parts.scheme == "http" and re.search(r"(^|\.)(facebook|instagram)\.com$", host):
+        raise ValueError("https://host, with no user, query or space")
+    if parts.scheme == "http" and re.search(
+        r"(^|\.)(facebook|instagram)\.com\.?$", host
+    ):
         raise ValueError("https for Meta's own hosts: the token must not go in clear")
     return text.rstrip("/")
 
@@ -182,8 +184,16 @@ def _store_url(text: str) -> str:
         raise ValueError(
             f"{EMBEDDED} or a URL of {', '.join(s + '://' for s in STORE_SCHEMES)}"
         )
-    if parts.port == 0 or not (parts.path if parts.scheme == "unix" else parts.netloc):
-        raise ValueError("redis://host:port/0 or unix:///path/of/the.sock")
+    if parts.scheme == "unix":
+        whole = parts.path.startswith("/") and not parts.fragment
+    else:
+        number = re.fullmatch("/?[0-9]*", parts.path)
+        whole = bool(parts.hostname and number) and not parts.fragment
+    if not whole or parts.port == 0:
+        raise ValueError(
+            "redis://host:port/0 or unix:///path/of/the.sock, with a password"
+            " percent-encoded"
+        )
     unknown = parse_qs(parts.query, keep_blank_values=True).keys() - STORE_OPTIONS
     if unknown:
         raise ValueError(
@@ -383,7 +393,8 @@ def show(env: Mapping[str, str]) -> list[Shown]:
             where = f"file {env[f'{name}_FILE']}"
             shown.append(Shown(name, SECRET_SHOWN_AS, where))
         elif env.get(name):
-            hide = row.secret or "@" in env[name] or "password" in env[name]
+            may_hold_one = row.name.endswith("_URL") and re.search("[@?]", env[name])
+            hide = row.secret or may_hold_one
             value = SECRET_SHOWN_AS if hide else env[name]
             shown.append(Shown(name, value, "environment"))
         else:

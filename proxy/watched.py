@@ -87,6 +87,6 @@ def _text_of(path: Path) -> str:
     if len(content) > MAX_BYTES:
         raise BadFile("is larger than 1 MiB")
     try:
-        return content.decode()
+        return content.decode("utf-8-sig")  # Some editors leave a mark.
     except UnicodeDecodeError as exc:
         raise BadFile("is not UTF-8 text") from exc

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any, cast
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import unquote
 
 import redis
 from cachelib.serializers import RedisSerializer
@@ -37,19 +37,24 @@ def new_client(url: str, connections: int) -> redis.Redis:
         socket_timeout=REDIS_TIMEOUT,
         socket_connect_timeout=REDIS_TIMEOUT,
         retry=Retry(NoBackoff(), 1, supported_errors=(redis.ConnectionError,)),
+        # What the client says of itself when it connects (CLIENT SETINFO) must stay:
+        # its answer takes in the tickets that a TLS server sends first, which
+        # redis-py otherwise takes for a connection in disorder.
         protocol=2,
-        driver_info=None,
     )
 
 
 def masked(url: str) -> str:
-    """*url* without its password, for people to read."""
-    parts = urlsplit(url)
-    if parts.password is None and "password=" not in parts.query:
-        return url
-    place = parts.netloc.rpartition("@")[2]
-    user = parts.username or ""
-    return urlunsplit((parts.scheme, f"{user}:***@{place}", parts.path, "", ""))
+    """*url* without its password, for people to read.
+
+    Also of a URL that is read as another one, because the password in it has a
+    slash that should have been quoted.
+    """
+    scheme, _, rest = url.partition("://")
+    user, at, place = rest.rpartition("@")
+    if at:
+        return f"{scheme}://{user.partition(':')[0]}:***@{place.partition('?')[0]}"
+    return url.partition("?")[0] if "password" in unquote(url) else url
 
 
 class Bytes(RedisSerializer):
@@ -98,19 +103,13 @@ class ProfileCache(RedisCache):
         self, key: str, value: bytes, timeout: float | timedelta | None = None
     ) -> bool:
         """Keep *value* for *timeout* seconds; None means the default timeout."""
-        return bool(
-            self.client.set(self.whole_key(key), value, px=self._lasting(timeout))
-        )
+        return bool(self._write(self.client, key, value, timeout))
 
     def add(
         self, key: str, value: bytes, timeout: float | timedelta | None = None
     ) -> bool:
         """As ``set``, unless something is there already; say if it was kept."""
-        return bool(
-            self.client.set(
-                self.whole_key(key), value, px=self._lasting(timeout), nx=True
-            )
-        )
+        return bool(self._write(self.client, key, value, timeout, nx=True))
 
     def set_many(
         self, mapping: dict[str, bytes], timeout: float | timedelta | None = None
@@ -118,7 +117,7 @@ class ProfileCache(RedisCache):
         """``set`` for each of *mapping* in one trip; the keys that were kept."""
         pipe = self.client.pipeline(transaction=False)
         for key, value in mapping.items():
-            pipe.set(self.whole_key(key), value, px=self._lasting(timeout))
+            self._write(pipe, key, value, timeout)
         kept = pipe.execute()
         return [key for key, ok in zip(mapping, kept, strict=True) if ok]
 
@@ -156,6 +155,18 @@ class ProfileCache(RedisCache):
     def unlink_all(self, whole_keys: list[bytes]) -> int:
         """Remove these; how many there were. Memory is freed in the background."""
         return int(self.client.unlink(*whole_keys)) if whole_keys else 0
+
+    def _write(
+        self,
+        client: redis.Redis,
+        key: str,
+        value: bytes,
+        timeout: float | timedelta | None,
+        *,
+        nx: bool = False,
+    ) -> object:
+        whole_key, stored = self.whole_key(key), self.serializer.dumps(value)
+        return client.set(whole_key, stored, px=self._lasting(timeout), nx=nx)
 
     def _lasting(self, timeout: float | timedelta | None) -> int:
         """*timeout* in milliseconds. Never "for ever", which the parent has 0 mean."""

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import logging
 import math
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -82,6 +83,9 @@ _ERASE = """
 return {redis.call('DEL', KEYS[1]), redis.call('DEL', KEYS[2]),
         redis.call('DEL', KEYS[3])}
 """
+
+_UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+"""What msgspec raises for bytes that are not what we store."""
 
 _FAILURES: dict[str, type[LookupFailure]] = {
     failure.__name__: failure
@@ -174,11 +178,11 @@ class EntryStore:
         self._take, self._put = script(_TAKE), script(_PUT)
         self._leave_note, self._release = script(_LEAVE_NOTE), script(_RELEASE)
         self._erase = script(_ERASE)
-        self._is_away = False
+        self._reach = _Reach()
 
     def look(self, igsid: Igsid) -> Seen:
         """Entry, lease and note, read together in one trip."""
-        with self._reaching_the_store():
+        with self._reach.noted("reads"):
             return _seen(igsid, self._cache.get_many(*self._keys(igsid)))
 
     def take(self, igsid: Igsid, lease: Lease, lease_for: float) -> Seen:
@@ -187,7 +191,7 @@ class EntryStore:
         The lease is ours if it is the one seen. Doing it twice with the same
         *lease* does no harm, which is how a lost reply is made good.
         """
-        with self._reaching_the_store():
+        with self._reach.noted("writes"):
             milliseconds = math.ceil(lease_for * 1000)
             return _seen(igsid, self._run(self._take, igsid, lease, milliseconds))
 
@@ -203,24 +207,24 @@ class EntryStore:
         if milliseconds < 1:
             self.release(igsid, lease)
             return False
-        with self._reaching_the_store():
+        with self._reach.noted("writes"):
             stored = encode(entry)
             return bool(self._run(self._put, igsid, lease, stored, milliseconds))
 
     def leave_note(self, igsid: Igsid, failure: LookupFailure, lease: Lease) -> bool:
         """Tell those who wait how the flight failed, if *lease* is still ours."""
-        with self._reaching_the_store():
+        with self._reach.noted("writes"):
             note, ttl = encode_note(failure), math.floor(NOTE_TTL * 1000)
             return bool(self._run(self._leave_note, igsid, lease, note, ttl))
 
     def release(self, igsid: Igsid, lease: Lease) -> bool:
         """Give the lease back with nothing to show for it, if it is still ours."""
-        with self._reaching_the_store():
+        with self._reach.noted("writes"):
             return bool(self._run(self._release, igsid, lease))
 
     def erase(self, igsid: Igsid) -> Erased:
         """Drop what is stored about one person, and whatever is under way."""
-        with self._reaching_the_store():
+        with self._reach.noted("writes"):
             return Erased(*map(bool, self._run(self._erase, igsid)))
 
     def flush(
@@ -236,7 +240,7 @@ class EntryStore:
         before it has then either lost its lease or written where the second
         pass will find it. In a single pass, it could write behind the cursor.
         """
-        with self._reaching_the_store():
+        with self._reach.noted("writes"):
             if not dry_run:
                 for keys in self._cache.scan("[ln]:*"):
                     self._cache.unlink_all(keys)
@@ -250,22 +254,8 @@ class EntryStore:
 
     def ping(self) -> None:
         """Do nothing, if the store is there."""
-        with self._reaching_the_store():
+        with self._reach.noted("reads"):
             self._cache.client.ping()
-
-    @contextmanager
-    def _reaching_the_store(self) -> Iterator[None]:
-        """Whatever goes wrong with Redis in here is one thing to those above."""
-        try:
-            yield
-        except redis.RedisError as exc:
-            if not self._is_away:
-                log.warning("store away", extra={"error": type(exc).__name__})
-            self._is_away = True
-            raise StoreUnavailable() from None
-        if self._is_away:
-            log.warning("store back")
-            self._is_away = False
 
     def _pick(
         self, keys: list[bytes], matches: Callable[[StoredOutcome | None], bool]
@@ -286,6 +276,38 @@ class EntryStore:
     ) -> list[bytes | None]:
         keys = [self._cache.whole_key(key) for key in self._keys(igsid)]
         return cast("list[bytes | None]", script(keys=keys, args=args))
+
+
+class _Reach:
+    """Whether the store does as it is told; says once that it is away, or back.
+
+    Reads and writes apart: a store that is full still answers the one and
+    refuses the other, and would else be said to come and go with every miss.
+    """
+
+    def __init__(self) -> None:
+        self._failing: set[str] = set()
+        self._lock = threading.Lock()
+
+    @contextmanager
+    def noted(self, kind: str) -> Iterator[None]:
+        """Whatever goes wrong with Redis in here is one thing to those above."""
+        try:
+            yield
+        except redis.RedisError as exc:
+            with self._lock:
+                is_first = not self._failing
+                self._failing.add(kind)
+            if is_first:
+                log.warning("store away", extra={"error": type(exc).__name__})
+            raise StoreUnavailable() from None
+        if kind in self._failing:
+            with self._lock:
+                was_failing = kind in self._failing
+                self._failing.discard(kind)
+                is_back = was_failing and not self._failing
+            if is_back:
+                log.warning("store back")
 
 
 def _seen(igsid: Igsid, values: list[bytes | None]) -> Seen:
@@ -326,7 +348,7 @@ def decode(stored: bytes, igsid: Igsid | None = None) -> StoredOutcome | None:
     """
     try:
         entry = msgspec.json.decode(stored, type=_Entry)
-    except (msgspec.MsgspecError, RecursionError):
+    except _UNREADABLE:
         return None
     if entry.v != SCHEMA or (igsid is not None and entry.id != igsid):
         return None
@@ -354,7 +376,7 @@ def decode_note(stored: bytes) -> LookupFailure:
     """Read a note. One that does not make sense still says that a flight failed."""
     try:
         note = msgspec.json.decode(stored, type=_Note)
-    except (msgspec.MsgspecError, RecursionError):
+    except _UNREADABLE:
         return GraphUnavailable()
     failure = _FAILURES.get(note.failure, GraphUnavailable)
     return failure(_error(note.said) if note.said else None, note.retry_after)

@@ -31,6 +31,7 @@ from proxy.outcomes import (
     LookupFailure,
     Outcome,
     PermissionMissing,
+    Profile,
     Refusal,
     Throttled,
 )
@@ -142,12 +143,16 @@ class GraphClient:
             log.info("asked Meta", extra=line)
 
     def _read(self, reply: _Reply, igsid: Igsid) -> Outcome:
+        """What *reply* means. Only a 200 can be a profile, whatever it looks like."""
         try:
-            return read_reply(reply.body, igsid, self._blocked)
+            outcome = read_reply(reply.body, igsid, self._blocked)
         except Throttled as throttled:
             wait = wait_asked_for(reply.headers.get("x-business-use-case-usage"))
             throttled.retry_after = wait or WAIT_UNTOLD
             raise
+        if isinstance(outcome, Profile) and reply.status != 200:
+            raise GraphUnavailable()
+        return outcome
 
     def _get(self, igsid: Igsid, fields: tuple[str, ...], deadline: float) -> _Reply:
         """Send the call; once more if the first try could not even connect."""

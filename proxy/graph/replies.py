@@ -76,6 +76,7 @@ BlockedCodes = frozenset[tuple[int, int | None]]
 """The ``(code, subcode)`` pairs that mean "this person blocked the business"."""
 
 _TRACE_ID = re.compile(r"[A-Za-z0-9_+/=-]{1,64}")
+_LINK = re.compile(r"https?://[^\s\x00-\x1f\x7f]+")
 _HALF_A_PAIR = re.compile("[\ud800-\udfff]")
 
 
@@ -177,12 +178,12 @@ def _read_profile(reply: dict[str, Any], igsid: Igsid) -> Profile:
     """
     try:
         person = msgspec.convert(reply, _Person)
-    except msgspec.ValidationError:
+    except ValueError:  # Of msgspec, or of half a surrogate pair in a key.
         raise GraphUnavailable() from None
     if person.id != igsid and (person.id or not reply.keys() & set(FIELDS)):
         raise GraphUnavailable()
     picture = _whole(person.profile_pic) or None
-    if picture and not picture.startswith(("https://", "http://")):
+    if picture and not _LINK.fullmatch(picture):
         raise GraphUnavailable()
     return Profile(
         igsid=igsid,

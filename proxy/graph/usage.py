@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 
+_ESTIMATE = "estimated_time_to_regain_access"
+
 LONGEST_WAIT = 3600.0
 """Seconds. Quotas are counted over a rolling hour, so a longer wait is a mistake."""
 
@@ -19,10 +21,16 @@ def wait_asked_for(header: str | None) -> float:
     Source: https://developers.facebook.com/docs/graph-api/overview/rate-limiting
     """
     try:
-        usage = json.loads(header or "{}")
-        cases = [case for cases in usage.values() for case in cases]
-        minutes = [case.get("estimated_time_to_regain_access", 0) for case in cases]
-        longest = 60.0 * max(minutes, default=0)
-    except (ValueError, TypeError, AttributeError, RecursionError, OverflowError):
+        cases = [
+            case for cases in json.loads(header or "{}").values() for case in cases
+        ]
+    except (ValueError, TypeError, AttributeError, RecursionError):
         return 0.0
-    return min(longest, LONGEST_WAIT) if longest > 0 else 0.0
+    return max(map(_wait_in_case, cases), default=0.0)
+
+
+def _wait_in_case(case: object) -> float:
+    minutes = case.get(_ESTIMATE) if isinstance(case, dict) else None
+    if not isinstance(minutes, int | float) or not minutes > 0:
+        return 0.0
+    return 60.0 * min(minutes, LONGEST_WAIT / 60.0)

@@ -157,9 +157,10 @@ def read_body(from_request: Request, shape: type[Body]) -> Body:
         raise Problem("unsupported_media_type", "Send a body of application/json.")
     try:
         return msgspec.json.decode(from_request.get_data(), type=shape)
-    except (msgspec.MsgspecError, RecursionError) as exc:
-        said = str(exc) if isinstance(exc, msgspec.MsgspecError) else "too deep"
-        raise Problem("invalid_body", f"The body is no good: {said}.") from None
+    except msgspec.MsgspecError as exc:
+        raise Problem("invalid_body", f"The body is no good: {exc}.") from None
+    except (UnicodeDecodeError, RecursionError):
+        raise Problem("invalid_body", "The body is not JSON in UTF-8.") from None
 
 
 def check_length(from_request: Request) -> None:

@@ -59,6 +59,14 @@ BAD = {
         },
         ("token_rejected", 502),
     ),
+    "a gateway's own error": (
+        {"body": {"name": "Bad Gateway", "message": "upstream"}, "status": 502},
+        NOT_KEPT,
+    ),
+    "a profile with a redirect": (
+        {"body": {"id": WHO, "name": "A"}, "status": 307},
+        NOT_KEPT,
+    ),
     "a redirect": (
         {"status": 302, "headers": {"Location": "http://127.0.0.1:9/"}, "raw": ""},
         NOT_KEPT,

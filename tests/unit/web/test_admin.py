@@ -148,6 +148,7 @@ def test_older_than_spares_what_was_fetched_since(client, graph, three, clock) -
     [
         ("", 411, "length_required"),
         ("{", 400, "invalid_body"),
+        (b'{"what": "\xff"}', 400, "invalid_body"),
         ("[]", 400, "invalid_body"),
         ("null", 400, "invalid_body"),
         ("{}", 400, "invalid_body"),

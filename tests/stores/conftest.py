@@ -1,0 +1,94 @@
+"""One empty store for each test, and each test for every kind of store."""
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from typing import cast
+
+import fakeredis
+import pytest
+import redis
+from flask import Flask
+from flask_caching import Cache
+from servers import STORES, client_of
+
+from proxy.cache.backend import ProfileCache, new_client
+from proxy.cache.store import EntryStore
+
+FAKE = "fakeredis:"
+
+Clients = tuple[redis.Redis, redis.Redis]
+"""One as the service would have it, and one of another application."""
+
+
+@pytest.fixture(scope="session")
+def cache_on() -> Callable[[redis.Redis], ProfileCache]:
+    """Builds our backend on a client through Flask-Caching, as the service does."""
+
+    def build(client: redis.Redis) -> ProfileCache:
+        cache = Cache(
+            Flask("t"),
+            config={
+                "CACHE_TYPE": "proxy.cache.backend.ProfileCache",
+                "CACHE_KEY_PREFIX": "pp:",
+                "CACHE_DEFAULT_TIMEOUT": 3600,
+                "CACHE_OPTIONS": {"client": client},
+            },
+        )
+        return cast(ProfileCache, cache.cache)
+
+    return build
+
+
+@pytest.fixture(scope="session")
+def clients_of() -> Iterator[Callable[[str], Clients]]:
+    """Connects once to each store, since TLS takes its time."""
+    known: dict[str, Clients] = {}
+    with ExitStack() as ending:
+
+        def connect(url: str) -> Clients:
+            if url == FAKE:
+                fake = fakeredis.FakeRedis(server=fakeredis.FakeServer())
+                known[url] = fake, fake
+            elif url not in known:
+                ours = ending.enter_context(new_client(url, connections=64))
+                known[url] = ours, ending.enter_context(client_of(url))
+            return known[url]
+
+        yield connect
+
+
+@pytest.fixture(params=STORES)
+def store_url(request: pytest.FixtureRequest) -> str:
+    """Where the store is; for fakeredis a word, as it has no URL."""
+    if request.param == "fakeredis":
+        return FAKE
+    url: str = request.getfixturevalue(f"{request.param}_url")
+    return url
+
+
+@pytest.fixture
+def clients(store_url: str, clients_of: Callable[[str], Clients]) -> Clients:
+    """The store's clients; there is nothing in it when a test begins."""
+    ours, theirs = clients_of(store_url)
+    theirs.flushdb()
+    return ours, theirs
+
+
+@pytest.fixture
+def cache(
+    clients: Clients, cache_on: Callable[[redis.Redis], ProfileCache]
+) -> ProfileCache:
+    """Our backend on that store."""
+    return cache_on(clients[0])
+
+
+@pytest.fixture
+def raw(clients: Clients) -> redis.Redis:
+    """Another application's client of the same database: no prefix, no rules."""
+    return clients[1]
+
+
+@pytest.fixture
+def entries(cache: ProfileCache) -> EntryStore:
+    """The default Page's people."""
+    return EntryStore(cache, "default")

@@ -1,0 +1,882 @@
+"""Entries, leases and notes: who may write what, on every kind of store."""
+
+import json
+import pickle
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import redis
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from servers import REAL_STORES
+
+from proxy.cache.backend import ProfileCache
+from proxy.cache.store import (
+    SCHEMA,
+    EntryStore,
+    Erased,
+    Flushed,
+    Seen,
+    decode,
+    decode_note,
+    encode,
+    encode_note,
+)
+from proxy.outcomes import (
+    GraphError,
+    GraphTimeout,
+    GraphUnavailable,
+    Igsid,
+    LookupFailure,
+    Outcome,
+    Overloaded,
+    PermissionMissing,
+    Profile,
+    Reason,
+    Refusal,
+    StoredOutcome,
+    Throttled,
+    TokenRejected,
+)
+
+NOW = 1_800_000_000.0
+MINUTE = 60.0
+HOUR = 3600.0
+
+ADA = Igsid("1254001000000001")
+BEN = Igsid("1254001000000002")
+OURS, THEIRS = "0123456789abcdef", "fedcba9876543210"
+
+SAID = GraphError(230, 33, "AbCd_-0123")
+NOBODY = Seen(None, None, None)
+
+PICTURE = (
+    "https://scontent-fra5-1.cdninstagram.com/v/t51.2885-19/"
+    "403102347_1037281734017823_5543918284710943521_n.jpg"
+    "?stp=dst-jpg_s206x206&oh=00_AfB2q9cVxkQeZl&oe=6B4A3F80"
+)
+
+
+def a_profile(igsid: Igsid = ADA, **changes: Any) -> Profile:
+    profile = Profile(
+        igsid=igsid,
+        name="Ada Lovelace",
+        username="ada.lovelace",
+        profile_pic=PICTURE,
+        is_verified_user=False,
+        follower_count=1815,
+        is_user_follow_business=True,
+        is_business_follow_user=False,
+        picture_expires_at=1_800_000_384.0,
+    )
+    return replace(profile, **changes)
+
+
+def a_profile_of_nulls(igsid: Igsid = ADA) -> Profile:
+    return Profile(igsid, None, None, None, None, None, None, None, None)
+
+
+def a_refusal(
+    reason: Reason = Reason.CONSENT_REQUIRED,
+    said: GraphError = SAID,
+    igsid: Igsid = ADA,
+) -> Refusal:
+    return Refusal(igsid, reason, said)
+
+
+def an_entry(
+    outcome: Outcome | None = None, *, usable_for: float = HOUR
+) -> StoredOutcome:
+    outcome = outcome or a_profile()
+    return StoredOutcome(outcome, NOW, NOW + usable_for / 2, NOW + usable_for)
+
+
+def key(kind: str, igsid: Igsid = ADA) -> str:
+    """A person's key as it stands in Redis: *kind* is ``e``, ``l`` or ``n``."""
+    return f"pp:{kind}:{{default:{igsid}}}"
+
+
+def crowd(size: int) -> list[Igsid]:
+    return [Igsid(f"1254002{number:09d}") for number in range(size)]
+
+
+def store(entries: EntryStore, entry: StoredOutcome) -> None:
+    """As a whole flight would."""
+    igsid = entry.outcome.igsid
+    entries.take(igsid, OURS, MINUTE)
+    assert entries.put(igsid, entry, OURS, NOW)
+
+
+def fail(entries: EntryStore, failure: LookupFailure, igsid: Igsid = ADA) -> None:
+    """As a whole flight that fails would."""
+    entries.take(igsid, OURS, MINUTE)
+    assert entries.leave_note(igsid, failure, OURS)
+
+
+def plant(raw: redis.Redis, whole_key: str, value: object) -> None:
+    """Put something at a key that our code would not."""
+    raw.delete(whole_key)
+    match value:
+        case bytes():
+            raw.set(whole_key, value)
+        case list():
+            raw.rpush(whole_key, *value)
+        case dict():
+            raw.hset(whole_key, mapping=value)
+        case set():
+            raw.sadd(whole_key, *value)
+    raw.pexpire(whole_key, 60_000)
+
+
+def keys_in(raw: redis.Redis) -> set[str]:
+    return {whole_key.decode() for whole_key in raw.scan_iter(count=1000)}
+
+
+def server_milliseconds(raw: redis.Redis) -> int:
+    seconds, microseconds = raw.time()
+    return int(seconds * 1000 + microseconds // 1000)
+
+
+@pytest.fixture
+def entries(entries: EntryStore, raw: redis.Redis) -> Iterator[EntryStore]:
+    """Whatever a test does with it, every key under our prefix has a time to go."""
+    yield entries
+    lasting = {name for name in raw.scan_iter("pp:*", count=1000) if raw.pttl(name) < 0}
+    assert {name for name in lasting if raw.exists(name)} == set()
+
+
+OUTCOMES = [
+    pytest.param(a_profile(), id="profile"),
+    pytest.param(a_profile_of_nulls(), id="profile-of-nulls"),
+    pytest.param(a_profile(name="", username="", profile_pic=""), id="empty-texts"),
+    pytest.param(a_profile(follower_count=0, picture_expires_at=0.0), id="zeros"),
+    pytest.param(a_profile(follower_count=2**53 - 1), id="many-followers"),
+    pytest.param(a_profile(picture_expires_at=float(0xFFFFFFFF)), id="latest-oe"),
+    pytest.param(a_profile(name="🏳️‍🌈 Zoë 👩🏽‍💻 漢字 עברית"), id="emoji"),
+    pytest.param(a_profile(name="\u200d\ufe0f🏽🇩"), id="lone-parts-of-emoji"),
+    pytest.param(a_profile(name="cut \N{REPLACEMENT CHARACTER}"), id="half-a-pair"),
+    pytest.param(a_profile(name='\x00"\\\n\u2028</script>'), id="control-characters"),
+    pytest.param(a_profile(name="x" * 100_000), id="endless-name"),
+    *(pytest.param(a_refusal(reason), id=reason) for reason in Reason),
+    pytest.param(a_refusal(said=GraphError()), id="refusal-without-a-word"),
+    pytest.param(a_refusal(said=GraphError(100, None, None)), id="refusal-with-code"),
+]
+
+
+@pytest.mark.parametrize("outcome", OUTCOMES)
+def test_an_outcome_comes_back_as_it_was(entries: EntryStore, outcome: Outcome) -> None:
+    """Every field and every bound, and neither lease nor note with it."""
+    entry = StoredOutcome(outcome, NOW - 0.123456, NOW + 1.000001, NOW + HOUR / 7)
+
+    store(entries, entry)
+
+    assert entries.look(ADA) == Seen(entry, None, None)
+
+
+def test_nothing_is_seen_of_somebody_unknown(entries: EntryStore) -> None:
+    """Not even by somebody else's entry under the same store."""
+    store(entries, an_entry(a_profile(BEN)))
+
+    assert entries.look(ADA) == NOBODY
+
+
+def test_pages_do_not_see_each_other(entries: EntryStore, cache: ProfileCache) -> None:
+    """The same number is another person for another Page."""
+    other = EntryStore(cache, "shop")
+    store(entries, an_entry())
+    store(other, an_entry(a_refusal()))
+
+    assert entries.look(ADA).entry == an_entry()
+    assert other.erase(ADA).entry
+    assert entries.look(ADA).entry == an_entry()
+
+
+# Taking
+
+
+def test_the_first_taker_gets_the_lease(entries: EntryStore, raw: redis.Redis) -> None:
+    """With an end, set by the same command."""
+    seen = entries.take(ADA, OURS, 6.5)
+
+    assert seen == Seen(None, OURS, None) == entries.look(ADA)
+    assert 6_000 < raw.pttl(key("l")) <= 6_500
+
+
+def test_taking_again_under_the_same_name_does_no_harm(
+    entries: EntryStore, raw: redis.Redis
+) -> None:
+    """This is how a lost reply is made good; the lease does not get longer by it."""
+    entries.take(ADA, OURS, 5.0)
+    expires_at = raw.pexpiretime(key("l"))
+
+    again = entries.take(ADA, OURS, 5000.0)
+
+    assert again.lease == OURS
+    assert raw.pexpiretime(key("l")) == expires_at
+
+
+def test_the_second_taker_sees_whose_lease_it_is(entries: EntryStore) -> None:
+    """And the first still holds it."""
+    entries.take(ADA, OURS, MINUTE)
+
+    seen = entries.take(ADA, THEIRS, MINUTE)
+
+    assert seen == Seen(None, OURS, None)
+    assert entries.put(ADA, an_entry(), THEIRS, NOW) is False
+    assert entries.put(ADA, an_entry(), OURS, NOW) is True
+
+
+def test_one_of_many_threads_gets_the_lease(entries: EntryStore) -> None:
+    """Looking and taking are one step, and all see the same holder."""
+    line = threading.Barrier(32)
+
+    def race(runner: int) -> tuple[str, str | None]:
+        line.wait()
+        return f"{runner:016x}", entries.take(ADA, f"{runner:016x}", MINUTE).lease
+
+    with ThreadPoolExecutor(32) as pool:
+        ran = list(pool.map(race, range(32)))
+
+    assert len({holder for _, holder in ran}) == 1
+    assert sum(runner == holder for runner, holder in ran) == 1
+
+
+def test_no_lease_is_given_while_a_note_lies_there(entries: EntryStore) -> None:
+    """Those who waited share the failure, rather than ask Meta in turn."""
+    fail(entries, GraphTimeout())
+
+    seen = entries.take(ADA, THEIRS, MINUTE)
+
+    assert seen.lease is None
+    assert isinstance(seen.note, GraphTimeout)
+    assert entries.put(ADA, an_entry(), THEIRS, NOW) is False
+
+
+def test_a_taker_sees_what_was_stored_before(entries: EntryStore) -> None:
+    """Reading again comes with the lease, so that nobody asks Meta in vain."""
+    store(entries, an_entry())
+
+    assert entries.take(ADA, THEIRS, MINUTE) == Seen(an_entry(), THEIRS, None)
+
+
+def test_a_lease_ends_by_itself(entries: EntryStore) -> None:
+    """A dead leader blocks nobody for longer; the shortest lease is a millisecond."""
+    entries.take(ADA, OURS, 0.0001)
+    until_it_ends(lambda: entries.look(ADA).lease is None)
+
+    assert entries.put(ADA, an_entry(), OURS, NOW) is False
+    assert entries.take(ADA, THEIRS, MINUTE).lease == THEIRS
+    assert entries.put(ADA, an_entry(), OURS, NOW) is False
+
+
+def until_it_ends(ended: Callable[[], bool]) -> None:
+    for _ in range(10_000):
+        if ended():
+            return
+    raise AssertionError("it did not end")
+
+
+# Putting
+
+
+def test_a_put_ends_the_flight(entries: EntryStore, raw: redis.Redis) -> None:
+    """The entry takes the place of lease and note."""
+    entries.take(ADA, OURS, MINUTE)
+    plant(raw, key("n"), encode_note(GraphTimeout()))
+
+    assert entries.put(ADA, an_entry(), OURS, NOW) is True
+
+    assert keys_in(raw) == {key("e")}
+
+
+@pytest.mark.parametrize(
+    ("usable_for", "milliseconds"),
+    [(90_000.0, 90_000_000), (12.3459, 12_345), (5.0, 5_000), (0.9999, 999)],
+)
+def test_an_entry_is_kept_for_as_long_as_it_is_usable(
+    entries: EntryStore, raw: redis.Redis, usable_for: float, milliseconds: int
+) -> None:
+    """To the millisecond, counted from *now* and never rounded up."""
+    entries.take(ADA, OURS, MINUTE)
+
+    before = server_milliseconds(raw)
+    entries.put(ADA, an_entry(usable_for=usable_for), OURS, NOW)
+    after = server_milliseconds(raw)
+
+    expires_at = raw.pexpiretime(key("e"))
+    assert before + milliseconds <= expires_at <= after + milliseconds
+
+
+def test_an_entry_with_a_millisecond_left_is_stored(entries: EntryStore) -> None:
+    """The shortest time there is; zero would be an error to Redis."""
+    entries.take(ADA, OURS, MINUTE)
+
+    assert entries.put(ADA, an_entry(usable_for=0.0015), OURS, NOW) is True
+
+    until_it_ends(lambda: entries.look(ADA) == NOBODY)
+
+
+@pytest.mark.parametrize("left", [0.0009, 0.0, -0.001, -HOUR])
+def test_an_entry_without_life_left_only_gives_the_lease_back(
+    entries: EntryStore, raw: redis.Redis, left: float
+) -> None:
+    """Nothing is stored, and nobody has to wait for the lease to end."""
+    entries.take(ADA, OURS, MINUTE)
+
+    assert entries.put(ADA, an_entry(usable_for=left), OURS, NOW) is False
+
+    assert keys_in(raw) == set()
+
+
+def test_an_entry_without_life_left_ends_no_other_lease(entries: EntryStore) -> None:
+    """A lease is given back by its owner only, this way too."""
+    entries.take(ADA, THEIRS, MINUTE)
+
+    assert entries.put(ADA, an_entry(usable_for=0.0), OURS, NOW) is False
+
+    assert entries.look(ADA).lease == THEIRS
+
+
+@pytest.mark.parametrize("holder", [None, THEIRS, OURS + "0", ""], ids=repr)
+def test_a_lost_lease_writes_nothing(
+    entries: EntryStore, raw: redis.Redis, holder: str | None
+) -> None:
+    """Nor does it take anything away from whoever holds it now."""
+    store(entries, an_entry(a_refusal()))
+    if holder is not None:
+        plant(raw, key("l"), holder.encode())
+    before = {name: raw.get(name) for name in keys_in(raw)}
+
+    assert entries.put(ADA, an_entry(), OURS, NOW) is False
+    assert entries.leave_note(ADA, GraphTimeout(), OURS) is False
+    assert entries.release(ADA, OURS) is False
+
+    assert {name: raw.get(name) for name in keys_in(raw)} == before
+
+
+def test_a_lease_writes_once(entries: EntryStore) -> None:
+    """It ends with the put, so a second one is nobody's."""
+    store(entries, an_entry())
+
+    assert entries.put(ADA, an_entry(a_refusal()), OURS, NOW) is False
+    assert entries.look(ADA).entry == an_entry()
+
+
+def test_a_lease_is_for_one_person(entries: EntryStore) -> None:
+    """Who may write about Ada may not write about Ben."""
+    entries.take(ADA, OURS, MINUTE)
+
+    assert entries.put(BEN, an_entry(a_profile(BEN)), OURS, NOW) is False
+    assert entries.look(BEN) == NOBODY
+
+
+# Failing
+
+
+FAILURES = [
+    pytest.param(TokenRejected(GraphError(190, 463, "AbC")), id="TokenRejected"),
+    pytest.param(PermissionMissing(GraphError(10, None, None)), id="PermissionMissing"),
+    pytest.param(Throttled(GraphError(4, 2018022, "x"), 61.5), id="Throttled"),
+    pytest.param(Throttled(retry_after=0.0), id="Throttled-for-no-time"),
+    pytest.param(GraphTimeout(), id="GraphTimeout"),
+    pytest.param(GraphUnavailable(GraphError(2, None, "y")), id="GraphUnavailable"),
+    pytest.param(GraphUnavailable(None, 3.0), id="GraphUnavailable-with-a-wait"),
+]
+
+
+@pytest.mark.parametrize("failure", FAILURES)
+def test_a_failure_is_told_to_those_who_wait(
+    entries: EntryStore, failure: LookupFailure
+) -> None:
+    """The same failure, with what Meta said and how long to wait."""
+    fail(entries, failure)
+
+    note = entries.look(ADA).note
+
+    assert type(note) is type(failure)
+    assert (note.said, note.retry_after) == (failure.said, failure.retry_after)
+
+
+def test_our_own_overload_is_told_as_no_answer(entries: EntryStore) -> None:
+    """It is about one process, and the others are not overloaded."""
+    fail(entries, Overloaded(retry_after=1.0))
+
+    assert type(entries.look(ADA).note) is GraphUnavailable
+
+
+def test_a_note_takes_the_place_of_the_lease_for_a_second(
+    entries: EntryStore, raw: redis.Redis
+) -> None:
+    """And leaves the entry alone, which may be usable still."""
+    store(entries, an_entry())
+    fail(entries, GraphTimeout())
+
+    seen = entries.look(ADA)
+
+    assert (seen.entry, seen.lease) == (an_entry(), None)
+    assert 500 < raw.pttl(key("n")) <= 1_000
+
+
+@pytest.mark.parametrize(
+    "note",
+    [b"", b"{", b"null", b'{"v":1}', b'{"v":1,"failure":"\xff"}', b'"\xff"', b"\xff"],
+)
+def test_a_note_that_makes_no_sense_still_says_that_it_failed(
+    entries: EntryStore, raw: redis.Redis, note: bytes
+) -> None:
+    """An older or newer proxy may have left it."""
+    plant(raw, key("n"), note)
+
+    assert type(entries.look(ADA).note) is GraphUnavailable
+    assert entries.take(ADA, OURS, MINUTE).lease is None
+
+
+# Giving back
+
+
+def test_a_lease_is_given_back_by_its_owner(
+    entries: EntryStore, raw: redis.Redis
+) -> None:
+    """Once, and the entry stays."""
+    store(entries, an_entry())
+    entries.take(ADA, OURS, MINUTE)
+
+    assert entries.release(ADA, THEIRS) is False
+    assert entries.look(ADA).lease == OURS
+    assert entries.release(ADA, OURS) is True
+    assert entries.release(ADA, OURS) is False
+    assert keys_in(raw) == {key("e")}
+
+
+# Erasing
+
+
+@pytest.mark.parametrize("entry", [True, False], ids=["entry", ""])
+@pytest.mark.parametrize("lease", [True, False], ids=["lease", ""])
+@pytest.mark.parametrize("note", [True, False], ids=["note", ""])
+def test_an_erase_drops_all_and_says_what_was_there(
+    entries: EntryStore, raw: redis.Redis, entry: bool, lease: bool, note: bool
+) -> None:
+    """Of this person, and of nobody else."""
+    store(entries, an_entry(a_profile(BEN)))
+    if entry:
+        plant(raw, key("e"), encode(an_entry()))
+    if lease:
+        plant(raw, key("l"), OURS.encode())
+    if note:
+        plant(raw, key("n"), encode_note(GraphTimeout()))
+
+    assert entries.erase(ADA) == Erased(entry, lease, note)
+
+    assert keys_in(raw) == {key("e", BEN)}
+
+
+def test_an_erase_reaches_what_we_cannot_read(
+    entries: EntryStore, raw: redis.Redis
+) -> None:
+    """What an old version wrote is about the person too."""
+    plant(raw, key("e"), b'{"v":0}')
+    plant(raw, key("l"), ["a list"])
+    plant(raw, key("n"), {"a": "hash"})
+
+    assert entries.erase(ADA) == Erased(True, True, True)
+
+    assert keys_in(raw) == set()
+
+
+def test_a_fetch_under_way_cannot_bring_back_the_erased(entries: EntryStore) -> None:
+    """Promise 5: what was asked before the erase is not written after it."""
+    store(entries, an_entry())
+    entries.take(ADA, OURS, MINUTE)
+
+    entries.erase(ADA)
+
+    assert entries.put(ADA, an_entry(), OURS, NOW) is False
+    assert entries.leave_note(ADA, GraphTimeout(), OURS) is False
+    assert entries.look(ADA) == NOBODY
+
+
+def test_a_fetch_from_before_an_erase_stays_out_of_the_next_one(
+    entries: EntryStore,
+) -> None:
+    """Somebody has taken the lease anew; the old fetch holds it no more for that."""
+    entries.take(ADA, OURS, MINUTE)
+    entries.erase(ADA)
+    entries.take(ADA, THEIRS, MINUTE)
+
+    assert entries.put(ADA, an_entry(a_refusal()), OURS, NOW) is False
+    assert entries.put(ADA, an_entry(), THEIRS, NOW) is True
+    assert entries.look(ADA).entry == an_entry()
+
+
+# Flushing
+
+
+def some_of_everything(entries: EntryStore, raw: redis.Redis) -> None:
+    """Three profiles, two refusals, a lease, a note, and others' keys."""
+    ada, ben, *rest = (Igsid(f"125400300000000{number}") for number in range(7))
+    for igsid in (ada, ben, rest[0]):
+        store(entries, an_entry(a_profile(igsid)))
+    store(entries, an_entry(a_refusal(Reason.BLOCKED, igsid=rest[1])))
+    store(entries, an_entry(a_refusal(Reason.NOT_FOUND, igsid=rest[2])))
+    entries.take(rest[3], OURS, MINUTE)
+    fail(entries, GraphTimeout(), rest[4])
+    for other in FOREIGN:
+        raw.set(other, b"theirs")
+
+
+FOREIGN = {"pp2:e:{default:1}", "e:{default:1}", "pp", "other", "ppe:1"}
+GATES = ("pp:g:{default}:throttled", "pp:w:{default:1}", "pp:gate", "pp:es", "pp:ln")
+
+
+def is_refusal(entry: StoredOutcome | None) -> bool:
+    return entry is not None and isinstance(entry.outcome, Refusal)
+
+
+def test_a_flush_of_all_leaves_only_what_is_not_ours(
+    entries: EntryStore, raw: redis.Redis
+) -> None:
+    """Entries, leases and notes go; entries are counted."""
+    some_of_everything(entries, raw)
+
+    assert entries.flush(None) == Flushed(matched=5, deleted=5)
+
+    assert keys_in(raw) == FOREIGN
+    assert entries.flush(None) == Flushed(0, 0)
+
+
+def test_a_flush_of_some_leaves_the_others(
+    entries: EntryStore, raw: redis.Redis
+) -> None:
+    """But no lease and no note: they may be of a fetch that would match."""
+    some_of_everything(entries, raw)
+
+    assert entries.flush(is_refusal) == Flushed(matched=2, deleted=2)
+
+    ours = keys_in(raw) - FOREIGN
+    assert len(ours) == 3
+    assert all(name.startswith("pp:e:") for name in ours)
+    assert entries.flush(is_refusal) == Flushed(0, 0)
+    assert entries.flush(lambda entry: True) == Flushed(3, 3)
+
+
+@pytest.mark.parametrize("matches", [None, is_refusal], ids=["all", "some"])
+def test_a_dry_run_counts_and_removes_nothing(
+    entries: EntryStore,
+    raw: redis.Redis,
+    matches: Callable[[StoredOutcome | None], bool] | None,
+) -> None:
+    """No lease either: a fetch under way goes on."""
+    some_of_everything(entries, raw)
+    before = keys_in(raw)
+
+    counted = entries.flush(matches, dry_run=True)
+
+    assert counted == Flushed(matched=2 if matches else 5, deleted=0)
+    assert keys_in(raw) == before
+
+
+def test_a_flush_leaves_gates_and_markers(
+    entries: EntryStore, raw: redis.Redis
+) -> None:
+    """They are ours, but they are no entries."""
+    for gate in GATES:
+        raw.set(gate, b"x", px=60_000)
+    store(entries, an_entry())
+
+    assert entries.flush(None) == Flushed(1, 1)
+
+    assert keys_in(raw) == set(GATES)
+
+
+def test_a_flush_shows_what_it_cannot_read_as_none(
+    entries: EntryStore, raw: redis.Redis
+) -> None:
+    """So that it can be picked, or left."""
+    store(entries, an_entry())
+    plant(raw, key("e", BEN), b'{"v":1,"id":"\xff')
+
+    assert entries.flush(lambda entry: entry is not None, dry_run=True).matched == 1
+    assert entries.flush(lambda entry: entry is None) == Flushed(1, 1)
+    assert keys_in(raw) == {key("e")}
+
+
+@pytest.mark.parametrize("matches", [None, lambda entry: True], ids=["all", "some"])
+def test_a_fetch_under_way_cannot_bring_back_the_flushed(
+    entries: EntryStore, matches: Callable[[StoredOutcome | None], bool] | None
+) -> None:
+    """Its lease has gone with the entry, whether that matched or not."""
+    store(entries, an_entry())
+    entries.take(ADA, OURS, MINUTE)
+
+    entries.flush(matches)
+
+    assert entries.put(ADA, an_entry(), OURS, NOW) is False
+    assert entries.leave_note(ADA, GraphTimeout(), OURS) is False
+    assert entries.look(ADA) == NOBODY
+
+
+def test_every_lease_has_gone_before_the_first_entry_is_looked_at(
+    entries: EntryStore, cache: ProfileCache
+) -> None:
+    """In one pass, a fetch could write behind the cursor what the flush then leaves."""
+    people = crowd(3000)
+    plant_crowd(cache, people)
+    written: list[bool] = []
+
+    def write_at_the_first_look(entry: StoredOutcome | None) -> bool:
+        if not written:
+            written.extend(
+                entries.put(igsid, an_entry(a_profile(igsid)), OURS, NOW)
+                for igsid in people[::10]
+            )
+        return True
+
+    flushed = entries.flush(write_at_the_first_look)
+
+    assert written == [False] * 300
+    assert flushed == Flushed(3000, 3000)
+    assert list(cache.scan("*")) == []
+
+
+def plant_crowd(cache: ProfileCache, people: list[Igsid]) -> None:
+    """An entry for each, and a lease under which it is being fetched again."""
+    cache.set_many(
+        {
+            f"e:{{default:{igsid}}}": encode(an_entry(a_profile(igsid)))
+            for igsid in people
+        }
+    )
+    cache.set_many({f"l:{{default:{igsid}}}": OURS.encode() for igsid in people})
+
+
+def test_nothing_begun_before_a_flush_is_there_after_it(
+    entries: EntryStore, cache: ProfileCache
+) -> None:
+    """However the writes of many fetches fall between its slices."""
+    people = crowd(4000)
+    plant_crowd(cache, people)
+    line = threading.Barrier(5)
+
+    def land(share: list[Igsid]) -> None:
+        line.wait()
+        for igsid in share:
+            entries.put(igsid, an_entry(a_profile(igsid)), OURS, NOW)
+
+    with ThreadPoolExecutor(4) as pool:
+        landings = [pool.submit(land, people[first::40]) for first in range(4)]
+        line.wait()
+        entries.flush(None)
+        for landing in landings:
+            landing.result()
+
+    assert list(cache.scan("*")) == []
+
+
+@pytest.mark.parametrize("store_url", REAL_STORES, indirect=True)
+def test_a_flush_never_stops_the_whole_server(
+    entries: EntryStore, cache: ProfileCache, raw: redis.Redis
+) -> None:
+    """Slices and UNLINK; KEYS would hold everybody up, FLUSHDB take others' keys."""
+    plant_crowd(cache, crowd(2000))
+    raw.config_resetstat()
+
+    entries.flush(None)
+    entries.flush(lambda entry: True)
+
+    ran = {command.removeprefix("cmdstat_") for command in raw.info("commandstats")}
+    assert ran & {"keys", "flushdb", "flushall", "del"} == set()
+    assert {"scan", "unlink"} <= ran
+
+
+# What is stored
+
+
+def test_what_is_stored_is_json_with_the_version_first(
+    entries: EntryStore, raw: redis.Redis
+) -> None:
+    """No pickle; and whoever reads it knows by the first field how."""
+    store(entries, an_entry(a_profile(name="Zoë")))
+
+    stored = raw.get(key("e"))
+
+    assert stored.startswith(b'{"v":1,')
+    assert json.loads(stored)["profile"]["name"] == "Zoë"
+    assert SCHEMA == 1
+
+
+@pytest.mark.parametrize("store_url", REAL_STORES, indirect=True)
+def test_a_typical_profile_takes_at_most_700_bytes(
+    entries: EntryStore, raw: redis.Redis
+) -> None:
+    """Key, value and what Redis adds, for about 400 bytes of JSON."""
+    store(entries, an_entry())
+
+    stored_bytes, taken_bytes = raw.strlen(key("e")), raw.memory_usage(key("e"))
+
+    assert 380 <= stored_bytes <= 520
+    assert taken_bytes <= 700
+
+
+VALID = encode(an_entry())
+
+UNREADABLE = [
+    pytest.param(b"", id="empty"),
+    pytest.param(VALID[:-1], id="truncated"),
+    pytest.param(VALID[:40], id="cut-short"),
+    pytest.param(VALID + b"x", id="with-more-behind"),
+    pytest.param(VALID.replace(b"Lovelace", b"Lovel\xc3"), id="not-utf-8"),
+    pytest.param(VALID.replace(b"Lovelace", rb"\ud83d"), id="half-a-pair"),
+    pytest.param(VALID.replace(b'"v":1', b'"v":2'), id="newer-version"),
+    pytest.param(VALID.replace(b'"v":1', b'"v":0'), id="older-version"),
+    pytest.param(VALID.replace(b'"v":1,', b""), id="no-version"),
+    pytest.param(VALID.replace(b'"profile":', b'"person":'), id="neither-of-both"),
+    pytest.param(encode(an_entry(a_profile(BEN))), id="somebody-else"),
+    pytest.param(encode(an_entry(a_refusal())).replace(b"consent", b"x"), id="reason"),
+    pytest.param(VALID.replace(b"18000", b"1e999", 1), id="end-of-time"),
+    pytest.param(VALID[:-1] + b',"x":' + b"[" * 100_000, id="abyss"),
+    pytest.param(pickle.dumps({"v": 1}), id="pickle"),
+    pytest.param(b"42", id="number"),
+    pytest.param(["a", "list"], id="list"),
+    pytest.param({"a": "hash"}, id="hash"),
+    pytest.param({"a set"}, id="set"),
+]
+
+
+@pytest.mark.parametrize("planted", UNREADABLE)
+def test_what_cannot_be_read_is_a_miss_and_is_overwritten(
+    entries: EntryStore, raw: redis.Redis, planted: object
+) -> None:
+    """By the next flight, without an error on the way."""
+    plant(raw, key("e"), planted)
+
+    assert entries.look(ADA) == NOBODY
+    assert entries.take(ADA, OURS, MINUTE) == Seen(None, OURS, None)
+    assert entries.put(ADA, an_entry(), OURS, NOW) is True
+    assert entries.look(ADA) == Seen(an_entry(), None, None)
+
+
+@pytest.mark.parametrize("planted", UNREADABLE)
+def test_a_flush_removes_what_cannot_be_read(
+    entries: EntryStore, raw: redis.Redis, planted: object
+) -> None:
+    """It is stored, so a flush of all is about it too."""
+    plant(raw, key("e", ADA), planted)
+
+    assert entries.flush(None) == Flushed(1, 1)
+
+    assert keys_in(raw) == set()
+
+
+@pytest.mark.parametrize("kind", ["l", "n"])
+@pytest.mark.parametrize("planted", [["a", "list"], {"a": "hash"}, {"a set"}], ids=repr)
+def test_another_type_in_the_place_of_lease_or_note_stops_no_flight(
+    entries: EntryStore, raw: redis.Redis, kind: str, planted: object
+) -> None:
+    """Nobody's lease, no failure: it is overwritten or removed."""
+    plant(raw, key(kind), planted)
+
+    assert entries.look(ADA) == NOBODY
+    assert entries.put(ADA, an_entry(), OURS, NOW) is False
+    assert entries.take(ADA, OURS, MINUTE).lease == OURS
+    assert entries.put(ADA, an_entry(), OURS, NOW) is True
+    assert keys_in(raw) == {key("e")}
+
+
+def test_a_lease_that_is_no_ascii_is_still_somebodys(
+    entries: EntryStore, raw: redis.Redis
+) -> None:
+    """It cannot be ours, but it ends by itself."""
+    plant(raw, key("l"), b"\xff\xfe")
+
+    seen = entries.take(ADA, OURS, MINUTE)
+
+    assert seen.lease not in (None, OURS)
+
+
+# The stored form alone
+
+texts = st.none() | st.text(max_size=40)
+flags = st.none() | st.booleans()
+moments = st.floats(0, 1e11, exclude_max=True) | st.integers(0, 2**35).map(float)
+codes = st.none() | st.integers(-(2**31), 2**31)
+igsids = st.from_regex(r"[0-9]{5,25}", fullmatch=True).map(Igsid)
+errors = st.builds(GraphError, codes, codes, texts)
+refusals = st.builds(Refusal, igsids, st.sampled_from(Reason), errors)
+profiles = st.builds(
+    Profile,
+    igsids,
+    texts,
+    texts,
+    texts,
+    flags,
+    st.none() | st.integers(0, 2**53),
+    flags,
+    flags,
+    st.none() | moments,
+)
+stored_outcomes = st.builds(
+    StoredOutcome, profiles | refusals, moments, moments, moments
+)
+failures = st.builds(
+    lambda kind, said, after: kind(said, after),
+    st.sampled_from(
+        [TokenRejected, PermissionMissing, Throttled, GraphTimeout, GraphUnavailable]
+    ),
+    st.none() | errors,
+    st.none() | st.floats(0, 1e6),
+)
+
+
+@settings(deadline=None)
+@given(stored_outcomes)
+def test_whatever_is_encoded_can_be_decoded(entry: StoredOutcome) -> None:
+    """Nothing of an entry is lost or changed on the way."""
+    assert decode(encode(entry), entry.outcome.igsid) == entry
+
+
+@settings(deadline=None)
+@given(failures)
+def test_whatever_failure_is_noted_can_be_read(failure: LookupFailure) -> None:
+    """Nothing of it is lost or changed on the way."""
+    note = decode_note(encode_note(failure))
+
+    assert type(note) is type(failure)
+    assert (note.said, note.retry_after) == (failure.said, failure.retry_after)
+
+
+@settings(deadline=None)
+@given(st.binary(max_size=60))
+@example(b'{"v":1,"id":"\xff"}')
+@example(b'"\xff"')
+def test_no_bytes_are_an_error_to_decode(stored: bytes) -> None:
+    """Anybody may have written them; at worst they are a miss."""
+    assert decode(stored, ADA) is None
+    assert isinstance(decode_note(stored), LookupFailure)
+
+
+@st.composite
+def damaged(draw: st.DrawFn, whole: st.SearchStrategy[bytes]) -> bytes:
+    """Something that was stored, with some of its bytes replaced by others."""
+    stored = draw(whole)
+    first = draw(st.integers(0, len(stored)))
+    last = draw(st.integers(first, min(len(stored), first + 8)))
+    return stored[:first] + draw(st.binary(max_size=8)) + stored[last:]
+
+
+@settings(deadline=None, max_examples=400)
+@given(damaged(stored_outcomes.map(encode)))
+def test_no_damage_to_an_entry_is_an_error(stored: bytes) -> None:
+    """What is still readable is an entry, and everything else a miss."""
+    assert isinstance(decode(stored), StoredOutcome | None)
+
+
+@settings(deadline=None, max_examples=400)
+@given(damaged(failures.map(encode_note)))
+def test_no_damage_to_a_note_is_an_error(stored: bytes) -> None:
+    """A failure it stays."""
+    assert isinstance(decode_note(stored), LookupFailure)

@@ -1,0 +1,191 @@
+"""JSON lines on stderr."""
+
+import json
+import logging
+import sys
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+from typing import Any
+
+import pytest
+
+from proxy.logs import JsonLines, last_four, write_to_stderr
+
+
+@pytest.fixture
+def logging_restored() -> Iterator[None]:
+    """What is set for the whole process is as before when the test is over."""
+    root, ours = logging.getLogger(), logging.getLogger("proxy")
+    handlers, levels = root.handlers[:], (root.level, ours.level)
+    yield
+    root.handlers[:] = handlers
+    root.setLevel(levels[0])
+    ours.setLevel(levels[1])
+
+
+def a_record(
+    message: str = "asked Meta", *args: object, **extra: object
+) -> logging.LogRecord:
+    """A record as a logger makes it, of INFO, with *extra* as its fields."""
+    logger = logging.Logger("proxy.graph.client")
+    return logger.makeRecord(
+        logger.name, logging.INFO, __file__, 1, message, args, None, extra=extra
+    )
+
+
+def formatted(record: logging.LogRecord) -> dict[str, Any]:
+    """The line of *record*, read back; it is one line."""
+    line = JsonLines().format(record)
+    assert "\n" not in line
+    read = json.loads(line)
+    assert isinstance(read, dict)
+    return read
+
+
+def test_a_record_is_a_line_with_its_fields() -> None:
+    """A constant message, and the values beside it."""
+    record = a_record(status=200, person="\u20267890", graph_version=None)
+
+    line = formatted(record)
+
+    del line["time"]
+    assert line == {
+        "level": "info",
+        "logger": "proxy.graph.client",
+        "message": "asked Meta",
+        "status": 200,
+        "person": "\u20267890",
+        "graph_version": None,
+    }
+
+
+def test_a_line_says_when_in_utc() -> None:
+    """With the offset written out, so that nobody has to guess."""
+    record = a_record()
+
+    time = datetime.fromisoformat(formatted(record)["time"])
+
+    assert time.utcoffset() == timedelta(0)
+    assert time.timestamp() == pytest.approx(record.created, abs=0.002)
+
+
+def test_a_message_gets_its_arguments() -> None:
+    """Libraries write theirs this way."""
+    line = formatted(a_record("tried %s times, %d left", "two", 3))
+
+    assert line["message"] == "tried two times, 3 left"
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["two\nlines", "\r\n", "\u2028", '"quoted"', "\ud800", "\x00", "\N{SPARKLES}"],
+)
+def test_any_text_stays_on_its_line(text: str) -> None:
+    """Nobody forges a line by what he sends."""
+    line = formatted(a_record(text, value=text))
+
+    assert (line["message"], line["value"]) == (text, text)
+
+
+def test_a_value_that_json_does_not_know_is_written_as_text() -> None:
+    """A line must not be lost over one of its fields."""
+    line = formatted(a_record(seconds=timedelta(seconds=2), codes={551}))
+
+    assert (line["seconds"], line["codes"]) == ("0:00:02", "{551}")
+
+
+def test_a_traceback_is_a_field_of_the_same_line() -> None:
+    """Collectors of logs read line by line."""
+    record = a_record("a bug")
+    try:
+        raise RuntimeError("it broke")
+    except RuntimeError:
+        record.exc_info = sys.exc_info()
+
+    line = formatted(record)
+
+    assert line["traceback"].startswith("Traceback (most recent call last):\n")
+    assert line["traceback"].endswith("RuntimeError: it broke")
+
+
+def test_a_record_without_an_exception_has_no_traceback() -> None:
+    """Not even an empty one."""
+    assert "traceback" not in formatted(a_record())
+
+
+@pytest.mark.parametrize(
+    ("igsid", "shown"),
+    [
+        ("1254001234567890", "\u20267890"),
+        ("12345", "\u20262345"),
+        ("9" * 25, "\u20269999"),
+    ],
+)
+def test_a_person_is_logged_by_the_last_four_digits(igsid: str, shown: str) -> None:
+    """Enough to find a line again, not enough to know who it is."""
+    assert last_four(igsid) == shown
+
+
+@pytest.mark.usefixtures("logging_restored")
+@pytest.mark.parametrize(
+    ("level", "written"),
+    [
+        ("debug", ["debug", "info", "warning", "error"]),
+        ("info", ["info", "warning", "error"]),
+        ("warning", ["warning", "error"]),
+        ("error", ["error"]),
+    ],
+)
+def test_our_own_records_are_written_from_the_level_up(
+    level: str, written: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """To stderr, each as a line; stdout is for what a command answers."""
+    write_to_stderr(level)
+
+    for name in ("debug", "info", "warning", "error"):
+        getattr(logging.getLogger("proxy.lookup"), name)("a hit")
+
+    captured = capsys.readouterr()
+    lines = [json.loads(line)["level"] for line in captured.err.splitlines()]
+    assert (lines, captured.out) == (written, "")
+
+
+@pytest.mark.usefixtures("logging_restored")
+@pytest.mark.parametrize(
+    "library", ["urllib3.connectionpool", "redis", "flask_caching"]
+)
+@pytest.mark.parametrize("level", ["debug", "info"])
+def test_libraries_stay_quiet_below_warning(
+    level: str, library: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """At DEBUG they print whole URLs, and with them ids and proofs."""
+    write_to_stderr(level)
+
+    getattr(logging.getLogger(library), level)("GET /1254001234567890?appsecret_proof")
+
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.usefixtures("logging_restored")
+def test_a_librarys_warning_is_a_line_like_ours(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """One form for everything that is written."""
+    write_to_stderr("info")
+
+    logging.getLogger("werkzeug").warning("something is odd")
+
+    assert json.loads(capsys.readouterr().err)["logger"] == "werkzeug"
+
+
+@pytest.mark.usefixtures("logging_restored")
+def test_setting_it_up_twice_does_not_write_twice(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """The parent and its workers both do, and some share a process."""
+    write_to_stderr("info")
+    write_to_stderr("info")
+
+    logging.getLogger("proxy").info("once")
+
+    assert len(capsys.readouterr().err.splitlines()) == 1

@@ -1,0 +1,154 @@
+"""What a lookup can end in."""
+
+from dataclasses import fields
+
+import pytest
+from builders import ADA, HOUR, NOW, a_profile, an_entry
+
+from proxy.outcomes import (
+    FIELDS,
+    Freshness,
+    GraphError,
+    GraphTimeout,
+    GraphUnavailable,
+    Igsid,
+    LookupFailure,
+    Overloaded,
+    PermissionMissing,
+    Profile,
+    Reason,
+    Refusal,
+    StoreUnavailable,
+    Throttled,
+    TokenRejected,
+)
+
+FAILURES = LookupFailure.__subclasses__()
+SAID = GraphError(code=190, subcode=463, fbtrace_id="AbC/123")
+
+every_failure = pytest.mark.parametrize("failure", FAILURES)
+
+
+@pytest.mark.parametrize(
+    ("moment", "freshness"),
+    [
+        (NOW - HOUR, Freshness.FRESH),
+        (NOW, Freshness.FRESH),
+        (NOW + 10 - 0.001, Freshness.FRESH),
+        (NOW + 10, Freshness.STALE),
+        (NOW + 20 - 0.001, Freshness.STALE),
+        (NOW + 20, Freshness.EXPIRED),
+        (NOW + HOUR, Freshness.EXPIRED),
+    ],
+)
+def test_an_entry_is_fresh_then_stale_then_expired(
+    moment: float, freshness: Freshness
+) -> None:
+    """A bound belongs to what comes after it."""
+    entry = an_entry(fresh_until=NOW + 10, usable_until=NOW + 20)
+
+    now = entry.freshness(moment)
+
+    assert now is freshness
+
+
+def test_an_entry_without_a_stale_phase_expires_at_once() -> None:
+    """This is the form of every refusal."""
+    entry = an_entry(fresh_until=NOW + 10, usable_until=NOW + 10)
+
+    at_the_end = entry.freshness(NOW + 10)
+
+    assert at_the_end is Freshness.EXPIRED
+
+
+def test_the_failures_are_the_ones_that_are_known() -> None:
+    """Add another one here, and to every table of failures."""
+    known = {
+        GraphTimeout,
+        GraphUnavailable,
+        Overloaded,
+        PermissionMissing,
+        Throttled,
+        TokenRejected,
+    }
+
+    assert set(FAILURES) == known
+
+
+@every_failure
+def test_a_failure_carries_what_meta_said_and_how_long_to_wait(
+    failure: type[LookupFailure],
+) -> None:
+    """Values, not only text."""
+    raised = failure(SAID, 60.0)
+
+    assert (raised.said, raised.retry_after) == (SAID, 60.0)
+
+
+@every_failure
+def test_a_failure_of_which_nothing_is_known_says_so(
+    failure: type[LookupFailure],
+) -> None:
+    """None means "not told"."""
+    raised = failure()
+
+    assert (raised.said, raised.retry_after) == (None, None)
+
+
+@every_failure
+def test_a_failures_text_is_the_same_whatever_meta_said(
+    failure: type[LookupFailure],
+) -> None:
+    """It is a constant of ours, in ``str`` as in ``repr``."""
+    raised = failure(SAID, 60.0)
+
+    assert str(raised) == failure.what
+    assert repr(raised) == f"{failure.__name__}({failure.what!r})"
+
+
+def test_every_failure_has_a_text_of_its_own() -> None:
+    """A reader of a log can tell them apart."""
+    texts = {failure.what for failure in (LookupFailure, *FAILURES)}
+
+    assert len(texts) == len(FAILURES) + 1
+
+
+def test_a_store_that_is_away_is_no_failure_of_a_lookup() -> None:
+    """A failure is shared with followers by way of the store itself."""
+    raised = StoreUnavailable()
+
+    assert not isinstance(raised, LookupFailure)
+    assert repr(raised) == "StoreUnavailable('the store cannot be reached')"
+
+
+def test_the_reasons_are_as_the_api_has_them() -> None:
+    """They never change once released."""
+    values = {reason.value for reason in Reason}
+
+    assert values == {"consent_required", "blocked", "not_found", "unavailable"}
+
+
+def test_a_profile_has_every_documented_field() -> None:
+    """Beside them stand whose it is, and until when its picture lives."""
+    names = [field.name for field in fields(Profile)]
+
+    assert names == ["igsid", *FIELDS, "picture_expires_at"]
+
+
+def test_equal_outcomes_are_equal_entries() -> None:
+    """Outcomes are values: nothing but their content counts."""
+    one, other = an_entry(a_profile()), an_entry(a_profile())
+
+    assert one == other
+    assert hash(one) == hash(other)
+
+
+def test_the_repr_of_a_refusal_names_its_codes_and_no_message() -> None:
+    """There is no place in it where Meta's words could be kept."""
+    refusal = Refusal(Igsid(ADA), Reason.CONSENT_REQUIRED, GraphError(230, None, "Ab"))
+
+    assert repr(refusal) == (
+        "Refusal(igsid='1254001234567890',"
+        " reason=<Reason.CONSENT_REQUIRED: 'consent_required'>,"
+        " said=GraphError(code=230, subcode=None, fbtrace_id='Ab'))"
+    )

@@ -1,0 +1,382 @@
+"""How long an outcome may be kept and served."""
+
+from dataclasses import replace
+
+import pytest
+from builders import (
+    DAY,
+    HOUR,
+    LIFETIMES,
+    MINUTE,
+    NOW,
+    a_profile,
+    a_refusal,
+)
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from proxy.outcomes import Freshness, Outcome, Profile, Reason, StoredOutcome
+from proxy.policy import Lifetimes, stamp
+
+YEAR = 365 * DAY
+
+FACELESS = a_profile(profile_pic=None, picture_expires_at=None)
+
+
+def whose_picture_lives(seconds: float) -> Profile:
+    return a_profile(picture_expires_at=NOW + seconds)
+
+
+def stamped(
+    outcome: Outcome, lifetimes: Lifetimes = LIFETIMES, jitter: float = 0.0
+) -> StoredOutcome:
+    return stamp(outcome, NOW, lifetimes, jitter)
+
+
+def bounds(entry: StoredOutcome) -> tuple[float, float]:
+    """For how many seconds *entry* is fresh, and for how many it is usable."""
+    return entry.fresh_until - NOW, entry.usable_until - NOW
+
+
+# What the rules say, one by one.
+
+
+def test_a_profile_is_fresh_for_its_ttl_and_then_stale_for_the_grace() -> None:
+    """A picture that lives for days bounds nothing."""
+    profile = whose_picture_lives(4 * DAY)
+
+    entry = stamped(profile)
+
+    assert bounds(entry) == (HOUR, 25 * HOUR)
+
+
+def test_a_profile_is_not_served_once_its_picture_has_gone() -> None:
+    """The picture's expiry, less the margin, beats a longer grace."""
+    profile = whose_picture_lives(3 * HOUR)
+
+    entry = stamped(profile)
+
+    assert entry.freshness(NOW + 2 * HOUR - 1) is Freshness.STALE
+    assert entry.freshness(NOW + 2 * HOUR) is Freshness.EXPIRED
+
+
+def test_a_profile_is_not_fresh_longer_than_its_picture_lets_it_be_used() -> None:
+    """The picture's expiry, less the margin, beats a longer TTL too."""
+    profile = whose_picture_lives(1.5 * HOUR)
+
+    entry = stamped(profile)
+
+    assert bounds(entry) == (HOUR / 2, HOUR / 2)
+
+
+def test_a_profile_without_a_picture_is_bounded_by_its_own_ttls() -> None:
+    """There is nothing that could die."""
+    entry = stamped(FACELESS)
+
+    assert bounds(entry) == (HOUR, 25 * HOUR)
+
+
+def test_a_picture_that_does_not_tell_is_assumed_to_live_for_a_day() -> None:
+    """The margin is kept from the assumed end, as from a known one."""
+    profile = a_profile(picture_expires_at=None)
+
+    entry = stamped(profile)
+
+    assert bounds(entry) == (HOUR, 23 * HOUR)
+
+
+def test_an_assumed_life_is_not_written_down_as_a_known_one() -> None:
+    """The profile is kept as Meta described it."""
+    profile = a_profile(picture_expires_at=None)
+
+    entry = stamped(profile)
+
+    assert entry.outcome == profile
+
+
+@pytest.mark.parametrize(
+    ("life", "used_for"),
+    [
+        (HOUR, 5 * MINUTE),
+        (30 * MINUTE, 5 * MINUTE),
+        (10 * MINUTE, 5 * MINUTE),
+        (4 * MINUTE, 2 * MINUTE),
+        (2.0, 1.0),
+    ],
+)
+def test_in_a_pictures_last_hour_a_profile_is_used_for_minutes(
+    life: float, used_for: float
+) -> None:
+    """Five of them or half of what is left, and never stale.
+
+    Meta hands out the same link until it dies, so storing nothing would leave
+    the last hour uncached.
+    """
+    profile = whose_picture_lives(life)
+
+    entry = stamped(profile)
+
+    assert bounds(entry) == (used_for, used_for)
+
+
+@pytest.mark.parametrize("left", [1.0, 299.0])
+def test_just_outside_the_margin_a_profile_is_used_as_long_as_inside(
+    left: float,
+) -> None:
+    """Seconds before the margin begins are no reason to ask every second."""
+    profile = whose_picture_lives(HOUR + left)
+
+    entry = stamped(profile)
+
+    assert bounds(entry) == (5 * MINUTE, 5 * MINUTE)
+
+
+def test_well_outside_the_margin_a_profile_is_used_until_the_margin() -> None:
+    """From five minutes on, the time before the margin is the longer one."""
+    profile = whose_picture_lives(HOUR + 301.0)
+
+    entry = stamped(profile)
+
+    assert bounds(entry) == (301.0, 301.0)
+
+
+def test_a_short_ttl_holds_in_a_pictures_last_hour_too() -> None:
+    """An operator who wants profiles of a minute gets no older ones."""
+    profile = whose_picture_lives(30 * MINUTE)
+
+    entry = stamped(profile, replace(LIFETIMES, profile_ttl=MINUTE))
+
+    assert bounds(entry) == (MINUTE, MINUTE)
+
+
+def test_a_short_ttl_keeps_its_grace_while_the_picture_lives() -> None:
+    """TTL and grace below five minutes are no sign of a picture's last hour."""
+    profile = whose_picture_lives(4 * DAY)
+    lifetimes = replace(LIFETIMES, profile_ttl=100.0, stale_grace=100.0)
+
+    entry = stamped(profile, lifetimes)
+
+    assert bounds(entry) == (100.0, 200.0)
+
+
+def test_without_a_margin_a_profile_lives_as_long_as_its_picture() -> None:
+    """PICTURE_MARGIN may be zero; the picture's end is still the end."""
+    profile = whose_picture_lives(2 * HOUR)
+
+    entry = stamped(profile, replace(LIFETIMES, picture_margin=0.0))
+
+    assert bounds(entry) == (HOUR, 2 * HOUR)
+
+
+def test_without_a_grace_a_profile_is_never_stale() -> None:
+    """STALE_GRACE may be zero."""
+    entry = stamped(a_profile(), replace(LIFETIMES, stale_grace=0.0))
+
+    assert bounds(entry) == (HOUR, HOUR)
+
+
+@pytest.mark.parametrize("life", [-4 * DAY, -1.0, 0.0, 1.9])
+def test_a_picture_dead_on_arrival_is_left_out(life: float) -> None:
+    """Nobody could load it; the rest of the profile is good."""
+    profile = whose_picture_lives(life)
+
+    entry = stamped(profile)
+
+    assert entry.outcome == replace(profile, profile_pic=None, picture_expires_at=None)
+
+
+def test_a_profile_whose_picture_has_died_is_kept_for_five_minutes() -> None:
+    """Then Meta may have a new link. It is not stale meanwhile."""
+    entry = stamped(whose_picture_lives(-1.0))
+
+    assert bounds(entry) == (5 * MINUTE, 5 * MINUTE)
+
+
+@pytest.mark.parametrize("reason", Reason)
+def test_a_refusal_is_kept_for_its_own_ttl_and_never_stale(reason: Reason) -> None:
+    """Once it may have changed we ask again. Every reason has a TTL."""
+    entry = stamped(a_refusal(reason=reason))
+
+    assert bounds(entry) == (LIFETIMES.refusal_ttl[reason],) * 2
+
+
+def test_an_entry_says_when_it_was_fetched() -> None:
+    """Age is counted from there."""
+    entry = stamped(a_profile())
+
+    assert entry.fetched_at == NOW
+
+
+@pytest.mark.parametrize(
+    ("outcome", "without", "with_half"),
+    [
+        (a_profile(), (HOUR, 25 * HOUR), (0.95 * HOUR, 24.95 * HOUR)),
+        (FACELESS, (HOUR, 25 * HOUR), (0.95 * HOUR, 24.95 * HOUR)),
+        (a_refusal(), (900.0, 900.0), (855.0, 855.0)),
+        (whose_picture_lives(HOUR / 2), (300.0, 300.0), (285.0, 285.0)),
+        (whose_picture_lives(-1.0), (300.0, 300.0), (285.0, 285.0)),
+    ],
+    ids=["profile", "faceless", "refusal", "last hour", "dead on arrival"],
+)
+def test_jitter_shortens_every_ttl_by_up_to_a_tenth(
+    outcome: Outcome, without: tuple[float, float], with_half: tuple[float, float]
+) -> None:
+    """So that what was fetched together does not expire together."""
+    plain, jittered = stamped(outcome), stamped(outcome, jitter=0.5)
+
+    assert bounds(plain) == without
+    assert bounds(jittered) == pytest.approx(with_half)
+
+
+def test_jitter_does_not_move_the_end_of_a_picture() -> None:
+    """That end is a fact, and different for each picture anyway."""
+    profile = whose_picture_lives(3 * HOUR)
+
+    entry = stamped(profile, jitter=0.99)
+
+    assert entry.usable_until == NOW + 2 * HOUR
+
+
+# What holds whatever Meta sends and whatever the settings allow.
+
+jitters = st.floats(0.0, 1.0, exclude_max=True)
+ttls = st.floats(1.0, YEAR)
+lifetimes_allowed = st.builds(
+    Lifetimes,
+    profile_ttl=ttls | st.floats(1.0, 600.0),
+    stale_grace=st.floats(0.0, YEAR) | st.floats(0.0, 600.0),
+    picture_margin=st.floats(0.0, 7 * DAY),
+    picture_ttl_assumed=st.floats(60.0, 30 * DAY),
+    refusal_ttl=st.fixed_dictionaries(dict.fromkeys(Reason, ttls)),
+)
+expiries = st.one_of(
+    st.none(),
+    st.just(0.0),
+    st.just(float(0xFFFFFFFF)),
+    st.just(9_999_999_999.0),
+    st.integers(0, 9_999_999_999).map(float),
+    st.floats(-10.0, 2 * HOUR).map(lambda life: NOW + life),
+    st.floats(-DAY, 14 * DAY).map(lambda life: NOW + life),
+)
+pictured = st.builds(lambda expiry: a_profile(picture_expires_at=expiry), expiries)
+profiles = pictured | st.just(FACELESS)
+refusals = st.sampled_from(Reason).map(lambda reason: a_refusal(reason=reason))
+outcomes = profiles | refusals
+
+A_ROUNDING = 1e-5
+"""Seconds. A float that holds a moment of today is good for a quarter of this."""
+
+
+@given(pictured, lifetimes_allowed, jitters)
+def test_no_entry_outlives_its_picture(
+    profile: Profile, lifetimes: Lifetimes, jitter: float
+) -> None:
+    """Where the link does not tell, the assumed life is the picture's."""
+    entry = stamp(profile, NOW, lifetimes, jitter)
+
+    assert isinstance(entry.outcome, Profile)
+    if entry.outcome.profile_pic is not None:
+        expiry = entry.outcome.picture_expires_at
+        dies_at = NOW + lifetimes.picture_ttl_assumed if expiry is None else expiry
+        assert entry.usable_until <= dies_at
+
+
+@given(pictured, lifetimes_allowed, jitters)
+def test_no_entry_holds_a_picture_that_is_already_dead(
+    profile: Profile, lifetimes: Lifetimes, jitter: float
+) -> None:
+    """A link in an entry has time left to be loaded."""
+    entry = stamp(profile, NOW, lifetimes, jitter)
+
+    assert isinstance(entry.outcome, Profile)
+    assert entry.outcome.profile_pic is None or (
+        entry.outcome.picture_expires_at is None
+        or entry.outcome.picture_expires_at > NOW
+    )
+
+
+@given(outcomes, lifetimes_allowed, jitters)
+def test_no_ttl_is_zero_or_negative(
+    outcome: Outcome, lifetimes: Lifetimes, jitter: float
+) -> None:
+    """Redis reads zero as an error and Flask-Caching as "for ever"."""
+    entry = stamp(outcome, NOW, lifetimes, jitter)
+
+    assert min(bounds(entry)) >= 0.5
+
+
+@given(outcomes, lifetimes_allowed, jitters)
+def test_nothing_is_fresh_longer_than_it_is_usable(
+    outcome: Outcome, lifetimes: Lifetimes, jitter: float
+) -> None:
+    """Fresh, then perhaps stale, then expired: in this order only."""
+    entry = stamp(outcome, NOW, lifetimes, jitter)
+
+    assert entry.fresh_until <= entry.usable_until
+
+
+@given(refusals, lifetimes_allowed, jitters)
+def test_no_refusal_has_a_stale_phase(
+    refusal: Outcome, lifetimes: Lifetimes, jitter: float
+) -> None:
+    """Consent can be given at any moment."""
+    entry = stamp(refusal, NOW, lifetimes, jitter)
+
+    assert entry.fresh_until == entry.usable_until
+
+
+@given(profiles, lifetimes_allowed, jitters)
+def test_a_picture_never_lengthens_a_profiles_life(
+    profile: Profile, lifetimes: Lifetimes, jitter: float
+) -> None:
+    """It bounds the TTLs of the operator; only a dead one has its own five minutes."""
+    entry = stamp(profile, NOW, lifetimes, jitter)
+
+    faceless = stamp(FACELESS, NOW, lifetimes, jitter)
+    if isinstance(entry.outcome, Profile) and entry.outcome.profile_pic is not None:
+        assert entry.fresh_until <= faceless.fresh_until
+        assert entry.usable_until <= faceless.usable_until
+
+
+@given(lifetimes_allowed, jitters)
+@example(replace(LIFETIMES, profile_ttl=60.0, stale_grace=60.0), 0.0)
+def test_a_picture_that_outlives_the_entry_bounds_nothing(
+    lifetimes: Lifetimes, jitter: float
+) -> None:
+    """A profile with such a picture is kept as one without any."""
+    life = lifetimes.profile_ttl + lifetimes.stale_grace + lifetimes.picture_margin
+    profile = whose_picture_lives(life + HOUR)
+
+    entry = stamp(profile, NOW, lifetimes, jitter)
+
+    assert bounds(entry) == bounds(stamp(FACELESS, NOW, lifetimes, jitter))
+
+
+@given(outcomes, lifetimes_allowed, jitters)
+def test_jitter_only_shortens_freshness_and_by_a_tenth_at_most(
+    outcome: Outcome, lifetimes: Lifetimes, jitter: float
+) -> None:
+    """Whichever rule decides, with jitter and without."""
+    plain, _ = bounds(stamp(outcome, NOW, lifetimes, 0.0))
+
+    jittered, _ = bounds(stamp(outcome, NOW, lifetimes, jitter))
+
+    assert 0.9 * plain - A_ROUNDING <= jittered <= plain
+
+
+@given(outcomes, lifetimes_allowed, jitters)
+@example(
+    whose_picture_lives(4 * DAY),
+    replace(LIFETIMES, profile_ttl=100.0, stale_grace=190.0),
+    0.9,
+)
+@example(whose_picture_lives(HOUR + 280.0), replace(LIFETIMES, profile_ttl=100.0), 0.9)
+def test_jitter_only_shortens_use_and_by_a_tenth_at_most(
+    outcome: Outcome, lifetimes: Lifetimes, jitter: float
+) -> None:
+    """It must not hand a stale phase to what has none without it."""
+    _, plain = bounds(stamp(outcome, NOW, lifetimes, 0.0))
+
+    _, jittered = bounds(stamp(outcome, NOW, lifetimes, jitter))
+
+    assert 0.9 * plain - A_ROUNDING <= jittered <= plain
