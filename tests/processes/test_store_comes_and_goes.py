@@ -148,9 +148,12 @@ def test_a_store_that_hangs_costs_a_timeout_and_not_the_answer(world) -> None:
 
 
 def test_a_store_that_dies_during_a_call_does_not_cost_its_answer(world) -> None:
-    """What Meta said is told, and not stored; those who waited are told it too."""
+    """What Meta said is told, and not stored; those who waited are told it too.
+
+    Whoever had not looked at the store yet when it died asks Meta without it.
+    """
     world.store.start()
-    world.meta.person(ADA, wire="hang")
+    world.meta.person(ADA, wire="hang", times=1)
 
     def kill() -> None:
         world.meta.await_calls(ADA)
