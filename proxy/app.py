@@ -8,7 +8,7 @@ import os
 import random
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from typing import TypeVar, cast
 
 import redis
@@ -16,14 +16,17 @@ from flask import Flask, Response, g, request
 from flask_caching import Cache
 from werkzeug.exceptions import HTTPException
 
+from proxy.background import Background
 from proxy.cache.backend import ProfileCache, new_client
-from proxy.cache.flight import Flight
+from proxy.cache.bulkhead import Bulkhead
+from proxy.cache.flight import Flight, lease_for
+from proxy.cache.gate import Gate
 from proxy.cache.store import EntryStore
 from proxy.graph.client import GraphClient
 from proxy.logs import last_four
-from proxy.lookup import Ask, ProfileLookup
+from proxy.lookup import Graph, ProfileLookup
 from proxy.outcomes import LookupFailure, Reason, StoreUnavailable
-from proxy.policy import Lifetimes
+from proxy.policy import Lifetimes, backoffs
 from proxy.settings import EMBEDDED, Secret, Settings, SettingsError, read_secret
 from proxy.watched import BadFile, WatchedFile
 from proxy.web import admin, probes, profiles, wire
@@ -35,6 +38,12 @@ DEFAULT_PAGE = "default"
 SPARE_CONNECTIONS = 32
 """Connections to the store beyond one for each thread that serves."""
 
+SPARE_THREADS = 64
+"""Threads of a process that never wait for Meta, so that hits find one."""
+
+Later = Callable[[Hashable, Callable[[], None]], bool]
+"""Runs a job in the background, unless one of that name waits there already."""
+
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 
@@ -43,16 +52,17 @@ def create_app(
     settings: Settings | None = None,
     *,
     client: redis.Redis | None = None,
-    ask: Ask | None = None,
+    graph: Graph | None = None,
+    later: Later | None = None,
     clock: Callable[[], float] = time.time,
     jitter: Callable[[], float] = random.random,
 ) -> Flask:
     """Build the service, from the environment if *settings* is left out.
 
     Whatever reaches outside can be replaced here: *client* is the store's,
-    *ask* asks Meta, *clock* tells the time in epoch seconds and *jitter* draws
-    from [0, 1). Opens no connection; a store that is away is a state to live
-    with, not an error.
+    *graph* asks Meta, *later* runs a job in the background, *clock* tells the
+    time in epoch seconds and *jitter* draws from [0, 1). Opens no connection; a
+    store that is away is a state to live with, not an error.
 
     Raises:
         SettingsError: the settings, or a file they name, are no good.
@@ -63,7 +73,14 @@ def create_app(
     app.config.update(PROVIDE_AUTOMATIC_OPTIONS=False)
     files = _Files()
     lookup = new_lookup(
-        app, settings, files=files, client=client, ask=ask, clock=clock, jitter=jitter
+        app,
+        settings,
+        files=files,
+        client=client,
+        graph=graph,
+        later=later,
+        clock=clock,
+        jitter=jitter,
     )
     doorkeeper = _new_doorkeeper(settings, files)
 
@@ -76,7 +93,9 @@ def create_app(
         return reasons
 
     app.register_blueprint(profiles.blueprint(lookup, doorkeeper, clock))
-    app.register_blueprint(admin.blueprint(lookup, doorkeeper, clock))
+    app.register_blueprint(
+        admin.blueprint(lookup, doorkeeper, wire.BodyReader(), clock)
+    )
     app.register_blueprint(probes.blueprint(degraded_by))
     _handle_errors(app)
     _frame_requests(app, access_log=settings.access_log)
@@ -91,7 +110,8 @@ def new_lookup(
     *,
     files: _Files | None = None,
     client: redis.Redis | None = None,
-    ask: Ask | None = None,
+    graph: Graph | None = None,
+    later: Later | None = None,
     clock: Callable[[], float] = time.time,
     jitter: Callable[[], float] = random.random,
 ) -> ProfileLookup:
@@ -120,18 +140,35 @@ def new_lookup(
         },
     )
     store = EntryStore(cast(ProfileCache, cache.cache), DEFAULT_PAGE)
+    bulkhead = Bulkhead(
+        seats=settings.graph_concurrency, room=settings.threads - SPARE_THREADS
+    )
     return ProfileLookup(
         store=store,
         flight=Flight(
             store,
             graph_timeout=settings.graph_timeout,
+            bulkhead=bulkhead,
             wall=clock,
             clock=time.monotonic,
             sleep=time.sleep,
         ),
-        ask=ask or _new_graph(settings, files or _Files()).fetch,
+        gate=Gate(
+            cast(ProfileCache, cache.cache),
+            DEFAULT_PAGE,
+            reach=store.reach,
+            backoffs=backoffs(settings.token_retry),
+            probe_for=lease_for(settings.graph_timeout),
+            usage_soft=settings.usage_soft,
+            misses_per_minute=settings.misses_per_minute,
+        ),
+        bulkhead=bulkhead,
+        graph=graph or _new_graph(settings, files or _Files()),
+        later=later or Background().submit,
         lifetimes=_lifetimes(settings),
-        clock=clock,
+        usage_hard=settings.usage_hard,
+        wall=clock,
+        clock=time.monotonic,
         jitter=jitter,
     )
 
@@ -190,7 +227,7 @@ def _new_graph(settings: Settings, files: _Files) -> GraphClient:
         token=files.secret("page_token_file", settings.page_token),
         app_secret=files.secret("app_secret_file", secret) if secret else None,
         blocked=settings.blocked_codes,
-        calls_at_once=settings.threads,
+        calls_at_once=settings.graph_concurrency,
     )
 
 

@@ -2,18 +2,49 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import logging
+import math
+from collections.abc import Callable, Hashable
+from contextlib import suppress
 from enum import StrEnum
+from functools import partial
+from typing import Protocol
 
+from proxy.cache.bulkhead import Bulkhead
 from proxy.cache.flight import Flight
+from proxy.cache.gate import Gate, GateState, Passage, Tally
 from proxy.cache.store import EntryStore, Erased, Flushed, Seen
-from proxy.outcomes import Answer, Igsid, Outcome, Profile, Reason, StoredOutcome
+from proxy.logs import last_four
+from proxy.outcomes import (
+    Answer,
+    Freshness,
+    GraphTimeout,
+    Igsid,
+    LookupFailure,
+    Outcome,
+    PermissionMissing,
+    Profile,
+    Reason,
+    Refusal,
+    Source,
+    StoredOutcome,
+    StoreUnavailable,
+    Told,
+    TooManyMisses,
+)
 from proxy.policy import Lifetimes, stamp
 
-__all__ = ["Erased", "Flushed", "ProfileLookup", "Seen", "What"]
+__all__ = [
+    "Erased",
+    "Flushed",
+    "GateState",
+    "ProfileLookup",
+    "Seen",
+    "Tally",
+    "What",
+]
 
-Ask = Callable[[Igsid, float], Outcome]
-"""Asks Meta about a person, in at most so many seconds."""
+log = logging.getLogger(__name__)
 
 
 class What(StrEnum):
@@ -33,6 +64,18 @@ class What(StrEnum):
         return self in (What.ALL, What.REFUSALS) or self.value == outcome.reason.value
 
 
+class Graph(Protocol):
+    """Whoever asks Meta."""
+
+    def fetch(self, igsid: Igsid, within: float) -> Told:
+        """Ask about a person once, in at most so many seconds."""
+        ...
+
+    def token_digest(self) -> str:
+        """Which Page token is in use, without telling what it is."""
+        ...
+
+
 class ProfileLookup:
     """Everything the doors ask for, of one Page's people."""
 
@@ -41,29 +84,61 @@ class ProfileLookup:
         *,
         store: EntryStore,
         flight: Flight,
-        ask: Ask,
+        gate: Gate,
+        bulkhead: Bulkhead,
+        graph: Graph,
+        later: Callable[[Hashable, Callable[[], None]], bool],
         lifetimes: Lifetimes,
+        usage_hard: float,
+        wall: Callable[[], float],
         clock: Callable[[], float],
         jitter: Callable[[], float],
     ) -> None:
-        """*clock* is epoch seconds; *jitter* draws from [0, 1)."""
+        """*later* runs a job in the background, unless one of that name waits there.
+
+        *usage_hard* is a percentage; *wall* is epoch seconds, *clock* monotonic
+        and the flights' own; *jitter* draws from [0, 1).
+        """
         self._store = store
         self._flight = flight
-        self._ask = ask
+        self._gate = gate
+        self._bulkhead = bulkhead
+        self._graph = graph
+        self._later = later
         self._lifetimes = lifetimes
+        self._usage_hard = usage_hard
+        self._wall = wall
         self._clock = clock
         self._jitter = jitter
+        self._known_token: str | None = None
 
-    def find(self, igsid: Igsid) -> Answer:
+    def find(self, igsid: Igsid, *, payer: str | None = None) -> Answer:
         """Answer from the cache if it may be used, and from Meta if not.
 
-        A fresh entry costs one read of the store. Anything else costs one call
-        to Meta, shared by everybody who asks meanwhile.
+        A fresh or stale entry costs one read of the store; a stale one is
+        refreshed afterwards. Anything else costs one call to Meta, shared by
+        everybody who asks meanwhile and charged to *payer*, the name of an API
+        key, if this caller has to make it.
 
         Raises:
             LookupFailure: nothing usable is stored, and Meta told nothing.
         """
-        return self._flight.find(igsid, self._fetch)
+        give_up_at = self._flight.give_up_at()
+        self._notice_token()
+        try:
+            seen = self._store.look(igsid)
+            entry = seen.entry
+            freshness = entry.freshness(self._wall()) if entry else Freshness.EXPIRED
+            if entry is None or freshness is Freshness.EXPIRED:
+                fetch = partial(self._fetch, payer=payer)
+                return self._flight.join(igsid, seen, fetch, give_up_at=give_up_at)
+            if freshness is Freshness.STALE:
+                self._refresh_later(igsid, entry, seen)
+            return Answer(entry, Source.HIT)
+        except StoreUnavailable:
+            return self._flight.without_store(
+                igsid, self._fetch_ungated, give_up_at=give_up_at
+            )
 
     def inspect(self, igsid: Igsid) -> Seen:
         """What is stored about a person. Asks nobody.
@@ -91,9 +166,11 @@ class ProfileLookup:
         Raises:
             StoreUnavailable: some of them may still be there.
         """
-        if what is What.ALL and older_than is None:
+        if what is What.ALL and not older_than:
             return self._store.flush(None, dry_run=dry_run)
-        fetched_by = self._clock() - (older_than or 0.0)
+        # No moment is compared where none was asked for: what lands during the
+        # first pass, or was stored by a host whose clock is ahead, goes too.
+        fetched_by = self._wall() - older_than if older_than else math.inf
 
         def matches(entry: StoredOutcome | None) -> bool:
             if entry is None:
@@ -110,6 +187,129 @@ class ProfileLookup:
         """
         self._store.ping()
 
-    def _fetch(self, igsid: Igsid, within: float) -> StoredOutcome:
-        outcome = self._ask(igsid, within)
-        return stamp(outcome, self._clock(), self._lifetimes, self._jitter())
+    def gate_state(self) -> GateState:
+        """What is closed and why, and how much of our quota is used. Asks nobody.
+
+        Raises:
+            StoreUnavailable: nobody can tell just now.
+        """
+        return self._gate.look(self._graph.token_digest())
+
+    def _refresh_later(self, igsid: Igsid, entry: StoredOutcome, seen: Seen) -> None:
+        """Have *entry* refreshed, unless somebody does that or has just failed to."""
+        is_due = entry.refresh_after <= self._wall()
+        if is_due and seen.lease is None and seen.note is None:
+            self._later(igsid, partial(self._refresh, igsid))
+
+    def _refresh(self, igsid: Igsid) -> None:
+        """What becomes of it reaches nobody who has asked."""
+        fetch = partial(self._fetch, in_background=True)
+        landing: Answer | LookupFailure | StoreUnavailable | None
+        try:
+            landing = self._flight.refresh(igsid, fetch)
+        except StoreUnavailable as away:
+            landing = away
+        if landing is None:
+            return
+        failed = isinstance(landing, Exception)
+        if failed:
+            line = {"person": last_four(igsid), "result": type(landing).__name__}
+            log.info("refresh failed", extra=line)
+        with suppress(StoreUnavailable):
+            self._gate.count(Tally.REFRESH_FAILED if failed else Tally.REFRESHED)
+
+    def _fetch(
+        self,
+        igsid: Igsid,
+        deadline: float,
+        *,
+        payer: str | None = None,
+        in_background: bool = False,
+    ) -> StoredOutcome:
+        """Ask Meta if the gate lets us, and tell the gate what came of it."""
+        passage = self._pass_gate(payer, in_background=in_background)
+        left = deadline - self._clock()
+        if left <= 0:
+            # The store has taken its time, and the lease is about to end.
+            self._gate.give_back(passage)
+            raise GraphTimeout(asked=False)
+        told = self._graph.fetch(igsid, left)
+        return self._stamp(self._report(igsid, told, passage))
+
+    def _pass_gate(self, payer: str | None, *, in_background: bool) -> Passage:
+        passage = self._gate.pass_gate(
+            self._graph.token_digest(), in_background=in_background
+        )
+        self._bulkhead.narrow((passage.usage_percent or 0.0) >= self._usage_hard)
+        if payer is not None:
+            try:
+                self._gate.charge(payer)
+            except TooManyMisses:
+                self._gate.give_back(passage)
+                raise
+        return passage
+
+    def _report(self, igsid: Igsid, told: Told, passage: Passage) -> Outcome:
+        """Tell the gate what Meta has told, and give it back, or raise it.
+
+        The store may have gone away meanwhile. What Meta said stands all the same.
+        """
+        outcome = told.outcome
+        with suppress(StoreUnavailable):
+            if (vague := _unavailable(outcome)) and self._gate.doubt(igsid):
+                outcome = PermissionMissing(vague.said)
+            if isinstance(outcome, LookupFailure):
+                closed_for = self._gate.fail(passage, outcome, told)
+                outcome.retry_after = closed_for or outcome.retry_after
+            else:
+                self._gate.succeed(passage, outcome, told.usage_percent)
+        if isinstance(outcome, LookupFailure):
+            raise outcome
+        return outcome
+
+    def _fetch_ungated(self, igsid: Igsid, deadline: float) -> StoredOutcome:
+        """Ask Meta while the store, and with it the gate, is away."""
+        told = self._graph.fetch(igsid, deadline - self._clock())
+        if isinstance(told.outcome, LookupFailure):
+            raise told.outcome
+        return self._stamp(told.outcome)
+
+    def _stamp(self, outcome: Outcome) -> StoredOutcome:
+        return stamp(outcome, self._wall(), self._lifetimes, self._jitter())
+
+    def _notice_token(self) -> None:
+        """See to it, in the background, that a changed token is followed up."""
+        digest = self._graph.token_digest()
+        if digest != self._known_token:
+            self._later("token", partial(self._follow_up_token, digest))
+
+    def _follow_up_token(self, digest: str) -> None:
+        """Drop what a token now replaced may have made Meta say.
+
+        ``not_found`` and ``unavailable`` depend on what a token may see. The
+        new one is noted last: whoever dies before that leaves it to another.
+        """
+        with suppress(StoreUnavailable):
+            if self._store.token_digest() not in (None, digest):
+                flushed = self._store.flush(_depends_on_token)
+                log.warning(
+                    "token changed, what the old one did not show is dropped",
+                    extra={"deleted": flushed.deleted},
+                )
+            self._store.note_token(digest)
+            self._known_token = digest
+
+
+def _unavailable(outcome: Outcome | LookupFailure) -> Refusal | None:
+    """*outcome*, if it is a 100/33, which may be about us rather than the person."""
+    if isinstance(outcome, Refusal) and outcome.reason is Reason.UNAVAILABLE:
+        return outcome
+    return None
+
+
+def _depends_on_token(entry: StoredOutcome | None) -> bool:
+    outcome = entry.outcome if entry else None
+    return isinstance(outcome, Refusal) and outcome.reason in (
+        Reason.NOT_FOUND,
+        Reason.UNAVAILABLE,
+    )

@@ -94,12 +94,18 @@ class Freshness(Enum):
 
 @dataclass(frozen=True, slots=True)
 class StoredOutcome:
-    """An entry: an outcome and the moments that bound its use, in epoch seconds."""
+    """An entry: an outcome and the moments that bound its use, in epoch seconds.
+
+    *refresh_after* is when a stale entry may be refreshed next, and
+    *failed_refreshes* how often in a row that has failed.
+    """
 
     outcome: Outcome
     fetched_at: float
     fresh_until: float
     usable_until: float
+    refresh_after: float = 0.0
+    failed_refreshes: int = 0
 
     def freshness(self, now: float) -> Freshness:
         """Use it, use it and refresh, or do not use it."""
@@ -135,17 +141,27 @@ class LookupFailure(Exception):
     """We could not learn a fact just now. Never stored against a person.
 
     *said* is what Meta said, where it said something; *retry_after* is in
-    seconds, where waiting may help.
+    seconds, where waiting may help. *asked* is False where Meta was not asked
+    at all: a gate was closed, or a limit of ours was reached.
     """
 
     what = "the lookup failed"
+    asked = True
+    is_shared = True
+    """Whether it is the answer of all who wait for the same fetch."""
 
     def __init__(
-        self, said: GraphError | None = None, retry_after: float | None = None
+        self,
+        said: GraphError | None = None,
+        retry_after: float | None = None,
+        *,
+        asked: bool | None = None,
     ) -> None:
         super().__init__(self.what)
         self.said = said
         self.retry_after = retry_after
+        if asked is not None:
+            self.asked = asked
 
 
 class TokenRejected(LookupFailure):
@@ -161,7 +177,7 @@ class PermissionMissing(LookupFailure):
 
 
 class Throttled(LookupFailure):
-    """Meta asked us to wait. ``retry_after`` is always set."""
+    """Meta asked us to wait, or would have, so it was not asked."""
 
     what = "Meta asked us to wait"
 
@@ -179,9 +195,56 @@ class GraphUnavailable(LookupFailure):
 
 
 class Overloaded(LookupFailure):
-    """Our own limit on calls is reached. Never shared with other callers."""
+    """A limit on what this process does at once is reached. Never shared."""
 
-    what = "too many calls to Meta are under way here"
+    what = "this process does as much at once as it may"
+    asked = False
+    is_shared = False
+
+
+class TooManyMisses(LookupFailure):
+    """The caller's own allowance of calls to Meta is spent. Never shared.
+
+    ``retry_after`` is when it begins anew.
+    """
+
+    what = "this API key has caused as many calls to Meta as it may in a minute"
+    asked = False
+    is_shared = False
+
+
+class Cause(StrEnum):
+    """Why the gate to Meta is closed. The values are part of our API."""
+
+    THROTTLED = "throttled"
+    TOKEN_REJECTED = "token_rejected"
+    PERMISSION = "permission"
+    UNAVAILABLE = "unavailable"
+
+
+CAUSES: dict[type[LookupFailure], Cause] = {
+    Throttled: Cause.THROTTLED,
+    TokenRejected: Cause.TOKEN_REJECTED,
+    PermissionMissing: Cause.PERMISSION,
+    GraphTimeout: Cause.UNAVAILABLE,
+    GraphUnavailable: Cause.UNAVAILABLE,
+}
+"""The failures that say something of Meta, or of us as Meta sees us, and what they
+count towards. The others are about one process or one caller."""
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What came of asking Meta about a person once.
+
+    *usage_percent* is how much of our quota Meta says is used, None where it
+    does not say; *token_digest* tells which Page token was used, and not what
+    it is.
+    """
+
+    outcome: Outcome | LookupFailure
+    usage_percent: float | None
+    token_digest: str
 
 
 class StoreUnavailable(Exception):

@@ -5,7 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from proxy.outcomes import Outcome, Profile, Reason, Refusal, StoredOutcome
+from proxy.outcomes import (
+    Cause,
+    Freshness,
+    Outcome,
+    Profile,
+    Reason,
+    Refusal,
+    StoredOutcome,
+)
 
 JITTER = 0.1
 """TTLs are shortened by up to this share, so that what was fetched together does not
@@ -17,6 +25,9 @@ is used. Meta hands out the same link until it dies, so asking more often is in 
 
 SHORTEST_PICTURE = 2.0
 """A link with fewer seconds to live than this is dead before anybody has loaded it."""
+
+FIRST_POSTPONEMENT, LONGEST_POSTPONEMENT = 10.0, 600.0
+"""Seconds until a failed refresh is tried again: at first, doubling, and at most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,3 +88,71 @@ def _stamp_with_picture(
         fresh_until + lifetimes.stale_grace, expiry - lifetimes.picture_margin
     )
     return StoredOutcome(profile, now, min(fresh_until, usable_until), usable_until)
+
+
+def supersede(
+    known: StoredOutcome | None, learned: StoredOutcome, now: float
+) -> StoredOutcome:
+    """What to keep once *learned* is there beside what was *known* before.
+
+    ``unavailable`` may mean anything (100/33), so it never replaces a profile
+    that may still be used: it only delays that profile's refresh.
+    """
+    is_vague = (
+        isinstance(learned.outcome, Refusal)
+        and learned.outcome.reason is Reason.UNAVAILABLE
+    )
+    if (
+        is_vague
+        and known is not None
+        and isinstance(known.outcome, Profile)
+        and known.freshness(now) is not Freshness.EXPIRED
+    ):
+        return replace(known, refresh_after=learned.usable_until)
+    return learned
+
+
+def postpone(known: StoredOutcome, now: float, wait: float | None) -> StoredOutcome:
+    """*known*, whose refresh has just failed, and is not to be tried again too soon.
+
+    With *wait*, Meta was not asked at all, and will not be for so many
+    seconds; that is nothing against this person. Otherwise the pause doubles
+    with each failure in a row.
+    """
+    if wait is not None:
+        pause = min(max(wait, 1.0), FIRST_POSTPONEMENT)
+        return replace(known, refresh_after=now + pause)
+    pause = FIRST_POSTPONEMENT * 2.0 ** min(known.failed_refreshes, 10)
+    return replace(
+        known,
+        refresh_after=now + min(pause, LONGEST_POSTPONEMENT),
+        failed_refreshes=known.failed_refreshes + 1,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Backoff:
+    """When a cause closes the gate, and for how long.
+
+    After *failures* with no success between, for *first* seconds, and twice as
+    long each time the gate closes again before a success, up to *longest*. A
+    wait that Meta asks for comes in place of that.
+    """
+
+    failures: int
+    first: float
+    longest: float
+
+
+LONGEST_CLOSURE = 3600.0
+"""Seconds for which a gate is closed at most, whoever asks for it."""
+
+
+def backoffs(token_retry: float) -> Mapping[Cause, Backoff]:
+    """Every cause and its back-off; *token_retry*, in seconds, is the operator's."""
+    return {
+        Cause.THROTTLED: Backoff(1, 60.0, 900.0),
+        Cause.TOKEN_REJECTED: Backoff(1, token_retry, token_retry),
+        Cause.PERMISSION: Backoff(20, 60.0, 60.0),
+        Cause.UNAVAILABLE: Backoff(5, 5.0, 120.0),
+    }

@@ -245,6 +245,12 @@ ROWS = (
         "the deadline of one fetch, its retries included",
     ),
     Row(
+        "GRAPH_CONCURRENCY",
+        "100",
+        _whole(1, 1000),
+        "calls to Meta at once, in each process",
+    ),
+    Row(
         "STORE_URL",
         "redis://localhost:6379/0",
         _store_url,
@@ -266,6 +272,12 @@ ROWS = (
         "file of API keys: who may call",
     ),
     Row("ALLOW_ANONYMOUS", "0", _flag, "1: anybody may read, without a key"),
+    Row(
+        "MISSES_PER_MINUTE",
+        "3000",
+        _whole(0, 1_000_000),
+        "calls to Meta that one API key may cause; 0: no limit",
+    ),
     Row("PROFILE_TTL", "1h", _duration("1s", "365d"), "how long a profile is fresh"),
     Row(
         "STALE_GRACE",
@@ -306,6 +318,24 @@ ROWS = (
         "Graph errors that mean blocked: code or code/subcode, by comma",
     ),
     Row(
+        "USAGE_SOFT",
+        "75",
+        _whole(1, 1000),
+        "percent of Meta's quota above which stale entries are not refreshed",
+    ),
+    Row(
+        "USAGE_HARD",
+        "95",
+        _whole(1, 1000),
+        "percent of Meta's quota above which a process makes one call at a time",
+    ),
+    Row(
+        "TOKEN_RETRY",
+        "60s",
+        _duration("1s", "1h"),
+        "how long Meta is not asked with a token that it has rejected",
+    ),
+    Row(
         "LOG_LEVEL",
         "info",
         _one_of("debug", "info", "warning", "error"),
@@ -325,6 +355,7 @@ class Settings:
     graph_url: str
     graph_version: str
     graph_timeout: float
+    graph_concurrency: int
     store_url: str = field(repr=False)
     key_prefix: str
     listen: Address
@@ -332,6 +363,7 @@ class Settings:
     threads: int
     api_keys_file: Path | None
     allow_anonymous: bool
+    misses_per_minute: int
     profile_ttl: float
     stale_grace: float
     picture_margin: float
@@ -341,6 +373,9 @@ class Settings:
     not_found_ttl: float
     unavailable_ttl: float
     blocked_codes: frozenset[tuple[int, int | None]]
+    usage_soft: int
+    usage_hard: int
+    token_retry: float
     log_level: str
     access_log: bool
 
@@ -465,6 +500,9 @@ def _half_configured(values: Mapping[str, Any]) -> list[str]:
             "PROXY_ALLOW_ANONYMOUS=1 and PROXY_API_KEYS_FILE contradict each other:"
             " with keys, nobody is anonymous"
         ]
+    soft, hard = values.get("usage_soft"), values.get("usage_hard")
+    if soft and hard and soft > hard:
+        return ["PROXY_USAGE_SOFT must not be above PROXY_USAGE_HARD"]
     if isinstance(listen, Address) and not (listen.is_loopback or keys or anonymous):
         return [
             f"PROXY_LISTEN={listen} is not a loopback address: set"

@@ -1,10 +1,12 @@
-"""Stand-ins for what reaches outside: Meta and the clock."""
+"""Stand-ins for what reaches outside: Meta, the clock and the background."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Hashable
+
 from builders import NOW
 
-from proxy.outcomes import GraphUnavailable, Igsid, LookupFailure, Outcome
+from proxy.outcomes import GraphUnavailable, Igsid, LookupFailure, Outcome, Told
 
 
 class FakeClock:
@@ -18,19 +20,36 @@ class FakeClock:
 
 
 class FakeGraph:
-    """Meta, with what it says of each person; an exception is raised."""
+    """Meta, with what it says of each person."""
 
     def __init__(self) -> None:
         self.outcomes: dict[Igsid, Outcome | LookupFailure] = {}
+        self.usage_percent: float | None = None
+        self.token = "0badcafe"
         self.asked: list[Igsid] = []
 
     @property
     def calls(self) -> int:
         return len(self.asked)
 
-    def ask(self, igsid: Igsid, within: float) -> Outcome:
+    def token_digest(self) -> str:
+        return self.token
+
+    def fetch(self, igsid: Igsid, within: float) -> Told:
         self.asked.append(igsid)
-        told = self.outcomes.get(igsid, GraphUnavailable())
-        if isinstance(told, LookupFailure):
-            raise told
-        return told
+        outcome = self.outcomes.get(igsid) or GraphUnavailable()
+        return Told(outcome, self.usage_percent, self.token)
+
+
+class FakeBackground:
+    """Keeps the jobs that nobody waits for, until a test has them run."""
+
+    def __init__(self) -> None:
+        self.jobs: dict[Hashable, Callable[[], None]] = {}
+
+    def submit(self, name: Hashable, job: Callable[[], None]) -> bool:
+        return self.jobs.setdefault(name, job) is job
+
+    def run(self) -> None:
+        while self.jobs:
+            self.jobs.pop(next(iter(self.jobs)))()

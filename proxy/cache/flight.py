@@ -17,6 +17,7 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import suppress
 
+from proxy.cache.bulkhead import SEAT_WAIT, Bulkhead
 from proxy.cache.store import EntryStore, Lease, Seen
 from proxy.logs import last_four
 from proxy.outcomes import (
@@ -31,6 +32,7 @@ from proxy.outcomes import (
     StoredOutcome,
     StoreUnavailable,
 )
+from proxy.policy import postpone, supersede
 
 LEASE_OUTLIVES_CALL = 1.0
 """Seconds for which a lease lasts beyond its flight's deadline: time to write."""
@@ -41,17 +43,33 @@ FIRST_PAUSE, LONGEST_PAUSE, GROWTH = 0.005, 0.05, 1.5
 CALLS_WITHOUT_STORE = 4
 """Calls to Meta at once, in each process, while the store is away."""
 
+FLIGHTS_OF_A_CALLER = 2
+"""How often one caller leads: once more if the lease was lost while Meta was asked."""
+
 NO_LEASE = ""
 """The name of the flights that are flown without a lease, while the store is away."""
 
 log = logging.getLogger(__name__)
 
 Fetch = Callable[[Igsid, float], StoredOutcome]
-"""Asks Meta, in at most so many seconds, and stamps the outcome."""
+"""Asks Meta until a moment of the flights' own clock, and stamps the outcome."""
 
 _Landing = Answer | LookupFailure | Seen | None
 """How a flight ended for those who shared it: with an answer or a failure, with what
 the store then held, or with nothing to tell, which means to look again oneself."""
+
+
+def lease_for(graph_timeout: float) -> float:
+    """For how long a lease is taken, in seconds."""
+    return graph_timeout + LEASE_OUTLIVES_CALL
+
+
+def patience(graph_timeout: float) -> float:
+    """For how long a caller waits at most, in seconds.
+
+    So that whoever follows a dead leader sees its successor's answer.
+    """
+    return 2 * lease_for(graph_timeout)
 
 
 class Flight:
@@ -62,6 +80,7 @@ class Flight:
         store: EntryStore,
         *,
         graph_timeout: float,
+        bulkhead: Bulkhead,
         wall: Callable[[], float],
         clock: Callable[[], float],
         sleep: Callable[[float], None],
@@ -69,69 +88,124 @@ class Flight:
         """*graph_timeout* in seconds; *wall* is epoch seconds, *clock* monotonic."""
         self._store = store
         self._graph_timeout = graph_timeout
-        self._lease_for = graph_timeout + LEASE_OUTLIVES_CALL
-        # So that whoever follows a dead leader sees its successor's answer.
-        self._patience = 2 * graph_timeout + 2 * LEASE_OUTLIVES_CALL
+        self._lease_for = lease_for(graph_timeout)
+        self._bulkhead = bulkhead
         self._wall = wall
         self._clock = clock
         self._sleep = sleep
         self._lock = threading.Lock()
         self._flights: dict[tuple[Igsid, Lease], Future[_Landing]] = {}
-        self._seats = threading.BoundedSemaphore(CALLS_WITHOUT_STORE)
+        self._seats_without_store = threading.BoundedSemaphore(CALLS_WITHOUT_STORE)
 
-    def find(self, igsid: Igsid, fetch: Fetch) -> Answer:
-        """Answer from the store if that is fresh, and else by one shared *fetch*.
+    def give_up_at(self) -> float:
+        """Until when whoever comes now waits, by the clock of the flights."""
+        return self._clock() + patience(self._graph_timeout)
 
-        A hit costs one trip to the store. A caller waits at most twice the
-        deadline of a flight and two seconds.
+    def join(
+        self, igsid: Igsid, seen: Seen, fetch: Fetch, *, give_up_at: float
+    ) -> Answer:
+        """Answer by one shared *fetch*: lead, or follow whoever leads.
+
+        *seen* is what the store held a moment ago, without a usable entry. Goes
+        round again while flights end with nothing to tell.
 
         Raises:
-            LookupFailure: nothing fresh is stored, and Meta told nothing.
+            LookupFailure: Meta told nothing, or we are too many.
+            StoreUnavailable: the store went away.
         """
-        try:
-            seen = self._store.look(igsid)
-            if entry := self._fresh(seen):
-                return Answer(entry, Source.HIT)
-            return self._join(igsid, seen, fetch)
-        except StoreUnavailable:
-            return self._without_store(igsid, fetch)
+        with self._bulkhead.waiting():
+            flown = 0
+            while self._clock() < give_up_at:
+                if entry := self._usable(seen):
+                    return Answer(entry, Source.COLLAPSED)
+                if seen.note:
+                    raise seen.note
+                if seen.lease:
+                    landing = self._follow(igsid, seen.lease, give_up_at)
+                elif flown < FLIGHTS_OF_A_CALLER:
+                    landing = self._lead(igsid, fetch, give_up_at)
+                    # Who was merely not the first to take the lease has not flown.
+                    flown += landing is None
+                else:
+                    raise GraphUnavailable()
+                match landing:
+                    case Answer():
+                        return landing
+                    case LookupFailure():
+                        raise landing
+                    case Seen():
+                        seen = landing
+                    case None:
+                        seen = self._store.look(igsid)
+            raise GraphTimeout()
 
-    def _join(self, igsid: Igsid, seen: Seen, fetch: Fetch) -> Answer:
-        """Lead or follow, and go round again while flights end with nothing to tell."""
-        give_up_at = self._clock() + self._patience
-        led = 0
-        while self._clock() < give_up_at:
-            if entry := self._fresh(seen):
-                return Answer(entry, Source.COLLAPSED)
-            if seen.note:
-                raise seen.note
-            if seen.lease:
-                landing = self._follow(igsid, seen.lease, give_up_at)
-            else:
-                led += 1
-                landing = self._lead(igsid, fetch, give_up_at, last_try=led == 2)
-            match landing:
-                case Answer():
-                    return landing
-                case LookupFailure():
-                    raise landing
-                case Seen():
-                    seen = landing
-                case None:
-                    seen = self._store.look(igsid)
+    def refresh(self, igsid: Igsid, fetch: Fetch) -> Answer | LookupFailure | None:
+        """Fetch anew what is stale, unless somebody does; None: there was no need.
+
+        Follows nobody, waits for no seat, and flies once.
+
+        Raises:
+            StoreUnavailable: the store went away.
+        """
+
+        def is_done(entry: StoredOutcome | None) -> bool:
+            now = self._wall()
+            return (
+                entry is None
+                or entry.freshness(now) is not Freshness.STALE
+                or now < entry.refresh_after
+            )
+
+        try:
+            with self._bulkhead.seat(within=0.0):
+                landing = self._take_off(igsid, fetch, is_done)
+        except Overloaded as overloaded:
+            return overloaded
+        return None if isinstance(landing, Seen) else landing
+
+    def without_store(self, igsid: Igsid, fetch: Fetch, *, give_up_at: float) -> Answer:
+        """While the store is away: a few calls, shared within this process.
+
+        Raises:
+            LookupFailure: Meta told nothing, or we are too many.
+        """
+        with self._bulkhead.waiting():
+            while self._clock() < give_up_at:
+                shared, is_first = self._enter_or_join(igsid, NO_LEASE)
+                if is_first:
+                    return self._lead_without_store(igsid, shared, fetch, give_up_at)
+                match self._wait(shared, give_up_at - self._clock()):
+                    case Answer() as answer:
+                        return answer
+                    case LookupFailure() as failure:
+                        raise failure
+                    case _:
+                        # The first found no seat; there may be one by now.
+                        continue
         raise GraphTimeout()
 
-    def _lead(
-        self, igsid: Igsid, fetch: Fetch, give_up_at: float, *, last_try: bool
-    ) -> _Landing:
-        """Take the lease and fly; or tell who was faster.
+    def _lead(self, igsid: Igsid, fetch: Fetch, give_up_at: float) -> _Landing:
+        """Take a seat and the lease, and fly; or tell who was faster.
 
         Only with the time of a whole flight left: a flight cut short would
         fail for everybody who has joined it.
         """
+        try:
+            with self._bulkhead.seat():
+                if self._clock() + self._graph_timeout > give_up_at:
+                    return GraphTimeout()
+                return self._take_off(igsid, fetch, self._is_usable)
+        except Overloaded as overloaded:
+            return overloaded
+
+    def _take_off(
+        self,
+        igsid: Igsid,
+        fetch: Fetch,
+        is_done: Callable[[StoredOutcome | None], bool],
+    ) -> _Landing:
+        """Take the lease, look again, and fly unless *is_done* says that is in vain."""
         deadline = self._clock() + self._graph_timeout
-        if deadline > give_up_at:
-            return GraphTimeout()
         lease = secrets.token_hex(8)
         # Entered before anybody can see the lease, so that whoever sees it finds
         # this flight. If the lease is not taken, nobody ever does.
@@ -141,11 +215,14 @@ class Flight:
             seen = self._take(igsid, lease)
             if seen.lease != lease:
                 return seen
-            if entry := self._fresh(seen):
+            if is_done(seen.entry):
                 self._store.release(igsid, lease)
-                return Answer(entry, Source.HIT)
-            landing = self._fly(igsid, lease, fetch, deadline, last_try=last_try)
+                return seen
+            landing = self._fly(igsid, lease, fetch, deadline, seen.entry)
             return landing
+        except LookupFailure as failure:
+            # One that is ours alone: the others look again for themselves.
+            return failure
         finally:
             self._leave(igsid, lease, shared, landing)
 
@@ -162,42 +239,66 @@ class Flight:
         lease: Lease,
         fetch: Fetch,
         deadline: float,
-        *,
-        last_try: bool,
+        known: StoredOutcome | None,
     ) -> _Landing:
         """Fetch, and write only what the lease still allows.
 
         Once the lease is lost, what Meta said may be older than an erase, a
         flush or a message of the person that has been acknowledged since, so
         nobody is answered with it.
+
+        Raises:
+            LookupFailure: one that is not to be shared.
         """
         failure: LookupFailure | None = GraphUnavailable()
         try:
-            entry = self._fetch_by(deadline, igsid, fetch)
+            learned = self._fetch_by(deadline, igsid, fetch)
             failure = None
         except LookupFailure as exc:
             failure = exc
+            if not failure.is_shared:
+                raise
             return failure
         finally:
             # After a bug of ours too: those who wait must not repeat it in turn.
             if failure:
                 with suppress(StoreUnavailable):
-                    self._store.leave_note(igsid, failure, lease)
+                    self._fail(igsid, lease, failure, known)
+        now = self._wall()
+        entry = supersede(known, learned, now)
         try:
-            kept = self._store.put(igsid, entry, lease, self._wall())
+            kept = self._store.put(igsid, entry, lease, now)
         except StoreUnavailable:
             return Answer(entry, Source.FETCHED, stored=False)
         if kept:
             return Answer(entry, Source.FETCHED)
         log.info("lease lost while Meta was asked", extra={"person": last_four(igsid)})
-        return GraphUnavailable() if last_try else None
+        return None
+
+    def _fail(
+        self,
+        igsid: Igsid,
+        lease: Lease,
+        failure: LookupFailure,
+        known: StoredOutcome | None,
+    ) -> None:
+        now = self._wall()
+        keeping = None
+        if known and self._is_usable(known):
+            wait = None if failure.asked else failure.retry_after
+            keeping = postpone(known, now, wait)
+        if failure.is_shared:
+            self._store.fail(igsid, failure, lease, keeping=keeping, now=now)
+        elif keeping:
+            self._store.put(igsid, keeping, lease, now)
+        else:
+            self._store.release(igsid, lease)
 
     def _fetch_by(self, deadline: float, igsid: Igsid, fetch: Fetch) -> StoredOutcome:
         """Fetch, unless taking the lease has cost all the time there was."""
-        left = deadline - self._clock()
-        if left <= 0:
+        if self._clock() >= deadline:
             raise GraphTimeout()
-        return fetch(igsid, left)
+        return fetch(igsid, deadline)
 
     def _follow(self, igsid: Igsid, lease: Lease, give_up_at: float) -> _Landing:
         """Wait for a flight: with those of this process, or as the one who looks."""
@@ -227,37 +328,33 @@ class Flight:
             pause = min(pause * GROWTH, LONGEST_PAUSE)
         return None
 
-    def _without_store(self, igsid: Igsid, fetch: Fetch) -> Answer:
-        """While the store is away: a few calls, shared within this process."""
-        shared, is_first = self._enter_or_join(igsid, NO_LEASE)
-        if is_first:
-            landing: _Landing = None
-            try:
-                landing = self._fetch_in_a_seat(igsid, fetch)
-            finally:
-                self._leave(igsid, NO_LEASE, shared, landing)
-        else:
-            landing = self._wait(shared, self._patience)
-        if isinstance(landing, Answer):
-            return landing
-        raise landing if isinstance(landing, LookupFailure) else GraphUnavailable()
-
-    def _fetch_in_a_seat(self, igsid: Igsid, fetch: Fetch) -> Answer | LookupFailure:
-        if not self._seats.acquire(blocking=False):
-            return Overloaded(retry_after=1.0)
+    def _lead_without_store(
+        self, igsid: Igsid, shared: Future[_Landing], fetch: Fetch, give_up_at: float
+    ) -> Answer:
+        landing: _Landing = None
         try:
-            entry = fetch(igsid, self._graph_timeout)
-            return Answer(entry, Source.FETCHED, stored=False)
-        except LookupFailure as failure:
-            return failure
+            if not self._seats_without_store.acquire(blocking=False):
+                raise Overloaded(retry_after=SEAT_WAIT)
+            try:
+                deadline = min(self._clock() + self._graph_timeout, give_up_at)
+                entry = self._fetch_by(deadline, igsid, fetch)
+                landing = Answer(entry, Source.FETCHED, stored=False)
+                return landing
+            except LookupFailure as failure:
+                landing = failure
+                raise
+            finally:
+                self._seats_without_store.release()
         finally:
-            self._seats.release()
+            self._leave(igsid, NO_LEASE, shared, landing)
 
-    def _fresh(self, seen: Seen) -> StoredOutcome | None:
-        entry = seen.entry
-        if entry and entry.freshness(self._wall()) is Freshness.FRESH:
-            return entry
-        return None
+    def _usable(self, seen: Seen) -> StoredOutcome | None:
+        return seen.entry if self._is_usable(seen.entry) else None
+
+    def _is_usable(self, entry: StoredOutcome | None) -> bool:
+        return (
+            entry is not None and entry.freshness(self._wall()) is not Freshness.EXPIRED
+        )
 
     def _wait(self, shared: Future[_Landing], seconds: float) -> _Landing:
         """What those share who are not the first, for as long as they can wait."""

@@ -49,6 +49,9 @@ SCHEMA = 1
 NOTE_TTL = 1.0
 """Seconds for which those who waited can read how a flight failed."""
 
+TOKEN_NOTED_FOR = 400 * 86400.0
+"""Seconds for which it is known which token was used: longer than any entry lives."""
+
 Lease = str
 """An owner's token, never used twice."""
 
@@ -70,10 +73,11 @@ redis.call('DEL', KEYS[2], KEYS[3])
 return 1
 """
 )
-_LEAVE_NOTE = (
+_FAIL = (
     _HELD
     + """
 redis.call('SET', KEYS[3], ARGV[2], 'PX', ARGV[3])
+if ARGV[4] then redis.call('SET', KEYS[1], ARGV[4], 'PX', ARGV[5]) end
 redis.call('DEL', KEYS[2])
 return 1
 """
@@ -97,7 +101,7 @@ _FAILURES: dict[str, type[LookupFailure]] = {
         GraphUnavailable,
     )
 }
-"""The failures that a note can tell of. Overloaded is about one process alone."""
+"""The failures that a note can tell of: those that are shared."""
 
 
 _Moment = Annotated[float, msgspec.Meta(ge=0, lt=1e11)]
@@ -130,6 +134,8 @@ class _Entry(msgspec.Struct, omit_defaults=True):
     profile: _Person | None = None
     refusal: Reason | None = None
     said: _Said | None = None
+    refresh_after: _Moment | None = None
+    failed_refreshes: Annotated[int, msgspec.Meta(ge=0)] = 0
 
 
 class _Note(msgspec.Struct, omit_defaults=True):
@@ -176,9 +182,9 @@ class EntryStore:
         self._page = page
         script = cache.client.register_script
         self._take, self._put = script(_TAKE), script(_PUT)
-        self._leave_note, self._release = script(_LEAVE_NOTE), script(_RELEASE)
+        self._fail, self._release = script(_FAIL), script(_RELEASE)
         self._erase = script(_ERASE)
-        self._reach = _Reach()
+        self.reach = self._reach = Reach()
 
     def look(self, igsid: Igsid) -> Seen:
         """Entry, lease and note, read together in one trip."""
@@ -203,7 +209,7 @@ class EntryStore:
         writer per entry" in docs/architecture.md). An entry without life left
         is not stored at all: Redis takes a TTL of zero for an error.
         """
-        milliseconds = math.floor((entry.usable_until - now) * 1000)
+        milliseconds = _left(entry, now)
         if milliseconds < 1:
             self.release(igsid, lease)
             return False
@@ -211,11 +217,26 @@ class EntryStore:
             stored = encode(entry)
             return bool(self._run(self._put, igsid, lease, stored, milliseconds))
 
-    def leave_note(self, igsid: Igsid, failure: LookupFailure, lease: Lease) -> bool:
-        """Tell those who wait how the flight failed, if *lease* is still ours."""
+    def fail(
+        self,
+        igsid: Igsid,
+        failure: LookupFailure,
+        lease: Lease,
+        *,
+        keeping: StoredOutcome | None = None,
+        now: float,
+    ) -> bool:
+        """Tell those who wait how the flight failed, if *lease* is still ours.
+
+        *keeping* is the entry that the flight was to refresh, with its next
+        refresh postponed.
+        """
         with self._reach.noted("writes"):
+            kept: tuple[bytes, int] | tuple[()] = ()
+            if keeping and (milliseconds := _left(keeping, now)) >= 1:
+                kept = encode(keeping), milliseconds
             note, ttl = encode_note(failure), math.floor(NOTE_TTL * 1000)
-            return bool(self._run(self._leave_note, igsid, lease, note, ttl))
+            return bool(self._run(self._fail, igsid, lease, note, ttl, *kept))
 
     def release(self, igsid: Igsid, lease: Lease) -> bool:
         """Give the lease back with nothing to show for it, if it is still ours."""
@@ -252,6 +273,17 @@ class EntryStore:
                 deleted += 0 if dry_run else self._cache.unlink_all(keys)
             return Flushed(matched, deleted)
 
+    def token_digest(self) -> str | None:
+        """Which Page token asked last, without telling what it is."""
+        with self._reach.noted("reads"):
+            known = self._cache.get(f"t:{{{self._page}}}")
+            return known.decode("ascii", "replace") if known is not None else None
+
+    def note_token(self, digest: str) -> None:
+        """Remember which Page token is in use now."""
+        with self._reach.noted("writes"):
+            self._cache.set(f"t:{{{self._page}}}", digest.encode(), TOKEN_NOTED_FOR)
+
     def ping(self) -> None:
         """Do nothing, if the store is there."""
         with self._reach.noted("reads"):
@@ -278,7 +310,7 @@ class EntryStore:
         return cast("list[bytes | None]", script(keys=keys, args=args))
 
 
-class _Reach:
+class Reach:
     """Whether the store does as it is told; says once that it is away, or back.
 
     Reads and writes apart: a store that is full still answers the one and
@@ -319,6 +351,11 @@ def _seen(igsid: Igsid, values: list[bytes | None]) -> Seen:
     )
 
 
+def _left(entry: StoredOutcome, now: float) -> int:
+    """For how many milliseconds *entry* may still be used."""
+    return math.floor((entry.usable_until - now) * 1000)
+
+
 def encode(entry: StoredOutcome) -> bytes:
     """*entry* as it is stored: JSON, its version first."""
     person = refusal = said = None
@@ -337,6 +374,8 @@ def encode(entry: StoredOutcome) -> bytes:
             profile=person,
             refusal=refusal,
             said=said,
+            refresh_after=entry.refresh_after or None,
+            failed_refreshes=entry.failed_refreshes,
         )
     )
 
@@ -361,7 +400,12 @@ def decode(stored: bytes, igsid: Igsid | None = None) -> StoredOutcome | None:
     else:
         return None
     return StoredOutcome(
-        outcome, entry.fetched_at, entry.fresh_until, entry.usable_until
+        outcome,
+        entry.fetched_at,
+        entry.fresh_until,
+        entry.usable_until,
+        entry.refresh_after or 0.0,
+        entry.failed_refreshes,
     )
 
 

@@ -11,6 +11,7 @@ import socket
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from http.cookiejar import DefaultCookiePolicy
 from typing import Any
 
@@ -21,10 +22,11 @@ from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
 from proxy.graph.replies import BlockedCodes, PictureRefused, read_reply
-from proxy.graph.usage import wait_asked_for
+from proxy.graph.usage import Usage, read_usage
 from proxy.logs import last_four
 from proxy.outcomes import (
     FIELDS,
+    GraphError,
     GraphTimeout,
     GraphUnavailable,
     Igsid,
@@ -34,6 +36,7 @@ from proxy.outcomes import (
     Profile,
     Refusal,
     Throttled,
+    Told,
 )
 
 CONNECT_TIMEOUT = 2.0
@@ -44,9 +47,6 @@ MAX_BODY_BYTES = 1024 * 1024
 
 PICTURE_REFUSED_FOR = 86400.0
 """Seconds for which an account that knows no ``profile_pic`` is not asked for it."""
-
-WAIT_UNTOLD = 60.0
-"""Seconds to wait after a throttle that does not say for how long."""
 
 log = logging.getLogger(__name__)
 
@@ -92,14 +92,15 @@ class GraphClient:
     def __repr__(self) -> str:
         return f"GraphClient({self._base_url!r})"
 
-    def fetch(self, igsid: Igsid, within: float) -> Outcome:
+    def token_digest(self) -> str:
+        """Which token is in use, by the first digits of its SHA-256."""
+        return _digest_of(self._token())
+
+    def fetch(self, igsid: Igsid, within: float) -> Told:
         """Ask Meta who *igsid* is; the answer is complete in *within* seconds.
 
         One call, or two where Meta refuses the field ``profile_pic`` for this
-        account.
-
-        Raises:
-            LookupFailure: Meta did not tell.
+        account. A failure is told, not raised.
         """
         deadline = self._clock() + within
         if self._clock() < self._without_picture_until:
@@ -107,61 +108,66 @@ class GraphClient:
         try:
             return self._ask(igsid, FIELDS, deadline)
         except PictureRefused:
-            outcome = self._ask_without_picture(igsid, deadline)
-            self._without_picture_until = self._clock() + PICTURE_REFUSED_FOR
-            return outcome
+            told = self._ask_without_picture(igsid, deadline)
+            if not isinstance(told.outcome, LookupFailure):
+                self._without_picture_until = self._clock() + PICTURE_REFUSED_FOR
+            return told
 
-    def _ask_without_picture(self, igsid: Igsid, deadline: float) -> Outcome:
+    def _ask_without_picture(self, igsid: Igsid, deadline: float) -> Told:
         fields = tuple(field for field in FIELDS if field != "profile_pic")
         try:
             return self._ask(igsid, fields, deadline)
         except PictureRefused as refused:
-            raise PermissionMissing(refused.said) from None
+            return Told(PermissionMissing(refused.said), None, self.token_digest())
 
-    def _ask(self, igsid: Igsid, fields: tuple[str, ...], deadline: float) -> Outcome:
-        """One call, with one line in the log, whatever comes of it."""
+    def _ask(self, igsid: Igsid, fields: tuple[str, ...], deadline: float) -> Told:
+        """One call, with one line in the log, whatever comes of it.
+
+        Raises:
+            PictureRefused: as ``read_reply`` does.
+        """
         started = self._clock()
         line: dict[str, Any] = {"person": last_four(igsid)}
+        token = self._token()
+        usage = Usage(None, 0.0)
+        outcome: Outcome | LookupFailure | PictureRefused
         try:
-            reply = self._get(igsid, fields, deadline)
+            reply = self._get(igsid, fields, token, deadline)
             line["status"] = reply.status
             line["graph_version"] = reply.headers.get("facebook-api-version")
-            outcome = self._read(reply, igsid)
+            usage = read_usage(reply.headers)
+            outcome = self._read(reply, igsid, usage)
         except (LookupFailure, PictureRefused) as failure:
-            if failure.said:
-                line["code"], line["subcode"] = failure.said.code, failure.said.subcode
-                line["fbtrace_id"] = failure.said.fbtrace_id
-            line["result"] = type(failure).__name__
-            raise
-        else:
-            line["result"] = (
-                outcome.reason.value if isinstance(outcome, Refusal) else "profile"
-            )
-            return outcome
-        finally:
-            line["seconds"] = round(self._clock() - started, 3)
-            log.info("asked Meta", extra=line)
+            outcome = failure
+        line |= _line_of(outcome)
+        line["usage_percent"] = usage.percent
+        line["seconds"] = round(self._clock() - started, 3)
+        log.info("asked Meta", extra=line)
+        if isinstance(outcome, PictureRefused):
+            raise outcome
+        return Told(outcome, usage.percent, _digest_of(token))
 
-    def _read(self, reply: _Reply, igsid: Igsid) -> Outcome:
+    def _read(self, reply: _Reply, igsid: Igsid, usage: Usage) -> Outcome:
         """What *reply* means. Only a 200 can be a profile, whatever it looks like."""
         try:
             outcome = read_reply(reply.body, igsid, self._blocked)
         except Throttled as throttled:
-            wait = wait_asked_for(reply.headers.get("x-business-use-case-usage"))
-            throttled.retry_after = wait or WAIT_UNTOLD
+            throttled.retry_after = usage.wait or None
             raise
         if isinstance(outcome, Profile) and reply.status != 200:
             raise GraphUnavailable()
         return outcome
 
-    def _get(self, igsid: Igsid, fields: tuple[str, ...], deadline: float) -> _Reply:
+    def _get(
+        self, igsid: Igsid, fields: tuple[str, ...], token: str, deadline: float
+    ) -> _Reply:
         """Send the call; once more if the first try could not even connect."""
         for last in (False, True):
             left = deadline - self._clock()
             if left <= 0:
                 raise GraphTimeout()
             try:
-                return self._send(igsid, fields, left)
+                return self._send(igsid, fields, token, left)
             except requests.RequestException as exc:
                 failure = _failure_of(exc)
                 again = not last and _never_connected(exc)
@@ -173,8 +179,9 @@ class GraphClient:
         # texts contain the whole URL, with the person's id and the proof.
         raise failure
 
-    def _send(self, igsid: Igsid, fields: tuple[str, ...], within: float) -> _Reply:
-        token = self._token()
+    def _send(
+        self, igsid: Igsid, fields: tuple[str, ...], token: str, within: float
+    ) -> _Reply:
         params = {"fields": ",".join(fields)}
         if self._app_secret:
             params["appsecret_proof"] = appsecret_proof(token, self._app_secret())
@@ -198,6 +205,28 @@ def appsecret_proof(token: str, app_secret: str) -> str:
     Source: https://developers.facebook.com/docs/graph-api/guides/secure-requests
     """
     return hmac.new(app_secret.encode(), token.encode(), hashlib.sha256).hexdigest()
+
+
+@lru_cache(maxsize=4)
+def _digest_of(token: str) -> str:
+    return hashlib.sha256(token.encode()).hexdigest()[:8]
+
+
+def _line_of(outcome: Outcome | LookupFailure | PictureRefused) -> dict[str, Any]:
+    """What a line of the log says of *outcome*."""
+    match outcome:
+        case Profile():
+            return {"result": "profile"}
+        case Refusal(reason=reason, said=said):
+            result = reason.value
+        case failure:
+            result, said = type(failure).__name__, failure.said or GraphError()
+    return {
+        "result": result,
+        "code": said.code,
+        "subcode": said.subcode,
+        "fbtrace_id": said.fbtrace_id,
+    }
 
 
 def _failure_of(exc: Exception) -> LookupFailure:

@@ -26,7 +26,10 @@ class FlushOrder(msgspec.Struct, forbid_unknown_fields=True):
 
 
 def blueprint(
-    lookup: ProfileLookup, doorkeeper: Doorkeeper, clock: Callable[[], float]
+    lookup: ProfileLookup,
+    doorkeeper: Doorkeeper,
+    bodies: wire.BodyReader,
+    clock: Callable[[], float],
 ) -> Blueprint:
     """The routes, acting on *lookup*; *clock* is epoch seconds."""
     bp = Blueprint("admin", __name__, url_prefix="/admin")
@@ -60,10 +63,15 @@ def blueprint(
         _audit("erase", id=receipt["id"], person=last_four(person))
         return wire.json_response(200, receipt)
 
+    @bp.get("/stats")
+    def stats() -> Response:
+        """The gates, how much of Meta's quota is used, and what is doubted."""
+        return wire.json_response(200, wire.render_gate(lookup.gate_state()))
+
     @bp.post("/flush")
     def flush() -> Response:
         """Remove entries: ``{"what": "all", "older_than": 3600, "dry_run": true}``."""
-        order = wire.read_body(request, FlushOrder)
+        order = bodies.read(request, FlushOrder)
         flushed = lookup.flush(
             order.what, older_than=order.older_than, dry_run=order.dry_run
         )

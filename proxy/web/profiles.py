@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from flask import Blueprint, Response, request
+from flask import Blueprint, Response, g, request
 
 from proxy.lookup import ProfileLookup
 from proxy.web import wire
@@ -19,7 +19,7 @@ def blueprint(
 
     @bp.before_request
     def admit() -> None:
-        doorkeeper.admit(request, Scope.READ)
+        g.caller = doorkeeper.admit(request, Scope.READ)
 
     @bp.get("/profiles/<igsid>")
     def read_profile(igsid: str) -> Response:
@@ -31,6 +31,8 @@ def blueprint(
         """
         person = wire.read_igsid(igsid)
         fields = wire.read_fields(request.args.getlist("fields"))
-        return wire.render(lookup.find(person), fields, now=clock())
+        return wire.render(
+            lookup.find(person, payer=g.caller.name), fields, now=clock()
+        )
 
     return bp

@@ -6,6 +6,7 @@ import hashlib
 import json
 import math
 import re
+import threading
 import uuid
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -15,7 +16,7 @@ import msgspec
 from flask import Request, Response, request
 from werkzeug.exceptions import HTTPException
 
-from proxy.lookup import Erased
+from proxy.lookup import Erased, GateState, Tally
 from proxy.outcomes import (
     FIELDS,
     Answer,
@@ -35,6 +36,7 @@ from proxy.outcomes import (
     StoreUnavailable,
     Throttled,
     TokenRejected,
+    TooManyMisses,
 )
 
 CACHE_NAME = "profile-proxy"
@@ -42,6 +44,9 @@ CACHE_NAME = "profile-proxy"
 
 MAX_BODY_BYTES = 64 * 1024
 """The longest body a request may have: an operator's, which is a line of JSON."""
+
+BODIES_AT_ONCE = 8
+"""Bodies that are read at once in a process; each can hold a thread for long."""
 
 PROBLEM_TYPE = "urn:graph-profile-proxy:problem:"
 """What ``type`` of a problem starts with; its code follows (RFC 9457 §3.1.1)."""
@@ -69,8 +74,12 @@ FAILURES: dict[type[LookupFailure], tuple[int, str]] = {
     GraphTimeout: (504, "graph_timeout"),
     GraphUnavailable: (502, "graph_unavailable"),
     Overloaded: (503, "overloaded"),
+    TooManyMisses: (429, "too_many_misses"),
 }
 """Every failure, as its status and its code. Codes never change once released."""
+
+RETRY_AFTER_UNTOLD = 60.0
+"""Seconds to wait where nobody says for how long, and a status asks for a number."""
 
 PROBLEMS: dict[str, int] = {
     "invalid_igsid": 400,
@@ -147,20 +156,39 @@ def read_fields(asked: list[str]) -> tuple[str, ...]:
     return tuple(field for field in FIELDS if field in names)
 
 
-def read_body(from_request: Request, shape: type[Body]) -> Body:
-    """The JSON body of a request, as *shape*.
+class BodyReader:
+    """Reads the bodies of requests, a few at a time.
 
-    Raises:
-        Problem: ``unsupported_media_type`` or ``invalid_body``, which says where.
+    Reading waits for the client, and nothing limits for how long: without a
+    limit on how many do, clients that stall could hold every thread.
     """
-    if from_request.mimetype != "application/json":
-        raise Problem("unsupported_media_type", "Send a body of application/json.")
-    try:
-        return msgspec.json.decode(from_request.get_data(), type=shape)
-    except msgspec.MsgspecError as exc:
-        raise Problem("invalid_body", f"The body is no good: {exc}.") from None
-    except (UnicodeDecodeError, RecursionError):
-        raise Problem("invalid_body", "The body is not JSON in UTF-8.") from None
+
+    def __init__(self, at_once: int = BODIES_AT_ONCE) -> None:
+        self._places = threading.BoundedSemaphore(at_once)
+
+    def read(self, from_request: Request, shape: type[Body]) -> Body:
+        """The JSON body of a request, as *shape*.
+
+        Raises:
+            Problem: ``unsupported_media_type`` or ``invalid_body``, which says where.
+            Overloaded: as many are being read as may be.
+        """
+        if from_request.mimetype != "application/json":
+            raise Problem("unsupported_media_type", "Send a body of application/json.")
+        try:
+            return msgspec.json.decode(self._bytes_of(from_request), type=shape)
+        except msgspec.MsgspecError as exc:
+            raise Problem("invalid_body", f"The body is no good: {exc}.") from None
+        except (UnicodeDecodeError, RecursionError):
+            raise Problem("invalid_body", "The body is not JSON in UTF-8.") from None
+
+    def _bytes_of(self, from_request: Request) -> bytes:
+        if not self._places.acquire(blocking=False):
+            raise Overloaded(retry_after=1.0)
+        try:
+            return from_request.get_data()
+        finally:
+            self._places.release()
 
 
 def check_length(from_request: Request) -> None:
@@ -263,22 +291,26 @@ def render_failure(failure: LookupFailure) -> Response:
     """A failure as a problem. Nothing is stored of it, here or at the caller's."""
     body = failure_body(failure, (request.view_args or {}).get("igsid"))
     response = _problem(body)
-    response.headers["Cache-Status"] = (
-        f"{CACHE_NAME}; fwd=uri-miss; detail={body['code']}"
-    )
+    forward = ["fwd=uri-miss"] if failure.asked else []
+    parts = [CACHE_NAME, *forward, f"detail={body['code']}"]
+    response.headers["Cache-Status"] = "; ".join(parts)
     return response
 
 
 def failure_body(failure: LookupFailure, igsid: str | None) -> dict[str, Any]:
     """A failure as a problem body."""
     status, code = FAILURES[type(failure)]
+    retry_after = failure.retry_after
+    if retry_after is None and status in (429, 503):
+        retry_after = RETRY_AFTER_UNTOLD
+    not_now = "" if failure.asked else " Meta was not asked."
     return problem_body(
         status,
         code,
-        f"{failure.what[0].upper()}{failure.what[1:]}.",
+        f"{failure.what[0].upper()}{failure.what[1:]}.{not_now}",
         igsid=igsid,
         said=failure.said,
-        retry_after=failure.retry_after,
+        retry_after=retry_after,
     )
 
 
@@ -328,10 +360,12 @@ def render_entry(entry: StoredOutcome, now: float) -> dict[str, Any]:
     return {
         "outcome": refusal.reason.value if refusal else "profile",
         "freshness": freshness.name.lower(),
-        "used": freshness is Freshness.FRESH,
+        "used": freshness is not Freshness.EXPIRED,
         "fetched_at": moment(entry.fetched_at),
         "fresh_until": moment(entry.fresh_until),
         "usable_until": moment(entry.usable_until),
+        "refresh_after": moment(entry.refresh_after or None),
+        "failed_refreshes": entry.failed_refreshes,
         "picture_expires_at": moment(
             outcome.picture_expires_at if isinstance(outcome, Profile) else None
         ),
@@ -343,6 +377,26 @@ def render_note(note: LookupFailure) -> dict[str, Any]:
     """How the last flight failed, as an operator sees it."""
     code = FAILURES[type(note)][1]
     return {"code": code, "graph": render_said(note.said) if note.said else None}
+
+
+def render_gate(gate: GateState) -> dict[str, Any]:
+    """A Page's gate as an operator sees it; ``closed_for`` is in seconds."""
+    return {
+        "gates": {
+            state.cause.value: {
+                "closed_for": math.ceil(state.closed_for),
+                "failures": state.failures,
+                "probing": state.is_probed,
+            }
+            for state in gate.causes
+        },
+        "usage_percent": gate.usage_percent,
+        "unavailable_in_a_row": gate.doubted,
+        "refreshes": {
+            "succeeded": gate.tally[Tally.REFRESHED],
+            "failed": gate.tally[Tally.REFRESH_FAILED],
+        },
+    }
 
 
 def erase_receipt(igsid: Igsid, erased: Erased, now: float) -> dict[str, Any]:

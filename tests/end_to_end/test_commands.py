@@ -97,7 +97,7 @@ def test_flush_without_yes_asks_and_never_guesses(stack) -> None:
 
     assert told.returncode == 2
     assert "--yes" in told.stderr
-    assert stack.redis.dbsize() == 1
+    assert stack.redis.exists(f"pp:e:{{default:{ADA}}}")
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,16 @@ import hmac
 import subprocess
 from pathlib import Path
 
-from services import APP_SECRET, BIN, PAGE_TOKEN, Service, SimulatedMeta, crowd
+import redis
+from services import (
+    APP_SECRET,
+    BIN,
+    PAGE_TOKEN,
+    Service,
+    SimulatedMeta,
+    crowd,
+    open_gates,
+)
 from test_bad_replies import BAD
 from test_recorded_replies import RECORDED, play
 
@@ -25,7 +34,7 @@ def test_no_secret_shows_while_every_failure_is_provoked(tmp_path: Path) -> None
     bearer = {"Authorization": f"Bearer {API_KEY}"}
     seen: list[str] = []
     meta = SimulatedMeta(f"--app-secret={APP_SECRET}")
-    with engine.start() as store:
+    with engine.start() as store, redis.Redis.from_url(store.url) as client:
         service = Service(
             PAGE_TOKEN=PAGE_TOKEN,
             APP_SECRET=APP_SECRET,
@@ -48,14 +57,16 @@ def test_no_secret_shows_while_every_failure_is_provoked(tmp_path: Path) -> None
             for number, (script, _) in enumerate(BAD.values()):
                 meta.person(crowd(number), **script)
                 get(f"/profiles/{crowd(number)}")
+                open_gates(client)
             for number, reply in enumerate(RECORDED.values(), start=100):
                 play_about(meta, crowd(number), reply)
                 get(f"/profiles/{crowd(number)}")
+                open_gates(client)
             get("/profiles/x", Authorization=f"Bearer {API_KEY}x")
             get(f"/profiles/1?access_token={PAGE_TOKEN}")
             get(f"/admin/profiles/{crowd(100)}")
             note(service.request("POST", "/admin/flush", headers=bearer, json={}))
-            seen.append(everything_in(store.url))
+            seen.append(everything_in(client))
             meta.order("token", alive=False)
             get(f"/profiles/{crowd(900)}")
             store.close()
@@ -88,12 +99,13 @@ def play_about(meta: SimulatedMeta, igsid: str, reply: dict) -> None:
     play(SimpleNamespace(meta=meta), igsid, reply)
 
 
-def everything_in(store_url: str) -> str:
-    import redis
-
-    client = redis.Redis.from_url(store_url)
-    told = [f"{key!r}={client.get(key)!r}" for key in client.scan_iter()]
-    client.close()
+def everything_in(client: redis.Redis) -> str:
+    read = {
+        b"string": client.get,
+        b"hash": client.hgetall,
+        b"set": client.smembers,
+    }
+    told = [f"{key!r}={read[client.type(key)](key)!r}" for key in client.scan_iter()]
     return "\n".join(told)
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from services import open_gates
 
 FOLDER = Path(__file__).parent.parent / "fixtures" / "graph"
 RECORDED = {
@@ -17,7 +18,7 @@ RECORDED = {
 }
 
 # suggested_class of a recorded reply: our code, whether it is kept, calls to Meta
-# for two requests of which the second comes when the first's note is gone.
+# for two requests of which the second comes when note and gate of the first are gone.
 EXPECTED = {
     "ok": (None, True, 1),
     "consent_required": ("consent_required", True, 1),
@@ -56,6 +57,7 @@ def test_a_recorded_reply_means_what_the_table_says_twice(stack, name) -> None:
 
     first = stack.service.get(f"/profiles/{igsid}")
     stack.redis.delete(f"pp:n:{{default:{igsid}}}")
+    open_gates(stack.redis)
     second = stack.service.get(f"/profiles/{igsid}")
 
     assert first.json().get("code") == second.json().get("code") == code

@@ -77,7 +77,8 @@ def test_what_is_learned_before_an_erase_is_not_answered_after_it(stack, how) ->
 
     def remove() -> None:
         stack.meta.await_calls(ADA, 1)
-        wait_until(lambda: stack.redis.dbsize() == 1, 5, "the lease is there")
+        lease = f"pp:l:{{default:{ADA}}}"
+        wait_until(lambda: stack.redis.exists(lease) == 1, 5, "the lease is there")
         stack.meta.person(ADA, profile={"name": "After"})
         if how == "erase":
             stack.other.request("DELETE", f"/admin/profiles/{ADA}")

@@ -114,7 +114,7 @@ def store(entries: EntryStore, entry: StoredOutcome) -> None:
 def fail(entries: EntryStore, failure: LookupFailure, igsid: Igsid = ADA) -> None:
     """As a whole flight that fails would."""
     entries.take(igsid, OURS, MINUTE)
-    assert entries.leave_note(igsid, failure, OURS)
+    assert entries.fail(igsid, failure, OURS, now=NOW)
 
 
 def plant(raw: redis.Redis, whole_key: str, value: object) -> None:
@@ -352,7 +352,7 @@ def test_a_lost_lease_writes_nothing(
     before = {name: raw.get(name) for name in keys_in(raw)}
 
     assert entries.put(ADA, an_entry(), OURS, NOW) is False
-    assert entries.leave_note(ADA, GraphTimeout(), OURS) is False
+    assert entries.fail(ADA, GraphTimeout(), OURS, now=NOW) is False
     assert entries.release(ADA, OURS) is False
 
     assert {name: raw.get(name) for name in keys_in(raw)} == before
@@ -496,7 +496,7 @@ def test_a_fetch_under_way_cannot_bring_back_the_erased(entries: EntryStore) -> 
     entries.erase(ADA)
 
     assert entries.put(ADA, an_entry(), OURS, NOW) is False
-    assert entries.leave_note(ADA, GraphTimeout(), OURS) is False
+    assert entries.fail(ADA, GraphTimeout(), OURS, now=NOW) is False
     assert entries.look(ADA) == NOBODY
 
 
@@ -616,7 +616,7 @@ def test_a_fetch_under_way_cannot_bring_back_the_flushed(
     entries.flush(matches)
 
     assert entries.put(ADA, an_entry(), OURS, NOW) is False
-    assert entries.leave_note(ADA, GraphTimeout(), OURS) is False
+    assert entries.fail(ADA, GraphTimeout(), OURS, now=NOW) is False
     assert entries.look(ADA) == NOBODY
 
 

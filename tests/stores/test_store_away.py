@@ -45,7 +45,7 @@ OPERATIONS: dict[str, Operation] = {
     "take": lambda entries: entries.take(ADA, LEASE, MINUTE),
     "put": lambda entries: entries.put(ADA, ENTRY, LEASE, NOW),
     "put-without-life": lambda entries: entries.put(ADA, LIFELESS, LEASE, NOW),
-    "leave-note": lambda entries: entries.leave_note(ADA, GraphTimeout(), LEASE),
+    "fail": lambda entries: entries.fail(ADA, GraphTimeout(), LEASE, now=NOW),
     "release": lambda entries: entries.release(ADA, LEASE),
     "erase": lambda entries: entries.erase(ADA),
     "flush": lambda entries: entries.flush(None),
@@ -54,7 +54,7 @@ OPERATIONS: dict[str, Operation] = {
     "ping": lambda entries: entries.ping(),
 }
 
-WRITES = ("take", "put", "leave-note")
+WRITES = ("take", "put", "fail")
 """What needs memory, and so fails where there is none."""
 
 Open = Callable[[str], EntryStore]

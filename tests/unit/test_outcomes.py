@@ -21,6 +21,7 @@ from proxy.outcomes import (
     StoreUnavailable,
     Throttled,
     TokenRejected,
+    TooManyMisses,
 )
 
 FAILURES = LookupFailure.__subclasses__()
@@ -70,6 +71,7 @@ def test_the_failures_are_the_ones_that_are_known() -> None:
         PermissionMissing,
         Throttled,
         TokenRejected,
+        TooManyMisses,
     }
 
     assert set(FAILURES) == known

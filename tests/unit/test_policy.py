@@ -11,12 +11,20 @@ from builders import (
     NOW,
     a_profile,
     a_refusal,
+    an_entry,
 )
 from hypothesis import example, given
 from hypothesis import strategies as st
 
 from proxy.outcomes import Freshness, Outcome, Profile, Reason, StoredOutcome
-from proxy.policy import Lifetimes, stamp
+from proxy.policy import (
+    FIRST_POSTPONEMENT,
+    LONGEST_POSTPONEMENT,
+    Lifetimes,
+    postpone,
+    stamp,
+    supersede,
+)
 
 YEAR = 365 * DAY
 
@@ -380,3 +388,66 @@ def test_jitter_only_shortens_use_and_by_a_tenth_at_most(
     _, jittered = bounds(stamp(outcome, NOW, lifetimes, jitter))
 
     assert 0.9 * plain - A_ROUNDING <= jittered <= plain
+
+
+# What becomes of an entry whose refresh told little, or failed.
+
+
+def vague(now: float = NOW) -> StoredOutcome:
+    return stamp(a_refusal(reason=Reason.UNAVAILABLE), now, LIFETIMES, 0.0)
+
+
+@pytest.mark.parametrize("at", [NOW, NOW + 1.5 * HOUR])
+def test_unavailable_delays_the_refresh_of_a_usable_profile(at: float) -> None:
+    """Fresh or stale; nothing else about the profile changes."""
+    known = an_entry()
+
+    kept = supersede(known, vague(at), at)
+
+    assert kept == replace(known, refresh_after=at + 10 * MINUTE)
+
+
+@pytest.mark.parametrize(
+    "known",
+    [None, an_entry(a_refusal()), an_entry(fresh_until=NOW, usable_until=NOW)],
+    ids=["nothing", "a refusal", "a profile that has ended"],
+)
+def test_unavailable_is_kept_where_there_is_no_usable_profile(known) -> None:
+    """It is the best there is to say."""
+    assert supersede(known, vague(), NOW) == vague()
+
+
+@pytest.mark.parametrize(
+    "outcome",
+    [a_profile(name="After"), *(a_refusal(reason=r) for r in list(Reason)[:3])],
+)
+def test_everything_else_replaces_what_was_known(outcome: Outcome) -> None:
+    """What Meta says plainly is believed."""
+    learned = stamped(outcome)
+
+    assert supersede(an_entry(), learned, NOW) == learned
+
+
+@given(st.integers(0, 10_000), st.none() | st.floats(0, 1e9))
+def test_a_postponement_is_bounded_and_changes_no_other_bound(
+    failures: int, wait: float | None
+) -> None:
+    """However often it has failed, and whatever a gate says."""
+    known = an_entry(failed_refreshes=failures)
+
+    later = postpone(known, NOW, wait)
+
+    assert 1.0 <= later.refresh_after - NOW <= LONGEST_POSTPONEMENT
+    assert later.failed_refreshes == failures + (wait is None)
+    assert replace(later, refresh_after=0.0, failed_refreshes=failures) == known
+
+
+def test_each_failure_in_a_row_doubles_the_pause() -> None:
+    """Until it is as long as it gets."""
+    entry, pauses = an_entry(), []
+    for _ in range(8):
+        entry = postpone(entry, NOW, None)
+        pauses.append(entry.refresh_after - NOW)
+
+    assert pauses == [10.0, 20.0, 40.0, 80.0, 160.0, 320.0, 600.0, 600.0]
+    assert pauses[0] == FIRST_POSTPONEMENT

@@ -10,7 +10,14 @@ import pytest
 from builders import ADA, NOW, a_profile, a_refusal, an_entry
 
 from proxy.cache.backend import ProfileCache
-from proxy.cache.flight import CALLS_WITHOUT_STORE, Flight
+from proxy.cache.bulkhead import Bulkhead
+from proxy.cache.flight import (
+    CALLS_WITHOUT_STORE,
+    NO_LEASE,
+    Fetch,
+    Flight,
+    patience,
+)
 from proxy.cache.store import EntryStore, Seen
 from proxy.outcomes import (
     Answer,
@@ -56,12 +63,12 @@ class BrokenStore:
     def __getattr__(self, name: str):
         method = getattr(self._store, name)
 
-        def call(*args):
+        def call(*args, **kwargs):
             if name in self.losing:
                 self.losing.remove(name)
-                method(*args)
+                method(*args, **kwargs)
                 raise StoreUnavailable()
-            return method(*args)
+            return method(*args, **kwargs)
 
         return call
 
@@ -82,48 +89,50 @@ def time() -> Time:
     return Time()
 
 
-def a_flight(store, time: Time) -> Flight:
-    return Flight(
+class Caller(Flight):
+    """Somebody who has just looked, found nothing usable, and joins."""
+
+    def find(self, igsid: Igsid, fetch: Fetch) -> Answer:
+        give_up_at = self.give_up_at()
+        try:
+            seen = self._store.look(igsid)
+            return self.join(igsid, seen, fetch, give_up_at=give_up_at)
+        except StoreUnavailable:
+            return self.without_store(igsid, fetch, give_up_at=give_up_at)
+
+
+def a_flight(store, time: Time, *, kind=Caller, seats: int = 100, room: int = 400):
+    return kind(
         store,
         graph_timeout=GRAPH_TIMEOUT,
+        bulkhead=Bulkhead(seats=seats, room=room),
         wall=time.wall,
         clock=time.clock,
         sleep=time.sleep,
     )
 
 
-def never(igsid: Igsid, within: float) -> StoredOutcome:
+def never(igsid: Igsid, deadline: float) -> StoredOutcome:
     raise AssertionError("Meta must not be asked")
 
 
 def telling(entry: StoredOutcome):
-    return lambda igsid, within: entry
+    return lambda igsid, deadline: entry
 
 
 def failing(failure: Exception):
-    def fetch(igsid: Igsid, within: float) -> StoredOutcome:
+    def fetch(igsid: Igsid, deadline: float) -> StoredOutcome:
         raise failure
 
     return fetch
-
-
-def test_a_fresh_entry_asks_nobody(store, time) -> None:
-    """A hit is what is stored, and no lease is taken for it."""
-    store.take(ADA, "x", 1)
-    store.put(ADA, an_entry(), "x", NOW)
-
-    answer = a_flight(store, time).find(ADA, never)
-
-    assert answer == Answer(an_entry(), Source.HIT)
-    assert store.look(ADA).lease is None
 
 
 def test_a_miss_is_fetched_and_stored(store, time) -> None:
     """The leader has the whole deadline, and leaves the entry and no lease."""
     told = []
 
-    def fetch(igsid: Igsid, within: float) -> StoredOutcome:
-        told.append((igsid, within))
+    def fetch(igsid: Igsid, deadline: float) -> StoredOutcome:
+        told.append((igsid, deadline))
         return an_entry()
 
     answer = a_flight(store, time).find(ADA, fetch)
@@ -131,17 +140,6 @@ def test_a_miss_is_fetched_and_stored(store, time) -> None:
     assert answer == Answer(an_entry(), Source.FETCHED)
     assert told == [(ADA, GRAPH_TIMEOUT)]
     assert store.look(ADA) == Seen(an_entry(), None, None)
-
-
-def test_a_stale_entry_is_a_miss(store, time) -> None:
-    """What is past its freshness is asked for again."""
-    old = an_entry(fetched_at=NOW - 50, fresh_until=NOW, usable_until=NOW + 100)
-    store.take(ADA, "x", 1)
-    store.put(ADA, old, "x", NOW)
-
-    answer = a_flight(store, time).find(ADA, telling(an_entry()))
-
-    assert answer.source is Source.FETCHED
 
 
 def test_a_failure_is_told_and_leaves_a_note_but_no_entry(store, time) -> None:
@@ -159,7 +157,7 @@ def test_a_failure_is_told_and_leaves_a_note_but_no_entry(store, time) -> None:
 def test_a_note_answers_without_asking_meta(store, time) -> None:
     """Callers do not take turns asking a Meta that has just failed."""
     store.take(ADA, "x", 1)
-    store.leave_note(ADA, GraphTimeout(), "x")
+    store.fail(ADA, GraphTimeout(), "x", now=NOW)
 
     with pytest.raises(GraphTimeout):
         a_flight(store, time).find(ADA, never)
@@ -190,7 +188,7 @@ def test_a_follower_waits_for_the_leader_of_another_process(store, time) -> None
 def test_a_follower_shares_the_failure_of_another_process(store, time) -> None:
     """The note is the answer of those who waited."""
     store.take(ADA, "elsewhere", 6)
-    time.meanwhile = [lambda: store.leave_note(ADA, TokenRejected(), "elsewhere")]
+    time.meanwhile = [lambda: store.fail(ADA, TokenRejected(), "elsewhere", now=NOW)]
 
     with pytest.raises(TokenRejected):
         a_flight(store, time).find(ADA, never)
@@ -235,7 +233,7 @@ def test_what_was_learned_under_a_lost_lease_is_not_answered(store, time) -> Non
     """An erase came in between: ask again, once, and answer with that."""
     told = [an_entry(a_refusal()), an_entry(a_profile(name="After"))]
 
-    def fetch(igsid: Igsid, within: float) -> StoredOutcome:
+    def fetch(igsid: Igsid, deadline: float) -> StoredOutcome:
         if len(told) == 2:
             store.erase(ADA)
         return told.pop(0)
@@ -250,7 +248,7 @@ def test_a_lease_lost_twice_is_a_failure(store, time) -> None:
     """Calls to Meta are counted: two for one caller, then it is told."""
     calls = []
 
-    def fetch(igsid: Igsid, within: float) -> StoredOutcome:
+    def fetch(igsid: Igsid, deadline: float) -> StoredOutcome:
         calls.append(igsid)
         store.erase(ADA)
         return an_entry()
@@ -288,7 +286,7 @@ def test_callers_of_one_process_share_one_call(store, time) -> None:
             finally:
                 looked.release()
 
-    def fetch(igsid: Igsid, within: float) -> StoredOutcome:
+    def fetch(igsid: Igsid, deadline: float) -> StoredOutcome:
         calls.append(igsid)
         for _ in range(20):
             assert looked.acquire(timeout=10)
@@ -310,7 +308,7 @@ def test_a_caller_after_an_erase_does_not_join_the_flight_before_it(
     flight = a_flight(store, time)
     later: list[Answer] = []
 
-    def fetch_before(igsid: Igsid, within: float) -> StoredOutcome:
+    def fetch_before(igsid: Igsid, deadline: float) -> StoredOutcome:
         store.erase(ADA)
         # A caller of the same process, while the first still waits for Meta.
         later.append(flight.find(ADA, telling(an_entry(a_profile(name="After")))))
@@ -329,29 +327,35 @@ def test_without_a_store_a_process_still_answers(time) -> None:
     assert answer == Answer(an_entry(), Source.FETCHED, stored=False)
 
 
+class Joinable(Caller):
+    """Says when somebody waits for a flight of this process."""
+
+    def __init__(self, *args, **kwargs) -> None:
+        super().__init__(*args, **kwargs)
+        self.joined = threading.Event()
+
+    def _wait(self, shared, seconds: float):
+        self.joined.set()
+        return super()._wait(shared, seconds)
+
+
 def test_without_a_store_callers_of_a_process_share_one_call(time) -> None:
     """A failure too; the flight has no lease, but it has a name."""
-    joined = threading.Event()
-    calls = []
+    flight = a_flight(AwayStore(), time, kind=Joinable)
+    called = threading.Event()
 
-    def fetch(igsid: Igsid, within: float) -> StoredOutcome:
-        calls.append(igsid)
-        assert joined.wait(10)
+    def fetch(igsid: Igsid, deadline: float) -> StoredOutcome:
+        called.set()
+        assert flight.joined.wait(10)
         raise TokenRejected()
 
-    flight = a_flight(AwayStore(), time)
     with ThreadPoolExecutor(2) as pool:
         first = pool.submit(flight.find, ADA, fetch)
-        while not calls:
-            pass
-        second = pool.submit(flight.find, ADA, fetch)
-        while not second.running():
-            pass
-        joined.set()
+        assert called.wait(10)
+        second = pool.submit(flight.find, ADA, never)
 
         assert isinstance(first.exception(10), TokenRejected)
         assert isinstance(second.exception(10), TokenRejected)
-    assert len(calls) <= 2
 
 
 def test_without_a_store_only_a_few_calls_are_let_through(time) -> None:
@@ -360,7 +364,7 @@ def test_without_a_store_only_a_few_calls_are_let_through(time) -> None:
     seated = threading.Barrier(CALLS_WITHOUT_STORE + 1)
     over = threading.Event()
 
-    def fetch(igsid: Igsid, within: float) -> StoredOutcome:
+    def fetch(igsid: Igsid, deadline: float) -> StoredOutcome:
         seated.wait(10)
         assert over.wait(10)
         return an_entry()
@@ -374,3 +378,163 @@ def test_without_a_store_only_a_few_calls_are_let_through(time) -> None:
                 flight.find(ADA, never)
         finally:
             over.set()
+
+
+def test_without_a_store_nobody_is_told_that_another_found_no_seat(time) -> None:
+    """Who followed the one without a seat tries for a seat itself."""
+    flight = a_flight(AwayStore(), time, kind=Joinable)
+    shared, _ = flight._enter_or_join(ADA, NO_LEASE)
+
+    with ThreadPoolExecutor(1) as pool:
+        follower = pool.submit(flight.find, ADA, telling(an_entry()))
+        assert flight.joined.wait(10)
+        flight._leave(ADA, NO_LEASE, shared, None)
+
+        assert follower.result(10).source is Source.FETCHED
+
+
+def test_a_caller_whose_store_goes_away_waits_no_longer_for_it(store, time) -> None:
+    """One patience for all of it: with the store, and without."""
+    store.take(ADA, "elsewhere", 3600)
+
+    class GoesAway(BrokenStore):
+        def look(self, igsid: Igsid) -> Seen:
+            if time.passed > 2 * GRAPH_TIMEOUT:
+                raise StoreUnavailable()
+            return store.look(igsid)
+
+    deadlines = []
+
+    def fetch(igsid: Igsid, deadline: float) -> StoredOutcome:
+        deadlines.append(deadline)
+        return an_entry()
+
+    a_flight(GoesAway(store), time).find(ADA, fetch)
+
+    assert deadlines == [patience(GRAPH_TIMEOUT)]
+
+
+def test_who_was_only_slower_than_another_may_still_look_again(store, time) -> None:
+    """Losing the race for a lease is no flight; losing the lease in flight is."""
+    told = [an_entry(a_profile(name="Before")), an_entry(a_profile(name="After"))]
+
+    def fetch(igsid: Igsid, deadline: float) -> StoredOutcome:
+        if len(told) == 2:
+            store.erase(ADA)
+        return told.pop(0)
+
+    class Slow(BrokenStore):
+        raced = False
+
+        def take(self, igsid: Igsid, lease: str, lease_for: float) -> Seen:
+            if not self.raced:
+                self.raced = True
+                store.take(ADA, "faster", 1)
+                seen = store.take(igsid, lease, lease_for)
+                store.release(ADA, "faster")
+                return seen
+            return store.take(igsid, lease, lease_for)
+
+    answer = a_flight(Slow(store), time).find(ADA, fetch)
+
+    assert answer.entry.outcome == a_profile(name="After")
+
+
+def test_without_a_seat_nobody_leads_and_nobody_else_is_told(store, time) -> None:
+    """No lease is taken and no note is left: the limit is this process's own."""
+    flight = a_flight(store, time, seats=0)
+
+    with pytest.raises(Overloaded):
+        flight.find(ADA, never)
+
+    assert store.look(ADA) == Seen(None, None, None)
+
+
+def test_whoever_needs_no_call_needs_no_seat(store, time) -> None:
+    """A follower waits for another process's call, and makes none."""
+    store.take(ADA, "elsewhere", 6)
+    time.meanwhile = [lambda: store.put(ADA, an_entry(), "elsewhere", NOW)]
+
+    answer = a_flight(store, time, seats=0).find(ADA, never)
+
+    assert answer.source is Source.COLLAPSED
+
+
+def test_when_there_is_no_room_to_wait_a_caller_is_told_at_once(store, time) -> None:
+    """Before anything is taken or asked."""
+    with pytest.raises(Overloaded):
+        a_flight(store, time, room=0).find(ADA, never)
+
+
+def test_a_lease_that_ended_before_the_call_is_not_flown(store, time) -> None:
+    """The store took its time over the taking; Meta is not asked."""
+
+    class Sluggish(BrokenStore):
+        def take(self, igsid: Igsid, lease: str, lease_for: float) -> Seen:
+            time.passed += GRAPH_TIMEOUT
+            return store.take(igsid, lease, lease_for)
+
+    with pytest.raises(GraphTimeout):
+        a_flight(Sluggish(store), time).find(ADA, never)
+
+
+def a_stale_entry(**overrides) -> StoredOutcome:
+    bounds = {"fetched_at": NOW - 50, "fresh_until": NOW, "usable_until": NOW + 100}
+    return an_entry(**bounds | overrides)
+
+
+def test_a_refresh_leads_but_never_follows(store, time) -> None:
+    """Somebody else's is as good."""
+    store.take(ADA, "x", 1)
+    store.put(ADA, a_stale_entry(), "x", NOW)
+    flight = a_flight(store, time)
+
+    store.take(ADA, "elsewhere", 6)
+    theirs = flight.refresh(ADA, never)
+    store.release(ADA, "elsewhere")
+    ours = flight.refresh(ADA, telling(an_entry()))
+
+    assert theirs is None
+    assert ours == Answer(an_entry(), Source.FETCHED)
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        an_entry(),
+        a_stale_entry(refresh_after=NOW + 1),
+        a_stale_entry(usable_until=NOW + 0.5),
+    ],
+    ids=["fresh", "postponed", "about to end"],
+)
+def test_a_refresh_that_is_not_due_asks_nobody(store, time, entry) -> None:
+    """It gives the lease back, and shares nothing that has ended."""
+    store.take(ADA, "x", 1)
+    store.put(ADA, entry, "x", NOW)
+    time.passed = 0.5 if entry.usable_until < NOW + 1 else 0.0
+
+    assert a_flight(store, time).refresh(ADA, never) is None
+    assert store.look(ADA).lease is None
+
+
+def test_a_caller_joins_a_refresh_that_is_under_way(store, time) -> None:
+    """Whose entry ends meanwhile; one call for both."""
+    store.take(ADA, "x", 1)
+    store.put(ADA, a_stale_entry(), "x", NOW)
+    flight = a_flight(store, time, kind=Joinable)
+    called = threading.Event()
+
+    def fetch(igsid: Igsid, deadline: float) -> StoredOutcome:
+        called.set()
+        assert flight.joined.wait(10)
+        return an_entry(fetched_at=NOW + 200, fresh_until=NOW + 3600)
+
+    with ThreadPoolExecutor(2) as pool:
+        refresh = pool.submit(flight.refresh, ADA, fetch)
+        assert called.wait(10)
+        time.passed = 200.0
+        answer = pool.submit(flight.find, ADA, never).result(10)
+        refresh.result(10)
+
+    assert answer.source is Source.COLLAPSED
+    assert answer.entry.fetched_at == NOW + 200

@@ -1,4 +1,4 @@
-"""How long Meta's quota headers ask us to wait."""
+"""What Meta's quota headers say: how much is used, and how long to wait."""
 
 import json
 from pathlib import Path
@@ -8,13 +8,19 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from proxy.graph.usage import LONGEST_WAIT, wait_asked_for
+from proxy.graph.usage import LARGEST_PERCENT, LONGEST_WAIT, Usage, read_usage
 
 FOLDER = Path(__file__).parents[2] / "fixtures" / "graph"
 
 
 def recorded(name: str) -> Any:
     return json.loads((FOLDER / f"{name}.json").read_text())
+
+
+def wait_asked_for(header: str | None) -> float:
+    """The wait in one header of the business use cases."""
+    told = {} if header is None else {"x-business-use-case-usage": header}
+    return read_usage(told).wait
 
 
 def a_header(*minutes: object) -> str:
@@ -127,6 +133,59 @@ def test_a_header_that_makes_no_sense_asks_for_no_wait(header: str) -> None:
     assert wait_asked_for(header) == 0.0
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "percent"),
+    [
+        ("x-app-usage", {"call_count": 28, "total_time": 25, "total_cputime": 1}, 28),
+        ("x-app-usage", {"call_count": 3, "total_time": 25, "total_cputime": 90}, 90),
+        ("x-app-usage", {"call_volume": 41, "cpu_time": 5}, 41),
+        ("x-app-usage", {"call_volume": 4, "cpu_time": 50}, 50),
+        ("x-business-use-case-usage", {"1": [{"call_count": 107}]}, 107),
+        ("x-business-use-case-usage", {"1": [{"call_count": 0}]}, 0),
+        (
+            "x-business-use-case-usage",
+            {"1": [{"call_count": 3}, {"total_time": 9}], "2": [{"call_count": 8}]},
+            9,
+        ),
+        ("x-app-usage", {"call_count": 10**9}, LARGEST_PERCENT),
+        ("x-app-usage", {"call_count": "28"}, None),
+        ("x-app-usage", {"call_count": True}, None),
+        ("x-app-usage", {"call_count": -1}, None),
+        ("x-app-usage", [28], None),
+        ("x-business-use-case-usage", {"1": {"call_count": 28}}, None),
+    ],
+)
+def test_the_highest_share_of_any_quota_counts(
+    name: str, value: object, percent: float | None
+) -> None:
+    """Both headers, both spellings, all accounts; what makes no sense is not zero."""
+    assert read_usage({name: json.dumps(value)}).percent == percent
+
+
+def test_nothing_said_is_not_nothing_used() -> None:
+    """The headers come only "once enough calls have been made"."""
+    assert read_usage({}) == Usage(None, 0.0)
+
+
+def test_both_headers_together_are_both_read() -> None:
+    """The two were never seen together, but each is meant."""
+    business = {"1": [{"call_count": 5, "estimated_time_to_regain_access": 2}]}
+    headers = {
+        "x-app-usage": json.dumps({"call_count": 70}),
+        "x-business-use-case-usage": json.dumps(business),
+    }
+
+    assert read_usage(headers) == Usage(70.0, 120.0)
+
+
+@pytest.mark.parametrize(
+    ("told", "wait"), [("120", 120.0), ("999999", LONGEST_WAIT), ("soon", 0.0)]
+)
+def test_a_retry_after_would_be_meant(told: str, wait: float) -> None:
+    """None is documented and none was seen; a date is not read."""
+    assert read_usage({"retry-after": told}).wait == wait
+
+
 anything = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
     lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
@@ -139,8 +198,10 @@ usages = st.dictionaries(st.text(), st.lists(estimates | anything, max_size=3))
 @given(st.text() | (anything | usages).map(json.dumps))
 @example(a_header(7, float("nan")))
 @example(a_header(True))
-def test_any_header_asks_for_a_wait_within_the_hour(header: str) -> None:
+def test_any_header_is_read_within_bounds(header: str) -> None:
     """And no header is a bug of ours."""
-    wait = wait_asked_for(header)
+    for name in ("x-business-use-case-usage", "x-app-usage"):
+        percent, wait = read_usage({name: header})
 
-    assert 0.0 <= wait <= LONGEST_WAIT
+        assert 0.0 <= wait <= LONGEST_WAIT
+        assert percent is None or 0.0 <= percent <= LARGEST_PERCENT

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import fakeredis
 import pytest
-from fakes import FakeClock, FakeGraph
+from fakes import FakeBackground, FakeClock, FakeGraph
 
 from proxy.app import create_app
 from proxy.settings import Settings
@@ -28,11 +28,17 @@ def store() -> fakeredis.FakeRedis:
 
 
 @pytest.fixture
-def client(graph, clock, store):
+def background() -> FakeBackground:
+    return FakeBackground()
+
+
+@pytest.fixture
+def client(graph, clock, store, background):
     app = create_app(
         Settings.from_env({"PROXY_PAGE_TOKEN": "EAACANARY"}),
         client=store,
-        ask=graph.ask,
+        graph=graph,
+        later=background.submit,
         clock=clock,
         jitter=lambda: 0.0,
     )

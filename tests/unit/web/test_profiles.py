@@ -10,7 +10,6 @@ from proxy.outcomes import (
     GraphError,
     GraphTimeout,
     GraphUnavailable,
-    Overloaded,
     PermissionMissing,
     Reason,
     Throttled,
@@ -76,15 +75,26 @@ def test_age_is_never_negative(client, graph, clock) -> None:
     assert client.get(URL).headers["Age"] == "0"
 
 
-def test_an_entry_past_its_freshness_is_asked_for_again(client, graph, clock) -> None:
-    """Until stale answers are refreshed in the background, they are misses."""
-    graph.outcomes[ADA] = a_profile()
-
+def test_a_stale_entry_is_answered_and_refreshed_afterwards(
+    client, graph, clock, background
+) -> None:
+    """A negative ttl says stale (RFC 9211 §2.4); nobody waits for Meta."""
+    graph.outcomes[ADA] = a_profile(name="Before")
     client.get(URL)
-    clock.now += HOUR
-    again = client.get(URL)
+    graph.outcomes[ADA] = a_profile(name="After")
+    clock.now += HOUR + 120
 
-    assert again.headers["Cache-Status"] == "profile-proxy; fwd=uri-miss; stored"
+    stale = client.get(URL)
+    asked_by_then = graph.calls
+    background.run()
+    fresh = client.get(URL)
+
+    assert stale.json["name"] == "Before"
+    assert stale.headers["Cache-Status"] == "profile-proxy; hit; ttl=-120"
+    assert stale.headers["Age"] == "3720"
+    assert asked_by_then == 1
+    assert fresh.json["name"] == "After"
+    assert fresh.headers["Cache-Status"] == "profile-proxy; hit; ttl=3600"
     assert graph.calls == 2
 
 
@@ -203,7 +213,6 @@ def test_a_refusal_is_a_problem_that_is_kept(
         (Throttled(GraphError(4), retry_after=120.0), 503, "throttled"),
         (GraphTimeout(), 504, "graph_timeout"),
         (GraphUnavailable(), 502, "graph_unavailable"),
-        (Overloaded(retry_after=1.0), 503, "overloaded"),
     ],
 )
 def test_a_failure_is_told_and_not_kept(

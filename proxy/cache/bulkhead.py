@@ -1,0 +1,71 @@
+"""How many may call Meta, and wait for it, at once in this process."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from proxy.outcomes import Overloaded
+
+SEAT_WAIT = 1.0
+"""Seconds for which a caller who would lead waits for a seat."""
+
+NARROW = 1
+"""Calls at once while the quota is nearly used up."""
+
+
+class Bulkhead:
+    """Seats for calls, and room to wait for those who make or share them.
+
+    Hits need neither, so they have threads left however slow Meta is.
+    """
+
+    def __init__(self, *, seats: int, room: int) -> None:
+        self._seats = seats
+        self._taken = 0
+        self._is_narrow = False
+        self._changed = threading.Condition()
+        self._room = threading.BoundedSemaphore(room)
+
+    @contextmanager
+    def waiting(self) -> Iterator[None]:
+        """Hold a thread for as long as an answer from Meta takes.
+
+        Raises:
+            Overloaded: too many do already. At once: waiting is the trouble.
+        """
+        if not self._room.acquire(blocking=False):
+            raise Overloaded(retry_after=SEAT_WAIT)
+        try:
+            yield
+        finally:
+            self._room.release()
+
+    @contextmanager
+    def seat(self, within: float = SEAT_WAIT) -> Iterator[None]:
+        """Be one of those who call Meta.
+
+        Raises:
+            Overloaded: no seat came free *within* so many seconds.
+        """
+        with self._changed:
+            if not self._changed.wait_for(self._is_free, within):
+                raise Overloaded(retry_after=SEAT_WAIT)
+            self._taken += 1
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._taken -= 1
+                self._changed.notify_all()
+
+    def narrow(self, is_narrow: bool) -> None:
+        """Let calls go one at a time, or side by side again."""
+        if is_narrow is not self._is_narrow:
+            with self._changed:
+                self._is_narrow = is_narrow
+                self._changed.notify_all()
+
+    def _is_free(self) -> bool:
+        return self._taken < (NARROW if self._is_narrow else self._seats)

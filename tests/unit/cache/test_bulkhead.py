@@ -1,0 +1,89 @@
+"""How many may call, and wait, at once: the next is told so, and nobody is lost."""
+
+from __future__ import annotations
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+
+import pytest
+
+from proxy.cache.bulkhead import Bulkhead
+from proxy.outcomes import Overloaded
+
+
+def is_free(bulkhead: Bulkhead) -> bool:
+    try:
+        with bulkhead.seat(within=0.0):
+            return True
+    except Overloaded:
+        return False
+
+
+def test_there_are_so_many_seats_and_no_more() -> None:
+    """Whoever stands up leaves one."""
+    bulkhead = Bulkhead(seats=2, room=10)
+
+    with bulkhead.seat():
+        with bulkhead.seat():
+            assert not is_free(bulkhead)
+        assert is_free(bulkhead)
+
+
+def test_a_seat_is_left_whatever_happens_in_it() -> None:
+    """A failure, a bug: the seat is the next caller's."""
+    bulkhead = Bulkhead(seats=1, room=10)
+
+    with pytest.raises(ZeroDivisionError), bulkhead.seat():
+        raise ZeroDivisionError
+
+    assert is_free(bulkhead)
+
+
+def test_a_seat_that_comes_free_is_taken_by_who_waits() -> None:
+    """Within a second, and not after it."""
+    bulkhead = Bulkhead(seats=1, room=10)
+    seated, leave = threading.Event(), threading.Event()
+
+    def sit() -> None:
+        with bulkhead.seat():
+            seated.set()
+            assert leave.wait(10)
+
+    def wait_for_it() -> bool:
+        leave.set()
+        with bulkhead.seat(within=10.0):
+            return True
+
+    with ThreadPoolExecutor(2) as pool:
+        sitting = pool.submit(sit)
+        assert seated.wait(10)
+        assert pool.submit(wait_for_it).result(10)
+        sitting.result(10)
+
+
+def test_when_it_is_narrow_one_calls_at_a_time() -> None:
+    """Those who sit stay; nobody joins them; and wide it is as before."""
+    bulkhead = Bulkhead(seats=3, room=10)
+
+    with bulkhead.seat():
+        bulkhead.narrow(True)
+        assert not is_free(bulkhead)
+        bulkhead.narrow(False)
+        assert is_free(bulkhead)
+
+
+def test_there_is_room_for_so_many_to_wait() -> None:
+    """The next is told at once: waiting is what there is too much of."""
+    bulkhead = Bulkhead(seats=1, room=3)
+
+    with ExitStack() as waiting:
+        for _ in range(3):
+            waiting.enter_context(bulkhead.waiting())
+        with pytest.raises(Overloaded) as turned_away, bulkhead.waiting():
+            pass
+
+    assert turned_away.value.retry_after == 1.0
+    assert turned_away.value.is_shared is False
+    with bulkhead.waiting():
+        pass

@@ -1,0 +1,500 @@
+"""One question, one answer, in every state of the entry, the gate and the quota."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import fakeredis
+import pytest
+from builders import (
+    ADA,
+    DAY,
+    HOUR,
+    LIFETIMES,
+    MINUTE,
+    NOW,
+    a_profile,
+    a_refusal,
+    picture_url,
+)
+from fakes import FakeBackground, FakeClock, FakeGraph
+
+from proxy.cache.backend import ProfileCache
+from proxy.cache.bulkhead import Bulkhead
+from proxy.cache.flight import Flight, lease_for
+from proxy.cache.gate import Gate, Tally
+from proxy.cache.store import EntryStore
+from proxy.lookup import ProfileLookup, What
+from proxy.outcomes import (
+    Answer,
+    GraphTimeout,
+    GraphUnavailable,
+    Igsid,
+    Overloaded,
+    PermissionMissing,
+    Profile,
+    Reason,
+    Refusal,
+    Source,
+    Throttled,
+    TokenRejected,
+    TooManyMisses,
+)
+from proxy.policy import FIRST_POSTPONEMENT, LONGEST_POSTPONEMENT, backoffs
+
+BEN = Igsid("1254001234567891")
+
+
+@dataclass
+class World:
+    """A lookup, and all that it depends on."""
+
+    redis: fakeredis.FakeRedis = field(default_factory=fakeredis.FakeRedis)
+    graph: FakeGraph = field(default_factory=FakeGraph)
+    clock: FakeClock = field(default_factory=FakeClock)
+    background: FakeBackground = field(default_factory=FakeBackground)
+    seats: int = 100
+
+    def __post_init__(self) -> None:
+        cache = ProfileCache(host=self.redis, key_prefix="pp:")
+        self.store = EntryStore(cache, "default")
+        self.bulkhead = Bulkhead(seats=self.seats, room=400)
+        self.gate = Gate(
+            cache,
+            "default",
+            reach=self.store.reach,
+            backoffs=backoffs(60.0),
+            probe_for=lease_for(5.0),
+            usage_soft=75,
+            misses_per_minute=2,
+        )
+        self.lookup = ProfileLookup(
+            store=self.store,
+            flight=Flight(
+                self.store,
+                graph_timeout=5.0,
+                bulkhead=self.bulkhead,
+                wall=self.clock,
+                clock=self.clock,
+                sleep=self.pass_time,
+            ),
+            gate=self.gate,
+            bulkhead=self.bulkhead,
+            graph=self.graph,
+            later=self.background.submit,
+            lifetimes=LIFETIMES,
+            usage_hard=95.0,
+            wall=self.clock,
+            clock=self.clock,
+            jitter=lambda: 0.0,
+        )
+
+    def pass_time(self, seconds: float) -> None:
+        self.clock.now += seconds
+
+    def find(self, igsid: Igsid = ADA, payer: str | None = None) -> Answer:
+        return self.lookup.find(igsid, payer=payer)
+
+    def has_stale(self, **overrides: object) -> None:
+        """Ada's profile was fetched a while ago, and Meta was asked nothing since."""
+        self.graph.outcomes[ADA] = a_profile(**overrides)
+        self.find()
+        self.clock.now += HOUR + MINUTE
+        self.background.jobs.clear()
+        self.graph.asked.clear()
+
+    def forget_note(self, igsid: Igsid = ADA) -> None:
+        self.redis.delete(f"pp:n:{{default:{igsid}}}")
+
+    def fail_until_closed(self) -> None:
+        """Five people whom Meta does not answer about close the gate."""
+        for n in range(5):
+            with pytest.raises(GraphUnavailable):
+                self.find(Igsid(f"99900{n}"))
+        self.graph.asked.clear()
+
+
+@pytest.fixture
+def world() -> World:
+    return World()
+
+
+def name_of(answer: Answer) -> str | None:
+    assert isinstance(answer.entry.outcome, Profile)
+    return answer.entry.outcome.name
+
+
+def test_a_hit_asks_nobody(world) -> None:
+    """One call for two questions."""
+    world.graph.outcomes[ADA] = a_profile()
+
+    first, second = world.find(), world.find()
+
+    assert (first.source, second.source) == (Source.FETCHED, Source.HIT)
+    assert world.graph.calls == 1
+
+
+def test_a_stale_entry_is_answered_at_once_and_refreshed_once(world) -> None:
+    """However often it is asked for meanwhile."""
+    world.has_stale(name="Before")
+    world.graph.outcomes[ADA] = a_profile(name="After")
+
+    stale = [name_of(world.find()) for _ in range(5)]
+    asked_by_then = world.graph.calls
+    world.background.run()
+
+    assert (stale, asked_by_then) == (["Before"] * 5, 0)
+    assert name_of(world.find()) == "After"
+    assert world.graph.calls == 1
+    assert world.lookup.gate_state().tally[Tally.REFRESHED] == 1
+
+
+def test_somebody_elses_refresh_is_enough(world) -> None:
+    """The lease that is seen with the entry says that it is being made."""
+    world.has_stale()
+    world.store.take(ADA, "elsewhere", 6.0)
+
+    world.find()
+
+    assert ADA not in world.background.jobs
+
+
+def test_a_refresh_that_comes_too_late_asks_nobody(world) -> None:
+    """Another process has been faster between the answer and the job."""
+    world.has_stale()
+    world.find()
+    other = World(redis=world.redis, clock=world.clock)
+    other.graph.outcomes[ADA] = a_profile()
+    other.find()
+    other.background.run()
+
+    world.background.run()
+
+    assert (world.graph.calls, other.graph.calls) == (0, 1)
+
+
+def test_an_erased_person_is_not_fetched_by_a_refresh_that_waited(world) -> None:
+    """Erased means that somebody has to ask before Meta is."""
+    world.has_stale()
+    world.find()
+    world.lookup.erase(ADA)
+
+    world.background.run()
+
+    assert world.graph.calls == 0
+    assert not world.redis.keys(f"*{ADA}*")
+
+
+def test_a_failed_refresh_reaches_nobody(world) -> None:
+    """The stale entry is answered as before, note or no note."""
+    world.has_stale(name="Before")
+    world.graph.outcomes[ADA] = GraphTimeout()
+    world.find()
+    world.background.run()
+
+    answers = [world.find(), (world.forget_note(), world.find())[1]]
+
+    assert {name_of(answer) for answer in answers} == {"Before"}
+    assert {answer.source for answer in answers} == {Source.HIT}
+    assert world.lookup.gate_state().tally[Tally.REFRESH_FAILED] == 1
+
+
+def test_a_failed_refresh_is_tried_again_after_a_growing_while(world) -> None:
+    """10 s, 20 s, 40 s ... 10 min; a success starts anew."""
+    world.has_stale(picture_expires_at=NOW + 4 * DAY)
+    pauses = []
+    for _ in range(9):
+        world.graph.outcomes[ADA] = GraphTimeout()
+        world.find()
+        world.background.run()
+        world.redis.delete("pp:g:{default}:unavailable")
+        world.forget_note()
+        entry = world.store.look(ADA).entry
+        pauses.append(entry.refresh_after - world.clock.now)
+        world.clock.now = entry.refresh_after - 1
+        world.find()
+        assert ADA not in world.background.jobs
+        world.clock.now += 1
+
+    assert pauses[:4] == [10, 20, 40, 80]
+    assert pauses[-1] == LONGEST_POSTPONEMENT
+
+    world.graph.outcomes[ADA] = a_profile()
+    world.find()
+    world.background.run()
+    assert world.store.look(ADA).entry.failed_refreshes == 0
+
+
+def test_a_closed_gate_leaves_the_stale_entry_and_holds_nothing_against_it(
+    world,
+) -> None:
+    """Meta was not asked about this person, so nothing has failed."""
+    world.has_stale(name="Before")
+    world.fail_until_closed()
+
+    answer = world.find()
+    world.background.run()
+    entry = world.store.look(ADA).entry
+
+    assert name_of(answer) == "Before"
+    assert world.graph.calls == 0
+    assert entry.failed_refreshes == 0
+    assert 0 < entry.refresh_after - world.clock.now <= FIRST_POSTPONEMENT
+
+
+def test_a_closed_gate_answers_a_miss_as_its_cause(world) -> None:
+    """With the wait, and without asking."""
+    world.fail_until_closed()
+
+    with pytest.raises(GraphUnavailable) as stopped:
+        world.find()
+
+    assert 0 < stopped.value.retry_after <= 5.0
+    assert stopped.value.asked is False
+    assert world.graph.calls == 0
+
+
+def test_the_cache_is_looked_at_before_the_gate(world) -> None:
+    """Hits do not notice that Meta is down."""
+    world.graph.outcomes[ADA] = a_profile()
+    world.find()
+    world.fail_until_closed()
+
+    assert world.find().source is Source.HIT
+
+
+def test_a_throttle_says_how_long_the_gate_is_closed(world) -> None:
+    """Also to the caller who ran into it, and where Meta does not say."""
+    world.graph.outcomes[ADA] = Throttled()
+
+    with pytest.raises(Throttled) as throttled:
+        world.find()
+
+    assert throttled.value.retry_after == pytest.approx(60.0, abs=2)
+
+
+def test_a_new_token_opens_the_gate_of_the_old_one(world) -> None:
+    """As soon as this process has it."""
+    world.graph.outcomes[ADA] = TokenRejected()
+    with pytest.raises(TokenRejected):
+        world.find()
+    world.forget_note()
+
+    world.graph.token = "600dcafe"
+    world.graph.outcomes[ADA] = a_profile()
+
+    assert world.find().source is Source.FETCHED
+
+
+def test_unavailable_never_replaces_a_usable_profile(world) -> None:
+    """It delays the refresh, as long as it would have been kept itself."""
+    world.has_stale(name="Before")
+    world.graph.outcomes[ADA] = a_refusal(reason=Reason.UNAVAILABLE)
+    world.find()
+    world.background.run()
+
+    entry = world.store.look(ADA).entry
+
+    assert name_of(world.find()) == "Before"
+    assert entry.refresh_after == world.clock.now + 10 * MINUTE
+    assert world.graph.calls == 1
+
+
+@pytest.mark.parametrize(
+    "reason", [Reason.CONSENT_REQUIRED, Reason.BLOCKED, Reason.NOT_FOUND]
+)
+def test_any_other_refusal_replaces_a_profile(world, reason) -> None:
+    """Who has blocked us or left is not shown any longer than we have to."""
+    world.has_stale()
+    world.graph.outcomes[ADA] = a_refusal(reason=reason)
+    world.find()
+    world.background.run()
+
+    outcome = world.find().entry.outcome
+
+    assert isinstance(outcome, Refusal)
+    assert outcome.reason is reason
+
+
+def test_a_refusal_is_never_stale(world) -> None:
+    """Once it may have changed, Meta is asked again before anything is said."""
+    world.graph.outcomes[ADA] = a_refusal()
+    world.find()
+    world.clock.now += 15 * MINUTE
+    world.graph.outcomes[ADA] = a_profile()
+
+    assert world.find().source is Source.FETCHED
+
+
+def test_many_whom_meta_does_not_show_are_a_lost_permission(world) -> None:
+    """From the tenth on nothing is stored against anybody, until one succeeds."""
+    people = [Igsid(f"12540{n:02d}") for n in range(12)]
+    for igsid in people:
+        world.graph.outcomes[igsid] = a_refusal(igsid=igsid, reason=Reason.UNAVAILABLE)
+
+    for igsid in people[:9]:
+        assert isinstance(world.find(igsid).entry.outcome, Refusal)
+    for igsid in people[9:]:
+        with pytest.raises(PermissionMissing):
+            world.find(igsid)
+        assert world.store.look(igsid).entry is None
+
+    world.graph.outcomes[ADA] = a_profile()
+    world.find()
+    world.forget_note(people[9])
+    assert isinstance(world.find(people[9]).entry.outcome, Refusal)
+
+
+def test_above_the_soft_limit_nothing_is_refreshed(world) -> None:
+    """Stale entries are used to their end; misses are fetched."""
+    world.graph.usage_percent = 80.0
+    world.has_stale(name="Before")
+    world.graph.outcomes[BEN] = a_profile(igsid=BEN)
+
+    answer = world.find()
+    world.background.run()
+    asked = list(world.graph.asked)
+
+    assert name_of(answer) == "Before"
+    assert asked == []
+    assert world.find(BEN).source is Source.FETCHED
+
+
+def test_above_the_hard_limit_calls_go_one_at_a_time(world) -> None:
+    """In this process; and side by side again when Meta says so, or nothing."""
+    world.graph.outcomes[ADA] = a_profile()
+    world.graph.outcomes[BEN] = a_profile(igsid=BEN)
+    world.graph.usage_percent = 96.0
+    world.find(ADA)
+    world.graph.usage_percent = 20.0
+    world.find(BEN)
+
+    with (
+        world.bulkhead.seat(),
+        pytest.raises(Overloaded),
+        world.bulkhead.seat(within=0.0),
+    ):
+        pass
+
+    world.lookup.erase(ADA)
+    world.find(ADA)
+    with world.bulkhead.seat(), world.bulkhead.seat(within=0.0):
+        pass
+
+
+def test_each_call_is_charged_to_the_key_that_leads_it(world) -> None:
+    """Hits are free, and so is what fails for want of an allowance."""
+    world.graph.outcomes[ADA] = a_profile()
+    for _ in range(5):
+        world.find(ADA, payer="inbox")
+    with pytest.raises(GraphUnavailable):
+        world.find(BEN, payer="inbox")
+
+    with pytest.raises(TooManyMisses) as spent:
+        world.find(Igsid("77777"), payer="inbox")
+    still_hit = world.find(ADA, payer="inbox")
+    with pytest.raises(GraphUnavailable):
+        world.find(Igsid("77777"), payer="crm")
+
+    assert 0 < spent.value.retry_after <= 60.0
+    assert still_hit.source is Source.HIT
+    assert world.graph.calls == 3
+
+
+def test_a_spent_allowance_is_nobody_elses_failure(world) -> None:
+    """No note is left, and no lease."""
+    for n in range(2):
+        with pytest.raises(GraphUnavailable):
+            world.find(Igsid(f"99900{n}"), payer="inbox")
+    world.graph.outcomes[ADA] = a_profile()
+    with pytest.raises(TooManyMisses):
+        world.find(payer="inbox")
+
+    seen = world.store.look(ADA)
+
+    assert (seen.lease, seen.note) == (None, None)
+    assert world.find(payer="crm").source is Source.FETCHED
+
+
+def test_a_refresh_is_charged_to_nobody(world) -> None:
+    """Whoever asks for something stale has not caused the call."""
+    world.has_stale()
+    world.find(payer="inbox")
+    world.background.run()
+
+    assert not world.redis.exists("pp:a:{inbox}")
+
+
+def test_a_changed_token_drops_what_the_old_one_may_have_caused(world) -> None:
+    """``not_found`` and ``unavailable`` depend on what a token may see."""
+    people = {}
+    for number, reason in enumerate(Reason):
+        igsid = people[reason] = Igsid(f"12540{number}")
+        world.graph.outcomes[igsid] = a_refusal(igsid=igsid, reason=reason)
+        world.find(igsid)
+    world.graph.outcomes[ADA] = a_profile()
+    world.find()
+    world.background.run()
+    world.graph.token = "600dcafe"
+
+    world.find()
+    world.background.run()
+    kept = {r for r, igsid in people.items() if world.store.look(igsid).entry}
+
+    assert kept == {Reason.CONSENT_REQUIRED, Reason.BLOCKED}
+    assert world.store.look(ADA).entry
+
+
+def test_a_restart_with_another_token_drops_them_too_and_with_the_same_does_not(
+    world,
+) -> None:
+    """The token that was used last is known to the store, by its digest."""
+    world.graph.outcomes[ADA] = a_refusal(reason=Reason.NOT_FOUND)
+    world.find()
+    world.background.run()
+
+    same = World(redis=world.redis, clock=world.clock)
+    same.find()
+    same.background.run()
+    kept = world.store.look(ADA).entry
+    other = World(redis=world.redis, clock=world.clock)
+    other.graph.token = "600dcafe"
+    other.find()
+    other.background.run()
+
+    assert kept
+    assert world.store.look(ADA).entry is None
+
+
+@pytest.mark.parametrize("older_than", [None, 0.0])
+def test_a_flush_removes_what_lands_while_it_looks_for_leases(
+    world, older_than
+) -> None:
+    """A fetch under way either loses its lease or is removed with the rest."""
+    world.graph.outcomes[ADA] = a_profile()
+    scan = world.store._cache.scan
+
+    def scan_and_land(pattern: str):
+        if pattern == "[ln]:*":
+            world.clock.now += 1
+            world.find()
+        return scan(pattern)
+
+    world.store._cache.scan = scan_and_land
+    world.lookup.flush(What.PROFILES, older_than=older_than)
+
+    assert world.store.look(ADA).entry is None
+
+
+def test_an_entry_that_ends_while_it_is_refreshed_is_not_answered(world) -> None:
+    """Whoever joined the refresh is answered by what it learned, or by nothing."""
+    short = NOW + 5 * MINUTE
+    world.graph.outcomes[ADA] = a_profile(
+        profile_pic=picture_url(short), picture_expires_at=short
+    )
+    world.find()
+    world.clock.now = short + 1
+    world.graph.outcomes[ADA] = GraphTimeout()
+
+    with pytest.raises(GraphTimeout):
+        world.find()
