@@ -9,7 +9,7 @@ import io
 import logging
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from http.cookiejar import DefaultCookiePolicy
@@ -20,6 +20,7 @@ import urllib3
 from requests.adapters import HTTPAdapter
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
+from urllib3.exceptions import ConnectTimeoutError, NewConnectionError
 
 from proxy.graph.replies import BlockedCodes, PictureRefused, read_reply
 from proxy.graph.usage import Usage, read_usage
@@ -40,7 +41,10 @@ from proxy.outcomes import (
 )
 
 CONNECT_TIMEOUT = 2.0
-"""Seconds for one attempt to reach Meta, TLS included."""
+"""Seconds for one attempt to reach Meta: all its addresses, and TLS."""
+
+LEAST_TIMEOUT = 0.001
+"""Seconds; zero would mean to a socket that it must not wait at all."""
 
 MAX_BODY_BYTES = 1024 * 1024
 """A profile takes half a kilobyte. Counted after decompression."""
@@ -182,6 +186,7 @@ class GraphClient:
     def _send(
         self, igsid: Igsid, fields: tuple[str, ...], token: str, within: float
     ) -> _Reply:
+        timeout = urllib3.Timeout(total=within)
         params = {"fields": ",".join(fields)}
         if self._app_secret:
             params["appsecret_proof"] = appsecret_proof(token, self._app_secret())
@@ -189,7 +194,7 @@ class GraphClient:
             f"{self._base_url}/{igsid}",
             params=params,
             headers={"Authorization": f"Bearer {token}"},
-            timeout=(min(CONNECT_TIMEOUT, within), within),
+            timeout=timeout,  # type: ignore[arg-type]  # documented, if not typed
             allow_redirects=False,
             stream=True,
         ) as response:
@@ -239,7 +244,7 @@ def _never_connected(exc: requests.RequestException) -> bool:
     """Nothing has been sent yet, so asking again cannot cost a second call."""
     reason = getattr(exc.args[0], "reason", None) if exc.args else None
     return isinstance(exc, requests.ConnectTimeout) or isinstance(
-        reason, urllib3.exceptions.NewConnectionError
+        reason, NewConnectionError
     )
 
 
@@ -259,9 +264,49 @@ def _new_session(calls_at_once: int) -> requests.Session:
     return session
 
 
-# A timeout of requests bounds the silence between two bytes, so a reply that
-# drips may last for ever. The classes below read against one moment instead:
-# the time left when the request was sent, for the head and the body together.
+# A timeout of requests bounds each address by itself, and then the silence between
+# two bytes, so a host with many addresses or a reply that drips takes far longer.
+# Below, all shares one moment: urllib3 takes what connecting and TLS have cost off
+# its total, and what is left is for the head and the body together.
+
+
+def connect_to_any(addresses: Sequence[tuple[Any, ...]], until: float) -> socket.socket:
+    """A connection to the first of *addresses* that takes one.
+
+    They are as ``getaddrinfo`` gives them. Each gets an equal share of the time
+    that is left, so that a silent one leaves some to the next. What is left of it
+    in the end is the socket's timeout, which bounds the TLS handshake as a whole.
+    *until* is on the monotonic clock.
+
+    Raises:
+        OSError: none does, for the last one's reason; TimeoutError when time is up.
+    """
+    reason = OSError("no address to try")
+    for tried, address in enumerate(addresses):
+        left = until - time.monotonic()
+        if left <= 0:
+            raise TimeoutError("no address answered in time")
+        try:
+            sock = _connected_to(address, left / (len(addresses) - tried))
+        except OSError as exc:
+            reason = exc
+        else:
+            sock.settimeout(max(until - time.monotonic(), LEAST_TIMEOUT))
+            return sock
+    raise reason
+
+
+def _connected_to(address: tuple[Any, ...], within: float) -> socket.socket:
+    family, kind, protocol, _, place = address
+    sock = socket.socket(family, kind, protocol)
+    try:
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        sock.settimeout(within)
+        sock.connect(place)
+    except BaseException:
+        sock.close()
+        raise
+    return sock
 
 
 class _UntilDeadline(io.RawIOBase):
@@ -294,12 +339,34 @@ class _DeadlineResponse(http.client.HTTPResponse):
         self.fp = io.BufferedReader(_UntilDeadline(sock))
 
 
+def _connect(connection: HTTPConnection) -> socket.socket:
+    """What urllib3 calls for a new connection; its timeout is what is left of all."""
+    until = time.monotonic() + (connection.timeout or 0.0)
+    try:
+        # Not ``host``, which has lost the last dot of a name that is complete.
+        name, port = connection._dns_host, connection.port
+        addresses = socket.getaddrinfo(name, port, type=socket.SOCK_STREAM)
+        # From here: the system bounds the look-up of a name, and we cannot.
+        until = min(until, time.monotonic() + CONNECT_TIMEOUT)
+        return connect_to_any(addresses, until)
+    except TimeoutError as exc:
+        raise ConnectTimeoutError(connection, "no address answers") from exc
+    except (OSError, UnicodeError) as exc:
+        raise NewConnectionError(connection, "no address can be reached") from exc
+
+
 class _DeadlineHTTPConnection(HTTPConnection):
     response_class = _DeadlineResponse
+
+    def _new_conn(self) -> socket.socket:
+        return _connect(self)
 
 
 class _DeadlineHTTPSConnection(HTTPSConnection):
     response_class = _DeadlineResponse
+
+    def _new_conn(self) -> socket.socket:
+        return _connect(self)
 
 
 class _DeadlineHTTPPool(HTTPConnectionPool):

@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import logging
+import socket
 import ssl
 import threading
 import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import trustme
 
-from proxy.graph.client import GraphClient
+from proxy.graph.client import GraphClient, connect_to_any
 from proxy.outcomes import GraphTimeout, GraphUnavailable, Igsid, Profile
 
 ADA = Igsid("1254001234567890")
 TOKEN = "EAACANARYPAGETOKEN0123456789"
+
+Address = tuple[int, int, int, str, Any]
 
 
 @pytest.fixture
@@ -146,8 +150,6 @@ def test_a_call_over_tls_keeps_its_connection(meta, authority, tmp_path) -> None
 
 def test_a_tls_handshake_that_stalls_ends_in_time() -> None:
     """A server that accepts and says nothing is a timeout, not a hang."""
-    import socket
-
     with socket.create_server(("127.0.0.1", 0)) as silent:
         client = a_client(f"https://127.0.0.1:{silent.getsockname()[1]}")
         started = time.monotonic()
@@ -156,6 +158,101 @@ def test_a_tls_handshake_that_stalls_ends_in_time() -> None:
 
     assert isinstance(told.outcome, GraphTimeout | GraphUnavailable)
     assert time.monotonic() - started < 1.0
+
+
+def test_a_slow_tls_handshake_is_on_the_same_clock(tmp_path) -> None:
+    """What it takes is taken off the time for the reply, which never comes here."""
+    authority = trustme.CA()
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("127.0.0.1").configure_cert(context)
+    trusted = tmp_path / "ca.pem"
+    authority.cert_pem.write_to_path(str(trusted))
+    over = threading.Event()
+
+    def shake_hands_slowly(server: socket.socket) -> None:
+        accepted, _ = server.accept()
+        over.wait(0.7)
+        with context.wrap_socket(accepted, server_side=True) as connection:
+            connection.recv(4096)
+            over.wait(5)
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        slow = threading.Thread(target=shake_hands_slowly, args=(server,))
+        slow.start()
+        client = a_client(f"https://127.0.0.1:{server.getsockname()[1]}")
+        client._session.verify = str(trusted)
+        started = time.monotonic()
+
+        with pytest.raises(GraphTimeout):
+            client.fetch(ADA, 1.0)
+
+        took = time.monotonic() - started
+        over.set()
+        slow.join()
+    assert 0.7 < took < 1.3
+
+
+@pytest.fixture
+def silent() -> Iterator[Address]:
+    """An address that takes no connection and says so to nobody: its queue is full."""
+    with socket.socket() as full, socket.socket() as first, socket.socket() as second:
+        full.bind(("127.0.0.1", 0))
+        full.listen(0)
+        for waiting in (first, second):
+            waiting.setblocking(False)
+            waiting.connect_ex(full.getsockname())
+        yield address_of(full)
+
+
+def address_of(server: socket.socket) -> Address:
+    """As ``getaddrinfo`` would give it."""
+    return (server.family, server.type, server.proto, "", server.getsockname())
+
+
+def test_all_addresses_of_a_host_share_one_deadline(silent) -> None:
+    """Four that are silent take no longer than one."""
+    started = time.monotonic()
+
+    with pytest.raises(TimeoutError):
+        connect_to_any([silent] * 4, started + 0.6)
+
+    assert 0.5 < time.monotonic() - started < 0.9
+
+
+def test_a_silent_address_leaves_time_for_the_next(silent) -> None:
+    """An IPv6 that leads nowhere must not cost the IPv4 its turn."""
+    until = time.monotonic() + 1.0
+
+    with (
+        socket.create_server(("127.0.0.1", 0)) as server,
+        connect_to_any([silent, address_of(server)], until) as connection,
+    ):
+        assert connection.getpeername() == server.getsockname()
+        assert 0 < (connection.gettimeout() or 0) <= 0.5
+
+
+def test_an_address_that_cannot_be_reached_is_passed_over() -> None:
+    """One that refuses, or of a kind that this machine does not know."""
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        refusing = address_of(closed)
+    unknown = (250, *refusing[1:])
+
+    with (
+        socket.create_server(("127.0.0.1", 0)) as server,
+        connect_to_any(
+            [unknown, refusing, address_of(server)], time.monotonic() + 1.0
+        ) as connection,
+    ):
+        assert connection.getpeername() == server.getsockname()
+
+
+def test_where_no_address_can_be_reached_the_last_one_tells_why() -> None:
+    """As it would if there were no other."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        refusing = address_of(server)
+
+    with pytest.raises(ConnectionRefusedError):
+        connect_to_any([refusing] * 3, time.monotonic() + 1.0)
 
 
 def test_nothing_of_the_call_is_in_what_is_raised_or_logged(caplog) -> None:
