@@ -248,11 +248,22 @@ def _never_connected(exc: requests.RequestException) -> bool:
     )
 
 
+class _Session(requests.Session):
+    """A session to which no answer is a redirect.
+
+    Told not to follow one, requests still works out where it leads, which
+    raises for an odd ``Location``, and reads its whole body first.
+    """
+
+    def get_redirect_target(self, resp: requests.Response) -> None:
+        return None
+
+
 def _new_session(calls_at_once: int) -> requests.Session:
     """A session that is ours alone: no environment, no cookies, no retries."""
     # Its lines name whole URLs: at DEBUG every one, at WARNING the odd ones.
     logging.getLogger("urllib3").setLevel(logging.ERROR)
-    session = requests.Session()
+    session = _Session()
     session.trust_env = False
     session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
     session.headers.update(

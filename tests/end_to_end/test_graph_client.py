@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import gzip
 import logging
 import socket
 import ssl
 import threading
 import time
+import tracemalloc
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import SimpleNamespace
@@ -114,6 +116,51 @@ def test_a_redirect_is_not_followed(meta) -> None:
 
     assert isinstance(told.outcome, GraphUnavailable)
     assert len(meta.requests) == 1
+
+
+@pytest.mark.parametrize(
+    ("body", "headers"),
+    [
+        (bytes(30 << 20), {}),
+        (gzip.compress(bytes(30 << 20)), {"Content-Encoding": "gzip"}),
+    ],
+    ids=["30 MB", "a gzip bomb"],
+)
+def test_the_body_of_a_redirect_is_bounded_too(meta, body, headers) -> None:
+    """Nobody wants it, so it must not fill the memory."""
+    meta.status, meta.reply = 302, body
+    meta.headers = {"Location": "/elsewhere", **headers}
+    client = a_client(f"http://127.0.0.1:{meta.port}")
+    tracemalloc.start()
+
+    try:
+        with pytest.raises(GraphUnavailable):
+            client.fetch(ADA, 2.0)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 10 << 20
+
+
+@pytest.mark.parametrize(
+    "location",
+    [
+        "",
+        "//",
+        "http://[::1",
+        "\xff\xfe/x",
+        "http://\xe9\xff.example/",
+        "http://exa mple:abc/",
+        "http://a:99999999/",
+    ],
+)
+def test_where_a_redirect_leads_is_not_looked_at(meta, location) -> None:
+    """A place that makes no sense is Meta's trouble, not a bug of ours."""
+    meta.status, meta.reply, meta.headers = 302, b"", {"Location": location}
+    client = a_client(f"http://127.0.0.1:{meta.port}")
+
+    with pytest.raises(GraphUnavailable):
+        client.fetch(ADA, 2.0)
 
 
 @pytest.fixture
