@@ -8,7 +8,7 @@ import os
 import random
 import time
 import uuid
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Mapping
 from typing import TypeVar, cast
 
 import redis
@@ -23,6 +23,7 @@ from proxy.cache.flight import Flight, lease_for
 from proxy.cache.gate import Gate
 from proxy.cache.store import EntryStore
 from proxy.graph.client import GraphClient
+from proxy.graph.replies import BlockedCodes, may_mean_blocked
 from proxy.logs import last_four
 from proxy.lookup import Graph, ProfileLookup
 from proxy.outcomes import LookupFailure, Reason, StoreUnavailable
@@ -67,7 +68,7 @@ def create_app(
     Raises:
         SettingsError: the settings, or a file they name, are no good.
     """
-    settings = settings or Settings.from_env(os.environ)
+    settings = settings or read_settings(os.environ)
     app = Flask("proxy", static_folder=None)
     # An OPTIONS that Flask answers by itself would ask for no key.
     app.config.update(PROVIDE_AUTOMATIC_OPTIONS=False)
@@ -102,6 +103,28 @@ def create_app(
     for warning in settings.warnings:
         log.warning(warning)
     return app
+
+
+def read_settings(env: Mapping[str, str]) -> Settings:
+    """Read the settings from *env*, and check them against what others know.
+
+    Raises:
+        SettingsError: with every mistake there is.
+    """
+    return Settings.from_env(env, checks={"BLOCKED_CODES": _check_blocked_codes})
+
+
+def _check_blocked_codes(codes: BlockedCodes) -> None:
+    wrong = sorted(
+        {code for code, subcode in codes if not may_mean_blocked(code, subcode)}
+    )
+    if wrong:
+        raise SettingsError(
+            [
+                f"PROXY_BLOCKED_CODES must not list {', '.join(map(str, wrong))}: known"
+                " to be about the token, the app, the quota or consent"
+            ]
+        )
 
 
 def new_lookup(

@@ -19,7 +19,7 @@ import click
 from flask import Flask
 
 from proxy import settings as settings_module
-from proxy.app import new_lookup
+from proxy.app import new_lookup, read_settings
 from proxy.cache import engine
 from proxy.cache.backend import masked
 from proxy.logs import last_four, write_to_stderr
@@ -77,7 +77,7 @@ def _exits(command: Callable[P, T]) -> Callable[P, T]:
 @_exits
 def run() -> None:
     """Serve, until SIGTERM."""
-    settings = _read_settings()
+    settings = read_settings(os.environ)
     write_to_stderr(settings.log_level)
     if settings.store_url != EMBEDDED:
         serve(settings)
@@ -115,7 +115,7 @@ def demo() -> None:
 def get(igsid: str, as_json: bool) -> None:
     """Who is this person? From the store if it may be used, else from Meta."""
     person = wire.read_igsid(igsid)
-    lookup = _new_lookup(_read_settings())
+    lookup = _new_lookup(read_settings(os.environ))
     try:
         answer = lookup.find(person)
     except LookupFailure as failure:
@@ -137,7 +137,7 @@ def get(igsid: str, as_json: bool) -> None:
 def erase(igsid: str, as_json: bool) -> None:
     """Erase what is stored about a person. The next GET asks Meta again."""
     person = wire.read_igsid(igsid)
-    lookup = _new_lookup(_read_settings())
+    lookup = _new_lookup(read_settings(os.environ))
     receipt = wire.erase_receipt(person, lookup.erase(person), time.time())
     _audit("erase", id=receipt["id"], person=last_four(person))
     _show(receipt, as_json)
@@ -163,7 +163,7 @@ def flush(
     what: str, older_than: float | None, dry_run: bool, yes: bool, as_json: bool
 ) -> None:
     """Remove entries: all, profiles, refusals, or the refusals for one reason."""
-    lookup = _new_lookup(_read_settings())
+    lookup = _new_lookup(read_settings(os.environ))
     if not dry_run and not yes:
         if not sys.stdin.isatty():
             raise click.UsageError("Nobody is there to ask; add --yes or --dry-run.")
@@ -215,11 +215,7 @@ def config(as_json: bool) -> None:
         for row in shown:
             name, value = row.name.ljust(name_width), row.value.ljust(value_width)
             click.echo(f"{name}  {value}  {row.source}".rstrip())
-    _read_settings()
-
-
-def _read_settings() -> Settings:
-    return Settings.from_env(os.environ)
+    read_settings(os.environ)
 
 
 def _new_lookup(settings: Settings) -> ProfileLookup:

@@ -51,6 +51,10 @@ class SettingsError(Exception):
         self.mistakes = mistakes
 
 
+Check = Callable[[Any], None]
+"""Looks at a setting's value, and raises SettingsError if it is no good."""
+
+
 class Address(NamedTuple):
     """Where we listen."""
 
@@ -315,7 +319,7 @@ ROWS = (
         "BLOCKED_CODES",
         "551",
         _blocked_codes,
-        "Graph errors that mean blocked: code or code/subcode, by comma",
+        "Graph errors that mean blocked, beside 551: code or code/subcode, by comma",
     ),
     Row(
         "USAGE_SOFT",
@@ -380,11 +384,14 @@ class Settings:
     access_log: bool
 
     @classmethod
-    def from_env(cls, env: Mapping[str, str]) -> Settings:
+    def from_env(
+        cls, env: Mapping[str, str], checks: Mapping[str, Check] = {}
+    ) -> Settings:
         """Read the settings from environment variables ``PROXY_<NAME>``.
 
         A secret may stand in a file instead, ``PROXY_<NAME>_FILE``. A variable
-        that is set to nothing counts as not set.
+        that is set to nothing counts as not set. *checks*, by name, are of those
+        who know more of what a value means.
 
         Raises:
             SettingsError: with every mistake there is, and no value of a secret.
@@ -394,9 +401,13 @@ class Settings:
         values: dict[str, Any] = {}
         for row in ROWS:
             try:
-                values[row.name.lower()] = _value(row, given)
+                value = values[row.name.lower()] = _value(row, given)
+                if row.name in checks and value is not None:
+                    checks[row.name](value)
             except ValueError as exc:
                 mistakes.append(str(exc))
+            except SettingsError as exc:
+                mistakes += exc.mistakes
         mistakes += _half_configured(values)
         if mistakes:
             raise SettingsError(mistakes)

@@ -39,6 +39,7 @@ class Row(NamedTuple):
 ROWS = (
     # About the person.
     Row([230], None, Reason.CONSENT_REQUIRED),
+    Row([551], None, Reason.BLOCKED),
     Row([9010], None, Reason.NOT_FOUND),
     Row([100], 2534014, Reason.NOT_FOUND),
     Row([100], 2018218, Reason.NOT_FOUND),
@@ -61,7 +62,7 @@ ROWS = (
 
 By ``code``, then ``error_subcode``, and never by ``type`` (nearly always
 OAuthException) or HTTP status (190 comes with 400 and 401, throttles with 400).
-551, and what else means a block, is the operator's to say: BLOCKED_CODES.
+What else than 551 means a block is the operator's to say: BLOCKED_CODES.
 
 Source: https://developers.facebook.com/docs/graph-api/guides/error-handling,
 https://developers.facebook.com/docs/messenger-platform/error-codes, and what
@@ -73,7 +74,7 @@ MEANINGS: Mapping[tuple[int, int | None], Meaning] = {
 }
 
 BlockedCodes = frozenset[tuple[int, int | None]]
-"""The ``(code, subcode)`` pairs that mean "this person blocked the business"."""
+"""The ``(code, subcode)`` pairs that mean a block, beside those of the table."""
 
 _TRACE_ID = re.compile(r"[A-Za-z0-9_+/=-]{1,64}")
 _LINK = re.compile(r"https?://[^\s\x00-\x1f\x7f]+")
@@ -168,6 +169,19 @@ def meaning_of(said: GraphError, message: str, blocked: BlockedCodes) -> Meaning
     if meaning is Reason.CONSENT_REQUIRED and "permission" in message.lower():
         return PermissionMissing
     return meaning
+
+
+def may_mean_blocked(code: int, subcode: int | None) -> bool:
+    """Whether an operator may take *code* for a block.
+
+    Not where the table has it for a failure, or a dead token would be kept
+    against each person asked for; nor for consent, which is told from a lost
+    permission by words. Code 100 is a mixed bag, so a subcode of it may.
+    """
+    if code == 100:
+        return subcode is not None
+    meaning = MEANINGS.get((code, None), Reason.BLOCKED)
+    return isinstance(meaning, Reason) and meaning is not Reason.CONSENT_REQUIRED
 
 
 def _read_profile(reply: dict[str, Any], igsid: Igsid) -> Profile:

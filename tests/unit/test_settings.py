@@ -264,7 +264,7 @@ def test_an_address_without_a_host_or_a_port_is_a_mistake(text: str) -> None:
 def test_blocked_codes_are_codes_with_or_without_a_subcode(
     text: str, codes: set[tuple[int, int | None]]
 ) -> None:
-    """A comma alone says that no code means blocked."""
+    """A comma alone says that no other code means blocked."""
     assert settings(BLOCKED_CODES=text).blocked_codes == codes
 
 
