@@ -76,6 +76,7 @@ MEANINGS: Mapping[tuple[int, int | None], Meaning] = {
 BlockedCodes = frozenset[tuple[int, int | None]]
 """The ``(code, subcode)`` pairs that mean a block, beside those of the table."""
 
+_OF_A_PERMISSION = re.compile(r"\brequires\b|permission", re.IGNORECASE)
 _TRACE_ID = re.compile(r"[A-Za-z0-9_+/=-]{1,64}")
 _LINK = re.compile(r"https?://[^\s\x00-\x1f\x7f]+")
 _HALF_A_PAIR = re.compile("[\ud800-\udfff]")
@@ -146,6 +147,8 @@ def _read_error(error: object, igsid: Igsid, blocked: BlockedCodes) -> Outcome:
     message = message if isinstance(message, str) else ""
     meaning = meaning_of(said, message, blocked)
     if isinstance(meaning, Reason):
+        if error.get("is_transient"):  # So it may be otherwise in a minute.
+            raise GraphUnavailable(said)
         return Refusal(igsid, meaning, said)
     if said.code == 100 and "nonexisting field (profile_pic)" in message:
         raise PictureRefused(said)
@@ -156,9 +159,9 @@ def meaning_of(said: GraphError, message: str, blocked: BlockedCodes) -> Meaning
     """Look *said* up in the table, the more exact row first.
 
     Code 230 is also "Requires <permission> permission to manage the object",
-    which is about the app: taken for a lack of consent, one lost permission
-    would look like a crowd of refusals. The words can only make us more
-    careful, because they may be localised.
+    which is about the app: taken for a lack of consent, which "is required",
+    one lost permission would look like a crowd of refusals. The words can only
+    make us more careful, because they may be localised.
     """
     if said.code is None:
         return GraphUnavailable
@@ -166,7 +169,7 @@ def meaning_of(said: GraphError, message: str, blocked: BlockedCodes) -> Meaning
     if exact in blocked or plain in blocked:
         return Reason.BLOCKED
     meaning = MEANINGS.get(exact) or MEANINGS.get(plain) or GraphUnavailable
-    if meaning is Reason.CONSENT_REQUIRED and "permission" in message.lower():
+    if meaning is Reason.CONSENT_REQUIRED and _OF_A_PERMISSION.search(message):
         return PermissionMissing
     return meaning
 

@@ -237,6 +237,20 @@ def test_is_transient_does_not_change_what_a_failure_is(
 
 
 @pytest.mark.parametrize(
+    ("code", "subcode"),
+    [(230, None), (551, None), (9010, None), (100, 2534014), (100, 33), (803, None)],
+)
+@pytest.mark.parametrize("is_transient", [True, 1, "true"])
+def test_a_refusal_that_is_transient_is_kept_against_nobody(
+    code: int, subcode: int | None, is_transient: object
+) -> None:
+    """What will pass is no fact about a person."""
+    taken_for = meaning_of_error(code, subcode, is_transient=is_transient)
+
+    assert taken_for is GraphUnavailable
+
+
+@pytest.mark.parametrize(
     ("blocked", "code", "subcode", "means"),
     [
         ({(551, None)}, 551, None, Reason.BLOCKED),
@@ -288,7 +302,10 @@ def test_what_is_known_not_to_be_about_one_person_may_not_mean_blocked(
     [
         (230, "(#230) Requires pages_messaging permission to manage the object"),
         (230, "(#230) Requires instagram_manage_messages permission to manage"),
-        (230, "(#230) REQUIRES PERMISSION"),
+        (230, "(#230) Requires pages_messaging to manage the object"),
+        (230, "(#230) This requires instagram_manage_messages"),
+        (230, "(#230) REQUIRES PAGES_MESSAGING"),
+        (230, "(#230) Permissions error"),
         (200, "(#200) App does not have Advanced Access to instagram_manage_messages"),
         (200, "User consent is required to access user profile"),
         (10, "No matching Instagram user"),
@@ -307,6 +324,22 @@ def test_what_looks_personal_but_is_about_the_app_is_kept_against_nobody(
     taken_for = meaning_of_error(code, message=message)
 
     assert taken_for is PermissionMissing
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        "(#230) User consent is required to access user profile",
+        "User consent is REQUIRED",
+        "O consentimento do usu\u00e1rio \u00e9 necess\u00e1rio",
+        "",
+    ],
+)
+def test_consent_that_is_required_is_no_permission(message: str) -> None:
+    """In any language, and with no words at all."""
+    taken_for = meaning_of_error(230, message=message)
+
+    assert taken_for is Reason.CONSENT_REQUIRED
 
 
 @pytest.mark.parametrize("error", ERRORS.values(), ids=ERRORS)
