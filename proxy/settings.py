@@ -21,20 +21,6 @@ EMBEDDED = "embedded:"
 
 STORE_SCHEMES = ("redis", "rediss", "unix")
 
-STORE_OPTIONS = frozenset(
-    {
-        "db",
-        "username",
-        "password",
-        "ssl_ca_certs",
-        "ssl_certfile",
-        "ssl_keyfile",
-        "ssl_cert_reqs",
-        "ssl_check_hostname",
-    }
-)
-"""What a store's URL may say after ``?``. Timeouts and pool sizes are ours to set."""
-
 _NOT_OURS = re.compile(r"SERVICE_|PORT(_|$)")
 """Kubernetes gives every container ``<SERVICE>_PORT...`` of a service named proxy."""
 
@@ -198,12 +184,38 @@ def _store_url(text: str) -> str:
             "redis://host:port/0 or unix:///path/of/the.sock, with a password"
             " percent-encoded"
         )
-    unknown = parse_qs(parts.query, keep_blank_values=True).keys() - STORE_OPTIONS
-    if unknown:
+    _check_store_options(parts)
+    return text
+
+
+STORE_OPTIONS: Mapping[str, Callable[[str], object]] = {
+    "db": _whole(0, 999_999_999),
+    "username": _matching(".+", "not empty"),
+    "password": _matching(".+", "not empty"),
+    "ssl_ca_certs": _matching(".+", "a path"),
+    "ssl_certfile": _matching(".+", "a path"),
+    "ssl_keyfile": _matching(".+", "a path"),
+    "ssl_cert_reqs": _matching("none|optional|required", "none, optional or required"),
+    "ssl_check_hostname": _matching("true|false", "true or false"),
+}
+"""What a store's URL may say after ``?``. Timeouts and pool sizes are ours to set."""
+
+
+def _check_store_options(parts: SplitResult) -> None:
+    options = parse_qs(parts.query, keep_blank_values=True)
+    if options.keys() - STORE_OPTIONS.keys():
         raise ValueError(
             f"a URL with no options but {', '.join(sorted(STORE_OPTIONS))}"
         )
-    return text
+    for name, values in options.items():
+        if name.startswith("ssl_") and not parts.scheme.startswith("rediss"):
+            raise ValueError(f"a rediss:// URL, if it says {name}")
+        if len(values) > 1:
+            raise ValueError(f"a URL that says {name} once")
+        try:
+            STORE_OPTIONS[name](values[0])
+        except ValueError as exc:
+            raise ValueError(f"a URL whose {name} is {exc}") from None
 
 
 def _blocked_codes(text: str) -> frozenset[tuple[int, int | None]]:

@@ -364,7 +364,10 @@ def test_http_to_another_machine_is_warned_of(url: str, warned: bool) -> None:
         "redis://localhost:6379/0",
         "redis://cache",
         "rediss://user:p%40ss@cache:6380/2?ssl_ca_certs=/etc/ca.pem",
+        "rediss://cache/0?ssl_cert_reqs=none&ssl_check_hostname=false",
+        "rediss://cache?ssl_certfile=/etc/me.pem&ssl_keyfile=/etc/me.key",
         "redis://cache/0?db=3",
+        "redis://cache/0?username=me&password=p%40ss",
         "unix:///run/redis.sock?db=1",
     ],
 )
@@ -386,6 +389,17 @@ def test_a_store_may_be_anywhere_that_redis_can_be(url: str) -> None:
         "redis://cache:port",
         "redis://cache/0?socket_timeout=10",
         "redis://cache/0?max_connections=",
+        "redis://cache?db=abc",
+        "redis://cache?db=-1",
+        "redis://cache?db=",
+        "redis://cache?db=1&db=2",
+        "redis://cache?username=",
+        "redis://cache?ssl_cert_reqs=none",
+        "unix:///run/redis.sock?ssl_ca_certs=/etc/ca.pem",
+        "rediss://cache?ssl_ca_certs=",
+        "rediss://cache?ssl_cert_reqs=bogus",
+        "rediss://cache?ssl_cert_reqs=NONE",
+        "rediss://cache?ssl_check_hostname=perhaps",
     ],
 )
 def test_a_store_url_of_another_form_is_a_mistake(url: str) -> None:
@@ -542,6 +556,8 @@ def test_a_file_with_a_secret_that_is_none_is_a_mistake_not_told(
         "hunter2",
         "redis://cache/0?pasword=hunter2",
         "redis://cache/0?hunter2",
+        "redis://cache/0?password=hunter2&password=hunter2",
+        "redis://cache/0?db=hunter2",
     ],
 )
 def test_a_stores_password_is_not_told_with_a_mistake(url: str) -> None:
