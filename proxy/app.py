@@ -9,6 +9,7 @@ import random
 import time
 import uuid
 from collections.abc import Callable, Hashable, Mapping
+from pathlib import Path
 from typing import TypeVar, cast
 
 import redis
@@ -111,7 +112,24 @@ def read_settings(env: Mapping[str, str]) -> Settings:
     Raises:
         SettingsError: with every mistake there is.
     """
-    return Settings.from_env(env, checks={"BLOCKED_CODES": _check_blocked_codes})
+    return Settings.from_env(
+        env, {"API_KEYS_FILE": _open_keys, "BLOCKED_CODES": _check_blocked_codes}
+    )
+
+
+def _open_keys(path: Path) -> WatchedFile[Keys]:
+    try:
+        file = WatchedFile(path, read_keys, time.monotonic)
+    except BadFile as exc:
+        raise SettingsError([f"PROXY_API_KEYS_FILE {exc}"]) from None
+    if not file.value():
+        raise SettingsError(
+            [
+                "PROXY_API_KEYS_FILE holds no key: put in a line that"
+                " `profile-proxy key new NAME` prints"
+            ]
+        )
+    return file
 
 
 def _check_blocked_codes(codes: BlockedCodes) -> None:
@@ -212,18 +230,7 @@ class _Files:
         """The API keys of the moment; None when there is no file of them."""
         if settings.api_keys_file is None:
             return None
-        try:
-            file = WatchedFile(settings.api_keys_file, read_keys, time.monotonic)
-        except BadFile as exc:
-            raise SettingsError([f"PROXY_API_KEYS_FILE {exc}"]) from None
-        if not file.value():
-            raise SettingsError(
-                [
-                    "PROXY_API_KEYS_FILE holds no key: put in a line that"
-                    " `profile-proxy key new NAME` prints"
-                ]
-            )
-        return self._watch("api_keys_file", file)
+        return self._watch("api_keys_file", _open_keys(settings.api_keys_file))
 
     def problems(self) -> list[str]:
         """Which files are no good at the moment, after a look at each."""

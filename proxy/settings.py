@@ -37,7 +37,7 @@ class SettingsError(Exception):
         self.mistakes = mistakes
 
 
-Check = Callable[[Any], None]
+Check = Callable[[Any], object]
 """Looks at a setting's value, and raises SettingsError if it is no good."""
 
 

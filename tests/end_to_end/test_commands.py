@@ -164,14 +164,16 @@ def test_config_tells_where_each_value_comes_from(stack) -> None:
 
 def test_config_shows_everything_and_then_what_is_wrong(stack) -> None:
     """The one command to type when a start is refused."""
-    told = run(stack, "config", PROFIL_TTL="1h", GRAPH_TIMEOUT="soon", WORKERS="0")
+    wrong = {"PROFIL_TTL": "1h", "GRAPH_TIMEOUT": "soon", "API_KEYS_FILE": "/missing"}
+
+    told = run(stack, "config", WORKERS="0", **wrong)
 
     assert told.returncode == 2
     assert "PROXY_PROFILE_TTL" in told.stdout
     assert "PROXY_PROFIL_TTL is not a setting; did you mean PROXY_PROFILE_TTL?" in (
         told.stderr
     )
-    assert len(told.stderr.splitlines()) == 3
+    assert len(told.stderr.splitlines()) == 4
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from proxy.app import read_settings
@@ -34,4 +36,38 @@ def test_codes_that_are_not_about_a_person_may_not_mean_blocked() -> None:
         "PROXY_THREADS must be a whole number between 96 and 4096",
         "PROXY_BLOCKED_CODES must not list 4, 100, 190: known to be about the token,"
         " the app, the quota or consent",
+    ]
+
+
+def test_a_file_of_keys_is_read_with_the_settings(tmp_path: Path) -> None:
+    """One that is good is no mistake."""
+    file = tmp_path / "api_keys"
+    file.write_text(f"inbox read {'0' * 64}\n")
+
+    assert settings(API_KEYS_FILE=str(file)).api_keys_file == file
+
+
+@pytest.mark.parametrize(
+    ("content", "mistake"),
+    [
+        (None, "cannot be read: No such file or directory"),
+        ("", "holds no key: put in a line that `profile-proxy key new NAME` prints"),
+        ("\nwhat is\n", "line 2: not 'name scopes sha256-of-key'"),
+    ],
+)
+def test_a_bad_file_of_keys_is_told_with_all_other_mistakes(
+    tmp_path: Path, content: str | None, mistake: str
+) -> None:
+    """One restart should be enough."""
+    file = tmp_path / "api_keys"
+    if content is not None:
+        file.write_text(content)
+
+    told = mistakes(API_KEYS_FILE=str(file), THREADS="1", ALLOW_ANONYMOUS="1")
+
+    assert told == [
+        "PROXY_THREADS must be a whole number between 96 and 4096",
+        f"PROXY_API_KEYS_FILE {mistake}",
+        "PROXY_ALLOW_ANONYMOUS=1 and PROXY_API_KEYS_FILE contradict each other:"
+        " with keys, nobody is anonymous",
     ]
