@@ -71,6 +71,8 @@ def create_app(
     """
     settings = settings or read_settings(os.environ)
     app = Flask("proxy", static_folder=None)
+    # A redirect to one slash would be HTML, and to whatever the caller calls us.
+    app.url_map.merge_slashes = False
     # An OPTIONS that Flask answers by itself would ask for no key.
     app.config.update(PROVIDE_AUTOMATIC_OPTIONS=False)
     files = _Files()

@@ -257,6 +257,50 @@ def test_an_etag_saves_the_body(client, graph) -> None:
     assert other.status_code == narrow.status_code == 200
 
 
+@pytest.mark.parametrize("name", ["If-None-Match", "If-Match"])
+def test_a_star_is_any_tag(client, graph, name) -> None:
+    """And only of a tag that must not match do we take notice."""
+    graph.outcomes[ADA] = a_profile()
+
+    answer = client.get(URL, headers={name: "*"})
+
+    assert answer.status_code == (304 if name == "If-None-Match" else 200)
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"If-Match": '"other"'},
+        {"If-Match": "nonsense"},
+        {"If-Match": '"other"', "If-None-Match": '"other"'},
+        {"If-Unmodified-Since": "Thu, 01 Jan 1970 00:00:00 GMT"},
+        {"If-Modified-Since": "Fri, 01 Jan 2100 00:00:00 GMT"},
+        {"Range": "bytes=0-1"},
+        {"If-None-Match": "\xff"},
+    ],
+    ids=str,
+)
+def test_no_other_condition_is_heeded(client, graph, headers) -> None:
+    """A 412 would be no answer of ours, and it would carry the whole profile."""
+    graph.outcomes[ADA] = a_profile()
+
+    answer = client.get(URL, headers=headers)
+
+    assert answer.status_code == 200
+    assert answer.json["id"] == ADA
+
+
+@pytest.mark.parametrize(
+    "path", ["/profiles//{}", "/profiles/{}//", "//profiles/{}", "/profiles/{}/"]
+)
+def test_a_slash_too_many_leads_nowhere(client, path) -> None:
+    """A redirect would lead to whatever the caller's ``Host`` says."""
+    answer = client.get(path.format(ADA), headers={"Host": "evil.example"})
+
+    assert (answer.status_code, answer.json["code"]) == (404, "unknown_path")
+    assert "Location" not in answer.headers
+
+
 def test_head_is_get_without_a_body(client, graph) -> None:
     """The same status and headers, so that it can be asked instead."""
     graph.outcomes[ADA] = a_profile()
