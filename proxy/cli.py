@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import os
 import subprocess
 import sys
@@ -22,7 +21,7 @@ from proxy import settings as settings_module
 from proxy.app import new_lookup, read_settings
 from proxy.cache import engine
 from proxy.cache.backend import masked
-from proxy.logs import last_four, write_to_stderr
+from proxy.logs import audited, last_four, write_to_stderr
 from proxy.lookup import ProfileLookup, What
 from proxy.outcomes import FIELDS, LookupFailure, Profile, Refusal, StoreUnavailable
 from proxy.server import serve
@@ -34,7 +33,9 @@ REFUSED, MISUSED, AWAY = 1, 2, 3
 
 DEMO_TOKEN = "EAADEMOPAGETOKEN"
 
-log = logging.getLogger(__name__)
+BY = "command line"
+"""Who acts, in the audit line of a command."""
+
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -138,8 +139,9 @@ def erase(igsid: str, as_json: bool) -> None:
     """Erase what is stored about a person. The next GET asks Meta again."""
     person = wire.read_igsid(igsid)
     lookup = _new_lookup(read_settings(os.environ))
-    receipt = wire.erase_receipt(person, lookup.erase(person), time.time())
-    _audit("erase", id=receipt["id"], person=last_four(person))
+    with audited("erase", by=BY, person=last_four(person)) as line:
+        receipt = wire.erase_receipt(person, lookup.erase(person), time.time())
+        line["id"] = receipt["id"]
     _show(receipt, as_json)
 
 
@@ -169,9 +171,11 @@ def flush(
             raise click.UsageError("Nobody is there to ask; add --yes or --dry-run.")
         found = lookup.flush(What(what), older_than=older_than, dry_run=True)
         click.confirm(f"Remove {found.matched} entries?", abort=True, err=True)
-    done = lookup.flush(What(what), older_than=older_than, dry_run=dry_run)
-    counts = {"matched": done.matched, "deleted": done.deleted}
-    _audit("flush", what=what, older_than=older_than, dry_run=dry_run, **counts)
+    asked = {"older_than": older_than, "dry_run": dry_run}
+    with audited("flush", by=BY, what=what, **asked) as line:
+        done = lookup.flush(What(what), older_than=older_than, dry_run=dry_run)
+        counts = {"matched": done.matched, "deleted": done.deleted}
+        line |= counts
     _show(counts, as_json)
 
 
@@ -235,11 +239,6 @@ def _show(values: dict[str, Any], as_json: bool) -> None:
     for name, value in values.items():
         text = value if isinstance(value, str) else json.dumps(value)
         click.echo(f"{name.ljust(width)}  {text}")
-
-
-def _audit(action: str, **values: object) -> None:
-    """The operator's line in the log, as the HTTP routes write it."""
-    log.info("operator", extra={"action": action, "by": "command line"} | values)
 
 
 def _fail(code: int, *lines: str) -> NoReturn:

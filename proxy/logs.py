@@ -5,7 +5,11 @@ from __future__ import annotations
 import json
 import logging
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
+
+log = logging.getLogger(__name__)
 
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "taskName"}
 
@@ -39,6 +43,24 @@ def write_to_stderr(level: str) -> None:
     logging.getLogger().handlers[:] = [lines]
     logging.getLogger().setLevel(logging.WARNING)
     logging.getLogger("proxy").setLevel(level.upper())
+
+
+@contextmanager
+def audited(action: str, **values: object) -> Iterator[dict[str, object]]:
+    """One line for what an operator does within, also if it fails in mid-way.
+
+    Yields the line's fields, to add what is known only in the end. ``result``
+    is ``done``, or the name of what was raised.
+    """
+    line: dict[str, object] = {"action": action} | values
+    try:
+        yield line
+        line["result"] = "done"
+    except BaseException as exc:
+        line["result"] = type(exc).__name__
+        raise
+    finally:
+        log.info("operator", extra=line)
 
 
 def last_four(igsid: str) -> str:

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Annotated
 
 import msgspec
 from flask import Blueprint, Response, g, request
 
-from proxy.logs import last_four
+from proxy.logs import audited, last_four
 from proxy.lookup import ProfileLookup, What
 from proxy.web import wire
 from proxy.web.keys import Doorkeeper, Scope
-
-log = logging.getLogger(__name__)
 
 
 class FlushOrder(msgspec.Struct, forbid_unknown_fields=True):
@@ -42,8 +40,8 @@ def blueprint(
     def inspect(igsid: str) -> Response:
         """Why this answer: what is stored about a person. Asks nobody."""
         person = wire.read_igsid(igsid)
-        seen = lookup.inspect(person)
-        _audit("inspect", person=last_four(person))
+        with _audited("inspect", person=last_four(person)):
+            seen = lookup.inspect(person)
         return wire.json_response(
             200,
             {
@@ -58,9 +56,9 @@ def blueprint(
     def erase(igsid: str) -> Response:
         """Erase every key of the person. The receipt's ``id`` is in the audit line."""
         person = wire.read_igsid(igsid)
-        erased = lookup.erase(person)
-        receipt = wire.erase_receipt(person, erased, clock())
-        _audit("erase", id=receipt["id"], person=last_four(person))
+        with _audited("erase", person=last_four(person)) as line:
+            receipt = wire.erase_receipt(person, lookup.erase(person), clock())
+            line["id"] = receipt["id"]
         return wire.json_response(200, receipt)
 
     @bp.get("/stats")
@@ -72,23 +70,20 @@ def blueprint(
     def flush() -> Response:
         """Remove entries: ``{"what": "all", "older_than": 3600, "dry_run": true}``."""
         order = bodies.read(request, FlushOrder)
-        flushed = lookup.flush(
-            order.what, older_than=order.older_than, dry_run=order.dry_run
-        )
-        counts = {"matched": flushed.matched, "deleted": flushed.deleted}
-        _audit(
-            "flush",
-            what=order.what.value,
-            older_than=order.older_than,
-            dry_run=order.dry_run,
-            **counts,
-        )
+        asked = {"older_than": order.older_than, "dry_run": order.dry_run}
+        with _audited("flush", what=order.what.value, **asked) as line:
+            flushed = lookup.flush(
+                order.what, older_than=order.older_than, dry_run=order.dry_run
+            )
+            counts = {"matched": flushed.matched, "deleted": flushed.deleted}
+            line |= counts
         return wire.json_response(200, counts)
 
     return bp
 
 
-def _audit(action: str, **values: object) -> None:
+def _audited(
+    action: str, **values: object
+) -> AbstractContextManager[dict[str, object]]:
     """One line for each thing an operator does, with the name of the key."""
-    who = {"action": action, "by": g.caller.name, "request_id": g.request_id}
-    log.info("operator", extra=who | values)
+    return audited(action, by=g.caller.name, request_id=g.request_id, **values)

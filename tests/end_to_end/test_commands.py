@@ -66,12 +66,15 @@ def test_erase_prints_a_receipt_and_leaves_an_audit_line(stack) -> None:
     receipt = json.loads(told.stdout)
     assert told.returncode == 0
     assert receipt["was_there"]["entry"] is True
-    audit = [json.loads(x) for x in told.stderr.splitlines() if x.startswith("{")]
-    assert [line["id"] for line in audit if line["message"] == "operator"] == [
-        receipt["id"]
-    ]
+    (line,) = audit_lines(told.stderr)
+    assert (line["id"], line["result"]) == (receipt["id"], "done")
     stack.service.get(f"/profiles/{ADA}")
     assert stack.meta.calls(ADA) == 2
+
+
+def audit_lines(stderr: str) -> list[dict]:
+    lines = [json.loads(x) for x in stderr.splitlines() if x.startswith("{")]
+    return [line for line in lines if line["message"] == "operator"]
 
 
 def test_flush_counts_and_removes(stack) -> None:
@@ -120,11 +123,13 @@ def test_misuse_exits_with_2(stack, words) -> None:
 
 @pytest.mark.parametrize("words", [("erase", ADA), ("flush", "all", "--yes")])
 def test_a_store_that_is_away_exits_with_3(stack, words) -> None:
-    """Nothing is promised, and a script can tell."""
+    """Nothing is promised, and a script can tell; the attempt is on record."""
     told = run(stack, *words, STORE_URL=f"redis://:hunter2@127.0.0.1:{free_port()}/0")
 
     assert told.returncode == 3
     assert "store cannot be reached" in told.stderr
+    (line,) = audit_lines(told.stderr)
+    assert (line["action"], line["result"]) == (words[0], "StoreUnavailable")
     assert "hunter2" not in told.stdout + told.stderr
 
 

@@ -23,8 +23,14 @@ def graph() -> FakeGraph:
 
 
 @pytest.fixture
-def store() -> fakeredis.FakeRedis:
-    return fakeredis.FakeRedis()
+def server() -> fakeredis.FakeServer:
+    """The store's server; it is away while ``connected`` is False."""
+    return fakeredis.FakeServer()
+
+
+@pytest.fixture
+def store(server) -> fakeredis.FakeRedis:
+    return fakeredis.FakeRedis(server=server)
 
 
 @pytest.fixture

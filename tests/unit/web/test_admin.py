@@ -102,9 +102,35 @@ def test_the_audit_line_of_an_erasure_has_the_receipts_id(client, caplog) -> Non
 
     receipt = client.delete(f"/admin/profiles/{ADA}").json["id"]
 
-    (line,) = [r for r in caplog.records if r.name == "proxy.web.admin"]
+    (line,) = audit_lines(caplog)
     assert (line.id, line.action, line.by) == (receipt, "erase", "anybody here")
-    assert line.person == f"…{ADA[-4:]}"
+    assert (line.person, line.result) == (f"…{ADA[-4:]}", "done")
+
+
+def audit_lines(caplog):
+    return [r for r in caplog.records if r.getMessage() == "operator"]
+
+
+@pytest.mark.parametrize(
+    ("action", "act"),
+    [
+        ("inspect", lambda client: client.get(f"/admin/profiles/{ADA}")),
+        ("erase", lambda client: client.delete(f"/admin/profiles/{ADA}")),
+        ("flush", lambda client: flush(client, what="all")),
+    ],
+)
+def test_an_action_that_fails_is_audited_too(
+    client, server, caplog, action, act
+) -> None:
+    """The store may have gone in mid-way, with half of the work done."""
+    caplog.set_level(logging.INFO)
+    server.connected = False
+
+    answer = act(client)
+
+    (line,) = audit_lines(caplog)
+    assert answer.json["code"] == "store_unavailable"
+    assert (line.action, line.result) == (action, "StoreUnavailable")
 
 
 @pytest.mark.parametrize(
