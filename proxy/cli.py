@@ -193,15 +193,23 @@ def key() -> None:
     show_default=True,
     help="What the key may do; admin does not imply read.",
 )
-def key_new(name: str, scopes: str) -> None:
-    """Print a new key, once, and the line for the file of keys."""
+@click.option("--json", "as_json", is_flag=True, help="Both, for scripts.")
+def key_new(name: str, scopes: str, as_json: bool) -> None:
+    """Make a key, and print its line for the file of keys.
+
+    The line alone goes to stdout, so that it can be appended to the file. The key
+    itself is shown on stderr, this once, and is kept nowhere.
+    """
     try:
         new, line = keys.new_key(name, frozenset(map(keys.Scope, scopes.split(","))))
     except ValueError as exc:
         raise click.BadParameter(str(exc), param_hint="NAME") from None
+    if as_json:
+        click.echo(json.dumps({"key": new, "line": line}))
+        return
     click.echo("The key, shown this once; give it to the caller:", err=True)
-    click.echo(new)
-    click.echo("Its line, for PROXY_API_KEYS_FILE:", err=True)
+    click.echo(new, err=True)
+    click.echo("Its line, for PROXY_API_KEYS_FILE (on stdout):", err=True)
     click.echo(line)
 
 

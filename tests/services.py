@@ -177,15 +177,15 @@ class Service:
 
 
 def new_key(name: str, scopes: str) -> tuple[str, str]:
-    """A key and its line, as ``profile-proxy key new`` prints them."""
+    """A key and its line, as ``profile-proxy key new`` makes them."""
     made = subprocess.run(
-        [BIN / "profile-proxy", "key", "new", name, "--scopes", scopes],
+        [BIN / "profile-proxy", "key", "new", name, "--scopes", scopes, "--json"],
         capture_output=True,
         text=True,
         check=True,
     )
-    key, line = made.stdout.splitlines()
-    return key, line
+    new = json.loads(made.stdout)
+    return new["key"], new["line"]
 
 
 def open_gates(store: redis.Redis) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import subprocess
 from types import SimpleNamespace
 
@@ -142,13 +143,23 @@ def test_commands_start_no_engine_of_their_own(stack, words) -> None:
     assert "embedded:" in told.stderr
 
 
-def test_a_new_key_is_printed_once_with_its_line(stack) -> None:
-    """The key on one line and its digest on the next; the words go to stderr."""
+def test_the_line_of_a_new_key_can_be_appended_to_the_file(stack) -> None:
+    """It is all that stdout has; the key is on the terminal and in no file."""
     told = run(stack, "key", "new", "inbox", "--scopes", "read,admin")
 
-    key, line = told.stdout.splitlines()
-    assert line == f"inbox read,admin {hashlib.sha256(key.encode()).hexdigest()}"
-    assert key not in told.stderr
+    (key,) = re.findall("^pp_.+$", told.stderr, re.MULTILINE)
+    digest = hashlib.sha256(key.encode()).hexdigest()
+    assert told.stdout == f"inbox read,admin {digest}\n"
+
+
+def test_a_script_gets_a_new_key_and_its_line(stack) -> None:
+    """From stdout, with nothing on stderr to be logged by mistake."""
+    told = run(stack, "key", "new", "inbox", "--json")
+
+    new = json.loads(told.stdout)
+    digest = hashlib.sha256(new["key"].encode()).hexdigest()
+    assert new["line"] == f"inbox read {digest}"
+    assert told.stderr == ""
 
 
 def test_config_tells_where_each_value_comes_from(stack) -> None:
