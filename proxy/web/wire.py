@@ -113,13 +113,11 @@ class Problem(Exception):
         code: str,
         detail: str,
         *,
-        igsid: str | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__(detail)
         self.code = code
         self.detail = detail
-        self.igsid = igsid
         self.headers = dict(headers or {})
 
 
@@ -292,7 +290,7 @@ def cache_status(answer: Answer, now: float) -> str:
 
 def render_failure(failure: LookupFailure) -> Response:
     """A failure as a problem. Nothing is stored of it, here or at the caller's."""
-    body = failure_body(failure, (request.view_args or {}).get("igsid"))
+    body = failure_body(failure, _asked_about())
     response = _problem(body)
     forward = ["fwd=uri-miss"] if failure.asked else []
     parts = [CACHE_NAME, *forward, f"detail={body['code']}"]
@@ -321,7 +319,7 @@ def render_problem(problem: Problem) -> Response:
     """A request that cannot be answered as asked."""
     response = _problem(
         problem_body(
-            PROBLEMS[problem.code], problem.code, problem.detail, igsid=problem.igsid
+            PROBLEMS[problem.code], problem.code, problem.detail, igsid=_asked_about()
         )
     )
     response.headers.update(problem.headers)
@@ -350,6 +348,7 @@ def render_store_unavailable(failure: StoreUnavailable) -> Response:
             "store_unavailable",
             "The store cannot be reached, so nothing can be said or promised about"
             " what it holds. Nothing may have been removed; try again.",
+            igsid=_asked_about(),
             retry_after=failure.retry_after,
         )
     )
@@ -470,6 +469,12 @@ def problem_body(
     if retry_after is not None:
         body["retry_after"] = math.ceil(retry_after)
     return body
+
+
+def _asked_about() -> str | None:
+    """The person that the request's path names, if it is a person's id."""
+    igsid = (request.view_args or {}).get("igsid", "")
+    return igsid if _IGSID.fullmatch(igsid) else None
 
 
 def _problem(body: dict[str, Any]) -> Response:

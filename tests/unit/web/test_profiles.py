@@ -165,6 +165,31 @@ def test_what_is_no_igsid_asks_nobody(client, graph, store, igsid) -> None:
     assert store.dbsize() == 0
 
 
+def test_every_problem_names_the_person_of_the_path(client, server) -> None:
+    """Whatever it is about, so that a caller can match it to a row."""
+    server.connected = False
+
+    problems = [
+        client.get(f"{URL}?fields=bio"),
+        client.get(URL, headers={"Host": "evil.example"}),
+        client.get(URL),
+        client.delete(f"/admin{URL}"),
+    ]
+
+    assert {answer.json["code"]: answer.json.get("igsid") for answer in problems} == {
+        "invalid_fields": ADA,
+        "not_local": ADA,
+        "graph_unavailable": ADA,
+        "store_unavailable": ADA,
+    }
+
+
+@pytest.mark.parametrize("path", ["/profiles/12x", "/nothing", "/profiles/1234"])
+def test_a_problem_without_a_person_names_none(client, path) -> None:
+    """What is no igsid is not repeated as one."""
+    assert "igsid" not in client.get(path).json
+
+
 @pytest.mark.parametrize("igsid", ["12345", "0" * 5, "9" * 25])
 def test_the_shortest_and_the_longest_igsid_are_asked_for(client, graph, igsid) -> None:
     """The limits themselves are inside."""
