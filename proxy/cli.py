@@ -174,7 +174,7 @@ def flush(
     asked = {"older_than": older_than, "dry_run": dry_run}
     with audited("flush", by=BY, what=what, **asked) as line:
         done = lookup.flush(What(what), older_than=older_than, dry_run=dry_run)
-        counts = {"matched": done.matched, "deleted": done.deleted}
+        counts = wire.render_flushed(done)
         line |= counts
     _show(counts, as_json)
 

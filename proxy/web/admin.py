@@ -42,15 +42,7 @@ def blueprint(
         person = wire.read_igsid(igsid)
         with _audited("inspect", person=last_four(person)):
             seen = lookup.inspect(person)
-        return wire.json_response(
-            200,
-            {
-                "id": person,
-                "entry": wire.render_entry(seen.entry, clock()) if seen.entry else None,
-                "lease_held": seen.lease is not None,
-                "last_failure": wire.render_note(seen.note) if seen.note else None,
-            },
-        )
+        return wire.render_ok(wire.render_seen(person, seen, clock()))
 
     @bp.delete("/profiles/<igsid>")
     def erase(igsid: str) -> Response:
@@ -59,7 +51,7 @@ def blueprint(
         with _audited("erase", person=last_four(person)) as line:
             receipt = wire.erase_receipt(person, lookup.erase(person), clock())
             line["id"] = receipt["id"]
-        return wire.json_response(200, receipt)
+        return wire.render_ok(receipt)
 
     @bp.get("/stats")
     def stats() -> Response:
@@ -75,9 +67,9 @@ def blueprint(
             flushed = lookup.flush(
                 order.what, older_than=order.older_than, dry_run=order.dry_run
             )
-            counts = {"matched": flushed.matched, "deleted": flushed.deleted}
+            counts = wire.render_flushed(flushed)
             line |= counts
-        return wire.json_response(200, counts)
+        return wire.render_ok(counts)
 
     return bp
 

@@ -18,14 +18,12 @@ def blueprint(degraded_by: Callable[[], list[str]]) -> Blueprint:
     @bp.get("/healthz")
     def healthz() -> Response:
         """The process answers."""
-        return wire.json_response(200, {"status": "ok"})
+        return wire.render_ok(wire.render_alive())
 
     @bp.get("/readyz")
     def readyz() -> Response:
         """``ok``, or ``degraded`` and why. It serves either way."""
-        reasons = degraded_by()
-        status = "degraded" if reasons else "ok"
-        return wire.json_response(200, {"status": status, "reasons": reasons})
+        return wire.render_ok(wire.render_health(degraded_by()))
 
     @bp.get("/openapi.yaml")
     def openapi_yaml() -> Response:

@@ -16,7 +16,7 @@ import msgspec
 from flask import Request, Response, request
 from werkzeug.exceptions import HTTPException
 
-from proxy.lookup import Erased, GateState, Tally
+from proxy.lookup import Erased, Flushed, GateState, Seen, Tally
 from proxy.outcomes import (
     FIELDS,
     Answer,
@@ -352,6 +352,36 @@ def render_store_unavailable(failure: StoreUnavailable) -> Response:
             retry_after=failure.retry_after,
         )
     )
+
+
+def render_ok(body: Mapping[str, Any]) -> Response:
+    """What was asked for, as JSON that is true only now."""
+    return json_response(200, body)
+
+
+def render_alive() -> dict[str, Any]:
+    """The process answers, and that is all it says."""
+    return {"status": "ok"}
+
+
+def render_health(reasons: list[str]) -> dict[str, Any]:
+    """Whether all is well, and if not, why."""
+    return {"status": "degraded" if reasons else "ok", "reasons": reasons}
+
+
+def render_seen(igsid: Igsid, seen: Seen, now: float) -> dict[str, Any]:
+    """What is stored about a person, as an operator sees it."""
+    return {
+        "id": igsid,
+        "entry": render_entry(seen.entry, now) if seen.entry else None,
+        "lease_held": seen.lease is not None,
+        "last_failure": render_note(seen.note) if seen.note else None,
+    }
+
+
+def render_flushed(flushed: Flushed) -> dict[str, int]:
+    """What a flush has found and removed."""
+    return {"matched": flushed.matched, "deleted": flushed.deleted}
 
 
 def render_entry(entry: StoredOutcome, now: float) -> dict[str, Any]:
