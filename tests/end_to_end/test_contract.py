@@ -33,7 +33,7 @@ def test_every_answer_is_as_described(stack, guarded) -> None:
     )
 
     assert run.returncode == 0, run.stdout + run.stderr
-    assert "Tested: 6" in run.stdout
+    assert "Tested: 7" in run.stdout
     assert "Traceback" not in guarded.service.log()
 
 
