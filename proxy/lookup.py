@@ -240,6 +240,8 @@ class ProfileLookup:
         passage = self._gate.pass_gate(
             self._graph.token_digest(), in_background=in_background
         )
+        if not passage.is_token_noted:
+            self._known_token = None  # The store has been emptied since.
         self._bulkhead.narrow((passage.usage_percent or 0.0) >= self._usage_hard)
         if payer is not None:
             try:

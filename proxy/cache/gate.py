@@ -28,7 +28,7 @@ from enum import StrEnum
 from typing import NamedTuple, cast
 
 from proxy.cache.backend import ProfileCache
-from proxy.cache.store import Reach
+from proxy.cache.store import Reach, token_key
 from proxy.outcomes import (
     CAUSES,
     Cause,
@@ -77,14 +77,16 @@ local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 """
 
-# KEYS: the causes, the usage. ARGV: a probe, its length, a limit on the usage.
+# KEYS: the causes, the usage, the token that is noted. ARGV: a probe, its length, a
+# limit on the usage. Reading the token keeps a full store from evicting it.
 _PASS = (
     _NOW
     + """
-local last = #KEYS
+local last = #KEYS - 1
 local usage = redis.call('GET', KEYS[last]) or ''
+local noted = redis.call('GET', KEYS[last + 1]) and 1 or 0
 if tonumber(usage) and tonumber(usage) >= tonumber(ARGV[3]) then
-  return {-1, 0, usage, 0}
+  return {-1, 0, usage, 0, noted}
 end
 local cause, wait, lapsed = 0, 0, {}
 for i = 1, last - 1 do
@@ -95,11 +97,11 @@ for i = 1, last - 1 do
     lapsed[#lapsed + 1] = KEYS[i]
   end
 end
-if cause > 0 then return {cause, wait, usage, 0} end
+if cause > 0 then return {cause, wait, usage, 0, noted} end
 for _, key in ipairs(lapsed) do
   redis.call('HSET', key, 'until', now + ARGV[2], 'probe', ARGV[1])
 end
-return {0, 0, usage, #lapsed}
+return {0, 0, usage, #lapsed, noted}
 """
 )
 
@@ -241,6 +243,7 @@ class Passage(NamedTuple):
     token_digest: str
     probe: str
     usage_percent: float | None
+    is_token_noted: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -312,12 +315,12 @@ class Gate:
                 Overloaded, *in_background*, above the soft limit on our quota.
         """
         probe = secrets.token_hex(8)
-        keys = [*self._causes(token_digest), self._usage]
+        keys = [*self._causes(token_digest), self._usage, self._token]
         limit = self._usage_soft if in_background else _NO_LIMIT
         args: list[str | int | float] = [probe, _milliseconds(self._probe_for), limit]
         with self._reach.noted("writes"):
-            number, wait, usage, lapsed = cast(
-                "tuple[int, int, bytes, int]", self._pass(keys=keys, args=args)
+            number, wait, usage, lapsed, noted = cast(
+                "tuple[int, int, bytes, int, int]", self._pass(keys=keys, args=args)
             )
         if number < 0:
             raise Overloaded()
@@ -325,7 +328,8 @@ class Gate:
             raise _RAISED[tuple(Cause)[number - 1]](
                 retry_after=wait / 1000, asked=False
             )
-        return Passage(token_digest, probe if lapsed else "", _percent(usage))
+        probe = probe if lapsed else ""
+        return Passage(token_digest, probe, _percent(usage), bool(noted))
 
     def charge(self, payer: str) -> None:
         """Count one call to Meta against *payer*'s allowance.
@@ -461,6 +465,11 @@ class Gate:
     @property
     def _tally(self) -> str:
         return self._cache.whole_key(f"c:{{{self._page}}}")
+
+    @property
+    def _token(self) -> str:
+        """Where the store notes it (see ``EntryStore.note_token``)."""
+        return self._cache.whole_key(token_key(self._page))
 
     @property
     def _usage(self) -> str:

@@ -276,13 +276,13 @@ class EntryStore:
     def token_digest(self) -> str | None:
         """Which Page token asked last, without telling what it is."""
         with self._reach.noted("reads"):
-            known = self._cache.get(f"t:{{{self._page}}}")
+            known = self._cache.get(token_key(self._page))
             return known.decode("ascii", "replace") if known is not None else None
 
     def note_token(self, digest: str) -> None:
         """Remember which Page token is in use now."""
         with self._reach.noted("writes"):
-            self._cache.set(f"t:{{{self._page}}}", digest.encode(), TOKEN_NOTED_FOR)
+            self._cache.set(token_key(self._page), digest.encode(), TOKEN_NOTED_FOR)
 
     def ping(self) -> None:
         """Do nothing, if the store is there."""
@@ -349,6 +349,11 @@ def _seen(igsid: Igsid, values: list[bytes | None]) -> Seen:
         lease=lease.decode("ascii", "replace") if lease is not None else None,
         note=decode_note(note) if note is not None else None,
     )
+
+
+def token_key(page: str) -> str:
+    """Where it is noted which token asks for *page*."""
+    return f"t:{{{page}}}"
 
 
 def _left(entry: StoredOutcome, now: float) -> int:

@@ -108,7 +108,7 @@ def test_an_open_gate_costs_nothing_and_leaves_nothing(gate, raw) -> None:
     """No key is written for a call that goes well."""
     succeed(gate)
 
-    assert gate.pass_gate(TOKEN) == Passage(TOKEN, "", None)
+    assert gate.pass_gate(TOKEN) == Passage(TOKEN, "", None, is_token_noted=False)
     assert list(raw.scan_iter()) == []
 
 
@@ -203,7 +203,9 @@ def test_a_rejected_token_stops_only_its_holders(gate) -> None:
     fail(gate, TokenRejected())
 
     assert type(stopped_by(gate, TOKEN)) is TokenRejected
-    assert gate.pass_gate(NEW_TOKEN) == Passage(NEW_TOKEN, "", None)
+    assert gate.pass_gate(NEW_TOKEN) == Passage(
+        NEW_TOKEN, "", None, is_token_noted=False
+    )
 
 
 def test_pages_have_gates_of_their_own(new_gate) -> None:
@@ -327,6 +329,14 @@ def test_of_many_callers_at_once_one_probes(gate, raw) -> None:
 
     with ThreadPoolExecutor(32) as pool:
         assert list(pool.map(passes, range(32))).count(True) == 1
+
+
+def test_a_passage_says_whether_the_token_is_noted(gate, cache) -> None:
+    """A store that was emptied must be told again which token asks."""
+    before = gate.pass_gate(TOKEN).is_token_noted
+    EntryStore(cache, "default").note_token(TOKEN)
+
+    assert (before, gate.pass_gate(TOKEN).is_token_noted) == (False, True)
 
 
 def test_usage_is_shared_and_believed_for_five_minutes(gate, new_gate, raw) -> None:
