@@ -121,17 +121,9 @@ def read_settings(env: Mapping[str, str]) -> Settings:
 
 def _open_keys(path: Path) -> WatchedFile[Keys]:
     try:
-        file = WatchedFile(path, read_keys, time.monotonic)
+        return WatchedFile(path, read_keys, time.monotonic)
     except BadFile as exc:
         raise SettingsError([f"PROXY_API_KEYS_FILE {exc}"]) from None
-    if not file.value():
-        raise SettingsError(
-            [
-                "PROXY_API_KEYS_FILE holds no key: put in a line that"
-                " `profile-proxy key new NAME` prints"
-            ]
-        )
-    return file
 
 
 def _check_blocked_codes(codes: BlockedCodes) -> None:

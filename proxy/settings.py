@@ -138,8 +138,16 @@ def read_secret(text: str) -> str:
 def _address(text: str) -> Address:
     host, _, port = text.rpartition(":")
     host = host[1:-1] if host.startswith("[") and host.endswith("]") else host
-    if not host or not re.fullmatch("[0-9]{1,5}", port) or not 0 < int(port) < 65536:
-        raise ValueError("host:port, such as 127.0.0.1:8080 or [::1]:8080")
+    host = "127.0.0.1" if host == "localhost" else host
+    try:
+        ipaddress.ip_address(host)
+        if not re.fullmatch("[0-9]{1,5}", port) or not 0 < int(port) < 65536:
+            raise ValueError
+    except ValueError:
+        # A name may mean several addresses, and the server listens on one.
+        raise ValueError(
+            "an IP address and a port, such as 127.0.0.1:8080 or [::1]:8080"
+        ) from None
     return Address(host, int(port))
 
 

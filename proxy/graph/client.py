@@ -7,9 +7,10 @@ import hmac
 import http.client
 import io
 import logging
+import re
 import socket
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from http.cookiejar import DefaultCookiePolicy
@@ -51,6 +52,8 @@ MAX_BODY_BYTES = 1024 * 1024
 
 PICTURE_REFUSED_FOR = 86400.0
 """Seconds for which an account that knows no ``profile_pic`` is not asked for it."""
+
+_VERSION = re.compile(r"v[0-9]{1,3}\.[0-9]{1,3}", re.ASCII)
 
 log = logging.getLogger(__name__)
 
@@ -138,7 +141,7 @@ class GraphClient:
         try:
             reply = self._get(igsid, fields, token, deadline)
             line["status"] = reply.status
-            line["graph_version"] = reply.headers.get("facebook-api-version")
+            line["graph_version"] = _version_in(reply.headers)
             usage = read_usage(reply.headers)
             outcome = self._read(reply, igsid, usage)
         except (LookupFailure, PictureRefused) as failure:
@@ -210,6 +213,12 @@ def appsecret_proof(token: str, app_secret: str) -> str:
     Source: https://developers.facebook.com/docs/graph-api/guides/secure-requests
     """
     return hmac.new(app_secret.encode(), token.encode(), hashlib.sha256).hexdigest()
+
+
+def _version_in(headers: Mapping[str, str]) -> str | None:
+    """Which version answered, which need not be the one that was asked for."""
+    version = headers.get("facebook-api-version", "")
+    return version if _VERSION.fullmatch(version) else None
 
 
 @lru_cache(maxsize=4)

@@ -77,7 +77,7 @@ BlockedCodes = frozenset[tuple[int, int | None]]
 """The ``(code, subcode)`` pairs that mean a block, beside those of the table."""
 
 _OF_A_PERMISSION = re.compile(r"\brequires\b|permission", re.IGNORECASE)
-_TRACE_ID = re.compile(r"[A-Za-z0-9_+/=-]{1,64}")
+_TRACE_ID = re.compile(r"[A-Za-z0-9_+/=-]{1,32}")  # a token is several times as long
 _LINK = re.compile(r"https?://[^\s\x00-\x1f\x7f]+")
 _HALF_A_PAIR = re.compile("[\ud800-\udfff]")
 

@@ -49,7 +49,9 @@ def read_keys(text: str) -> Keys:
     A name may stand twice, with two keys, for rotation.
 
     Raises:
-        BadFile: a line is no good. It names the line's number, not its content.
+        BadFile: a line is no good, or there is none: a file that is being
+            written anew must not lock everybody out. The text names the line's
+            number, not its content.
     """
     keys: dict[str, Caller] = {}
     for number, line in enumerate(text.splitlines(), start=1):
@@ -59,6 +61,10 @@ def read_keys(text: str) -> Keys:
         if digest in keys:
             raise BadFile(f"line {number}: the same key as in a line above")
         keys[digest] = caller
+    if not keys:
+        raise BadFile(
+            "holds no key: put in a line that `profile-proxy key new NAME` prints"
+        )
     return keys
 
 

@@ -143,9 +143,9 @@ def read_fields(asked: list[str]) -> tuple[str, ...]:
     """
     if not asked:
         return FIELDS
-    names = ",".join(asked).split(",")
+    names = asked[0].split(",")
     unknown = [name for name in names if name not in FIELDS and name != "id"]
-    if unknown or len(set(names)) < len(names):
+    if unknown or len(asked) > 1 or len(set(names)) < len(names):
         wrong = "unknown" if unknown else "named twice"
         raise Problem(
             "invalid_fields",

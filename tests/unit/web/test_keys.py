@@ -76,9 +76,11 @@ def test_a_name_may_stand_twice() -> None:
     }
 
 
-def test_a_file_may_hold_no_key() -> None:
-    """Whether that will do is for others to say."""
-    assert read_keys("# nobody yet\n") == {}
+@pytest.mark.parametrize("text", ["", "\n", "# nobody yet\n"])
+def test_a_file_without_a_key_is_no_good(text: str) -> None:
+    """Truncated by whoever is about to write it, it would lock everybody out."""
+    with pytest.raises(BadFile, match="holds no key"):
+        read_keys(text)
 
 
 DIGEST = digest_of(INBOX)

@@ -125,6 +125,7 @@ def test_fields_narrows_what_is_answered_but_not_what_is_stored(client, graph) -
         "fields=nme",
         "fields=name,name",
         "fields=name&fields=name",
+        "fields=name&fields=username",
         "fields=name,",
         "fields=NAME",
         "fields=fetched_at",
