@@ -498,3 +498,19 @@ def test_an_entry_that_ends_while_it_is_refreshed_is_not_answered(world) -> None
 
     with pytest.raises(GraphTimeout):
         world.find()
+
+
+def test_a_spent_allowance_leaves_the_probe_to_others(world) -> None:
+    """Or the gate would stay closed for a call that nobody may make."""
+    for n in range(2):
+        with pytest.raises(GraphUnavailable):
+            world.find(Igsid(f"99900{n}"), payer="inbox")
+    world.graph.outcomes[BEN] = Throttled()
+    with pytest.raises(Throttled):
+        world.find(BEN)
+    world.redis.hset("pp:g:{default}:throttled", "until", 1)
+    world.graph.outcomes[ADA] = a_profile()
+    with pytest.raises(TooManyMisses):
+        world.find(payer="inbox")
+
+    assert world.find(payer="crm").source is Source.FETCHED

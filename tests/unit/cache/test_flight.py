@@ -29,6 +29,7 @@ from proxy.outcomes import (
     StoredOutcome,
     StoreUnavailable,
     TokenRejected,
+    TooManyMisses,
 )
 
 GRAPH_TIMEOUT = 5.0
@@ -538,3 +539,22 @@ def test_a_caller_joins_a_refresh_that_is_under_way(store, time) -> None:
 
     assert answer.source is Source.COLLAPSED
     assert answer.entry.fetched_at == NOW + 200
+
+
+def test_a_failure_that_is_its_leaders_alone_is_not_its_followers(store, time) -> None:
+    """The leader's allowance is spent; who followed leads for itself."""
+    flight = a_flight(store, time, kind=Joinable)
+    called = threading.Event()
+
+    def fetch(igsid: Igsid, deadline: float) -> StoredOutcome:
+        called.set()
+        assert flight.joined.wait(10)
+        raise TooManyMisses(retry_after=60.0)
+
+    with ThreadPoolExecutor(2) as pool:
+        leader = pool.submit(flight.find, ADA, fetch)
+        assert called.wait(10)
+        follower = pool.submit(flight.find, ADA, telling(an_entry()))
+
+        assert isinstance(leader.exception(10), TooManyMisses)
+        assert follower.result(10).source is Source.FETCHED
