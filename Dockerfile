@@ -32,6 +32,7 @@ ENV PATH=/opt/venv/bin:$PATH \
 USER 10001:10001
 WORKDIR /tmp
 EXPOSE 8080
+# It drains, and takes up to 20 s; Docker waits for 10 s unless told --stop-timeout 30.
 STOPSIGNAL SIGTERM
 
 # http.client knows nothing of HTTP_PROXY, which Docker may set in every container.

@@ -58,13 +58,15 @@ def create_app(
     later: Later | None = None,
     clock: Callable[[], float] = time.time,
     jitter: Callable[[], float] = random.random,
+    draining: Callable[[], bool] = lambda: False,
 ) -> Flask:
     """Build the service, from the environment if *settings* is left out.
 
     Whatever reaches outside can be replaced here: *client* is the store's,
     *graph* asks Meta, *later* runs a job in the background, *clock* tells the
-    time in epoch seconds and *jitter* draws from [0, 1). Opens no connection; a
-    store that is away is a state to live with, not an error.
+    time in epoch seconds and *jitter* draws from [0, 1). *draining* tells whether
+    the server is about to stop. Opens no connection; a store that is away is a
+    state to live with, not an error.
 
     Raises:
         SettingsError: the settings, or a file they name, are no good.
@@ -100,9 +102,9 @@ def create_app(
     app.register_blueprint(
         admin.blueprint(lookup, doorkeeper, wire.BodyReader(), clock)
     )
-    app.register_blueprint(probes.blueprint(degraded_by))
+    app.register_blueprint(probes.blueprint(degraded_by, draining))
     _handle_errors(app)
-    _frame_requests(app, access_log=settings.access_log)
+    _frame_requests(app, access_log=settings.access_log, draining=draining)
     for warning in settings.warnings:
         log.warning(warning)
     return app
@@ -289,7 +291,9 @@ def _handle_errors(app: Flask) -> None:
         )
 
 
-def _frame_requests(app: Flask, *, access_log: bool) -> None:
+def _frame_requests(
+    app: Flask, *, access_log: bool, draining: Callable[[], bool]
+) -> None:
     """What every request has in common, before its route and after."""
 
     @app.before_request
@@ -304,6 +308,9 @@ def _frame_requests(app: Flask, *, access_log: bool) -> None:
     def leave(response: Response) -> Response:
         response.headers["X-Request-ID"] = g.request_id
         response.headers["X-Content-Type-Options"] = "nosniff"
+        if draining():
+            # The server's to send (PEP 3333), but granian leaves it to us.
+            response.headers["Connection"] = "close"
         if access_log:
             igsid = (request.view_args or {}).get("igsid")
             log.info(

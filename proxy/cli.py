@@ -102,6 +102,7 @@ def demo() -> None:
                 f"{PREFIX}GRAPH_URL": graph_url,
                 f"{PREFIX}STORE_URL": embedded.url,
                 f"{PREFIX}LISTEN": os.environ.get(f"{PREFIX}LISTEN", ""),
+                f"{PREFIX}DRAIN_FOR": "0s",
                 f"{PREFIX}LOG_LEVEL": "warning",
             }
         )

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+import multiprocessing
 import os
 import signal
 import socket
 import threading
 import time
+from enum import IntEnum
 from functools import partial
 from typing import Any
 
@@ -15,20 +17,24 @@ from flask import Flask
 from granian.constants import Interfaces
 from granian.http import HTTP1Settings
 from granian.log import LogLevels
-from granian.server import Server
+from granian.server.mp import MPServer
 
 from proxy.app import create_app
 from proxy.logs import JsonLines, write_to_stderr
+from proxy.newcomers import turn_newcomers_away
 from proxy.settings import PREFIX, Address, Settings, SettingsError
 
 CONNECTIONS = 4096
 """Connections that a worker holds at once; more wait in the system's queue."""
 
 HEADER_TIMEOUT = 10.0
-"""Seconds that a client may take over the head of a request."""
+"""Seconds that a client may take over the head of a request, or stay idle."""
 
-PARENT_LOOKED_AT_EVERY = 1.0
-"""Seconds after which a worker notices that its parent was killed."""
+PARENT_LOOKED_AT_EVERY = 0.1
+"""Seconds after which a worker notices that its parent stops, or was killed."""
+
+LAST_WORD_WITHIN = 0.2
+"""Seconds in which a caller who has just connected must begin to ask."""
 
 _LOGGING: dict[str, Any] = {
     "version": 1,
@@ -39,8 +45,63 @@ _LOGGING: dict[str, Any] = {
 }
 
 
+class Phase(IntEnum):
+    """Where the service is in its life; only its parent moves it on."""
+
+    SERVING = 0
+    DRAINING = 1
+    STOPPING = 2
+
+
+class SharedPhase:
+    """The phase, in memory that the parent shares with all workers, later ones too."""
+
+    def __init__(self) -> None:
+        self._memory = multiprocessing.RawValue("b", Phase.SERVING)
+
+    def __call__(self) -> Phase:
+        return Phase(self._memory.value)
+
+    def move_on_to(self, phase: Phase) -> None:
+        self._memory.value = phase
+
+    def is_ending(self) -> bool:
+        """Whether callers should go elsewhere: the service drains, or stops."""
+        return bool(self._memory.value)
+
+
+class DrainingServer(MPServer):
+    """Granian's parent, which drains for *drain_for* seconds before it stops."""
+
+    def __init__(self, phase: SharedPhase, drain_for: float, **options: Any) -> None:
+        super().__init__("proxy", **options)
+        self._phase = phase
+        self._drain_for = drain_for
+
+    def signal_handler_reload(self, *_: Any, **__: Any) -> None:
+        """SIGHUP does nothing: new workers would have the same settings."""
+
+    def shutdown(self, exit_code: int = 0) -> None:
+        """Drain, and then stop the workers, which finish what is in flight."""
+        self._phase.move_on_to(Phase.DRAINING)
+        self._wait_for_drain()
+        self._phase.move_on_to(Phase.STOPPING)
+        super().shutdown(exit_code)  # type: ignore[no-untyped-call]  # it has no types
+
+    def _wait_for_drain(self) -> None:
+        """Until time is up, nobody is left to drain, or a second signal says so."""
+        ends_at = time.monotonic() + self._drain_for
+        self.interrupt_signal = False
+        while multiprocessing.active_children():
+            left = ends_at - time.monotonic()
+            if self.interrupt_signal or left <= 0:
+                return
+            self.main_loop_interrupt.clear()
+            self.main_loop_interrupt.wait(left)
+
+
 def serve(settings: Settings) -> None:
-    """Serve until SIGTERM or SIGINT, then finish what is in flight and return.
+    """Serve until SIGTERM or SIGINT, drain, finish what is in flight and return.
 
     Raises:
         SettingsError: a file that the settings name is no good, or something else
@@ -48,8 +109,10 @@ def serve(settings: Settings) -> None:
     """
     create_app(settings)  # Here, where it can be told; a worker could only die of it.
     check_free(settings.listen)
-    server = Server(
-        "proxy",
+    phase = SharedPhase()
+    server = DrainingServer(
+        phase,
+        settings.drain_for,
         address=settings.listen.host,
         port=settings.listen.port,
         interface=Interfaces.WSGI,
@@ -63,18 +126,23 @@ def serve(settings: Settings) -> None:
         log_level=LogLevels.error,
         log_dictconfig=_LOGGING,
     )
-    loader = partial(load_app, settings, os.getpid())
+    loader = partial(load_app, settings, phase, os.getpid())
     server.serve(target_loader=loader, wrap_loader=False)
 
 
-def load_app(settings: Settings, parent: int) -> Flask:
-    """Build the app in a worker, which ends when its *parent* does."""
+def load_app(settings: Settings, phase: SharedPhase, parent: int) -> Flask:
+    """Build the app in a worker, which ends when its *parent* stops, or is gone."""
+    # Ctrl-C, or systemd, signals the workers too; but when to stop, the parent says.
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
     # Granian puts the environment into every request's; secrets need not be there.
     for name in [name for name in os.environ if name.startswith(PREFIX)]:
         del os.environ[name]
     write_to_stderr(settings.log_level)
-    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
-    return create_app(settings)
+    inherited = signal.getsignal(signal.SIGTERM)
+    threading.Thread(
+        target=_stop_with, args=(phase, parent, inherited), daemon=True
+    ).start()
+    return create_app(settings, draining=phase.is_ending)
 
 
 def check_free(address: Address) -> None:
@@ -97,8 +165,16 @@ def check_free(address: Address) -> None:
             ) from None
 
 
-def _end_with(parent: int) -> None:
-    """Stop this worker when *parent* is gone, which a SIGKILL does not announce."""
-    while os.getppid() == parent:
+def _stop_with(phase: SharedPhase, parent: int, inherited: object) -> None:
+    """Stop this worker with its *parent*, whose SIGKILL would announce nothing.
+
+    Where SIGTERM's handler is still the *inherited* one, granian is not up yet.
+    """
+    while phase() is not Phase.STOPPING and os.getppid() == parent:
         time.sleep(PARENT_LOOKED_AT_EVERY)
-    os.kill(os.getpid(), signal.SIGTERM)
+    while (stop := signal.getsignal(signal.SIGTERM)) is inherited:
+        time.sleep(PARENT_LOOKED_AT_EVERY)
+    turn_newcomers_away()
+    time.sleep(LAST_WORD_WITHIN)
+    assert callable(stop)
+    stop(signal.SIGTERM, None)  # Once only: a second time breaks what is in flight.

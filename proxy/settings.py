@@ -290,6 +290,12 @@ ROWS = (
     Row("WORKERS", None, _whole(1, 256), "processes; default: the usable cores"),
     Row("THREADS", "512", _whole(96, 4096), "most threads of a process"),
     Row(
+        "DRAIN_FOR",
+        "5s",
+        _duration("0s", "10m"),
+        "how long SIGTERM sends callers elsewhere before it stops the service; 0s: not",
+    ),
+    Row(
         "API_KEYS_FILE",
         "",
         Path,
@@ -385,6 +391,7 @@ class Settings:
     listen: Address
     workers: int
     threads: int
+    drain_for: float
     api_keys_file: Path | None
     allow_anonymous: bool
     misses_per_minute: int

@@ -123,6 +123,7 @@ class Service:
         self._log = tempfile.NamedTemporaryFile("wb", suffix=".log")
         env = {k: v for k, v in os.environ.items() if not k.startswith("PROXY_")}
         env["PROXY_LISTEN"] = f"127.0.0.1:{self.port}"
+        env["PROXY_DRAIN_FOR"] = "0s"  # A test that wants to see it says so.
         env |= {f"PROXY_{name}": value for name, value in settings.items()}
         self.process = subprocess.Popen(
             [str(BIN / "profile-proxy"), "run"],
@@ -156,6 +157,12 @@ class Service:
 
     def log(self) -> str:
         return Path(self._log.name).read_text()
+
+    def workers(self) -> list[int]:
+        """The ids of its processes that serve."""
+        pid = self.process.pid
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+        return [int(child) for child in children]
 
     def stop(self) -> None:
         """End it as an operator does; by force only if that does not work."""

@@ -323,11 +323,14 @@ def test_the_settings_of_the_stack_are_accepted(stack: dict[str, Any]) -> None:
 
 
 def test_the_proxy_has_time_to_stop(stack: dict[str, Any]) -> None:
-    """Draining for 5 s, then whoever waits: for at most two deadlines and 5 s."""
+    """Draining, then whoever waits: for at most two deadlines and 5 s."""
     settings = Settings.from_env(local_environment(stack))
     grace = stack["services"]["proxy"]["stop_grace_period"]
 
-    assert int(grace.removesuffix("s")) > 5 + 2 * settings.graph_timeout + 5
+    assert (
+        int(grace.removesuffix("s"))
+        > settings.drain_for + 2 * settings.graph_timeout + 5
+    )
 
 
 def test_every_secret_is_a_file(stack: dict[str, Any]) -> None:

@@ -10,8 +10,13 @@ from flask import Blueprint, Response
 from proxy.web import wire
 
 
-def blueprint(degraded_by: Callable[[], list[str]]) -> Blueprint:
-    """The routes; *degraded_by* tells the reasons why all is not well."""
+def blueprint(
+    degraded_by: Callable[[], list[str]], draining: Callable[[], bool]
+) -> Blueprint:
+    """The routes; *degraded_by* tells the reasons why all is not well.
+
+    *draining* tells whether the service is about to stop.
+    """
     bp = Blueprint("probes", __name__)
     openapi = resources.files(__package__).joinpath("openapi.yaml").read_bytes()
 
@@ -22,8 +27,11 @@ def blueprint(degraded_by: Callable[[], list[str]]) -> Blueprint:
 
     @bp.get("/readyz")
     def readyz() -> Response:
-        """``ok``, or ``degraded`` and why. It serves either way."""
-        return wire.render_ok(wire.render_health(degraded_by()))
+        """``ok``, or ``degraded`` and why: it serves. 503 and ``draining``: go away."""
+        reasons = degraded_by()
+        if draining():
+            return wire.render_draining(reasons)
+        return wire.render_ok(wire.render_health(reasons))
 
     @bp.get("/openapi.yaml")
     def openapi_yaml() -> Response:

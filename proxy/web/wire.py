@@ -369,6 +369,13 @@ def render_health(reasons: list[str]) -> dict[str, Any]:
     return {"status": "degraded" if reasons else "ok", "reasons": reasons}
 
 
+def render_draining(reasons: list[str]) -> Response:
+    """It is about to stop: whoever chooses an instance should choose another."""
+    response = json_response(503, {"status": "draining", "reasons": reasons})
+    response.headers["Retry-After"] = "1"
+    return response
+
+
 def render_seen(igsid: Igsid, seen: Seen, now: float) -> dict[str, Any]:
     """What is stored about a person, as an operator sees it."""
     return {

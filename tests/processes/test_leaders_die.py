@@ -13,12 +13,6 @@ import requests
 from services import ADA, BEN, Service, wait_until
 
 
-def workers_of(service: Service) -> list[int]:
-    pid = service.process.pid
-    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    return [int(child) for child in children]
-
-
 def test_a_dead_leader_is_succeeded_when_its_lease_ends(stack) -> None:
     """SIGKILL in mid-call: two calls in all, within the bound of a caller's wait."""
     victim = Service(**stack.settings)
@@ -27,7 +21,7 @@ def test_a_dead_leader_is_succeeded_when_its_lease_ends(stack) -> None:
         try:
             led = pool.submit(victim.get, f"/profiles/{ADA}")
             stack.meta.await_calls(ADA)
-            (worker,) = workers_of(victim)
+            (worker,) = victim.workers()
             started = time.monotonic()
             others = [pool.submit(stack.one.get, f"/profiles/{ADA}") for _ in range(10)]
             os.kill(worker, signal.SIGKILL)
@@ -51,7 +45,7 @@ def test_a_leader_that_oversleeps_its_lease_writes_nothing(stack) -> None:
         try:
             led = pool.submit(sleeper.get, f"/profiles/{BEN}")
             stack.meta.await_calls(BEN)
-            (worker,) = workers_of(sleeper)
+            (worker,) = sleeper.workers()
             os.kill(worker, signal.SIGSTOP)
             stack.meta.order("release")
             lease = f"pp:l:{{default:{BEN}}}"
@@ -72,7 +66,7 @@ def test_a_leader_that_oversleeps_its_lease_writes_nothing(stack) -> None:
 def test_killing_the_parent_ends_its_workers(stack) -> None:
     """Nobody is left behind to hold the port and answer from old settings."""
     service = Service(**stack.settings | {"WORKERS": "2"})
-    workers = workers_of(service)
+    workers = service.workers()
 
     service.process.kill()
     service.process.wait()
@@ -84,23 +78,6 @@ def test_killing_the_parent_ends_its_workers(stack) -> None:
         "the workers have ended",
     )
     service.stop()
-
-
-def test_sigterm_finishes_what_is_in_flight(stack) -> None:
-    """A deploy costs nobody the answer they are waiting for."""
-    service = Service(**stack.settings)
-    stack.meta.person(ADA, wire="hang", times=1)
-    with ThreadPoolExecutor(1) as pool:
-        asked = pool.submit(service.get, f"/profiles/{ADA}")
-        stack.meta.await_calls(ADA)
-        service.process.send_signal(signal.SIGTERM)
-        stack.meta.order("release")
-        answer = asked.result()
-        status = service.process.wait(15)
-    service.stop()
-
-    assert answer.status_code == 200
-    assert status == 0
 
 
 def test_a_second_service_on_the_same_port_is_refused(stack) -> None:

@@ -1,0 +1,264 @@
+"""A life that ends well: a stop and a deploy lose no request."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import signal
+import socket
+import subprocess
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
+
+import pytest
+from services import ADA, BEN, BIN, Service, crowd, free_port, wait_until
+
+DRAIN_FOR = 1.0
+CALLERS = 10
+
+
+@pytest.fixture
+def start(stack) -> Iterator[Callable[..., Service]]:
+    """Start a service, with settings of its own; it is stopped at the test's end."""
+    with ExitStack() as ending:
+
+        def start(**settings: str) -> Service:
+            service = Service(**stack.settings | settings)
+            ending.callback(service.stop)
+            return service
+
+        yield start
+
+
+@pytest.fixture
+def service(start) -> Service:
+    """One of two workers, which drains."""
+    return start(WORKERS="2", DRAIN_FOR=f"{DRAIN_FOR}s", GRAPH_TIMEOUT="5s")
+
+
+def is_listening(port: int) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", port), timeout=10).close()
+    except OSError:
+        return False
+    return True
+
+
+def status_of(service: Service) -> str:
+    """What ``readyz`` says, in a connection of its own; nothing when it is refused."""
+    connection = http.client.HTTPConnection("127.0.0.1", service.port, timeout=10)
+    try:
+        connection.connect()
+    except OSError:
+        return ""
+    connection.request("GET", "/readyz")
+    answer = connection.getresponse()
+    status: str = json.load(answer)["status"]
+    connection.close()
+    assert answer.status == (503 if status == "draining" else 200)
+    return status
+
+
+def await_drain(service: Service) -> None:
+    wait_until(lambda: status_of(service) == "draining", 5, "readyz says draining")
+
+
+def hang(stack, service: Service, pool: ThreadPoolExecutor, people: list[str]):
+    """Ask for *people*, whom Meta does not answer about until it is released."""
+    for igsid in people:
+        stack.meta.person(igsid, wire="hang", times=1)
+    asked = [pool.submit(service.get, f"/profiles/{igsid}") for igsid in people]
+    for igsid in people:
+        stack.meta.await_calls(igsid)
+    return asked
+
+
+class Callers:
+    """Clients that ask again and again for one person, each over one connection.
+
+    Told to close it they connect again, to the port that *find* tells. A refused
+    connection has cost no request; whatever else goes wrong has.
+    """
+
+    def __init__(self, find: Callable[[], int]) -> None:
+        self._find = find
+        self._enough = threading.Event()
+        self._pool = ThreadPoolExecutor(CALLERS)
+        self.answered: Counter[int] = Counter()
+        self.lost: list[str] = []
+        self._asking: list[Future[None]] = [
+            self._pool.submit(self._ask_on) for _ in range(CALLERS)
+        ]
+
+    def __enter__(self) -> Callers:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._enough.set()
+        self._pool.shutdown()
+        for caller in self._asking:
+            caller.result()
+
+    def _ask_on(self) -> None:
+        while not self._enough.is_set():
+            connection = http.client.HTTPConnection(
+                "127.0.0.1", self._find(), timeout=10
+            )
+            try:
+                connection.connect()
+            except OSError:
+                continue
+            try:
+                self._ask_until_told_to_close(connection)
+            except (OSError, http.client.HTTPException) as exc:
+                self.lost.append(repr(exc))
+            finally:
+                connection.close()
+
+    def _ask_until_told_to_close(self, connection: http.client.HTTPConnection) -> None:
+        told = False
+        while not (told or self._enough.is_set()):
+            connection.request("GET", f"/profiles/{ADA}")
+            answer = connection.getresponse()
+            answer.read()
+            self.answered[answer.status] += 1
+            told = answer.getheader("Connection") == "close"
+
+
+def test_a_stop_finishes_what_is_in_flight_and_loses_nothing(stack, service) -> None:
+    """40 misses hang over the drain and beyond it; 10 callers ask on until refused."""
+    assert service.get(f"/profiles/{ADA}").ok
+    with ThreadPoolExecutor(40) as pool:
+        asked = hang(stack, service, pool, [crowd(n) for n in range(40)])
+        with Callers(lambda: service.port) as callers:
+            wait_until(lambda: callers.answered[200] > 100, 10, "the callers ask")
+            service.process.send_signal(signal.SIGTERM)
+            wait_until(lambda: not is_listening(service.port), 10, "nobody gets in")
+        stack.meta.order("release")
+        statuses = [answer.result().status_code for answer in asked]
+
+    assert statuses == 40 * [200]
+    assert callers.lost == []
+    assert set(callers.answered) == {200}
+    assert service.process.wait(10) == 0
+
+
+def test_every_answer_of_a_drain_sends_the_caller_elsewhere(stack, service) -> None:
+    """Hits, refusals, problems and probes alike; before it, none does."""
+    paths = {
+        f"/profiles/{ADA}": 200,
+        f"/profiles/{BEN}": 403,
+        "/profiles/x": 400,
+        "/nothing": 404,
+        "/healthz": 200,
+    }
+    for path, status in paths.items():
+        answer = service.get(path)
+        assert answer.status_code == status
+        assert "Connection" not in answer.headers
+
+    service.process.send_signal(signal.SIGTERM)
+    await_drain(service)
+
+    for path, status in paths.items():
+        answer = service.get(path)
+        assert (answer.status_code, answer.headers.get("Connection")) == (
+            status,
+            "close",
+        )
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_to_all_its_processes_drains_all_the_same(service, number) -> None:
+    """As systemd sends one to a unit, and a terminal to what is in front."""
+    workers = service.workers()
+    started = time.monotonic()
+
+    os.killpg(service.process.pid, number)
+    await_drain(service)
+
+    assert service.workers() == workers
+    assert service.process.wait(10) == 0
+    assert time.monotonic() - started > DRAIN_FOR
+
+
+def test_a_second_signal_ends_the_drain_but_not_what_what_is_in_flight(
+    stack, start
+) -> None:
+    """Whoever is in a hurry does not cost a caller the answer."""
+    service = start(DRAIN_FOR="10m")
+    with ThreadPoolExecutor(1) as pool:
+        (asked,) = hang(stack, service, pool, [ADA])
+        service.process.send_signal(signal.SIGTERM)
+        await_drain(service)
+        service.process.send_signal(signal.SIGTERM)
+        wait_until(lambda: not is_listening(service.port), 5, "nobody gets in")
+        stack.meta.order("release")
+        answer = asked.result()
+
+    assert answer.status_code == 200
+    assert service.process.wait(5) == 0
+
+
+def test_the_demo_ends_at_once() -> None:
+    """Ctrl-C reaches its workers too, and nobody wants to watch it drain."""
+    port = free_port()
+    demo = subprocess.Popen(
+        [BIN / "profile-proxy", "demo"],
+        env=os.environ | {"PROXY_LISTEN": f"127.0.0.1:{port}"},
+        stdout=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    try:
+        wait_until(lambda: is_listening(port), 15, "the demo listens")
+        # To every process that is in front, as from a terminal.
+        os.killpg(demo.pid, signal.SIGINT)
+        status = demo.wait(4)
+    finally:
+        demo.kill()
+
+    assert status == 0
+
+
+def test_a_rolling_restart_loses_nothing(start) -> None:
+    """Two instances, one after the other, under callers that look at readyz."""
+    instances = [start(DRAIN_FOR="0.5s"), start(DRAIN_FOR="0.5s")]
+    first = list(instances)
+    turns = iter(range(10**9))
+
+    def find() -> int:
+        """Of the instances that are ready, each in its turn."""
+        instance = instances[next(turns) % 2]
+        return instance.port if status_of(instance) == "ok" else find()
+
+    with Callers(find) as callers:
+        for number, instance in enumerate(first):
+            before = sum(callers.answered.values())
+            instance.stop()
+            instances[number] = start(DRAIN_FOR="0.5s")
+            wait_until(
+                lambda before=before: sum(callers.answered.values()) > before + 100,
+                10,
+                "the callers are answered",
+            )
+
+    assert callers.lost == []
+    assert set(callers.answered) == {200}
+    assert [instance.process.returncode for instance in first] == [0, 0]
+
+
+def test_a_worker_that_is_still_starting_is_stopped_too(start) -> None:
+    """Its parent's word comes before it can listen, and must not be lost."""
+    service = start()
+    (killed,) = service.workers()
+    os.kill(killed, signal.SIGKILL)
+    wait_until(lambda: service.workers() not in ([], [killed]), 5, "a successor")
+
+    service.process.send_signal(signal.SIGTERM)
+
+    assert service.process.wait(5) == 0
