@@ -14,7 +14,7 @@ from functools import partial
 from typing import Any
 
 from flask import Flask
-from granian.constants import Interfaces
+from granian.constants import HTTPModes, Interfaces
 from granian.http import HTTP1Settings
 from granian.log import LogLevels
 from granian.server.mp import MPServer
@@ -116,6 +116,8 @@ def serve(settings: Settings) -> None:
         address=settings.listen.host,
         port=settings.listen.port,
         interface=Interfaces.WSGI,
+        # Left to find out which HTTP it is, hyper waits for ever for a first byte.
+        http=HTTPModes.http1,
         workers=settings.workers,
         blocking_threads=settings.threads,
         backpressure=CONNECTIONS,

@@ -262,3 +262,11 @@ def test_a_worker_that_is_still_starting_is_stopped_too(start) -> None:
     service.process.send_signal(signal.SIGTERM)
 
     assert service.process.wait(5) == 0
+
+
+def test_only_http_1_is_spoken(service) -> None:
+    """Where HTTP/2 is spoken too, whoever connects and sends nothing stays for ever."""
+    with socket.create_connection(("127.0.0.1", service.port), timeout=5) as client:
+        client.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")
+
+        assert client.recv(1) == b""
