@@ -71,7 +71,11 @@ class SharedPhase:
 
 
 class DrainingServer(MPServer):
-    """Granian's parent, which drains for *drain_for* seconds before it stops."""
+    """Granian's parent, which drains for *drain_for* seconds before it stops.
+
+    It also drains when granian gives up a worker that dies again and again, for
+    the sake of those that live.
+    """
 
     def __init__(self, phase: SharedPhase, drain_for: float, **options: Any) -> None:
         super().__init__("proxy", **options)
@@ -106,6 +110,7 @@ def serve(settings: Settings) -> None:
     Raises:
         SettingsError: a file that the settings name is no good, or something else
             listens at this address already.
+        SystemExit: with 1, because a worker died again as soon as it was replaced.
     """
     create_app(settings)  # Here, where it can be told; a worker could only die of it.
     check_free(settings.listen)

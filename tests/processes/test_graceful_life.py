@@ -1,4 +1,4 @@
-"""A life that ends well: a stop and a deploy lose no request."""
+"""A life that ends well: a stop and a deploy lose no request, the dead are replaced."""
 
 from __future__ import annotations
 
@@ -250,6 +250,39 @@ def test_a_rolling_restart_loses_nothing(start) -> None:
     assert callers.lost == []
     assert set(callers.answered) == {200}
     assert [instance.process.returncode for instance in first] == [0, 0]
+
+
+def test_a_killed_worker_is_replaced_and_its_successor_drains(service) -> None:
+    """It has the flag of the drain too, and the exit is as clean as ever."""
+    killed = service.workers()
+    for worker in killed:
+        os.kill(worker, signal.SIGKILL)
+    wait_until(
+        lambda: len(set(service.workers()) - set(killed)) == 2, 5, "two new workers"
+    )
+    wait_until(lambda: is_listening(service.port), 5, "they listen")
+
+    service.process.send_signal(signal.SIGTERM)
+    await_drain(service)
+
+    assert service.process.wait(10) == 0
+
+
+def test_a_worker_that_dies_again_and_again_ends_the_service(start) -> None:
+    """Loudly, and with a status that makes whoever watches over it start it again."""
+    service = start(DRAIN_FOR="10m")
+    (worker,) = service.workers()
+    os.kill(worker, signal.SIGKILL)
+    wait_until(lambda: service.workers() not in ([], [worker]), 5, "a successor")
+    for successor in service.workers():
+        os.kill(successor, signal.SIGKILL)
+    status = service.process.wait(5)
+    lines = [json.loads(line) for line in service.log().splitlines()]
+
+    assert status == 1
+    assert "Worker crash loop detected, exiting" in [
+        line["message"] for line in lines if line["level"] == "error"
+    ]
 
 
 def test_a_worker_that_is_still_starting_is_stopped_too(start) -> None:
