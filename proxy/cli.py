@@ -106,8 +106,7 @@ def demo() -> None:
                 f"{PREFIX}LOG_LEVEL": "warning",
             }
         )
-        click.echo(_what_to_try(settings, graph_url))
-        serve(settings)
+        serve(settings, lambda: click.echo(_what_to_try(settings, graph_url)))
 
 
 @main.command()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import multiprocessing
 import os
@@ -9,6 +10,7 @@ import signal
 import socket
 import threading
 import time
+from collections.abc import Callable
 from enum import IntEnum
 from functools import partial
 from typing import Any
@@ -20,6 +22,7 @@ from granian.log import LogLevels
 from granian.server.mp import MPServer
 
 from proxy.app import create_app
+from proxy.cache.backend import masked
 from proxy.logs import JsonLines, write_to_stderr
 from proxy.newcomers import turn_newcomers_away
 from proxy.settings import PREFIX, Address, Settings, SettingsError
@@ -35,6 +38,8 @@ PARENT_LOOKED_AT_EVERY = 0.1
 
 LAST_WORD_WITHIN = 0.2
 """Seconds in which a caller who has just connected must begin to ask."""
+
+log = logging.getLogger(__name__)
 
 _LOGGING: dict[str, Any] = {
     "version": 1,
@@ -81,9 +86,15 @@ class DrainingServer(MPServer):
         super().__init__("proxy", **options)
         self._phase = phase
         self._drain_for = drain_for
+        self._hangup = signal.getsignal(signal.SIGHUP)
 
     def signal_handler_reload(self, *_: Any, **__: Any) -> None:
-        """SIGHUP does nothing: new workers would have the same settings."""
+        """SIGHUP says that the terminal is gone: end, unless nohup says to stay.
+
+        New workers, which granian would make, would have the same settings.
+        """
+        if self._hangup is not signal.SIG_IGN:
+            self.signal_handler_interrupt()  # type: ignore[no-untyped-call]
 
     def shutdown(self, exit_code: int = 0) -> None:
         """Drain, and then stop the workers, which finish what is in flight."""
@@ -104,8 +115,10 @@ class DrainingServer(MPServer):
             self.main_loop_interrupt.wait(left)
 
 
-def serve(settings: Settings) -> None:
+def serve(settings: Settings, announce: Callable[[], None] = lambda: None) -> None:
     """Serve until SIGTERM or SIGINT, drain, finish what is in flight and return.
+
+    *announce* is called when all that could be wrong with the settings is not.
 
     Raises:
         SettingsError: a file that the settings name is no good, or something else
@@ -114,6 +127,16 @@ def serve(settings: Settings) -> None:
     """
     create_app(settings)  # Here, where it can be told; a worker could only die of it.
     check_free(settings.listen)
+    announce()
+    log.info(
+        "serving",
+        extra={
+            "listen": str(settings.listen),
+            "store": masked(settings.store_url),
+            "graph": f"{settings.graph_url}/{settings.graph_version}",
+            "workers": settings.workers,
+        },
+    )
     phase = SharedPhase()
     server = DrainingServer(
         phase,
@@ -140,7 +163,8 @@ def serve(settings: Settings) -> None:
 def load_app(settings: Settings, phase: SharedPhase, parent: int) -> Flask:
     """Build the app in a worker, which ends when its *parent* stops, or is gone."""
     # Ctrl-C, or systemd, signals the workers too; but when to stop, the parent says.
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+    ends = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
+    signal.pthread_sigmask(signal.SIG_BLOCK, ends)
     # Granian puts the environment into every request's; secrets need not be there.
     for name in [name for name in os.environ if name.startswith(PREFIX)]:
         del os.environ[name]

@@ -173,7 +173,7 @@ def test_every_answer_of_a_drain_sends_the_caller_elsewhere(stack, service) -> N
         )
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_a_signal_to_all_its_processes_drains_all_the_same(service, number) -> None:
     """As systemd sends one to a unit, and a terminal to what is in front."""
     workers = service.workers()
@@ -205,8 +205,9 @@ def test_a_second_signal_ends_the_drain_but_not_what_what_is_in_flight(
     assert service.process.wait(5) == 0
 
 
-def test_the_demo_ends_at_once() -> None:
-    """Ctrl-C reaches its workers too, and nobody wants to watch it drain."""
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP])
+def test_the_demo_ends_at_once(number) -> None:
+    """Ctrl-C and a closed terminal reach its workers too; nobody watches it drain."""
     port = free_port()
     demo = subprocess.Popen(
         [BIN / "profile-proxy", "demo"],
@@ -217,7 +218,7 @@ def test_the_demo_ends_at_once() -> None:
     try:
         wait_until(lambda: is_listening(port), 15, "the demo listens")
         # To every process that is in front, as from a terminal.
-        os.killpg(demo.pid, signal.SIGINT)
+        os.killpg(demo.pid, number)
         status = demo.wait(4)
     finally:
         demo.kill()

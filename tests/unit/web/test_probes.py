@@ -14,7 +14,7 @@ def leaving(graph, clock, store):
     app = create_app(
         Settings.from_env({"PROXY_PAGE_TOKEN": "EAACANARY"}),
         client=store,
-        ask=graph.ask,
+        graph=graph,
         clock=clock,
         draining=lambda: True,
     )
