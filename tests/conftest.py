@@ -5,7 +5,7 @@ from contextlib import ExitStack
 
 import hypothesis
 import pytest
-from servers import DidNotStart, Server, require
+from servers import DidNotStart, Nodes, Server, Watched, clustered, require, watched
 
 from proxy.cache import engine
 
@@ -50,3 +50,29 @@ def tls_url() -> Iterator[str]:
             require("tls" not in str(exc).lower(), "a redis-server that can do TLS")
             raise
         yield server.url
+
+
+@pytest.fixture(scope="session")
+def whole() -> Iterator[Watched]:
+    """A master and its replica, watched by Sentinels; a test may break and mend it."""
+    with watched() as whole:
+        yield whole
+
+
+@pytest.fixture(scope="session")
+def sentinel_url(whole: Watched) -> str:
+    """The same, as a store like any other."""
+    return whole.url
+
+
+@pytest.fixture(scope="session")
+def nodes() -> Iterator[Nodes]:
+    """A Redis Cluster, which a test may break if it mends it again."""
+    with clustered() as nodes:
+        yield nodes
+
+
+@pytest.fixture(scope="session")
+def cluster_url(nodes: Nodes) -> str:
+    """The same, as a store like any other."""
+    return nodes.url

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager, suppress
 from datetime import timedelta
-from typing import Any, cast
-from urllib.parse import unquote
+from functools import partial
+from typing import Any, TypeVar, cast
+from urllib.parse import parse_qs, unquote, urlsplit
 
 import redis
 from cachelib.serializers import RedisSerializer
@@ -14,8 +16,12 @@ from flask import Flask
 from flask_caching.backends.rediscache import RedisCache
 from redis.backoff import NoBackoff
 from redis.retry import Retry
+from redis.sentinel import SentinelConnectionPool, SentinelManagedConnection
 
-SCHEMES = ("redis", "rediss", "unix")
+from proxy.cache.cluster import Cluster
+
+SENTINEL, CLUSTER = "redis+sentinel", "redis+cluster"
+SENTINEL_PORT, REDIS_PORT = 26379, 6379
 
 REDIS_TIMEOUT = 0.25
 """Seconds for one answer of the store, and for one attempt to connect to it."""
@@ -24,24 +30,100 @@ SLICE = 1000
 """Keys looked at, or unlinked, in one command of a scan: well under a millisecond."""
 
 
+T = TypeVar("T")
+
+
 def new_client(url: str, connections: int) -> redis.Redis:
     """A client for *url* that opens its connections when they are first used.
 
-    At most *connections* of them, one for each thread that may ask. One more
-    try after a connection was found dead (the store restarted, or closed an
-    idle one), none after a timeout: a store that hangs hangs the second time.
+    At most *connections* of them to each server, one for each thread that may
+    ask. One more try after a connection was found dead (the store restarted, or
+    closed an idle one), none after a timeout: a store that hangs hangs the
+    second time.
     """
-    return redis.Redis.from_url(
-        url,
-        max_connections=connections,
-        socket_timeout=REDIS_TIMEOUT,
-        socket_connect_timeout=REDIS_TIMEOUT,
-        retry=Retry(NoBackoff(), 1, supported_errors=(redis.ConnectionError,)),
+    # redis-py retries ten times or never, by constructor, so all of it is said.
+    options: dict[str, Any] = {
+        "max_connections": connections,
+        "socket_timeout": REDIS_TIMEOUT,
+        "socket_connect_timeout": REDIS_TIMEOUT,
+        "retry": Retry(NoBackoff(), 1, supported_errors=(redis.ConnectionError,)),
         # What the client says of itself when it connects (CLIENT SETINFO) must stay:
         # its answer takes in the tickets that a TLS server sends first, which
         # redis-py otherwise takes for a connection in disorder.
-        protocol=2,
+        "protocol": 2,
+    }
+    parts = urlsplit(url)
+    if parts.scheme not in (SENTINEL, CLUSTER):
+        return redis.Redis.from_url(url, **options)
+    said: dict[str, Any] = {
+        name: values[-1] for name, values in parse_qs(parts.query).items()
+    }
+    if parts.username:
+        said["username"] = unquote(parts.username)
+    if parts.password:
+        said["password"] = unquote(parts.password)
+    hosts = parts.netloc.rpartition("@")[2]
+    if parts.scheme == CLUSTER:
+        node = partial(redis.Redis, **said, **options)
+        return Cluster(_addresses(hosts, REDIS_PORT), node)
+    watcher: dict[str, Any] = {
+        name: said.pop(f"sentinel_{name}", None) for name in ("username", "password")
+    }
+    sentinels = Sentinels(
+        [
+            redis.Redis(host, port, **watcher, **options)
+            for host, port in _addresses(hosts, SENTINEL_PORT)
+        ]
     )
+    name = unquote(parts.path.strip("/"))
+    database = int(said.pop("db", 0))
+    options |= said | {"db": database, "connection_class": MasterConnection}
+    return redis.Redis.from_pool(SentinelConnectionPool(name, sentinels, **options))
+
+
+def _addresses(hosts: str, default_port: int) -> list[tuple[str, int]]:
+    """Where each of *hosts* is, which are told by comma, with or without a port."""
+    parts = [urlsplit(f"//{host}") for host in hosts.split(",")]
+    return [(part.hostname or "", part.port or default_port) for part in parts]
+
+
+class Sentinels:
+    """Those who know where the master is; the one that answered last is asked first.
+
+    redis-py's own Sentinel remembers it by exchanging two places of a list, and two
+    threads that do so at once lose a sentinel for good.
+    """
+
+    def __init__(self, sentinels: list[redis.Redis]) -> None:
+        self.sentinels = sentinels
+        self._trusted = sentinels[0]
+
+    def discover_master(self, name: str) -> tuple[str, int]:
+        """Where the master is; for redis-py's pool, before it connects."""
+        for sentinel in sorted(self.sentinels, key=lambda s: s is not self._trusted):
+            with suppress(redis.ConnectionError, redis.TimeoutError):
+                master = cast(Any, sentinel.sentinel_masters()).get(name)
+                if master and master["is_master"] and not master["is_sdown"]:
+                    self._trusted = sentinel
+                    return master["ip"], master["port"]
+        # Not a ConnectionError, after which all of them would be asked once more.
+        raise redis.TimeoutError("no Sentinel knows of a master that is there")
+
+
+class MasterConnection(SentinelManagedConnection):
+    """A connection to the master that ends with a timeout, as all others do.
+
+    redis-py keeps this one, so that the late answer is taken for the next one's:
+    somebody would be told of somebody else.
+    """
+
+    def read_response(self, disable_decoding: bool = False, **options: Any) -> Any:
+        options.setdefault("disconnect_on_error", True)
+        return super().read_response(disable_decoding, **options)
+
+
+class Changed(redis.RedisError):
+    """Servers came, went or exchanged keys during a scan: it may have missed some."""
 
 
 def masked(url: str) -> str:
@@ -115,18 +197,32 @@ class ProfileCache(RedisCache):
         self, mapping: dict[str, bytes], timeout: float | timedelta | None = None
     ) -> list[str]:
         """``set`` for each of *mapping* in one trip; the keys that were kept."""
-        pipe = self.client.pipeline(transaction=False)
-        for key, value in mapping.items():
-            self._write(pipe, key, value, timeout)
-        kept = pipe.execute()
-        return [key for key, ok in zip(mapping, kept, strict=True) if ok]
+
+        def write(node: redis.Redis, whole_keys: list[str]) -> list[Any]:
+            pipe = node.pipeline(transaction=False)
+            for whole_key in whole_keys:
+                self._write(pipe, names[whole_key], mapping[names[whole_key]], timeout)
+            return pipe.execute()
+
+        names = {self.whole_key(key): key for key in mapping}
+        kept = {
+            names[whole_key]
+            for whole_keys, replies in self._spread(list(names), write)
+            for whole_key, ok in zip(whole_keys, replies, strict=True)
+            if ok
+        }
+        return [key for key in mapping if key in kept]
 
     def inc(self, key: str, delta: int = 1) -> int:
         """Count up; the count lasts for the default timeout after its last change."""
-        pipe = self.client.pipeline(transaction=True)
-        pipe.incrby(self.whole_key(key), delta)
-        pipe.pexpire(self.whole_key(key), self._lasting(None))
-        return int(pipe.execute()[0])
+
+        def count(node: redis.Redis, whole_keys: list[str]) -> int:
+            pipe = node.pipeline(transaction=True)
+            pipe.incrby(whole_keys[0], delta)
+            pipe.pexpire(whole_keys[0], self._lasting(None))
+            return int(pipe.execute()[0])
+
+        return self._spread([self.whole_key(key)], count)[0][1]
 
     def dec(self, key: str, delta: int = 1) -> int:
         """Count down, as ``inc`` counts up."""
@@ -137,24 +233,87 @@ class ProfileCache(RedisCache):
         return sum(self.unlink_all(keys) for keys in self.scan("*")) > 0
 
     def scan(self, pattern: str) -> Iterator[list[bytes]]:
-        """The whole keys under our prefix that fit *pattern*, in slices.
+        """The whole keys under our prefix that fit *pattern*, in slices, of every node.
 
-        What is there from the first slice to the last is met at least once.
+        What is there from the first slice to the last is met at least once,
+        while nodes do not exchange keys (see `unchanged`).
         Source: https://redis.io/docs/latest/commands/scan/#scan-guarantees
         """
-        cursor = 0
-        while True:
-            cursor, keys = self.client.scan(
-                cursor, match=self.whole_key(pattern), count=SLICE
-            )
-            if keys:
-                yield cast("list[bytes]", keys)
-            if cursor == 0:
-                return
+        for node in self.nodes():
+            cursor = None
+            while cursor != 0:
+                cursor, keys = node.scan(
+                    cursor or 0, match=self.whole_key(pattern), count=SLICE
+                )
+                if keys:
+                    yield cast("list[bytes]", keys)
 
     def unlink_all(self, whole_keys: list[bytes]) -> int:
         """Remove these; how many there were. Memory is freed in the background."""
         return int(self.client.unlink(*whole_keys)) if whole_keys else 0
+
+    def nodes(self) -> list[redis.Redis]:
+        """A client for each server that keys are written to."""
+        return (
+            self.client.nodes() if isinstance(self.client, Cluster) else [self.client]
+        )
+
+    def place(self, key: str) -> str:
+        """Where *key* is: the same word for all that come and go together."""
+        if isinstance(self.client, Cluster):
+            with suppress(redis.RedisError):
+                return "{}:{}".format(*self.client.home(self.whole_key(key)))
+        return ""
+
+    def places(self) -> Collection[str]:
+        """All that `place` can say at the moment; none is all of them together."""
+        if isinstance(self.client, Cluster):
+            with suppress(redis.RedisError):
+                primaries = self.client.layout().primaries
+                return {"", *("{}:{}".format(*address) for address in primaries)}
+        return {""}
+
+    @contextmanager
+    def unchanged(self) -> Iterator[None]:
+        """See to it that scans in here miss nothing.
+
+        Raises:
+            Changed: a server was restarted, failed over, came or went, or keys
+                were on their way from one to another.
+        """
+        self._find_master()
+        before = self._standing()
+        yield
+        if self._standing() != before:
+            raise Changed("the store's servers have changed during a scan")
+
+    def _find_master(self) -> None:
+        """Have a Sentinel say who leads, and leave whoever led before.
+
+        A master that was cut off, and is back, leads nobody; but for as long as
+        it is not told so it does what it is told on a connection from before.
+        """
+        pool = self.client.connection_pool
+        if isinstance(pool, SentinelConnectionPool):
+            pool.get_master_address()
+
+    def _standing(self) -> list[tuple[object, ...]]:
+        """Who the servers are, and on a Cluster what each says that it has."""
+        if not isinstance(self.client, Cluster):
+            return [_history(_replication_of(self.client))]
+        self.client.layout(fresh=True)
+        return [
+            (*_history(_replication_of(node)), *_slots_of(node))
+            for node in self.client.nodes()
+        ]
+
+    def _spread(
+        self, whole_keys: list[str], do: Callable[[redis.Redis, list[str]], T]
+    ) -> list[tuple[list[str], T]]:
+        """What *do* gives for each server, with the keys that are there."""
+        if isinstance(self.client, Cluster):
+            return self.client.spread(whole_keys, do)
+        return [(whole_keys, do(self.client, whole_keys))]
 
     def _write(
         self,
@@ -177,3 +336,42 @@ class ProfileCache(RedisCache):
         if milliseconds < 1:
             raise ValueError(f"a TTL must be positive, not {seconds} s")
         return milliseconds
+
+
+def _replication_of(node: redis.Redis) -> dict[str, Any]:
+    """What *node* says of its replicas, and of whom it is one."""
+    try:
+        return node.info("replication")
+    except redis.ResponseError as exc:
+        return _replication(exc)
+
+
+def _replication(told: dict[str, Any] | redis.ResponseError) -> dict[str, Any]:
+    """*told*, unless it is an error; a stand-in without INFO has no replicas."""
+    if isinstance(told, dict):
+        return told
+    if str(told).startswith("unknown command"):
+        return {}
+    raise told
+
+
+def _history(told: dict[str, Any]) -> tuple[object, ...]:
+    """What a server has in common with its former self only while no other led.
+
+    Source: https://redis.io/docs/latest/operate/oss_and_stack/management/replication/
+    """
+    return told.get("role"), told.get("master_replid")
+
+
+def _slots_of(node: redis.Redis) -> list[bytes]:
+    """The name, the epoch and the slots of a Cluster's node, as it says itself.
+
+    Source: https://redis.io/docs/latest/commands/cluster-nodes/
+    """
+    lines = [
+        line.split() for line in node.execute_command("CLUSTER", "NODES").split(b"\n")
+    ]
+    [mine] = [line for line in lines if len(line) > 7 and b"myself" in line[2]]
+    if any(word.startswith(b"[") for word in mine[8:]):
+        raise Changed("slots of the Cluster are on their way from node to node")
+    return [mine[0], mine[6], *mine[8:]]

@@ -16,8 +16,8 @@ from __future__ import annotations
 import logging
 import math
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Annotated, NamedTuple, cast
 
@@ -184,11 +184,11 @@ class EntryStore:
         self._take, self._put = script(_TAKE), script(_PUT)
         self._fail, self._release = script(_FAIL), script(_RELEASE)
         self._erase = script(_ERASE)
-        self.reach = self._reach = Reach()
+        self.reach = self._reach = Reach(cache.places)
 
     def look(self, igsid: Igsid) -> Seen:
         """Entry, lease and note, read together in one trip."""
-        with self._reach.noted("reads"):
+        with self._noted("reads", igsid):
             return _seen(igsid, self._cache.get_many(*self._keys(igsid)))
 
     def take(self, igsid: Igsid, lease: Lease, lease_for: float) -> Seen:
@@ -197,7 +197,7 @@ class EntryStore:
         The lease is ours if it is the one seen. Doing it twice with the same
         *lease* does no harm, which is how a lost reply is made good.
         """
-        with self._reach.noted("writes"):
+        with self._noted("writes", igsid):
             milliseconds = math.ceil(lease_for * 1000)
             return _seen(igsid, self._run(self._take, igsid, lease, milliseconds))
 
@@ -213,7 +213,7 @@ class EntryStore:
         if milliseconds < 1:
             self.release(igsid, lease)
             return False
-        with self._reach.noted("writes"):
+        with self._noted("writes", igsid):
             stored = encode(entry)
             return bool(self._run(self._put, igsid, lease, stored, milliseconds))
 
@@ -231,7 +231,7 @@ class EntryStore:
         *keeping* is the entry that the flight was to refresh, with its next
         refresh postponed.
         """
-        with self._reach.noted("writes"):
+        with self._noted("writes", igsid):
             kept: tuple[bytes, int] | tuple[()] = ()
             if keeping and (milliseconds := _left(keeping, now)) >= 1:
                 kept = encode(keeping), milliseconds
@@ -240,12 +240,12 @@ class EntryStore:
 
     def release(self, igsid: Igsid, lease: Lease) -> bool:
         """Give the lease back with nothing to show for it, if it is still ours."""
-        with self._reach.noted("writes"):
+        with self._noted("writes", igsid):
             return bool(self._run(self._release, igsid, lease))
 
     def erase(self, igsid: Igsid) -> Erased:
         """Drop what is stored about one person, and whatever is under way."""
-        with self._reach.noted("writes"):
+        with self._noted("writes", igsid):
             return Erased(*map(bool, self._run(self._erase, igsid)))
 
     def flush(
@@ -260,8 +260,9 @@ class EntryStore:
         notes go first, all of them, in a pass of their own: a fetch begun
         before it has then either lost its lease or written where the second
         pass will find it. In a single pass, it could write behind the cursor.
+        Each pass goes over every server.
         """
-        with self._reach.noted("writes"):
+        with self._reach.noted("writes"), self._cache.unchanged():
             if not dry_run:
                 for keys in self._cache.scan("[ln]:*"):
                     self._cache.unlink_all(keys)
@@ -299,6 +300,9 @@ class EntryStore:
             if value is not None and matches(decode(value))
         ]
 
+    def _noted(self, kind: str, igsid: Igsid) -> AbstractContextManager[None]:
+        return self._reach.noted(kind, self._cache.place(self._keys(igsid)[0]))
+
     def _keys(self, igsid: Igsid) -> tuple[str, str, str]:
         tag = f"{{{self._page}:{igsid}}}"
         return f"e:{tag}", f"l:{tag}", f"n:{tag}"
@@ -315,28 +319,39 @@ class Reach:
 
     Reads and writes apart: a store that is full still answers the one and
     refuses the other, and would else be said to come and go with every miss.
+    So are the nodes of a Cluster, of which one can be away.
     """
 
-    def __init__(self) -> None:
-        self._failing: set[str] = set()
+    def __init__(self, places: Callable[[], Collection[str]]) -> None:
+        """*places* are all that can fail by themselves, as known at the moment."""
+        self._places = places
+        self._failing: set[tuple[str, str]] = set()
         self._lock = threading.Lock()
 
     @contextmanager
-    def noted(self, kind: str) -> Iterator[None]:
-        """Whatever goes wrong with Redis in here is one thing to those above."""
+    def noted(self, kind: str, place: str = "") -> Iterator[None]:
+        """Whatever goes wrong with Redis in here is one thing to those above.
+
+        Without a *place*, it is about all of them.
+        """
         try:
             yield
         except redis.RedisError as exc:
             with self._lock:
                 is_first = not self._failing
-                self._failing.add(kind)
+                self._failing.add((kind, place))
             if is_first:
                 log.warning("store away", extra={"error": type(exc).__name__})
             raise StoreUnavailable() from None
-        if kind in self._failing:
+        if self._failing:
             with self._lock:
-                was_failing = kind in self._failing
-                self._failing.discard(kind)
+                was_failing = bool(self._failing)
+                self._failing = {
+                    (what, where)
+                    for what, where in self._failing
+                    if where in self._places()
+                    and not (what == kind and place in ("", where))
+                }
                 is_back = was_failing and not self._failing
             if is_back:
                 log.warning("store back")

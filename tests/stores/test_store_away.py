@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import redis
-from servers import Server, client_of, free_port
+from servers import Server, client_of, free_port, store_of
 
 from proxy.cache.backend import REDIS_TIMEOUT, ProfileCache, new_client
 from proxy.cache.store import EntryStore, Seen
@@ -74,22 +74,26 @@ def open_store(cache_on: Callable[[redis.Redis], ProfileCache]) -> Iterator[Open
         yield open_one
 
 
-@pytest.fixture(scope="module", params=["tcp", "unix", "tls"])
+KINDS = ("tcp", "unix", "tls", "sentinel", "cluster")
+
+
+@pytest.fixture(scope="module", params=KINDS)
 def stopped(request: pytest.FixtureRequest, open_store: Open) -> EntryStore:
     """A store that was there and is used no more: nothing listens."""
-    with Server(request.param, password=PASSWORD) as server:
-        entries = open_store(server.url)
+    with store_of(request.param, PASSWORD) as (url, _):
+        entries = open_store(url)
         entries.take(ADA, LEASE, MINUTE)
     return entries
 
 
-@pytest.fixture(scope="module", params=["tcp", "unix", "tls"])
+@pytest.fixture(scope="module", params=KINDS)
 def hanging(request: pytest.FixtureRequest, open_store: Open) -> Iterator[EntryStore]:
     """A store that accepts connections and then says nothing."""
-    with Server(request.param, password=PASSWORD) as server:
-        entries = open_store(server.url)
+    with store_of(request.param, PASSWORD) as (url, servers):
+        entries = open_store(url)
         entries.take(ADA, LEASE, MINUTE)
-        server.pause()
+        for server in servers:
+            server.pause()
         yield entries
 
 
@@ -143,11 +147,20 @@ def assert_unavailable(
 
 
 @each_operation
+@pytest.mark.parametrize(
+    "form",
+    [
+        "redis://{user}@{one}/0",
+        "redis+sentinel://{user}@{one},{other}/people",
+        "redis+cluster://{user}@{one},{other}",
+    ],
+)
 def test_where_nothing_listens_everything_is_unavailable(
-    open_store: Open, caplog: pytest.LogCaptureFixture, name: str
+    open_store: Open, caplog: pytest.LogCaptureFixture, name: str, form: str
 ) -> None:
     """From the start: the service starts without its store."""
-    entries = open_store(f"redis://:{PASSWORD}@127.0.0.1:{free_port()}/0")
+    one, other = (f"127.0.0.1:{free_port()}" for _ in range(2))
+    entries = open_store(form.format(user=f":{PASSWORD}", one=one, other=other))
 
     assert_unavailable(lambda: OPERATIONS[name](entries), caplog)
 
@@ -266,6 +279,21 @@ def test_a_store_that_hung_is_used_again(
     server.resume()
 
     recovers(entries, caplog)
+
+
+@pytest.mark.parametrize("kind", ["tcp", "sentinel", "cluster"])
+def test_a_late_answer_is_nobodys(kind: str) -> None:
+    """It comes when another is waited for already, and would be taken for that."""
+    with store_of(kind) as (url, servers), new_client(url, connections=1) as client:
+        client.set("{3}one", b"1", px=60_000)
+        client.set("{3}other", b"2", px=60_000)
+        for _ in range(5):
+            servers[0].pause()
+            with pytest.raises(redis.TimeoutError):
+                client.get("{3}one")
+            servers[0].resume()
+
+            assert client.get("{3}other") == b"2"
 
 
 def test_a_store_that_was_full_is_used_again(

@@ -1,0 +1,281 @@
+"""A Redis Cluster: one node can fail, and slots can move from one to another."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+
+import pytest
+import redis
+from builders import HOUR, NOW, a_profile, an_entry
+from redis.crc import key_slot
+from servers import Nodes, Server, client_of, free_port
+from services import wait_until
+
+from proxy.cache.backend import REDIS_TIMEOUT, ProfileCache, new_client
+from proxy.cache.store import EntryStore, Flushed
+from proxy.outcomes import Igsid, StoredOutcome, StoreUnavailable
+
+LEASE = "0123456789abcdef"
+PEOPLE = [Igsid(f"1254002{number:09d}") for number in range(60)]
+
+CacheOn = Callable[[redis.Redis], ProfileCache]
+
+
+@pytest.fixture
+def entries(nodes: Nodes, cache_on: CacheOn) -> Iterator[EntryStore]:
+    """All of PEOPLE, who live on all nodes."""
+    with new_client(nodes.url, connections=8) as client:
+        entries = EntryStore(cache_on(client), "default")
+        for igsid in PEOPLE:
+            keep(entries, igsid)
+        yield entries
+        entries.flush(None)
+
+
+def key_of(igsid: Igsid) -> str:
+    return f"pp:e:{{default:{igsid}}}"
+
+
+def keep(entries: EntryStore, igsid: Igsid) -> None:
+    entries.take(igsid, LEASE, HOUR)
+    assert entries.put(igsid, an_entry(a_profile(igsid=igsid)), LEASE, NOW)
+
+
+def of(nodes: Nodes, server: Server) -> list[Igsid]:
+    return [igsid for igsid in PEOPLE if nodes.home(key_of(igsid)) is server]
+
+
+@pytest.fixture
+def dead(nodes: Nodes) -> Iterator[Callable[[str], Server]]:
+    """Kills or pauses the node that has no replica, until the test is over."""
+    victim = min(nodes.primaries[1:], key=lambda server: server.address)
+
+    def make(how: str) -> Server:
+        getattr(victim, how)()
+        return victim
+
+    yield make
+    victim.resume() if victim.is_running else victim.start()
+    wait_until(nodes.agree, 20, "the node is back")
+
+
+@pytest.mark.parametrize("how", ["kill", "pause"])
+def test_a_dead_node_costs_only_those_who_live_there(
+    nodes: Nodes,
+    entries: EntryStore,
+    dead: Callable[[str], Server],
+    caplog: pytest.LogCaptureFixture,
+    how: str,
+) -> None:
+    """In time; and what is about all of them is not promised."""
+    victim = dead(how)
+    there = of(nodes, victim)
+    elsewhere = [igsid for igsid in PEOPLE if igsid not in there]
+    assert there and elsewhere
+
+    for igsid in there[:3]:
+        assert took(lambda igsid=igsid: entries.look(igsid)) < 3 * REDIS_TIMEOUT
+        assert took(lambda igsid=igsid: entries.erase(igsid)) < 3 * REDIS_TIMEOUT
+    for everybody in (
+        entries.ping,
+        lambda: entries.flush(None),
+        lambda: entries.flush(None, dry_run=True),
+    ):
+        assert took(everybody) < 4 * REDIS_TIMEOUT
+
+    began = time.monotonic()
+    for igsid in elsewhere:
+        assert entries.look(igsid).entry is not None
+        entries.release(igsid, LEASE)
+    entries.erase(elsewhere[0])
+    assert time.monotonic() - began < REDIS_TIMEOUT
+    assert [record.message for record in ours(caplog)] == ["store away"]
+
+
+def took(ask: Callable[[], object]) -> float:
+    """How long it takes to fail."""
+    began = time.monotonic()
+    with pytest.raises(StoreUnavailable):
+        ask()
+    return time.monotonic() - began
+
+
+def ours(caplog: pytest.LogCaptureFixture) -> list[logging.LogRecord]:
+    return [record for record in caplog.records if record.name.startswith("proxy.")]
+
+
+def test_a_node_that_is_back_is_used_again(
+    nodes: Nodes,
+    entries: EntryStore,
+    dead: Callable[[str], Server],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """By itself, though it knows our scripts no more; said once."""
+    victim = dead("kill")
+    there = of(nodes, victim)[0]
+    took(lambda: entries.look(there))
+
+    victim.start()
+    wait_until(lambda: works(lambda: keep(entries, there)), 10, "it is used")
+
+    wait_until(lambda: works(entries.ping), 10, "all are there")
+    assert {record.message for record in ours(caplog)} == {"store away", "store back"}
+    assert entries.look(there).entry is not None
+
+
+def works(ask: Callable[[], object]) -> bool:
+    with suppress(StoreUnavailable):
+        ask()
+        return True
+    return False
+
+
+def test_the_nodes_that_a_url_names_may_be_dead_but_one(
+    nodes: Nodes, cache_on: CacheOn
+) -> None:
+    """The others are learnt from it."""
+    one = "{}:{}".format(*nodes.primaries[2].address)
+    dead = [f"127.0.0.1:{free_port()}" for _ in range(2)]
+
+    with new_client(f"redis+cluster://{dead[0]},{dead[1]},{one}", 8) as client:
+        entries = EntryStore(cache_on(client), "default")
+        for igsid in PEOPLE:
+            keep(entries, igsid)
+        assert entries.flush(None) == Flushed(len(PEOPLE), len(PEOPLE))
+
+
+def test_the_keys_of_a_flush_are_on_all_nodes(
+    nodes: Nodes, entries: EntryStore
+) -> None:
+    """And go from all of them, entries as well as leases."""
+    for igsid in PEOPLE:
+        entries.take(igsid, LEASE, HOUR)
+    assert all(of(nodes, server) for server in nodes.primaries)
+
+    assert entries.flush(None) == Flushed(len(PEOPLE), len(PEOPLE))
+
+    for server in nodes.primaries:
+        with client_of(server.url) as client:
+            assert client.keys() == []
+
+
+def test_every_node_is_through_the_first_pass_before_the_second_begins(
+    entries: EntryStore,
+) -> None:
+    """A lease on the last node could else write on what the flush then leaves."""
+    for igsid in PEOPLE:
+        entries.take(igsid, LEASE, HOUR)
+    written: list[bool] = []
+
+    def write_at_the_first_look(entry: StoredOutcome | None) -> bool:
+        if not written:
+            written.extend(
+                entries.put(igsid, an_entry(a_profile(igsid=igsid)), LEASE, NOW)
+                for igsid in PEOPLE
+            )
+        return True
+
+    assert entries.flush(write_at_the_first_look) == Flushed(len(PEOPLE), len(PEOPLE))
+    assert written == [False] * len(PEOPLE)
+
+
+class Slot:
+    """One slot, and its way from its node to another and back."""
+
+    def __init__(self, nodes: Nodes, number: int) -> None:
+        self.nodes = nodes
+        self.number = number
+        home = number * 3 // 16_384
+        self.home, self.other = nodes.primaries[home], nodes.primaries[home - 1]
+
+    def set(self, server: Server, *words: str) -> None:
+        with client_of(server.url) as client:
+            client.execute_command("CLUSTER", "SETSLOT", self.number, *words)
+
+    def leave(self) -> None:
+        """Be on the way: from here, but not there yet."""
+        self.set(self.other, "IMPORTING", name_of(self.home))
+        self.set(self.home, "MIGRATING", name_of(self.other))
+
+    def move(self) -> None:
+        """Belong to the other node."""
+        for server in (self.other, *self.nodes.primaries):
+            self.set(server, "NODE", name_of(self.other))
+
+    def restore(self) -> None:
+        for server in (self.home, *self.nodes.primaries):
+            self.set(server, "STABLE")
+            self.set(server, "NODE", name_of(self.home))
+        wait_until(self.nodes.agree, 10, "all nodes know of it")
+
+
+def name_of(server: Server) -> str:
+    with client_of(server.url) as client:
+        return str(client.execute_command("CLUSTER", "MYID").decode())
+
+
+@pytest.fixture
+def slot(nodes: Nodes, entries: EntryStore) -> Iterator[Slot]:
+    """The slot of the first of PEOPLE, who is not known any more."""
+    entries.erase(PEOPLE[0])
+    slot = Slot(nodes, key_slot(key_of(PEOPLE[0]).encode()))
+    yield slot
+    slot.restore()
+
+
+def test_a_slot_that_has_moved_is_followed(entries: EntryStore, slot: Slot) -> None:
+    """At once, and nobody is told anything about it."""
+    slot.move()
+
+    keep(entries, PEOPLE[0])
+
+    assert entries.look(PEOPLE[0]).entry is not None
+    assert entries.erase(PEOPLE[0]).entry
+
+
+def test_a_flush_while_a_slot_is_on_its_way_promises_nothing(
+    entries: EntryStore, slot: Slot
+) -> None:
+    """Its keys go one by one from a node to another, which may have been scanned."""
+    slot.leave()
+
+    took(lambda: entries.flush(None))
+    took(lambda: entries.flush(None, dry_run=True))
+
+
+@pytest.mark.parametrize("dry_run", [False, True])
+def test_a_flush_during_which_a_slot_moves_promises_nothing(
+    entries: EntryStore, slot: Slot, dry_run: bool
+) -> None:
+    """All looks well before and after it."""
+    moved: list[None] = []
+
+    def move_at_the_first_look(entry: StoredOutcome | None) -> bool:
+        if not moved:
+            moved.append(slot.move())
+        return True
+
+    took(lambda: entries.flush(move_at_the_first_look, dry_run=dry_run))
+
+    assert moved
+
+
+def test_a_flush_during_which_a_node_restarts_promises_nothing(
+    nodes: Nodes, entries: EntryStore
+) -> None:
+    """Its cursor means nothing any more."""
+    restarted: list[Server] = []
+
+    def restart_at_the_first_look(entry: StoredOutcome | None) -> bool:
+        if not restarted:
+            restarted.append(nodes.primaries[1])
+            nodes.primaries[1].stop()
+            nodes.primaries[1].start()
+        return True
+
+    took(lambda: entries.flush(restart_at_the_first_look))
+
+    wait_until(nodes.agree, 20, "the node is back")
