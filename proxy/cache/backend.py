@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import timedelta
 from functools import partial
@@ -25,6 +25,13 @@ SENTINEL_PORT, REDIS_PORT = 26379, 6379
 
 REDIS_TIMEOUT = 0.25
 """Seconds for one answer of the store, and for one attempt to connect to it."""
+
+REPLICATED_WITHIN = 0.1
+"""Seconds that replicas have to take what was written.
+
+A server notices that they are over up to a tenth of a second late, and its answer must
+still be one in time.
+"""
 
 SLICE = 1000
 """Keys looked at, or unlinked, in one command of a scan: well under a millisecond."""
@@ -120,6 +127,10 @@ class MasterConnection(SentinelManagedConnection):
     def read_response(self, disable_decoding: bool = False, **options: Any) -> Any:
         options.setdefault("disconnect_on_error", True)
         return super().read_response(disable_decoding, **options)
+
+
+class NotReplicated(redis.RedisError):
+    """Some replica does not have what was written, and could bring the old back."""
 
 
 class Changed(redis.RedisError):
@@ -287,6 +298,69 @@ class ProfileCache(RedisCache):
         if self._standing() != before:
             raise Changed("the store's servers have changed during a scan")
 
+    def run_lasting(
+        self, script: str, keys: Sequence[str], args: Sequence[str | bytes | int] = ()
+    ) -> Any:
+        """Run *script* on *keys*, all of one slot, so that no fail-over undoes it.
+
+        One trip where there is no replica. Else all replicas that are known to
+        their primary have answered that they have it, too, with another trip;
+        and one to a Sentinel, where there is one.
+
+        Raises:
+            NotReplicated: not all of them have, in time; the script was run.
+        """
+        self._find_master()
+        whole_keys = [self.whole_key(key) for key in keys]
+
+        def run(node: redis.Redis, there: list[str]) -> Any:
+            pipe = node.pipeline(transaction=False)
+            pipe.eval(script, len(there), *there, *args)
+            pipe.info("replication")
+            done, told = pipe.execute(raise_on_error=False)
+            if isinstance(done, Exception):
+                raise done
+            self._await_replicas(node, _replication(told), _tag(keys[0]))
+            return done
+
+        return self._spread(whole_keys, run)[0][1]
+
+    def await_replicas(self) -> None:
+        """Wait until all replicas have what any connection has written until now.
+
+        Raises:
+            NotReplicated: they have not, in time.
+        """
+        for node in self.nodes():
+            tag = self.client.tag(node) if isinstance(self.client, Cluster) else "{}"
+            self._await_replicas(node, _replication_of(node), tag)
+
+    def _await_replicas(
+        self, node: redis.Redis, written: dict[str, Any], tag: str
+    ) -> None:
+        """Wait for the replicas that *node* spoke of when it had *written*.
+
+        WAIT speaks of the last write of its own connection, which may be any of
+        the pool's, and an erase that finds nothing writes nothing. So something
+        is written first, under *tag*, that comes after all there was. A server
+        of another history is not the one that was written to.
+        Source: https://redis.io/docs/latest/commands/wait/
+        """
+        replicas = int(written.get("connected_slaves", 0))
+        if not replicas:
+            return
+        last_write = self.whole_key(f"r:{tag}")
+        pipe = node.pipeline(transaction=False)
+        pipe.set(last_write, b"", px=1000)
+        pipe.unlink(last_write)
+        pipe.wait(replicas, math.floor(REPLICATED_WITHIN * 1000))
+        pipe.info("replication")
+        *_, answered, told = pipe.execute()
+        if answered < replicas or _history(told) != _history(written):
+            raise NotReplicated(
+                f"{answered} of {replicas} replicas have what was written"
+            )
+
     def _find_master(self) -> None:
         """Have a Sentinel say who leads, and leave whoever led before.
 
@@ -336,6 +410,12 @@ class ProfileCache(RedisCache):
         if milliseconds < 1:
             raise ValueError(f"a TTL must be positive, not {seconds} s")
         return milliseconds
+
+
+def _tag(key: str) -> str:
+    """The hash tag of *key*; one of its own if it has none."""
+    _, brace, rest = key.partition("{")
+    return f"{{{rest.partition('}')[0] if brace else key}}}"
 
 
 def _replication_of(node: redis.Redis) -> dict[str, Any]:

@@ -7,6 +7,8 @@ slot of a Cluster:
     pp:l:{page:igsid}   the lease: who may write the entry, and is asking Meta now
     pp:n:{page:igsid}   the note: how the last flight failed, for those who wait
 
+(pp:r:{...} passes by while replicas are waited for.)
+
 Whoever holds the lease is the only writer of the entry. Whatever invalidates
 deletes all three, so that a fetch under way can write nothing back.
 """
@@ -183,7 +185,6 @@ class EntryStore:
         script = cache.client.register_script
         self._take, self._put = script(_TAKE), script(_PUT)
         self._fail, self._release = script(_FAIL), script(_RELEASE)
-        self._erase = script(_ERASE)
         self.reach = self._reach = Reach(cache.places)
 
     def look(self, igsid: Igsid) -> Seen:
@@ -244,9 +245,13 @@ class EntryStore:
             return bool(self._run(self._release, igsid, lease))
 
     def erase(self, igsid: Igsid) -> Erased:
-        """Drop what is stored about one person, and whatever is under way."""
+        """Drop what is stored about one person, and whatever is under way.
+
+        In every replica, too: a fail-over brings nothing back.
+        """
         with self._noted("writes", igsid):
-            return Erased(*map(bool, self._run(self._erase, igsid)))
+            there = self._cache.run_lasting(_ERASE, self._keys(igsid))
+            return Erased(*map(bool, there))
 
     def flush(
         self,
@@ -260,7 +265,8 @@ class EntryStore:
         notes go first, all of them, in a pass of their own: a fetch begun
         before it has then either lost its lease or written where the second
         pass will find it. In a single pass, it could write behind the cursor.
-        Each pass goes over every server.
+        Each pass goes over every server, and at the end their replicas have
+        forgotten what they have.
         """
         with self._reach.noted("writes"), self._cache.unchanged():
             if not dry_run:
@@ -272,6 +278,8 @@ class EntryStore:
                     keys = self._pick(keys, matches)
                 matched += len(keys)
                 deleted += 0 if dry_run else self._cache.unlink_all(keys)
+            if not dry_run:
+                self._cache.await_replicas()
             return Flushed(matched, deleted)
 
     def token_digest(self) -> str | None:

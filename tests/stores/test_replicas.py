@@ -1,0 +1,309 @@
+"""Where there are replicas, an answered erase or flush is not undone by a fail-over."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+import redis
+from builders import ADA, HOUR, NOW, a_profile, an_entry
+from servers import Nodes, Server, Watched, client_of, has_replicas, replicated, require
+from services import wait_until
+
+from proxy.cache import engine
+from proxy.cache.backend import REPLICATED_WITHIN, ProfileCache, new_client
+from proxy.cache.store import EntryStore, Erased, Flushed
+from proxy.outcomes import Igsid, StoredOutcome, StoreUnavailable
+
+LEASE = "0123456789abcdef"
+WITHIN = REPLICATED_WITHIN + 0.5
+"""Seconds: the wait for replicas, and slack for the test."""
+
+CacheOn = Callable[[redis.Redis], ProfileCache]
+
+
+@pytest.fixture(scope="module", params=["installed", "bundled"])
+def pair(request: pytest.FixtureRequest) -> Iterator[list[Server]]:
+    """A master and its replica.
+
+    Of what is installed, and of the engine that we bring: servers differ in which
+    write WAIT speaks of on a connection that has written nothing lately.
+    """
+    try:
+        binary = engine.find_binary() if request.param == "bundled" else None
+    except engine.EngineMissing as exc:
+        require(False, f"an engine ({exc.why})")
+    with replicated(binary=binary) as servers:
+        yield servers
+
+
+@pytest.fixture
+def entries(pair: list[Server], cache_on: CacheOn) -> Iterator[EntryStore]:
+    """The people of that master; nobody, at first."""
+    with new_client(pair[0].url, connections=64) as client:
+        client.flushdb()
+        yield EntryStore(cache_on(client), "default")
+
+
+@pytest.fixture
+def paused(pair: list[Server]) -> Iterator[Callable[[], None]]:
+    """Makes the replica hang, until the test is over."""
+    yield pair[1].pause
+    pair[1].resume()
+    wait_until(lambda: in_step(pair), 10, "the replica has caught up")
+
+
+def in_step(pair: list[Server]) -> bool:
+    with client_of(pair[0].url) as client:
+        return bool(client.wait(1, 100)) and has_replicas(pair[0], 1)
+
+
+def keep(entries: EntryStore, igsid: Igsid = ADA) -> None:
+    entries.take(igsid, LEASE, HOUR)
+    assert entries.put(igsid, an_entry(a_profile(igsid=igsid)), LEASE, NOW)
+
+
+def assert_promises_nothing(ask: Callable[[], object]) -> None:
+    began = time.monotonic()
+    with pytest.raises(StoreUnavailable):
+        ask()
+    assert time.monotonic() - began < WITHIN
+
+
+def test_what_an_erase_has_dropped_has_gone_from_the_replica_too(
+    entries: EntryStore, pair: list[Server]
+) -> None:
+    """When it answers, and not a while later."""
+    with client_of(pair[1].url) as replica:
+        for _ in range(50):
+            keep(entries)
+            assert entries.erase(ADA) == Erased(entry=True, lease=False, note=False)
+            assert replica.keys() == []
+
+
+def test_what_a_flush_has_dropped_has_gone_from_the_replica_too(
+    entries: EntryStore, pair: list[Server]
+) -> None:
+    """However many slices it took."""
+    for number in range(300):
+        keep(entries, Igsid(f"1254002{number:09d}"))
+
+    assert entries.flush(None) == Flushed(300, 300)
+
+    with client_of(pair[1].url) as replica:
+        assert replica.keys() == []
+
+
+def test_an_erase_that_a_replica_does_not_confirm_is_no_erase(
+    entries: EntryStore, paused: Callable[[], None]
+) -> None:
+    """It could be promoted with the person still in it."""
+    keep(entries)
+    paused()
+
+    assert_promises_nothing(lambda: entries.erase(ADA))
+
+
+def test_trying_again_does_not_make_an_erase_of_it(
+    entries: EntryStore, paused: Callable[[], None]
+) -> None:
+    """The second one finds nothing, so WAIT alone would speak of older writes."""
+    keep(entries)
+    paused()
+
+    for _ in range(3):
+        assert_promises_nothing(lambda: entries.erase(ADA))
+
+
+def test_no_connection_takes_the_writes_of_another_for_confirmed(
+    entries: EntryStore, paused: Callable[[], None]
+) -> None:
+    """Whichever of the pool's connections an erase gets."""
+    keep(entries)
+    line = threading.Barrier(8)
+
+    def look(_: int) -> None:
+        line.wait()
+        entries.look(ADA)
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(look, range(8)))
+        paused()
+        refused = list(
+            pool.map(lambda _: refuses(lambda: entries.erase(ADA)), range(8))
+        )
+
+    assert refused == [True] * 8
+
+
+def refuses(ask: Callable[[], object]) -> bool:
+    try:
+        ask()
+    except StoreUnavailable:
+        return True
+    return False
+
+
+@pytest.mark.parametrize("matches", [None, lambda entry: True], ids=["all", "some"])
+def test_a_flush_that_a_replica_does_not_confirm_is_no_flush(
+    entries: EntryStore,
+    paused: Callable[[], None],
+    matches: Callable[[StoredOutcome | None], bool] | None,
+) -> None:
+    """Nor is one that finds nothing more to remove. A dry run only counts."""
+    keep(entries)
+    paused()
+
+    assert entries.flush(matches, dry_run=True) == Flushed(1, 0)
+    for _ in range(2):
+        assert_promises_nothing(lambda: entries.flush(matches))
+
+
+def test_nobody_waits_for_a_replica_but_to_promise_something(
+    entries: EntryStore, paused: Callable[[], None]
+) -> None:
+    """Hits, misses and leases are as fast as ever, and as easily lost."""
+    paused()
+    began = time.monotonic()
+
+    keep(entries)
+
+    assert entries.look(ADA).entry is not None
+    assert time.monotonic() - began < REPLICATED_WITHIN
+
+
+def test_a_replica_that_is_well_again_lets_erase_again(
+    entries: EntryStore, pair: list[Server]
+) -> None:
+    """By itself."""
+    keep(entries)
+    pair[1].pause()
+    assert refuses(lambda: entries.erase(ADA))
+    pair[1].resume()
+
+    wait_until(lambda: not refuses(lambda: entries.erase(ADA)), 10, "an erase")
+
+
+def test_without_replicas_an_erase_is_one_trip(tcp_url: str, cache_on: CacheOn) -> None:
+    """And neither waits nor writes anything more."""
+    with new_client(tcp_url, connections=1) as client:
+        client.flushdb()
+        entries = EntryStore(cache_on(client), "default")
+        keep(entries)
+        client.config_resetstat()
+
+        entries.erase(ADA)
+
+        ran = set(client.info("commandstats"))
+    assert ran & {"cmdstat_wait", "cmdstat_set", "cmdstat_evalsha"} == set()
+    assert {"cmdstat_eval", "cmdstat_info"} <= ran
+
+
+def test_what_is_written_to_be_confirmed_leaves_nothing(
+    entries: EntryStore, pair: list[Server]
+) -> None:
+    """Neither under our prefix nor elsewhere."""
+    entries.erase(ADA)
+    entries.flush(None)
+
+    for server in pair:
+        with client_of(server.url) as client:
+            assert client.keys() == []
+
+
+# Behind Sentinels
+
+
+@pytest.fixture
+def broken(whole: Watched) -> Iterator[Watched]:
+    """What a test may break, mended afterwards; there is nothing in it."""
+    whole.mend()
+    with client_of(whole.master.url) as client:
+        client.flushdb()
+    yield whole
+    whole.mend()
+
+
+@pytest.mark.parametrize("way", ["erase", "flush"])
+def test_a_master_of_before_is_not_erased_from(
+    broken: Watched, cache_on: CacheOn, way: str
+) -> None:
+    """It was cut off, is back, and has not been told yet that another leads."""
+    with new_client(broken.url, connections=8) as client:
+        entries = EntryStore(cache_on(client), "default")
+        keep(entries)
+        wait_until(lambda: has_replicas(broken.master, 1), 5, "its replica has it")
+        old = broken.master
+        old.pause()
+        wait_until(lambda: broken.is_led_by_another_than(old), 15, "another leads")
+        with client_of(broken.master.url) as new:
+            assert new.exists(key_of(ADA))
+
+            old.resume()
+            if way == "erase":
+                assert entries.erase(ADA).entry
+            else:
+                assert entries.flush(None) == Flushed(1, 1)
+
+            assert not new.exists(key_of(ADA))
+
+
+def test_a_flush_during_a_fail_over_promises_nothing(
+    broken: Watched, cache_on: CacheOn
+) -> None:
+    """Its cursor is another server's."""
+    failed_over: list[Server] = []
+
+    def fail_over_at_the_first_look(entry: StoredOutcome | None) -> bool:
+        if not failed_over:
+            old = broken.master
+            failed_over.append(old)
+            old.kill()
+            wait_until(lambda: broken.is_led_by_another_than(old), 15, "another leads")
+        return True
+
+    with new_client(broken.url, connections=8) as client:
+        entries = EntryStore(cache_on(client), "default")
+        keep(entries)
+
+        assert refuses(lambda: entries.flush(fail_over_at_the_first_look))
+
+    assert failed_over
+
+
+# On a Cluster
+
+
+def key_of(igsid: Igsid) -> str:
+    return f"pp:e:{{default:{igsid}}}"
+
+
+def test_on_a_cluster_the_replicas_of_every_node_count(
+    nodes: Nodes, cache_on: CacheOn
+) -> None:
+    """An erase asks those of the person's node, a flush those of all nodes."""
+    followed, *others = nodes.primaries
+    somebody = of(nodes, followed)
+    with new_client(nodes.url, connections=8) as client:
+        entries = EntryStore(cache_on(client), "default")
+        keep(entries, somebody)
+        entries.erase(somebody)
+        entries.flush(None)
+
+        nodes.replica.pause()
+        try:
+            assert refuses(lambda: entries.erase(somebody))
+            assert refuses(lambda: entries.flush(None))
+            assert not any(entries.erase(of(nodes, other)).entry for other in others)
+        finally:
+            nodes.replica.resume()
+    wait_until(lambda: has_replicas(followed, 1), 10, "the replica has caught up")
+
+
+def of(nodes: Nodes, server: Server) -> Igsid:
+    """Somebody who lives there."""
+    people = (Igsid(f"1254002{number:09d}") for number in range(100))
+    return next(igsid for igsid in people if nodes.home(key_of(igsid)) is server)
