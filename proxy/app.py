@@ -94,6 +94,7 @@ def create_app(
         reasons = files.problems()
         try:
             lookup.check_store()
+            reasons += lookup.store_risks()
         except StoreUnavailable:
             reasons.append("store_unavailable")
         return reasons

@@ -187,6 +187,14 @@ class ProfileLookup:
         """
         self._store.ping()
 
+    def store_risks(self) -> list[str]:
+        """What of the store's own settings may break a promise, as reasons.
+
+        Raises:
+            StoreUnavailable: nobody can tell just now.
+        """
+        return self._store.risks()
+
     def gate_state(self) -> GateState:
         """What is closed and why, and how much of our quota is used. Asks nobody.
 

@@ -37,6 +37,12 @@ SLICE = 1000
 """Keys looked at, or unlinked, in one command of a scan: well under a millisecond."""
 
 
+PERSISTS, EVICTS_GATES = "store_persists", "store_evicts_gates"
+"""Reasons why not all is well with the store, though it answers."""
+
+GOOD_POLICY = "allkeys-lfu"
+"""A full store with another drops what ends soonest, gates first, or takes no more."""
+
 T = TypeVar("T")
 
 
@@ -283,6 +289,30 @@ class ProfileCache(RedisCache):
                 primaries = self.client.layout().primaries
                 return {"", *("{}:{}".format(*address) for address in primaries)}
         return {""}
+
+    def risks(self) -> list[str]:
+        """What of the store's own settings may break a promise, as reasons.
+
+        Where the store does not let us ask for its settings, this is what INFO
+        tells: whether there is a log of writes, but not whether of snapshots.
+        """
+        found = set()
+        for node in self.nodes():
+            pipe = node.pipeline(transaction=False)
+            pipe.info("memory")
+            pipe.info("persistence")
+            pipe.config_get("save")
+            told: dict[str, Any] = {}
+            for reply in pipe.execute(raise_on_error=False):
+                if isinstance(reply, dict):
+                    told |= reply
+                elif not isinstance(reply, redis.ResponseError):
+                    raise reply
+            if told.get("aof_enabled") or told.get("save"):
+                found.add(PERSISTS)
+            if told.get("maxmemory_policy", GOOD_POLICY) != GOOD_POLICY:
+                found.add(EVICTS_GATES)
+        return sorted(found)
 
     @contextmanager
     def unchanged(self) -> Iterator[None]:

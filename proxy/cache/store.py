@@ -18,6 +18,7 @@ from __future__ import annotations
 import logging
 import math
 import threading
+import time
 from collections.abc import Callable, Collection, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
@@ -53,6 +54,9 @@ NOTE_TTL = 1.0
 
 TOKEN_NOTED_FOR = 400 * 86400.0
 """Seconds for which it is known which token was used: longer than any entry lives."""
+
+RISKS_ASKED_EVERY = 10.0
+"""Seconds between two looks at the store's own settings."""
 
 Lease = str
 """An owner's token, never used twice."""
@@ -186,6 +190,7 @@ class EntryStore:
         self._take, self._put = script(_TAKE), script(_PUT)
         self._fail, self._release = script(_FAIL), script(_RELEASE)
         self.reach = self._reach = Reach(cache.places)
+        self._risks: tuple[float, list[str]] = -math.inf, []
 
     def look(self, igsid: Igsid) -> Seen:
         """Entry, lease and note, read together in one trip."""
@@ -297,6 +302,18 @@ class EntryStore:
         """Do nothing, if the store is there."""
         with self._reach.noted("reads"):
             self._cache.client.ping()
+
+    def risks(self) -> list[str]:
+        """What of the store's own settings may break a promise, as reasons.
+
+        Asked at most every ten seconds.
+        """
+        asked_at, risks = self._risks
+        if time.monotonic() - asked_at > RISKS_ASKED_EVERY:
+            with self._reach.noted("reads"):
+                risks = self._cache.risks()
+            self._risks = time.monotonic(), risks
+        return risks
 
     def _pick(
         self, keys: list[bytes], matches: Callable[[StoredOutcome | None], bool]

@@ -46,6 +46,8 @@ class Engine:
                 "",
                 "--appendonly",
                 "no",
+                "--maxmemory-policy",
+                "allkeys-lfu",
                 "--dir",
                 str(self.folder),
             ],
@@ -119,6 +121,21 @@ def test_a_store_that_is_not_there_at_start_is_lived_without(world) -> None:
     assert "; hit" in world.service.get(f"/profiles/{ADA}").headers["Cache-Status"]
     log = world.service.log()
     assert (log.count('"store away"'), log.count('"store back"')) == (1, 1)
+
+
+def test_a_store_that_may_break_a_promise_is_told_of(world) -> None:
+    """It serves; but a restart would bring back the erased, and gates be evicted."""
+    world.store.start()
+    world.store.client.config_set("save", "3600 1")
+    world.store.client.config_set("maxmemory-policy", "volatile-ttl")
+
+    ready = world.service.get("/readyz")
+
+    assert ready.status_code == 200
+    assert ready.json() == {
+        "status": "degraded",
+        "reasons": ["store_evicts_gates", "store_persists"],
+    }
 
 
 def test_a_store_that_is_restarted_is_found_again(world) -> None:

@@ -1,0 +1,96 @@
+"""A store that answers, and whose own settings may break a promise all the same."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import redis
+from servers import Server, client_of
+
+from proxy.cache.backend import ProfileCache, new_client
+from proxy.cache.store import EntryStore
+
+GOOD = {"maxmemory-policy": "allkeys-lfu"}
+
+CacheOn = Callable[[redis.Redis], ProfileCache]
+
+
+@pytest.mark.parametrize(
+    ("settings", "risks"),
+    [
+        (GOOD, []),
+        (GOOD | {"maxmemory": "64mb"}, []),
+        ({}, ["store_evicts_gates"]),
+        ({"maxmemory-policy": "volatile-ttl"}, ["store_evicts_gates"]),
+        (GOOD | {"save": "3600 1"}, ["store_persists"]),
+        (GOOD | {"appendonly": "yes"}, ["store_persists"]),
+        (
+            {"save": "60 1", "maxmemory": "64mb"},
+            ["store_evicts_gates", "store_persists"],
+        ),
+    ],
+    ids=str,
+)
+def test_what_may_break_a_promise_is_told(
+    cache_on: CacheOn, settings: dict[str, str], risks: list[str]
+) -> None:
+    """A restart from disk brings back the erased; most policies evict gates."""
+    with Server("tcp") as server, client_of(server.url) as theirs:
+        for name, value in settings.items():
+            theirs.config_set(name, value)
+        with new_client(server.url, connections=1) as client:
+            assert EntryStore(cache_on(client), "default").risks() == risks
+        server.kill()  # it would first end what it has to write
+
+
+@pytest.mark.parametrize(
+    "store_url", ["embedded", "sentinel", "cluster"], indirect=True
+)
+def test_a_store_that_is_as_it_should_be_is_no_risk(cache: ProfileCache) -> None:
+    """Each of its servers is asked."""
+    assert cache.risks() == []
+
+
+def test_on_a_cluster_one_bad_node_is_told(cluster_url: str, cache_on: CacheOn) -> None:
+    """Any of them."""
+    last = cluster_url.rpartition(",")[2]
+    with (
+        client_of(f"redis://{last}") as node,
+        new_client(cluster_url, connections=1) as client,
+    ):
+        node.config_set("save", "3600 1")
+        try:
+            assert cache_on(client).risks() == ["store_persists"]
+        finally:
+            node.config_set("save", "")
+
+
+def test_where_the_settings_must_not_be_read_the_rest_is_told(
+    cache_on: CacheOn,
+) -> None:
+    """As with managed services: whether there are snapshots stays unknown."""
+    settings = {"save": "3600 1", "appendonly": "no"}
+    with Server("tcp", settings=settings) as server, client_of(server.url) as theirs:
+        theirs.execute_command(
+            "ACL", "SETUSER", "guest", "on", ">pw", "~*", "+@all", "-config"
+        )
+        with new_client(server.url.replace("//", "//guest:pw@"), 1) as client:
+            cache = cache_on(client)
+            assert cache.risks() == ["store_evicts_gates"]
+            theirs.config_set("appendonly", "yes")
+            assert cache.risks() == ["store_evicts_gates", "store_persists"]
+        server.kill()  # it would first end what it has to write
+
+
+def test_a_store_is_not_asked_whenever_we_are(tcp_url: str, cache_on: CacheOn) -> None:
+    """Whoever probes may do so often."""
+    with new_client(tcp_url, connections=1) as client:
+        entries = EntryStore(cache_on(client), "default")
+        client.config_resetstat()
+
+        told = [entries.risks() for _ in range(20)]
+
+        asked = client.info("commandstats")["cmdstat_config|get"]["calls"]
+    assert told == [["store_evicts_gates"]] * 20
+    assert asked == 1
