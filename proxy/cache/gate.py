@@ -23,6 +23,7 @@ import logging
 import math
 import secrets
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import NamedTuple, cast
@@ -318,7 +319,7 @@ class Gate:
         keys = [*self._causes(token_digest), self._usage, self._token]
         limit = self._usage_soft if in_background else _NO_LIMIT
         args: list[str | int | float] = [probe, _milliseconds(self._probe_for), limit]
-        with self._reach.noted("writes"):
+        with self._noted("writes"):
             number, wait, usage, lapsed, noted = cast(
                 "tuple[int, int, bytes, int, int]", self._pass(keys=keys, args=args)
             )
@@ -339,20 +340,20 @@ class Gate:
         """
         if not self._misses_per_minute:
             return
-        key = self._cache.whole_key(f"a:{{{payer}}}")
+        key = f"a:{{{payer}}}"
         args: list[str | int | float] = [
             self._misses_per_minute,
             _milliseconds(ALLOWANCE_WINDOW),
         ]
-        with self._reach.noted("writes"):
-            wait = cast(int, self._charge(keys=[key], args=args))
+        with self._reach.noted("writes", self._cache.place(key)):
+            wait = cast(int, self._charge(keys=[self._cache.whole_key(key)], args=args))
         if wait:
             raise TooManyMisses(retry_after=max(wait, 1) / 1000)
 
     def give_back(self, passage: Passage) -> None:
         """Make no use of *passage*: the next caller may probe."""
         if passage.probe:
-            with self._reach.noted("writes"):
+            with self._noted("writes"):
                 keys = self._causes(passage.token_digest)
                 self._give_back(keys=keys, args=[passage.probe])
 
@@ -375,7 +376,7 @@ class Gate:
             _text(usage_percent),
             int(is_profile),
         ]
-        with self._reach.noted("writes"):
+        with self._noted("writes"):
             opened = cast("list[int]", self._succeed(keys=keys, args=args))
         for number in opened:
             log.warning("gate opened", extra={"cause": [*causes][number - 1].value})
@@ -401,7 +402,7 @@ class Gate:
             _milliseconds(longest),
             _milliseconds(REMEMBERED_FOR),
         ]
-        with self._reach.noted("writes"):
+        with self._noted("writes"):
             closes, left, failures = cast(
                 "tuple[int, int, int]", self._fail(keys=keys, args=args)
             )
@@ -429,14 +430,14 @@ class Gate:
             DOUBTED_FROM,
             _milliseconds(DOUBT_LIVES),
         ]
-        with self._reach.noted("writes"):
+        with self._noted("writes"):
             row = cast(int, self._doubt(keys=[self._doubted], args=args))
         return row >= DOUBTED_FROM
 
     def look(self, token_digest: str) -> GateState:
         """How it is. Changes nothing, and asks nobody."""
         keys = [*self._causes(token_digest), self._usage, self._doubted, self._tally]
-        with self._reach.noted("reads"):
+        with self._noted("reads"):
             rows, usage, doubted, counts = cast(
                 "tuple[list[tuple[int, int, int]], bytes, int, list[bytes | None]]",
                 self._look(keys=keys, args=[what.value for what in Tally]),
@@ -451,7 +452,7 @@ class Gate:
     def count(self, what: Tally) -> None:
         """Count one more of *what*."""
         args: list[str | int] = [what.value, _milliseconds(TALLY_LIVES)]
-        with self._reach.noted("writes"):
+        with self._noted("writes"):
             self._count(keys=[self._tally], args=args)
 
     def _causes(self, token_digest: str) -> list[str]:
@@ -461,6 +462,10 @@ class Gate:
             for cause in Cause
         ]
         return [self._cache.whole_key(f"g:{{{self._page}}}:{name}") for name in names]
+
+    def _noted(self, kind: str) -> AbstractContextManager[None]:
+        """All keys of a Page's gate are in one place."""
+        return self._reach.noted(kind, self._cache.place(token_key(self._page)))
 
     @property
     def _tally(self) -> str:

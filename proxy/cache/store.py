@@ -289,14 +289,16 @@ class EntryStore:
 
     def token_digest(self) -> str | None:
         """Which Page token asked last, without telling what it is."""
-        with self._reach.noted("reads"):
-            known = self._cache.get(token_key(self._page))
+        key = token_key(self._page)
+        with self._reach.noted("reads", self._cache.place(key)):
+            known = self._cache.get(key)
             return known.decode("ascii", "replace") if known is not None else None
 
     def note_token(self, digest: str) -> None:
         """Remember which Page token is in use now."""
-        with self._reach.noted("writes"):
-            self._cache.set(token_key(self._page), digest.encode(), TOKEN_NOTED_FOR)
+        key = token_key(self._page)
+        with self._reach.noted("writes", self._cache.place(key)):
+            self._cache.set(key, digest.encode(), TOKEN_NOTED_FOR)
 
     def ping(self) -> None:
         """Do nothing, if the store is there."""
