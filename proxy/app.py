@@ -40,6 +40,9 @@ DEFAULT_PAGE = "default"
 SPARE_CONNECTIONS = 32
 """Connections to the store beyond one for each thread that serves."""
 
+LOOKUP = "profile-proxy.lookup"
+"""Where an app's extensions have its ProfileLookup."""
+
 SPARE_THREADS = 64
 """Threads of a process that never wait for Meta, so that hits find one."""
 
@@ -88,6 +91,7 @@ def create_app(
         clock=clock,
         jitter=jitter,
     )
+    app.extensions[LOOKUP] = lookup
     doorkeeper = _new_doorkeeper(settings, files)
 
     def degraded_by() -> list[str]:

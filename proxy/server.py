@@ -11,6 +11,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from enum import IntEnum
 from functools import partial
 from typing import Any
@@ -21,10 +22,11 @@ from granian.http import HTTP1Settings
 from granian.log import LogLevels
 from granian.server.mp import MPServer
 
-from proxy.app import create_app
+from proxy.app import LOOKUP, create_app
 from proxy.cache.backend import masked
 from proxy.logs import JsonLines, write_to_stderr
 from proxy.newcomers import turn_newcomers_away
+from proxy.outcomes import StoreUnavailable
 from proxy.settings import PREFIX, Address, Settings, SettingsError
 
 CONNECTIONS = 4096
@@ -173,7 +175,11 @@ def load_app(settings: Settings, phase: SharedPhase, parent: int) -> Flask:
     threading.Thread(
         target=_stop_with, args=(phase, parent, inherited), daemon=True
     ).start()
-    return create_app(settings, draining=phase.is_ending)
+    app = create_app(settings, draining=phase.is_ending)
+    # A store that is not there is said now, rather than when somebody asks.
+    with suppress(StoreUnavailable):
+        app.extensions[LOOKUP].check_store()
+    return app
 
 
 def check_free(address: Address) -> None:

@@ -7,7 +7,7 @@ slot of a Cluster:
     pp:l:{page:igsid}   the lease: who may write the entry, and is asking Meta now
     pp:n:{page:igsid}   the note: how the last flight failed, for those who wait
 
-(pp:r:{...} passes by while replicas are waited for.)
+(pp:r:{...} passes by while replicas are waited for, or readyz looks.)
 
 Whoever holds the lease is the only writer of the entry. Whatever invalidates
 deletes all three, so that a fetch under way can write nothing back.
@@ -57,6 +57,9 @@ TOKEN_NOTED_FOR = 400 * 86400.0
 
 RISKS_ASKED_EVERY = 10.0
 """Seconds between two looks at the store's own settings."""
+
+_PROBE = "r:{readyz}"
+"""What is written to find out whether the store can be written to."""
 
 Lease = str
 """An owner's token, never used twice."""
@@ -301,9 +304,14 @@ class EntryStore:
             self._cache.set(key, digest.encode(), TOKEN_NOTED_FOR)
 
     def ping(self) -> None:
-        """Do nothing, if the store is there."""
+        """Do nothing, if the store is there and takes what it is given.
+
+        One that is full, or a replica, answers and keeps nothing.
+        """
         with self._reach.noted("reads"):
             self._cache.client.ping()
+        with self._reach.noted("writes", self._cache.place(_PROBE)):
+            self._cache.set(_PROBE, b"", NOTE_TTL)
 
     def risks(self) -> list[str]:
         """What of the store's own settings may break a promise, as reasons.

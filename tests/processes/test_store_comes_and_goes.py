@@ -94,6 +94,9 @@ def world(tmp_path: Path) -> Iterator[SimpleNamespace]:
 
 def test_a_store_that_is_not_there_at_start_is_lived_without(world) -> None:
     """It says so, answers from Meta, promises nothing; and heals by itself."""
+    wait_until(
+        lambda: '"store away"' in world.service.log(), 5, "it is said at the start"
+    )
     ready = world.service.get("/readyz")
     away = world.service.get(f"/profiles/{ADA}")
     erased = world.service.request("DELETE", f"/admin/profiles/{ADA}")

@@ -54,7 +54,7 @@ OPERATIONS: dict[str, Operation] = {
     "ping": lambda entries: entries.ping(),
 }
 
-WRITES = ("take", "put", "fail")
+WRITES = ("take", "put", "fail", "ping")
 """What needs memory, and so fails where there is none."""
 
 Open = Callable[[str], EntryStore]
