@@ -94,7 +94,7 @@ class Flight:
         self._clock = clock
         self._sleep = sleep
         self._lock = threading.Lock()
-        self._flights: dict[tuple[Igsid, Lease], Future[_Landing]] = {}
+        self._flights: dict[Igsid, dict[Lease, Future[_Landing]]] = {}
         self._seats_without_store = threading.BoundedSemaphore(CALLS_WITHOUT_STORE)
 
     def give_up_at(self) -> float:
@@ -171,7 +171,9 @@ class Flight:
         """
         with self._bulkhead.waiting():
             while self._clock() < give_up_at:
-                shared, is_first = self._enter_or_join(igsid, NO_LEASE)
+                # Any flight will do that this process has under way: if an erase
+                # has taken its lease meanwhile, it shares nothing it learned.
+                shared, is_first = self._enter_or_join(igsid, NO_LEASE, any_lease=True)
                 if is_first:
                     return self._lead_without_store(igsid, shared, fetch, give_up_at)
                 match self._wait(shared, give_up_at - self._clock()):
@@ -367,14 +369,17 @@ class Flight:
         return landing
 
     def _enter_or_join(
-        self, igsid: Igsid, lease: Lease
+        self, igsid: Igsid, lease: Lease, *, any_lease: bool = False
     ) -> tuple[Future[_Landing], bool]:
         """The flight under *lease* in this process; whether we are its first."""
         with self._lock:
-            shared = self._flights.get((igsid, lease))
+            flights = self._flights.setdefault(igsid, {})
+            shared = flights.get(lease)
+            if not shared and any_lease:
+                shared = next(iter(flights.values()), None)
             if shared:
                 return shared, False
-            shared = self._flights[igsid, lease] = Future()
+            shared = flights[lease] = Future()
             return shared, True
 
     def _leave(
@@ -385,5 +390,8 @@ class Flight:
         landing: _Landing,
     ) -> None:
         with self._lock:
-            del self._flights[igsid, lease]
+            flights = self._flights[igsid]
+            del flights[lease]
+            if not flights:
+                del self._flights[igsid]
         shared.set_result(landing)

@@ -20,7 +20,7 @@ import math
 import threading
 import time
 from collections.abc import Callable, Collection, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Annotated, NamedTuple, cast
 
@@ -54,6 +54,12 @@ NOTE_TTL = 1.0
 
 TOKEN_NOTED_FOR = 400 * 86400.0
 """Seconds for which it is known which token was used: longer than any entry lives."""
+
+TRIPS_AT_ONCE = 32
+"""Trips to the store at once, for people, in each process."""
+
+TURN_WITHIN = 1.0
+"""Seconds until a turn has come, unless the store hangs."""
 
 RISKS_ASKED_EVERY = 10.0
 """Seconds between two looks at the store's own settings."""
@@ -193,6 +199,7 @@ class EntryStore:
         self._take, self._put = script(_TAKE), script(_PUT)
         self._fail, self._release = script(_FAIL), script(_RELEASE)
         self.reach = self._reach = Reach(cache.places)
+        self._turns = threading.BoundedSemaphore(TRIPS_AT_ONCE)
         self._risks: tuple[float, list[str]] = -math.inf, []
 
     def look(self, igsid: Igsid) -> Seen:
@@ -335,8 +342,20 @@ class EntryStore:
             if value is not None and matches(decode(value))
         ]
 
-    def _noted(self, kind: str, igsid: Igsid) -> AbstractContextManager[None]:
-        return self._reach.noted(kind, self._cache.place(self._keys(igsid)[0]))
+    @contextmanager
+    def _noted(self, kind: str, igsid: Igsid) -> Iterator[None]:
+        """One trip about a person, in its turn.
+
+        Hundreds that ask at the same moment for somebody cold would open as many
+        connections at once, and some would take the crowd for a store that hangs.
+        """
+        if not self._turns.acquire(timeout=TURN_WITHIN):
+            raise StoreUnavailable()
+        try:
+            with self._reach.noted(kind, self._cache.place(self._keys(igsid)[0])):
+                yield
+        finally:
+            self._turns.release()
 
     def _keys(self, igsid: Igsid) -> tuple[str, str, str]:
         tag = f"{{{self._page}:{igsid}}}"

@@ -14,7 +14,7 @@ import redis
 from servers import Server, client_of, free_port, store_of
 
 from proxy.cache.backend import REDIS_TIMEOUT, ProfileCache, new_client
-from proxy.cache.store import EntryStore, Seen
+from proxy.cache.store import TRIPS_AT_ONCE, EntryStore, Seen
 from proxy.outcomes import (
     GraphError,
     GraphTimeout,
@@ -392,3 +392,19 @@ def test_a_restart_between_two_requests_is_not_noticed(
 
     assert entries.take(ADA, LEASE, MINUTE).lease == LEASE
     assert said(caplog) == []
+
+
+def test_a_crowd_takes_turns(server: Server, entries: EntryStore) -> None:
+    """However many threads ask at once, only so many connections are opened."""
+    start = threading.Barrier(128)
+
+    def look(_: int) -> None:
+        start.wait(10)
+        entries.look(ADA)
+
+    with ThreadPoolExecutor(128) as pool:
+        list(pool.map(look, range(128)))
+
+    with client_of(server.url) as client:
+        others = len(client.client_list()) - 1
+    assert 1 <= others <= TRIPS_AT_ONCE

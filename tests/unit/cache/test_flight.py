@@ -558,3 +558,52 @@ def test_a_failure_that_is_its_leaders_alone_is_not_its_followers(store, time) -
 
         assert isinstance(leader.exception(10), TooManyMisses)
         assert follower.result(10).source is Source.FETCHED
+
+
+def test_a_caller_who_cannot_reach_the_store_joins_who_could(store, time) -> None:
+    """A crowd makes the store seem to hang for some; they must not ask Meta again."""
+    flight = a_flight(store, time, kind=Joinable)
+    called = threading.Event()
+
+    def fetch(igsid: Igsid, deadline: float) -> StoredOutcome:
+        called.set()
+        assert flight.joined.wait(10)
+        return an_entry()
+
+    with ThreadPoolExecutor(2) as pool:
+        leader = pool.submit(flight.find, ADA, fetch)
+        assert called.wait(10)
+        cut_off = pool.submit(
+            flight.without_store, ADA, never, give_up_at=flight.give_up_at()
+        )
+
+        assert cut_off.result(10) == Answer(an_entry(), Source.COLLAPSED)
+        assert leader.result(10).source is Source.FETCHED
+
+
+def test_who_joined_without_the_store_is_not_told_what_an_erase_overtook(
+    store, time
+) -> None:
+    """The flight that lost its lease shares nothing; whoever joined asks itself."""
+    flight = a_flight(store, time, kind=Joinable)
+    called = threading.Event()
+    told = [an_entry(a_profile(name="Before")), an_entry(a_profile(name="After"))]
+
+    def fetch(igsid: Igsid, deadline: float) -> StoredOutcome:
+        if len(told) == 2:
+            store.erase(ADA)
+            called.set()
+            assert flight.joined.wait(10)
+        return told.pop(0)
+
+    with ThreadPoolExecutor(2) as pool:
+        pool.submit(flight.find, ADA, fetch)
+        assert called.wait(10)
+        cut_off = pool.submit(
+            flight.without_store,
+            ADA,
+            telling(an_entry(a_profile(name="After"))),
+            give_up_at=flight.give_up_at(),
+        )
+
+        assert cut_off.result(10).entry.outcome == a_profile(name="After")
