@@ -1,0 +1,510 @@
+"""Two processes on one store, in any order of events, against a small model.
+
+Callers, refreshes and flushes are stopped before each command to the store and before
+Meta's answer, and go on in an order that Hypothesis chooses. The model knows only what
+Meta was asked when, what it said, and what operators and webhooks were promised: every
+call to Meta has a number that is in all it told, so each answer shows what it rests on.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Hashable, Iterator
+from dataclasses import dataclass, replace
+
+import fakeredis
+from builders import DAY, HOUR, LIFETIMES, MINUTE, NOW, a_profile, picture_url
+from fakes import FakeBackground, FakeClock
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+)
+from stage import Actor, At, Stage, StagedFlight, StagedRedis
+
+from proxy.cache.backend import ProfileCache
+from proxy.cache.bulkhead import Bulkhead
+from proxy.cache.flight import lease_for, patience
+from proxy.cache.gate import Gate
+from proxy.cache.store import EntryStore
+from proxy.lookup import ProfileLookup, What
+from proxy.outcomes import (
+    Answer,
+    GraphError,
+    GraphTimeout,
+    GraphUnavailable,
+    Igsid,
+    LookupFailure,
+    Outcome,
+    PermissionMissing,
+    Profile,
+    Reason,
+    Refusal,
+    Source,
+    StoreUnavailable,
+    Throttled,
+    TokenRejected,
+    Told,
+)
+from proxy.policy import backoffs
+
+PEOPLE = (Igsid("1254001234567890"), Igsid("1254001234567891"))
+PROCESSES = (0, 1)
+GRAPH_TIMEOUT = 5.0
+LEASE_FOR = lease_for(GRAPH_TIMEOUT)
+ACTORS = 6
+"""Callers, refreshes and flushes under way at once."""
+
+Mind = Callable[["Call"], Outcome | LookupFailure]
+"""What Meta would say of a person."""
+
+people = st.sampled_from(PEOPLE)
+processes = st.sampled_from(PROCESSES)
+some_steps = st.sampled_from([0, 1, 1, 2, 3, 4, 99])
+
+
+@dataclass(eq=False)
+class Call:
+    """One question to Meta; ``told`` and ``told_at`` are None until it has answered.
+
+    ``is_alone`` while the lease under which it was made keeps others from asking.
+    """
+
+    number: int
+    igsid: Igsid
+    asked_at: float
+    is_alone: bool
+    told: Outcome | LookupFailure | None = None
+    told_at: float | None = None
+
+
+@dataclass(frozen=True)
+class Cut:
+    """What was promised to be gone: *kind* of *igsid* (None: of all), known by then.
+
+    *calls* had been made when the promise was asked for. With *fetched_by*, only
+    what had been fetched by that moment is meant.
+    """
+
+    calls: int
+    igsid: Igsid | None = None
+    kind: What = What.ALL
+    fetched_by: float | None = None
+
+    def covers(self, call: Call, outcome: Outcome) -> bool:
+        if self.igsid not in (None, call.igsid) or call.number > self.calls:
+            return False
+        if self.fetched_by is not None and call.told_at > self.fetched_by:
+            return False
+        if isinstance(outcome, Profile):
+            return self.kind in (What.ALL, What.PROFILES)
+        return self.kind in (What.ALL, What.REFUSALS, outcome.reason.value)
+
+
+class Process:
+    """A lookup and its background, on a connection of its own."""
+
+    def __init__(self, world: World) -> None:
+        self.redis = StagedRedis(world.stage, server=world.server)
+        self.background = FakeBackground()
+        cache = ProfileCache(host=self.redis, key_prefix="pp:")
+        store = EntryStore(cache, "default")
+        bulkhead = Bulkhead(seats=100, room=400)
+        self.lookup = ProfileLookup(
+            store=store,
+            flight=StagedFlight(
+                world.stage,
+                store,
+                graph_timeout=GRAPH_TIMEOUT,
+                bulkhead=bulkhead,
+                wall=world.clock,
+                clock=world.clock,
+                sleep=world.stage.nap,
+            ),
+            gate=Gate(
+                cache,
+                "default",
+                reach=store.reach,
+                backoffs=backoffs(60.0),
+                probe_for=LEASE_FOR,
+                usage_soft=75,
+                misses_per_minute=0,
+            ),
+            bulkhead=bulkhead,
+            graph=world,
+            later=self.background.submit,
+            lifetimes=LIFETIMES,
+            usage_hard=95.0,
+            wall=world.clock,
+            clock=world.clock,
+            jitter=lambda: 0.5,
+        )
+
+
+class World(RuleBasedStateMachine):
+    """What may happen, and what must hold whatever happens. It is Meta, too."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stage = Stage()
+        self.clock = FakeClock()
+        self.server = fakeredis.FakeServer()
+        self.redis = fakeredis.FakeRedis(server=self.server)
+        self.processes = [Process(self) for _ in PROCESSES]
+        self.minds: dict[Igsid, Mind] = {}
+        self.calls: list[Call] = []
+        self.cuts: list[Cut] = []
+        self.flushes_under_way = 0
+        self.actors: list[tuple[Actor, Callable[[Actor], None]]] = []
+
+    # What Meta does.
+
+    def token_digest(self) -> str:
+        return "0badcafe"
+
+    def fetch(self, igsid: Igsid, within: float) -> Told:
+        """Say what was true when the question came, however late the answer."""
+        assert 0 < within <= GRAPH_TIMEOUT
+        call = self.note_call(igsid)
+        said = self.minds[igsid](call)
+        self.stage.pause(At.META)
+        call.told, call.told_at, call.is_alone = said, self.clock.now, False
+        return Told(said, None, self.token_digest())
+
+    def note_call(self, igsid: Igsid) -> Call:
+        actor = self.stage.acting
+        is_alone = not actor.is_unsure and not self.flushes_under_way
+        call = Call(len(self.calls) + 1, igsid, self.clock.now, is_alone)
+        if call.is_alone:
+            others = [other for other in self.calls_in_flight(igsid) if other.is_alone]
+            assert not others, "two calls at once about one person"
+            assert not self.has_fresh(igsid), "asked about what is known"
+        self.calls.append(call)
+        return call
+
+    def calls_in_flight(self, igsid: Igsid | None) -> Iterator[Call]:
+        for call in self.calls:
+            if call.told is None and igsid in (None, call.igsid):
+                yield call
+
+    def has_fresh(self, igsid: Igsid) -> bool:
+        stored = self.redis.get(f"pp:e:{{default:{igsid}}}")
+        return stored is not None and self.clock.now < json.loads(stored)["fresh_until"]
+
+    @initialize()
+    def meta_knows_everybody(self) -> None:
+        self.meta_shows_a_person(PEOPLE[0], 4 * DAY)
+        self.meta_shows_a_person(PEOPLE[1], None)
+
+    @rule(
+        igsid=people,
+        lives=st.none()
+        | st.sampled_from([-MINUTE, 1.0, MINUTE, HOUR, 2 * HOUR, 26 * HOUR, 4 * DAY]),
+    )
+    def meta_shows_a_person(self, igsid: Igsid, lives: float | None) -> None:
+        """With a picture that *lives* for so many seconds more, or without one."""
+        dies_at = None if lives is None else float(int(self.clock.now + lives))
+        picture = None if dies_at is None else picture_url(dies_at)
+        self.minds[igsid] = lambda call: a_profile(
+            igsid=igsid,
+            name=f"call {call.number}",
+            profile_pic=picture,
+            picture_expires_at=dies_at,
+        )
+
+    @rule(igsid=people)
+    def meta_does_not_say_how_long_the_picture_lives(self, igsid: Igsid) -> None:
+        self.minds[igsid] = lambda call: a_profile(
+            igsid=igsid,
+            name=f"call {call.number}",
+            profile_pic="https://scontent.cdninstagram.com/v/ada.jpg",
+            picture_expires_at=None,
+        )
+
+    @rule(igsid=people, reason=st.sampled_from(Reason))
+    def meta_refuses(self, igsid: Igsid, reason: Reason) -> None:
+        self.minds[igsid] = lambda call: Refusal(
+            igsid, reason, GraphError(fbtrace_id=f"call {call.number}")
+        )
+
+    @rule(
+        igsid=people,
+        failure=st.sampled_from(
+            [GraphTimeout, GraphUnavailable, Throttled, TokenRejected]
+            + [PermissionMissing]
+        ),
+    )
+    def meta_fails(self, igsid: Igsid, failure: type[LookupFailure]) -> None:
+        self.minds[igsid] = lambda call: failure(
+            GraphError(fbtrace_id=f"call {call.number}")
+        )
+
+    # What callers, operators and webhooks do.
+
+    @precondition(lambda self: len(self.actors) < ACTORS)
+    @rule(process=processes, igsid=people, steps=some_steps)
+    def somebody_asks(self, process: int, igsid: Igsid, steps: int) -> None:
+        lookup = self.processes[process].lookup
+        self.begin(lambda: lookup.find(igsid), steps, self.check_answer)
+
+    @precondition(lambda self: len(self.actors) < ACTORS)
+    @rule(process=processes, steps=some_steps)
+    def the_background_works(self, process: int, steps: int) -> None:
+        jobs: dict[Hashable, Callable[[], None]]
+        jobs = self.processes[process].background.jobs
+        if jobs:
+            self.begin(jobs.pop(next(iter(jobs))), steps, check_no_bug)
+
+    @precondition(lambda self: self.actors)
+    @rule(which=st.integers(0, ACTORS - 1), steps=some_steps, is_lost=st.booleans())
+    def somebody_goes_on(self, which: int, steps: int, is_lost: bool) -> None:
+        """Perhaps with the reply to their next command lost."""
+        actor, _ = self.actors[which % len(self.actors)]
+        if is_lost and actor.at is At.STORE and steps == 1:
+            self.lose_replies(True)
+        self.let_go_on(actor, max(steps, 1))
+        self.lose_replies(False)
+
+    @rule(process=processes, igsid=people)
+    def a_person_is_erased(self, process: int, igsid: Igsid) -> None:
+        stored = [self.redis.exists(f"pp:{k}:{{default:{igsid}}}") for k in "eln"]
+        try:
+            erased = self.processes[process].lookup.erase(igsid)
+        except StoreUnavailable:
+            return
+        assert [erased.entry, erased.lease, erased.note] == [bool(n) for n in stored]
+        self.leases_go(igsid)
+        self.cuts.append(Cut(len(self.calls), igsid))
+
+    @rule(igsid=people)
+    def a_person_writes(self, igsid: Igsid) -> None:
+        """As their webhook will have it: a refusal goes, with what is under way."""
+        if self.store_is_away:
+            return
+        entry, lease, note = (f"pp:{kind}:{{default:{igsid}}}" for kind in "eln")
+        stored = self.redis.get(entry)
+        if stored is not None and "refusal" in json.loads(stored):
+            self.redis.delete(entry)
+        self.redis.delete(lease, note)
+        self.leases_go(igsid)
+        self.cuts.append(Cut(len(self.calls), igsid, What.REFUSALS))
+
+    @precondition(lambda self: len(self.actors) < ACTORS)
+    @rule(
+        process=processes,
+        what=st.sampled_from(What),
+        older_than=st.sampled_from([None, None, 1.0, MINUTE, HOUR]),
+        steps=some_steps,
+    )
+    def an_operator_flushes(
+        self, process: int, what: What, older_than: float | None, steps: int
+    ) -> None:
+        lookup = self.processes[process].lookup
+        fetched_by = self.clock.now - older_than if older_than else None
+        cut = Cut(len(self.calls), None, what, fetched_by)
+        # From its beginning to its end, any lease may be gone at any moment.
+        self.leases_go(None)
+        self.flushes_under_way += 1
+
+        def check(actor: Actor) -> None:
+            self.flushes_under_way -= 1
+            check_no_bug(actor)
+            if actor.raised is None:
+                assert actor.returned.deleted <= actor.returned.matched
+                self.cuts.append(cut)
+
+        self.begin(lambda: lookup.flush(what, older_than=older_than), steps, check)
+
+    @rule(process=processes, what=st.sampled_from(What))
+    def an_operator_asks_what_a_flush_would_do(self, process: int, what: What) -> None:
+        before = {key: self.redis.get(key) for key in self.redis.keys("pp:[eln]:*")}
+        try:
+            flushed = self.processes[process].lookup.flush(what, dry_run=True)
+        except StoreUnavailable:
+            return
+        assert flushed.deleted == 0
+        assert flushed.matched <= len(before)
+        assert before == {key: self.redis.get(key) for key in before}
+
+    # What happens to everybody.
+
+    @rule(
+        seconds=st.sampled_from([0.5, 1.1, 2.0, LEASE_FOR, 30.0, MINUTE, 301.0])
+        | st.sampled_from([15 * MINUTE, HOUR, 6 * HOUR, DAY])
+        | st.floats(0.01, 2 * HOUR)
+    )
+    def time_passes(self, seconds: float) -> None:
+        """For those who wait for Meta or each other; the store answers in no time."""
+        for actor, _ in list(self.actors):
+            while actor.at is At.STORE:
+                self.let_go_on(actor, 1)
+        self.clock.now += seconds
+        for call in self.calls_in_flight(None):
+            call.is_alone &= self.clock.now < call.asked_at + LEASE_FOR
+        milliseconds = int(seconds * 1000)
+        for key in self.redis.keys():
+            left = self.redis.pttl(key) - milliseconds
+            self.redis.pexpire(key, left) if left > 0 else self.redis.delete(key)
+        for key in self.redis.keys("pp:g:*"):
+            if self.redis.hexists(key, "until"):
+                self.redis.hincrby(key, "until", -milliseconds)
+
+    @rule(is_lost=st.booleans())
+    def the_store_goes(self, is_lost: bool) -> None:
+        """Out of reach, or with all it held."""
+        self.set_away(True)
+        if is_lost:
+            self.redis.flushall()
+            self.leases_go(None)
+
+    @rule()
+    def the_store_comes_back(self) -> None:
+        self.set_away(False)
+
+    @rule()
+    def the_gates_open(self) -> None:
+        for key in self.redis.keys("pp:g:*"):
+            self.redis.delete(key)
+
+    # What must hold.
+
+    @invariant()
+    def every_key_ends_in_time(self) -> None:
+        for key in self.redis.keys():
+            left = self.redis.pttl(key) / 1000
+            assert left > 0, f"{key} is for ever"
+            if key.startswith(b"pp:l:"):
+                assert left <= LEASE_FOR
+            elif key.startswith(b"pp:n:"):
+                assert left <= 1.0
+            elif key.startswith(b"pp:e:"):
+                usable_until = json.loads(self.redis.get(key))["usable_until"]
+                assert left <= usable_until - self.clock.now + 0.002
+
+    @invariant()
+    def what_is_stored_is_what_meta_told(self) -> None:
+        """So nothing of a call that has failed, or has not answered."""
+        for key in self.redis.keys("pp:e:*"):
+            stored = self.redis.get(key).decode()
+            call = self.call_behind(stored)
+            assert isinstance(call.told, Profile | Refusal)
+            assert key.decode() == f"pp:e:{{default:{call.igsid}}}"
+
+    def check_answer(self, actor: Actor) -> None:
+        if isinstance(actor.raised, LookupFailure):
+            return
+        if actor.raised is not None:
+            raise actor.raised
+        answer: Answer = actor.returned
+        outcome, now = answer.entry.outcome, self.clock.now
+        call = self.call_behind(repr(outcome))
+        self.check_bounds(answer, call)
+        match outcome:
+            case Profile():
+                self.check_picture(outcome, call)
+                assert now < call.told_at + LIFETIMES.profile_ttl + DAY
+            case Refusal(reason=reason):
+                assert outcome == call.told
+                assert now < call.told_at + LIFETIMES.refusal_ttl[reason], "stale"
+        if answer.stored:
+            assert not any(cut.covers(call, outcome) for cut in self.cuts), "is back"
+
+    def check_bounds(self, answer: Answer, call: Call) -> None:
+        entry, now = answer.entry, self.clock.now
+        assert entry.fetched_at == call.told_at <= now < entry.usable_until
+        assert entry.fetched_at < entry.fresh_until <= entry.usable_until
+        assert entry.fresh_until <= entry.fetched_at + max(
+            LIFETIMES.profile_ttl, *LIFETIMES.refusal_ttl.values()
+        )
+        assert answer.source is Source.HIT or now < entry.fresh_until or answer.stored
+
+    def check_picture(self, profile: Profile, call: Call) -> None:
+        """It is the one Meta told of, or none; and it is alive."""
+        assert isinstance(call.told, Profile)
+        picture = profile.profile_pic
+        faceless = replace(call.told, profile_pic=None, picture_expires_at=None)
+        assert profile in (call.told, faceless)
+        if picture and (told := re.search("oe=([0-9A-F]+)", picture)):
+            assert self.clock.now < int(told[1], 16), "a dead picture"
+        elif picture:
+            assert self.clock.now < call.told_at + DAY, "perhaps a dead picture"
+
+    def call_behind(self, text: str) -> Call:
+        (number,) = set(re.findall(r"call (\d+)", text))
+        return self.calls[int(number) - 1]
+
+    # How it is done.
+
+    @property
+    def store_is_away(self) -> bool:
+        return self.processes[0].redis.is_away
+
+    def set_away(self, is_away: bool) -> None:
+        for process in self.processes:
+            process.redis.is_away = is_away
+
+    def lose_replies(self, are_lost: bool) -> None:
+        for process in self.processes:
+            process.redis.loses_replies = are_lost
+
+    def leases_go(self, igsid: Igsid | None) -> None:
+        """Also of those who have taken theirs, and not asked Meta yet."""
+        for call in self.calls_in_flight(igsid):
+            call.is_alone = False
+        for actor, _ in self.actors:
+            actor.is_unsure |= actor.at is At.STORE
+
+    def begin(
+        self, part: Callable[[], object], steps: int, check: Callable[[Actor], None]
+    ) -> None:
+        """Let *part* run to its first step outside, and *steps* further."""
+        actor = Actor(self.stage, part)
+        self.actors.append((actor, check))
+        self.let_go_on(actor, steps + 1)
+
+    def let_go_on(self, actor: Actor, steps: int) -> None:
+        """*steps* of the store, or up to where it waits for Meta or for others."""
+        for _ in range(steps):
+            actor.step()
+            self.see_to_ends()
+            if actor.at is not At.STORE:
+                break
+
+    def see_to_ends(self) -> None:
+        """Those whose flight has landed go on at once, as they would."""
+        for actor, _ in list(self.actors):
+            if actor.at is At.FLIGHT and actor.waits_for.done():
+                actor.step()
+        for actor, check in list(self.actors):
+            if actor.at is At.END:
+                self.actors.remove((actor, check))
+                check(actor)
+
+    def teardown(self) -> None:
+        """Whoever has begun comes to an end, within what a caller waits at most."""
+        self.set_away(False)
+        rounds = int(patience(GRAPH_TIMEOUT)) + 2
+        for _ in range(rounds):
+            for actor, _ in list(self.actors):
+                if actor.at is not At.END:
+                    self.let_go_on(actor, 99)
+            self.time_passes(1.0)
+        assert not self.actors, "somebody waits for ever"
+
+
+def check_no_bug(actor: Actor) -> None:
+    if actor.raised is not None and not isinstance(actor.raised, StoreUnavailable):
+        raise actor.raised
+
+
+World.TestCase.settings = settings(
+    max_examples=120,
+    stateful_step_count=50,
+    suppress_health_check=list(HealthCheck),
+)
+TestAnyOrderOfEvents = World.TestCase
