@@ -14,7 +14,7 @@ from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass, replace
 
 import fakeredis
-from builders import DAY, HOUR, LIFETIMES, MINUTE, NOW, a_profile, picture_url
+from builders import DAY, HOUR, LIFETIMES, MINUTE, a_profile, picture_url
 from fakes import FakeBackground, FakeClock
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
