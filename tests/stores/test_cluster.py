@@ -159,7 +159,7 @@ def test_the_keys_of_a_flush_are_on_all_nodes(
 
     for server in nodes.primaries:
         with client_of(server.url) as client:
-            assert client.keys("pp:e:*") == []
+            assert client.keys("pp:[eln]:*") == []
 
 
 def test_every_node_is_through_the_first_pass_before_the_second_begins(
