@@ -115,6 +115,7 @@ class Server:
         self._watching = watching
         self._folder = Path(tempfile.mkdtemp(prefix="store-"))  # short, for the socket
         self._process: subprocess.Popen[bytes] | None = None
+        self.port = 0
         if door == "tls":
             self._write_certificates()
 
@@ -143,9 +144,9 @@ class Server:
                 return f"unix://{user}{self._folder}/it.sock"
             case "tls":
                 authority = f"ssl_ca_certs={self._folder}/ca.pem"
-                return f"rediss://{user}localhost:{self._port}/0?{authority}"
+                return f"rediss://{user}localhost:{self.port}/0?{authority}"
             case _:
-                return f"redis://{user}127.0.0.1:{self._port}/0"
+                return f"redis://{user}127.0.0.1:{self.port}/0"
 
     def start(self) -> None:
         """Start it at its old place, empty; it answers when this returns."""
@@ -203,7 +204,7 @@ class Server:
 
     def _start_on_a_free_port(self) -> None:
         for left in reversed(range(_TRIES)):
-            self._port = self._find_port()
+            self.port = self._find_port()
             try:
                 return self.start()
             except DidNotStart as exc:
@@ -221,7 +222,7 @@ class Server:
         """The file that a Sentinel reads, and into which it writes what it learns."""
         file = self._folder / "sentinel.conf"
         if not file.exists():
-            place = [f"port {self._port}", "bind 127.0.0.1", f"dir {self._folder}"]
+            place = [f"port {self.port}", "bind 127.0.0.1", f"dir {self._folder}"]
             file.write_text("\n".join([*place, *self._watching, ""]))
         return str(file)
 
@@ -235,7 +236,7 @@ class Server:
     @property
     def address(self) -> tuple[str, int]:
         """Its host and port."""
-        return "127.0.0.1", self._port
+        return "127.0.0.1", self.port
 
     def _place(self) -> dict[str, str]:
         place = {"port": "0", "bind": "127.0.0.1", "dir": str(self._folder)}
@@ -246,12 +247,12 @@ class Server:
             case "unix":
                 place["unixsocket"] = str(self._folder / "it.sock")
             case "tls":
-                place["tls-port"] = str(self._port)
+                place["tls-port"] = str(self.port)
                 place["tls-cert-file"] = str(self._folder / "certificate.pem")
                 place["tls-key-file"] = str(self._folder / "key.pem")
                 place["tls-auth-clients"] = "no"
             case _:
-                place["port"] = str(self._port)
+                place["port"] = str(self.port)
         return place
 
     def _write_certificates(self) -> None:

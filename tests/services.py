@@ -20,6 +20,7 @@ import redis
 import requests
 
 BIN = Path(sys.executable).parent
+SKEWED = Path(__file__).parent / "processes" / "skewed.py"
 PAGE_TOKEN = "EAACANARYPAGETOKEN0123456789"
 APP_SECRET = "canaryappsecret0123456789abcdef0"
 
@@ -115,10 +116,18 @@ class SimulatedMeta:
 
 
 class Service:
-    """``profile-proxy run`` as a child, ready to be asked."""
+    """``profile-proxy run`` as a child, ready to be asked.
 
-    def __init__(self, ready: bool = True, **settings: str) -> None:
+    With a *clock_ahead*, in seconds, something smaller that serves the same app.
+    """
+
+    def __init__(
+        self, ready: bool = True, clock_ahead: float = 0.0, **settings: str
+    ) -> None:
         self.port = free_port()
+        command = [str(BIN / "profile-proxy"), "run"]
+        if clock_ahead:
+            command = [sys.executable, str(SKEWED), str(self.port), str(clock_ahead)]
         self.url = f"http://127.0.0.1:{self.port}"
         self._log = tempfile.NamedTemporaryFile("wb", suffix=".log")
         env = {k: v for k, v in os.environ.items() if not k.startswith("PROXY_")}
@@ -126,7 +135,7 @@ class Service:
         env["PROXY_DRAIN_FOR"] = "0s"  # A test that wants to see it says so.
         env |= {f"PROXY_{name}": value for name, value in settings.items()}
         self.process = subprocess.Popen(
-            [str(BIN / "profile-proxy"), "run"],
+            command,
             env=env,
             stdin=subprocess.DEVNULL,
             stdout=self._log,
