@@ -21,8 +21,8 @@ check: $(VENV)/dev.stamp ## format, lint, types, layers, every test: what must p
 	$(BIN)/lint-imports
 	$(BIN)/pytest
 
-bench: $(VENV)/run.stamp ## the figures of the README, measured here
-	$(BIN)/python benchmarks/measure.py
+bench: $(VENV)/bench.stamp ## the figures of docs/performance.md; ROWS="stampede" for some
+	$(BIN)/python benchmarks/measure.py $(ROWS)
 
 format: $(VENV)/dev.stamp ## let ruff lay the code out
 	$(BIN)/ruff format .
@@ -41,6 +41,10 @@ $(BIN)/python:
 $(VENV)/run.stamp: setup.cfg | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[embedded]'
 	@touch $@
+
+$(VENV)/bench.stamp: setup.cfg | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[embedded,bench]'
+	@touch $@ $(VENV)/run.stamp
 
 $(VENV)/dev.stamp: setup.cfg | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[embedded,dev]'
