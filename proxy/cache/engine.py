@@ -28,6 +28,9 @@ from proxy.cache import watchdog
 MAXMEMORY_BYTES = 64 * 1024 * 1024
 """When the store is fuller than this, what is used least goes first."""
 
+MAXMEMORY_CLIENTS = "25%"
+"""What connections may take of that; each takes 17 KiB, and there can be hundreds."""
+
 _SOCKET = "engine.sock"
 _LOG = "engine.log"
 _SOCKET_PATH_BYTES = 103  # macOS has 104 with the closing NUL, Linux 108
@@ -214,7 +217,7 @@ def _settings(folder: Path, version: int, maxmemory_bytes: int) -> list[str]:
         "loglevel": "warning",
     }
     if version >= _FIRST_WITH_CLIENT_LIMIT:
-        settings["maxmemory-clients"] = "5%"
+        settings["maxmemory-clients"] = MAXMEMORY_CLIENTS
     return [word for name, value in settings.items() for word in (f"--{name}", value)]
 
 

@@ -261,6 +261,12 @@ class Flight:
             if not failure.is_shared:
                 raise
             return failure
+        except StoreUnavailable:
+            # At the gate: that says nothing of Meta, and is nobody's answer.
+            failure = None
+            with suppress(StoreUnavailable):
+                self._store.release(igsid, lease)
+            raise
         finally:
             # After a bug of ours too: those who wait must not repeat it in turn.
             if failure:

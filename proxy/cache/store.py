@@ -20,7 +20,7 @@ import math
 import threading
 import time
 from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Annotated, NamedTuple, cast
 
@@ -56,7 +56,7 @@ TOKEN_NOTED_FOR = 400 * 86400.0
 """Seconds for which it is known which token was used: longer than any entry lives."""
 
 TRIPS_AT_ONCE = 32
-"""Trips to the store at once, for people, in each process."""
+"""Trips to the store at once, in each process."""
 
 TURN_WITHIN = 1.0
 """Seconds until a turn has come, unless the store hangs."""
@@ -199,7 +199,6 @@ class EntryStore:
         self._take, self._put = script(_TAKE), script(_PUT)
         self._fail, self._release = script(_FAIL), script(_RELEASE)
         self.reach = self._reach = Reach(cache.places)
-        self._turns = threading.BoundedSemaphore(TRIPS_AT_ONCE)
         self._risks: tuple[float, list[str]] = -math.inf, []
 
     def look(self, igsid: Igsid) -> Seen:
@@ -342,20 +341,8 @@ class EntryStore:
             if value is not None and matches(decode(value))
         ]
 
-    @contextmanager
-    def _noted(self, kind: str, igsid: Igsid) -> Iterator[None]:
-        """One trip about a person, in its turn.
-
-        Hundreds that ask at the same moment for somebody cold would open as many
-        connections at once, and some would take the crowd for a store that hangs.
-        """
-        if not self._turns.acquire(timeout=TURN_WITHIN):
-            raise StoreUnavailable()
-        try:
-            with self._reach.noted(kind, self._cache.place(self._keys(igsid)[0])):
-                yield
-        finally:
-            self._turns.release()
+    def _noted(self, kind: str, igsid: Igsid) -> AbstractContextManager[None]:
+        return self._reach.noted(kind, self._cache.place(self._keys(igsid)[0]))
 
     def _keys(self, igsid: Igsid) -> tuple[str, str, str]:
         tag = f"{{{self._page}:{igsid}}}"
@@ -374,6 +361,10 @@ class Reach:
     Reads and writes apart: a store that is full still answers the one and
     refuses the other, and would else be said to come and go with every miss.
     So are the nodes of a Cluster, of which one can be away.
+
+    Trips take turns. Hundreds that ask at the same moment for somebody cold would
+    open as many connections at once; some would be dropped for it, and others
+    would take the crowd for a store that hangs.
     """
 
     def __init__(self, places: Callable[[], Collection[str]]) -> None:
@@ -381,6 +372,7 @@ class Reach:
         self._places = places
         self._failing: set[tuple[str, str]] = set()
         self._lock = threading.Lock()
+        self._turns = threading.BoundedSemaphore(TRIPS_AT_ONCE)
 
     @contextmanager
     def noted(self, kind: str, place: str = "") -> Iterator[None]:
@@ -388,6 +380,8 @@ class Reach:
 
         Without a *place*, it is about all of them.
         """
+        if not self._turns.acquire(timeout=TURN_WITHIN):
+            raise StoreUnavailable()
         try:
             yield
         except redis.RedisError as exc:
@@ -397,6 +391,8 @@ class Reach:
             if is_first:
                 log.warning("store away", extra={"error": type(exc).__name__})
             raise StoreUnavailable() from None
+        finally:
+            self._turns.release()
         if self._failing:
             with self._lock:
                 was_failing = bool(self._failing)

@@ -200,7 +200,7 @@ def test_it_bounds_what_its_clients_may_take(binary: Path, under: Path) -> None:
         limit = client.config_get("maxmemory-clients")
         major = int(client.info("server")["redis_version"].split(".")[0])
 
-    assert limit == ({"maxmemory-clients": "5%"} if major >= 7 else {})
+    assert limit == ({"maxmemory-clients": "25%"} if major >= 7 else {})
 
 
 @pytest.mark.parametrize(("version", "limited"), [("6.2.14", False), ("7.0.0", True)])

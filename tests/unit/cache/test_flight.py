@@ -607,3 +607,20 @@ def test_who_joined_without_the_store_is_not_told_what_an_erase_overtook(
         )
 
         assert cut_off.result(10).entry.outcome == a_profile(name="After")
+
+
+def test_a_store_that_goes_away_at_the_gate_is_nobodys_answer(store, time) -> None:
+    """No note says that Meta failed, which was not even asked; the lease is free."""
+    flight = a_flight(store, time)
+    told = [StoreUnavailable(), an_entry()]
+
+    def fetch(igsid: Igsid, deadline: float) -> StoredOutcome:
+        outcome = told.pop(0)
+        if isinstance(outcome, StoreUnavailable):
+            raise outcome
+        return outcome
+
+    answer = flight.find(ADA, fetch)
+
+    assert answer == Answer(an_entry(), Source.FETCHED, stored=False)
+    assert store.look(ADA) == Seen(None, None, None)
