@@ -6,6 +6,7 @@ import logging
 import math
 from collections.abc import Callable, Hashable
 from contextlib import suppress
+from dataclasses import replace
 from enum import StrEnum
 from functools import partial
 from typing import Protocol
@@ -30,7 +31,6 @@ from proxy.outcomes import (
     StoredOutcome,
     StoreUnavailable,
     Told,
-    TooManyMisses,
 )
 from proxy.policy import Lifetimes, stamp
 
@@ -43,6 +43,12 @@ __all__ = [
     "Tally",
     "What",
 ]
+
+BRIEFLY = 1.0
+"""Seconds for which a refusal is kept that a newer token might not have met."""
+
+TOKEN_LOOKED_AT_EVERY = 10.0
+"""Seconds between two tries to follow up a changed token, should one fail."""
 
 log = logging.getLogger(__name__)
 
@@ -111,6 +117,7 @@ class ProfileLookup:
         self._clock = clock
         self._jitter = jitter
         self._known_token: str | None = None
+        self._look_again_at = -math.inf
 
     def find(self, igsid: Igsid, *, payer: str | None = None) -> Answer:
         """Answer from the cache if it may be used, and from Meta if not.
@@ -131,7 +138,13 @@ class ProfileLookup:
             freshness = entry.freshness(self._wall()) if entry else Freshness.EXPIRED
             if entry is None or freshness is Freshness.EXPIRED:
                 fetch = partial(self._fetch, payer=payer)
-                return self._flight.join(igsid, seen, fetch, give_up_at=give_up_at)
+                return self._flight.join(
+                    igsid,
+                    seen,
+                    fetch,
+                    give_up_at=give_up_at,
+                    may_lead=partial(self._check_allowance, payer),
+                )
             if freshness is Freshness.STALE:
                 self._refresh_later(igsid, entry, seen)
             return Answer(entry, Source.HIT)
@@ -217,8 +230,10 @@ class ProfileLookup:
             landing = self._flight.refresh(igsid, fetch)
         except StoreUnavailable as away:
             landing = away
-        if landing is None:
-            return
+        if landing is None or (
+            isinstance(landing, LookupFailure) and not landing.asked
+        ):
+            return  # There was no need, or it was held back.
         failed = isinstance(landing, Exception)
         if failed:
             line = {"person": last_four(igsid), "result": type(landing).__name__}
@@ -235,29 +250,39 @@ class ProfileLookup:
         in_background: bool = False,
     ) -> StoredOutcome:
         """Ask Meta if the gate lets us, and tell the gate what came of it."""
-        passage = self._pass_gate(payer, in_background=in_background)
-        left = deadline - self._clock()
-        if left <= 0:
-            # The store has taken its time, and the lease is about to end.
-            self._gate.give_back(passage)
-            raise GraphTimeout(asked=False)
-        told = self._graph.fetch(igsid, left)
-        return self._stamp(self._report(igsid, told, passage))
-
-    def _pass_gate(self, payer: str | None, *, in_background: bool) -> Passage:
         passage = self._gate.pass_gate(
             self._graph.token_digest(), in_background=in_background
         )
-        if not passage.is_token_noted:
+        if passage.noted_token is None:
             self._known_token = None  # The store has been emptied since.
         self._bulkhead.narrow((passage.usage_percent or 0.0) >= self._usage_hard)
-        if payer is not None:
-            try:
-                self._gate.charge(payer)
-            except TooManyMisses:
+        try:
+            told = self._ask(igsid, deadline, payer)
+        except BaseException:
+            with suppress(StoreUnavailable):
                 self._gate.give_back(passage)
-                raise
-        return passage
+            raise
+        entry = self._stamp(self._report(igsid, told, passage))
+        if _depends_on_token(entry) and passage.noted_token not in (
+            None,
+            told.token_digest,
+        ):
+            # Another process has a newer token already, which may see more.
+            soon = min(entry.usable_until, entry.fetched_at + BRIEFLY)
+            return replace(entry, fresh_until=soon, usable_until=soon)
+        return entry
+
+    def _ask(self, igsid: Igsid, deadline: float, payer: str | None) -> Told:
+        """Ask Meta, at *payer*'s expense, unless the store has taken all the time."""
+        if self._clock() >= deadline:
+            raise GraphTimeout(asked=False)
+        if payer is not None:
+            self._gate.charge(payer)
+        return self._graph.fetch(igsid, max(deadline - self._clock(), 0.0))
+
+    def _check_allowance(self, payer: str | None) -> None:
+        if payer is not None:
+            self._gate.check_allowance(payer)
 
     def _report(self, igsid: Igsid, told: Told, passage: Passage) -> Outcome:
         """Tell the gate what Meta has told, and give it back, or raise it.
@@ -272,7 +297,7 @@ class ProfileLookup:
                 closed_for = self._gate.fail(passage, outcome, told)
                 outcome.retry_after = closed_for or outcome.retry_after
             else:
-                self._gate.succeed(passage, outcome, told.usage_percent)
+                self._gate.succeed(passage, outcome, told)
         if isinstance(outcome, LookupFailure):
             raise outcome
         return outcome
@@ -290,7 +315,7 @@ class ProfileLookup:
     def _notice_token(self) -> None:
         """See to it, in the background, that a changed token is followed up."""
         digest = self._graph.token_digest()
-        if digest != self._known_token:
+        if digest != self._known_token and self._clock() >= self._look_again_at:
             self._later("token", partial(self._follow_up_token, digest))
 
     def _follow_up_token(self, digest: str) -> None:
@@ -299,6 +324,8 @@ class ProfileLookup:
         ``not_found`` and ``unavailable`` depend on what a token may see. The
         new one is noted last: whoever dies before that leaves it to another.
         """
+        # A flush takes the leases of all who ask just now, so not again too soon.
+        self._look_again_at = self._clock() + TOKEN_LOOKED_AT_EVERY
         with suppress(StoreUnavailable):
             if self._store.token_digest() not in (None, digest):
                 flushed = self._store.flush(_depends_on_token)
@@ -308,6 +335,7 @@ class ProfileLookup:
                 )
             self._store.note_token(digest)
             self._known_token = digest
+            self._look_again_at = -math.inf
 
 
 def _unavailable(outcome: Outcome | LookupFailure) -> Refusal | None:

@@ -102,12 +102,19 @@ class Flight:
         return self._clock() + patience(self._graph_timeout)
 
     def join(
-        self, igsid: Igsid, seen: Seen, fetch: Fetch, *, give_up_at: float
+        self,
+        igsid: Igsid,
+        seen: Seen,
+        fetch: Fetch,
+        *,
+        give_up_at: float,
+        may_lead: Callable[[], None] = lambda: None,
     ) -> Answer:
         """Answer by one shared *fetch*: lead, or follow whoever leads.
 
         *seen* is what the store held a moment ago, without a usable entry. Goes
-        round again while flights end with nothing to tell.
+        round again while flights end with nothing to tell. *may_lead* raises a
+        LookupFailure for a caller who may only follow.
 
         Raises:
             LookupFailure: Meta told nothing, or we are too many.
@@ -123,6 +130,7 @@ class Flight:
                 if seen.lease:
                     landing = self._follow(igsid, seen.lease, give_up_at)
                 elif flown < FLIGHTS_OF_A_CALLER:
+                    may_lead()
                     landing = self._lead(igsid, fetch, give_up_at)
                     # Who was merely not the first to take the lease has not flown.
                     flown += landing is None
@@ -195,7 +203,7 @@ class Flight:
         try:
             with self._bulkhead.seat():
                 if self._clock() + self._graph_timeout > give_up_at:
-                    return GraphTimeout()
+                    return GraphTimeout(asked=False)
                 return self._take_off(igsid, fetch, self._is_usable)
         except Overloaded as overloaded:
             return overloaded
@@ -275,7 +283,8 @@ class Flight:
         now = self._wall()
         entry = supersede(known, learned, now)
         try:
-            kept = self._store.put(igsid, entry, lease, now)
+            again = entry is not learned
+            kept = self._store.put(igsid, entry, lease, now, again=again)
         except StoreUnavailable:
             return Answer(entry, Source.FETCHED, stored=False)
         if kept:
@@ -293,19 +302,19 @@ class Flight:
         now = self._wall()
         keeping = None
         if known and self._is_usable(known):
-            wait = None if failure.asked else failure.retry_after
+            wait = None if failure.asked else failure.retry_after or 0.0
             keeping = postpone(known, now, wait)
         if failure.is_shared:
             self._store.fail(igsid, failure, lease, keeping=keeping, now=now)
         elif keeping:
-            self._store.put(igsid, keeping, lease, now)
+            self._store.put(igsid, keeping, lease, now, again=True)
         else:
             self._store.release(igsid, lease)
 
     def _fetch_by(self, deadline: float, igsid: Igsid, fetch: Fetch) -> StoredOutcome:
         """Fetch, unless taking the lease has cost all the time there was."""
         if self._clock() >= deadline:
-            raise GraphTimeout()
+            raise GraphTimeout(asked=False)
         return fetch(igsid, deadline)
 
     def _follow(self, igsid: Igsid, lease: Lease, give_up_at: float) -> _Landing:

@@ -22,7 +22,8 @@ import hashlib
 import logging
 import math
 import secrets
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from enum import StrEnum
@@ -85,7 +86,7 @@ _PASS = (
     + """
 local last = #KEYS - 1
 local usage = redis.call('GET', KEYS[last]) or ''
-local noted = redis.call('GET', KEYS[last + 1]) and 1 or 0
+local noted = redis.call('GET', KEYS[last + 1]) or ''
 if tonumber(usage) and tonumber(usage) >= tonumber(ARGV[3]) then
   return {-1, 0, usage, 0, noted}
 end
@@ -170,7 +171,7 @@ if failures >= tonumber(ARGV[4]) then
   end
   till = math.max(till, now + math.floor(wait))
   redis.call('HSET', key, 'until', till, 'level', level)
-  redis.call('HDEL', key, 'probe')
+  if is_probe then redis.call('HDEL', key, 'probe') end
 end
 local left = math.max(till - now, 0)
 redis.call('PEXPIRE', key, left + tonumber(ARGV[7]))
@@ -244,7 +245,7 @@ class Passage(NamedTuple):
     token_digest: str
     probe: str
     usage_percent: float | None
-    is_token_noted: bool = True
+    noted_token: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -290,10 +291,12 @@ class Gate:
         probe_for: float,
         usage_soft: float,
         misses_per_minute: int,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """*probe_for* is in seconds: as long as a lease lasts.
 
         *usage_soft* is a percentage; 0 *misses_per_minute* means no limit.
+        *clock* is monotonic, in seconds.
         """
         self._cache = cache
         self._page = page
@@ -302,6 +305,8 @@ class Gate:
         self._probe_for = probe_for
         self._usage_soft = usage_soft
         self._misses_per_minute = misses_per_minute
+        self._clock = clock
+        self._spent_until: dict[str, float] = {}  # by the names of API keys
         script = cache.client.register_script
         self._pass, self._succeed, self._fail = map(script, (_PASS, _SUCCEED, _FAIL))
         self._give_back, self._doubt = script(_GIVE_BACK), script(_DOUBT)
@@ -321,16 +326,29 @@ class Gate:
         args: list[str | int | float] = [probe, _milliseconds(self._probe_for), limit]
         with self._noted("writes"):
             number, wait, usage, lapsed, noted = cast(
-                "tuple[int, int, bytes, int, int]", self._pass(keys=keys, args=args)
+                "tuple[int, int, bytes, int, bytes]", self._pass(keys=keys, args=args)
             )
         if number < 0:
-            raise Overloaded()
+            raise Overloaded(retry_after=ALLOWANCE_WINDOW)
         if number:
             raise _RAISED[tuple(Cause)[number - 1]](
                 retry_after=wait / 1000, asked=False
             )
         probe = probe if lapsed else ""
-        return Passage(token_digest, probe, _percent(usage), bool(noted))
+        token = noted.decode("ascii", "replace") or None
+        return Passage(token_digest, probe, _percent(usage), token)
+
+    def check_allowance(self, payer: str) -> None:
+        """Stop a *payer* whose allowance is known to be spent, without a trip.
+
+        A crowd of them would else take the lease in turns, each to give it back.
+
+        Raises:
+            TooManyMisses: there was nothing left a moment ago.
+        """
+        left = self._spent_until.get(payer, 0.0) - self._clock()
+        if left > 0:
+            raise TooManyMisses(retry_after=left)
 
     def charge(self, payer: str) -> None:
         """Count one call to Meta against *payer*'s allowance.
@@ -348,7 +366,9 @@ class Gate:
         with self._reach.noted("writes", self._cache.place(key)):
             wait = cast(int, self._charge(keys=[self._cache.whole_key(key)], args=args))
         if wait:
-            raise TooManyMisses(retry_after=max(wait, 1) / 1000)
+            seconds = max(wait, 1) / 1000
+            self._spent_until[payer] = self._clock() + seconds
+            raise TooManyMisses(retry_after=seconds)
 
     def give_back(self, passage: Passage) -> None:
         """Make no use of *passage*: the next caller may probe."""
@@ -357,27 +377,28 @@ class Gate:
                 keys = self._causes(passage.token_digest)
                 self._give_back(keys=keys, args=[passage.probe])
 
-    def succeed(
-        self, passage: Passage, outcome: Outcome, usage_percent: float | None
-    ) -> None:
+    def succeed(self, passage: Passage, outcome: Outcome, told: Told) -> None:
         """Meta told a fact: what had lapsed, or not closed yet, is forgotten.
 
         A gate that is closed is opened only by the probe. ``unavailable``
         (100/33) does not show that the permissions are there, and only a
         profile ends the doubt that a row of it has raised.
         """
-        causes = dict(zip(Cause, self._causes(passage.token_digest), strict=True))
+        causes = dict(zip(Cause, self._causes(told.token_digest), strict=True))
         is_profile = isinstance(outcome, Profile)
+        left_open: list[str] = []
         if isinstance(outcome, Refusal) and outcome.reason is Reason.UNAVAILABLE:
-            del causes[Cause.PERMISSION]
+            left_open = [causes.pop(Cause.PERMISSION)]
         keys = [*causes.values(), self._usage, self._doubted]
         args: list[str | int | float] = [
             passage.probe,
-            _text(usage_percent),
+            _text(told.usage_percent),
             int(is_profile),
         ]
         with self._noted("writes"):
             opened = cast("list[int]", self._succeed(keys=keys, args=args))
+            if left_open and passage.probe:
+                self._give_back(keys=left_open, args=[passage.probe])
         for number in opened:
             log.warning("gate opened", extra={"cause": [*causes][number - 1].value})
 

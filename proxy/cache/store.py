@@ -83,16 +83,21 @@ _HELD = "if redis.call('MGET', KEYS[2])[1] ~= ARGV[1] then return 0 end\n"
 _PUT = (
     _HELD
     + """
-redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3])
+local kept
+if ARGV[4] == '1' then
+  kept = redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3], 'XX')
+else
+  kept = redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3])
+end
 redis.call('DEL', KEYS[2], KEYS[3])
-return 1
+return kept and 1 or 0
 """
 )
 _FAIL = (
     _HELD
     + """
 redis.call('SET', KEYS[3], ARGV[2], 'PX', ARGV[3])
-if ARGV[4] then redis.call('SET', KEYS[1], ARGV[4], 'PX', ARGV[5]) end
+if ARGV[4] then redis.call('SET', KEYS[1], ARGV[4], 'PX', ARGV[5], 'XX') end
 redis.call('DEL', KEYS[2])
 return 1
 """
@@ -158,6 +163,7 @@ class _Note(msgspec.Struct, omit_defaults=True):
     failure: str
     said: _Said | None = None
     retry_after: float | None = None
+    asked: bool = True
 
 
 class Seen(NamedTuple):
@@ -216,13 +222,23 @@ class EntryStore:
             milliseconds = math.ceil(lease_for * 1000)
             return _seen(igsid, self._run(self._take, igsid, lease, milliseconds))
 
-    def put(self, igsid: Igsid, entry: StoredOutcome, lease: Lease, now: float) -> bool:
+    def put(
+        self,
+        igsid: Igsid,
+        entry: StoredOutcome,
+        lease: Lease,
+        now: float,
+        *,
+        again: bool = False,
+    ) -> bool:
         """Keep *entry* until it expires, if *lease* is still ours; say if it was kept.
 
         A lost lease means that the person was erased, flushed or has written
         while we asked, so what we learned may no longer be kept (see "One
         writer per entry" in docs/architecture.md). An entry without life left
-        is not stored at all: Redis takes a TTL of zero for an error.
+        is not stored at all: Redis takes a TTL of zero for an error. What was known
+        before is put *again* only if it is still there: a flush can have removed
+        it after the lease was taken.
         """
         milliseconds = _left(entry, now)
         if milliseconds < 1:
@@ -230,7 +246,8 @@ class EntryStore:
             return False
         with self._noted("writes", igsid):
             stored = encode(entry)
-            return bool(self._run(self._put, igsid, lease, stored, milliseconds))
+            args = (lease, stored, milliseconds, int(again))
+            return bool(self._run(self._put, igsid, *args))
 
     def fail(
         self,
@@ -483,7 +500,8 @@ def encode_note(failure: LookupFailure) -> bytes:
     """*failure* as those who wait for it read it."""
     said = _said(failure.said) if failure.said else None
     name = type(failure).__name__
-    return msgspec.json.encode(_Note(SCHEMA, name, said, failure.retry_after))
+    note = _Note(SCHEMA, name, said, failure.retry_after, failure.asked)
+    return msgspec.json.encode(note)
 
 
 def decode_note(stored: bytes) -> LookupFailure:
@@ -493,7 +511,8 @@ def decode_note(stored: bytes) -> LookupFailure:
     except _UNREADABLE:
         return GraphUnavailable()
     failure = _FAILURES.get(note.failure, GraphUnavailable)
-    return failure(_error(note.said) if note.said else None, note.retry_after)
+    said = _error(note.said) if note.said else None
+    return failure(said, note.retry_after, asked=note.asked)
 
 
 def _said(error: GraphError) -> _Said:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
@@ -48,7 +49,9 @@ NewGate = Callable[..., Gate]
 
 @pytest.fixture
 def new_gate(cache: ProfileCache) -> NewGate:
-    def build(page: str = "default", misses_per_minute: int = 3) -> Gate:
+    def build(
+        page: str = "default", misses_per_minute: int = 3, clock=time.monotonic
+    ) -> Gate:
         return Gate(
             cache,
             page,
@@ -57,6 +60,7 @@ def new_gate(cache: ProfileCache) -> NewGate:
             probe_for=PROBE_FOR,
             usage_soft=75,
             misses_per_minute=misses_per_minute,
+            clock=clock,
         )
 
     return build
@@ -79,8 +83,12 @@ def straggle(gate: Gate, failure: LookupFailure) -> float:
     return gate.fail(passage, failure, Told(failure, None, TOKEN))
 
 
+def tell(gate: Gate, passage: Passage, outcome, percent: float | None = None) -> None:
+    gate.succeed(passage, outcome, Told(outcome, percent, TOKEN))
+
+
 def succeed(gate: Gate, outcome=None) -> None:
-    gate.succeed(gate.pass_gate(TOKEN), outcome or a_profile(), None)
+    tell(gate, gate.pass_gate(TOKEN), outcome or a_profile(), None)
 
 
 def cause_key(cause: Cause, token: str = TOKEN) -> str:
@@ -108,7 +116,7 @@ def test_an_open_gate_costs_nothing_and_leaves_nothing(gate, raw) -> None:
     """No key is written for a call that goes well."""
     succeed(gate)
 
-    assert gate.pass_gate(TOKEN) == Passage(TOKEN, "", None, is_token_noted=False)
+    assert gate.pass_gate(TOKEN) == Passage(TOKEN, "", None)
     assert list(raw.scan_iter()) == []
 
 
@@ -203,9 +211,7 @@ def test_a_rejected_token_stops_only_its_holders(gate) -> None:
     fail(gate, TokenRejected())
 
     assert type(stopped_by(gate, TOKEN)) is TokenRejected
-    assert gate.pass_gate(NEW_TOKEN) == Passage(
-        NEW_TOKEN, "", None, is_token_noted=False
-    )
+    assert gate.pass_gate(NEW_TOKEN) == Passage(NEW_TOKEN, "", None)
 
 
 def test_pages_have_gates_of_their_own(new_gate) -> None:
@@ -290,7 +296,7 @@ def test_the_success_of_a_call_from_before_opens_nothing(gate) -> None:
     before = gate.pass_gate(TOKEN)
     fail(gate, Throttled(retry_after=300.0))
 
-    gate.succeed(before, a_profile(), None)
+    tell(gate, before, a_profile())
 
     assert stopped_by(gate).retry_after == about(300.0)
 
@@ -331,17 +337,17 @@ def test_of_many_callers_at_once_one_probes(gate, raw) -> None:
         assert list(pool.map(passes, range(32))).count(True) == 1
 
 
-def test_a_passage_says_whether_the_token_is_noted(gate, cache) -> None:
+def test_a_passage_says_which_token_is_noted(gate, cache) -> None:
     """A store that was emptied must be told again which token asks."""
-    before = gate.pass_gate(TOKEN).is_token_noted
+    before = gate.pass_gate(NEW_TOKEN).noted_token
     EntryStore(cache, "default").note_token(TOKEN)
 
-    assert (before, gate.pass_gate(TOKEN).is_token_noted) == (False, True)
+    assert (before, gate.pass_gate(NEW_TOKEN).noted_token) == (None, TOKEN)
 
 
 def test_usage_is_shared_and_believed_for_five_minutes(gate, new_gate, raw) -> None:
     """What one process reads in a reply holds back the others."""
-    gate.succeed(gate.pass_gate(TOKEN), a_profile(), 80.5)
+    tell(gate, gate.pass_gate(TOKEN), a_profile(), 80.5)
 
     assert new_gate().pass_gate(TOKEN).usage_percent == 80.5
     assert 0 < raw.pttl("pp:u:{default}") <= USAGE_LIVES * 1000
@@ -357,8 +363,8 @@ def test_a_failure_tells_the_usage_too(gate) -> None:
 
 def test_a_reply_that_says_nothing_of_usage_changes_nothing(gate) -> None:
     """Absent is not zero."""
-    gate.succeed(gate.pass_gate(TOKEN), a_profile(), 80.0)
-    gate.succeed(gate.pass_gate(TOKEN), a_profile(), None)
+    tell(gate, gate.pass_gate(TOKEN), a_profile(), 80.0)
+    tell(gate, gate.pass_gate(TOKEN), a_profile(), None)
 
     assert gate.pass_gate(TOKEN).usage_percent == 80.0
 
@@ -368,7 +374,7 @@ def test_above_the_soft_limit_only_the_background_is_stopped(
     gate, percent, stops
 ) -> None:
     """Callers who wait still get their answer."""
-    gate.succeed(gate.pass_gate(TOKEN), a_profile(), percent)
+    tell(gate, gate.pass_gate(TOKEN), a_profile(), percent)
 
     assert gate.pass_gate(TOKEN).usage_percent == percent
     if stops:
@@ -380,7 +386,7 @@ def test_above_the_soft_limit_only_the_background_is_stopped(
 
 def test_the_background_takes_no_probe_when_it_is_held_back(gate, raw) -> None:
     """Or the gate would be closed for a call that nobody makes."""
-    gate.succeed(gate.pass_gate(TOKEN), a_profile(), 80.0)
+    tell(gate, gate.pass_gate(TOKEN), a_profile(), 80.0)
     fail(gate, Throttled())
     lapse(raw, Cause.THROTTLED)
 
@@ -446,7 +452,7 @@ def test_every_key_has_an_end_and_none_has_an_id(gate, raw) -> None:
     """An erasure must reach all that is stored of a person."""
     for failure in (Throttled(), TokenRejected(), PermissionMissing(), GraphTimeout()):
         straggle(gate, failure)
-    gate.succeed(Passage(TOKEN, "", None), a_refusal(), 20.0)
+    tell(gate, Passage(TOKEN, "", None), a_refusal(), 20.0)
     gate.doubt(ADA)
     gate.charge("inbox")
     gate.count(Tally.REFRESHED)
@@ -494,3 +500,46 @@ def test_closing_is_said_once_and_loudly_where_somebody_must_act(
 
     assert [line.levelname for line in lines] == [level]
     assert lines[0].seconds == about(60.0)
+
+
+def test_a_straggler_takes_no_probe_from_its_holder(gate, raw) -> None:
+    """It lengthens the closure; the probe's success is later knowledge, and opens."""
+    fail(gate, Throttled())
+    lapse(raw, Cause.THROTTLED)
+    probe = gate.pass_gate(TOKEN)
+    straggle(gate, Throttled(retry_after=300.0))
+
+    tell(gate, probe, a_profile())
+
+    assert gate.pass_gate(TOKEN).probe == ""
+
+
+def test_a_probe_that_learns_nothing_of_the_permission_is_the_next_callers(
+    gate, raw
+) -> None:
+    """100/33 is no answer to the question, so the next caller may put it."""
+    for _ in range(20):
+        fail(gate, PermissionMissing())
+    lapse(raw, Cause.PERMISSION)
+
+    succeed(gate, a_refusal(reason=Reason.UNAVAILABLE))
+
+    assert gate.pass_gate(TOKEN).probe
+
+
+def test_a_spent_allowance_is_known_without_a_trip(new_gate, raw) -> None:
+    """Until the window ends, and not for other keys."""
+    now = [0.0]
+    gate = new_gate(clock=lambda: now[0])
+    for _ in range(3):
+        gate.charge("inbox")
+    gate.check_allowance("inbox")
+    with pytest.raises(TooManyMisses):
+        gate.charge("inbox")
+    raw.delete("pp:a:{inbox}")
+
+    with pytest.raises(TooManyMisses):
+        gate.check_allowance("inbox")
+    gate.check_allowance("crm")
+    now[0] = 61.0
+    gate.check_allowance("inbox")

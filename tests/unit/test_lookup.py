@@ -36,8 +36,10 @@ from proxy.outcomes import (
     Reason,
     Refusal,
     Source,
+    StoreUnavailable,
     Throttled,
     TokenRejected,
+    Told,
     TooManyMisses,
 )
 from proxy.policy import FIRST_POSTPONEMENT, LONGEST_POSTPONEMENT, backoffs
@@ -514,3 +516,124 @@ def test_a_spent_allowance_leaves_the_probe_to_others(world) -> None:
         world.find(payer="inbox")
 
     assert world.find(payer="crm").source is Source.FETCHED
+
+
+class Overtaken(FakeGraph):
+    """Meta, while a flush is in its second pass: the entry goes, the lease stays."""
+
+    def __init__(self, redis: fakeredis.FakeRedis) -> None:
+        super().__init__()
+        self.redis = redis
+
+    def fetch(self, igsid: Igsid, within: float) -> Told:
+        self.redis.delete(f"pp:e:{{default:{igsid}}}")
+        return super().fetch(igsid, within)
+
+
+@pytest.mark.parametrize(
+    "told", [GraphTimeout(), a_refusal(reason=Reason.UNAVAILABLE)], ids=str
+)
+def test_a_refresh_brings_nothing_back_that_a_flush_has_removed(world, told) -> None:
+    """Its lease is younger than the first pass, what it knew older than the second."""
+    world.has_stale()
+    redis = world.redis
+    late = World(redis=redis, clock=world.clock, graph=Overtaken(redis))
+    late.graph.outcomes[ADA] = told
+    late.find()
+
+    late.background.run()
+
+    assert world.store.look(ADA).entry is None
+
+
+def test_what_is_held_back_is_no_failure_of_the_person(world) -> None:
+    """Above the soft limit; and it is tried again soon after."""
+    world.graph.usage_percent = 80.0
+    world.has_stale()
+
+    world.find()
+    world.background.run()
+    entry = world.store.look(ADA).entry
+
+    assert entry.failed_refreshes == 0
+    assert 0 < entry.refresh_after - world.clock.now <= FIRST_POSTPONEMENT
+    assert world.lookup.gate_state().tally[Tally.REFRESH_FAILED] == 0
+
+
+def test_what_an_old_token_is_not_shown_is_kept_briefly(world) -> None:
+    """Another process has the new token already: a rolling deploy takes its time."""
+    world.store.note_token("600dcafe")
+    world.graph.outcomes[ADA] = a_refusal(reason=Reason.NOT_FOUND)
+    world.graph.outcomes[BEN] = a_refusal(igsid=BEN)
+
+    not_found, consent = world.find(ADA).entry, world.find(BEN).entry
+
+    assert not_found.usable_until - world.clock.now == 1.0
+    assert consent.usable_until - world.clock.now == 15 * MINUTE
+
+
+def test_a_token_that_cannot_be_followed_up_is_tried_again_later(world) -> None:
+    """Each try takes the leases of all who ask just then."""
+    world.graph.outcomes[ADA] = a_profile()
+    world.store.note_token("01d70ce2")
+    flushes = []
+
+    def flush(matches, **_):
+        flushes.append(world.clock.now)
+        raise StoreUnavailable()
+
+    world.store.flush = flush
+    for _ in range(30):
+        world.find()
+        world.background.run()
+        world.clock.now += 1
+
+    assert len(flushes) == 3
+
+
+def test_a_bug_while_asking_leaves_the_probe_to_others(world) -> None:
+    """Or the gate would stay closed for as long as a lease."""
+    world.graph.outcomes[BEN] = Throttled()
+    with pytest.raises(Throttled):
+        world.find(BEN)
+    world.redis.hset("pp:g:{default}:throttled", "until", 1)
+
+    class Bug(FakeGraph):
+        def fetch(self, igsid: Igsid, within: float) -> Told:
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        World(redis=world.redis, clock=world.clock, graph=Bug()).find(Igsid("77777"))
+
+    world.graph.outcomes[ADA] = a_profile()
+    assert world.find().source is Source.FETCHED
+
+
+def test_whoever_reads_a_note_is_told_that_nobody_asked(world) -> None:
+    """The gate was closed for the one who left it."""
+    world.fail_until_closed()
+    with pytest.raises(GraphUnavailable):
+        world.find()
+
+    with pytest.raises(GraphUnavailable) as noted:
+        world.find()
+
+    assert world.store.look(ADA).note
+    assert noted.value.asked is False
+
+
+def test_a_key_with_nothing_left_still_follows(world) -> None:
+    """And takes no lease that another could make use of."""
+    for n in range(2):
+        with pytest.raises(GraphUnavailable):
+            world.find(Igsid(f"99900{n}"), payer="inbox")
+    with pytest.raises(TooManyMisses):
+        world.find(payer="inbox")
+    taken = []
+    take = world.store.take
+    world.store.take = lambda *args: taken.append(args) or take(*args)
+
+    with pytest.raises(TooManyMisses):
+        world.find(payer="inbox")
+
+    assert taken == []
