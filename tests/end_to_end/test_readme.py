@@ -57,7 +57,9 @@ def demo() -> Iterator[int]:
     env = {k: v for k, v in os.environ.items() if not k.startswith("PROXY_")}
     # Whatever else is set in a terminal is none of the demo's business.
     env |= {"PROXY_LISTEN": f"127.0.0.1:{port}", "PROXY_PROFILE_TTL": "nonsense"}
-    folders = set(Path(tempfile.gettempdir()).glob("profile-proxy-*"))
+    # Its own place for what it must not leave behind; short, for the socket's path.
+    place = Path(tempfile.mkdtemp(prefix="demo-"))
+    env["TMPDIR"] = str(place)
     process = subprocess.Popen(
         [BIN / "profile-proxy", "demo"], env=env, stdout=subprocess.PIPE, text=True
     )
@@ -74,7 +76,7 @@ def demo() -> Iterator[int]:
     told, _ = process.communicate(timeout=20)
     assert process.returncode == 0
     assert f"http://127.0.0.1:{port}/profiles/1254001000000001" in told
-    assert set(Path(tempfile.gettempdir()).glob("profile-proxy-*")) <= folders
+    place.rmdir()  # which is an error if anything is left in it
     (simulator,) = re.findall(r"a simulated Meta at (\S+)", told)
     with pytest.raises(requests.ConnectionError):
         requests.get(simulator, timeout=1)
