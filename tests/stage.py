@@ -20,6 +20,10 @@ from proxy.cache.flight import Flight
 _TURN_ENDS_WITHIN = 20.0
 
 
+class _Dismissed(BaseException):
+    """Nobody wants to know any more how a thread goes on."""
+
+
 class At(Enum):
     """Where an actor waits for its turn: before what, or after everything."""
 
@@ -45,6 +49,7 @@ class Actor:
         self.raised: Exception | None = None
         self._stage = stage
         self._part = part
+        self._is_dismissed = False
         self._turn = threading.Semaphore(0)
         self._over = threading.Semaphore(0)
         self._thread = threading.Thread(target=self._play, daemon=True)
@@ -59,16 +64,27 @@ class Actor:
         if self.at is At.END:
             self._thread.join()
 
+    def dismiss(self) -> None:
+        """Let it end where it is."""
+        self._is_dismissed = True
+        if self.at is not At.END:
+            self.step()
+
     def wait_for_turn(self, at: At) -> None:
         """Give the turn back, to be *at* this step; called by the thread itself."""
-        self.at = at
-        self._over.release()
-        self._turn.acquire()
+        if not self._is_dismissed:
+            self.at = at
+            self._over.release()
+            self._turn.acquire()
+        if self._is_dismissed:
+            raise _Dismissed
 
     def _play(self) -> None:
         self._turn.acquire()
         try:
             self.returned = self._part()
+        except _Dismissed:
+            pass
         except Exception as exc:
             self.raised = exc
         self.at = At.END
