@@ -411,6 +411,18 @@ ROWS = (
         "how long Meta is not asked with a token that it has rejected",
     ),
     Row(
+        "NEAR_ENTRIES",
+        "50000",
+        _whole(0, 10_000_000),
+        "entries that each process keeps a copy of; 0: none",
+    ),
+    Row(
+        "OUTAGE_GRACE",
+        "10m",
+        _duration("0s", "1d"),
+        "how long those copies are answered while the store is away",
+    ),
+    Row(
         "LOG_LEVEL",
         "info",
         _one_of("debug", "info", "warning", "error"),
@@ -452,6 +464,8 @@ class Settings:
     usage_soft: int
     usage_hard: int
     token_retry: float
+    near_entries: int
+    outage_grace: float
     log_level: str
     access_log: bool
 
