@@ -7,7 +7,6 @@ import math
 import os
 import random
 import time
-import uuid
 from collections.abc import Callable, Hashable, Mapping
 from pathlib import Path
 from typing import TypeVar, cast
@@ -20,18 +19,21 @@ from werkzeug.exceptions import HTTPException
 from proxy.background import Background
 from proxy.cache.backend import ProfileCache, new_client
 from proxy.cache.bulkhead import Bulkhead
+from proxy.cache.cluster import Cluster
 from proxy.cache.flight import Flight, lease_for
 from proxy.cache.gate import Gate
+from proxy.cache.near import Follower, NearCache
 from proxy.cache.store import EntryStore
 from proxy.graph.client import GraphClient
 from proxy.graph.replies import BlockedCodes, may_mean_blocked
-from proxy.logs import last_four
+from proxy.logs import log_access
 from proxy.lookup import Graph, ProfileLookup
 from proxy.outcomes import LookupFailure, Reason, StoreUnavailable
 from proxy.policy import Lifetimes, backoffs
 from proxy.settings import EMBEDDED, Secret, Settings, SettingsError, read_secret
 from proxy.watched import BadFile, WatchedFile
 from proxy.web import admin, probes, profiles, wire
+from proxy.web.hitpath import HitPath
 from proxy.web.keys import Doorkeeper, Keys, read_keys
 
 DEFAULT_PAGE = "default"
@@ -59,17 +61,20 @@ def create_app(
     client: redis.Redis | None = None,
     graph: Graph | None = None,
     later: Later | None = None,
+    near: NearCache | None = None,
     clock: Callable[[], float] = time.time,
     jitter: Callable[[], float] = random.random,
+    sleep: Callable[[float], None] = time.sleep,
     draining: Callable[[], bool] = lambda: False,
 ) -> Flask:
     """Build the service, from the environment if *settings* is left out.
 
     Whatever reaches outside can be replaced here: *client* is the store's,
-    *graph* asks Meta, *later* runs a job in the background, *clock* tells the
-    time in epoch seconds and *jitter* draws from [0, 1). *draining* tells whether
-    the server is about to stop. Opens no connection; a store that is away is a
-    state to live with, not an error.
+    *graph* asks Meta, *later* runs a job in the background, *near* is this
+    process's own cache and whoever gives it keeps it true, *clock* tells the
+    time in epoch seconds, *jitter* draws from [0, 1) and *sleep* waits. *draining*
+    tells whether the server is about to stop. Opens no connection; a store that is
+    away is a state to live with, not an error.
 
     Raises:
         SettingsError: the settings, or a file they name, are no good.
@@ -81,15 +86,20 @@ def create_app(
     # An OPTIONS that Flask answers by itself would ask for no key.
     app.config.update(PROVIDE_AUTOMATIC_OPTIONS=False)
     files = _Files()
+    if client is None:
+        client = _new_client(settings)
+        near = near or _new_near(settings, client)
     lookup = new_lookup(
         app,
         settings,
         files=files,
         client=client,
+        near=near,
         graph=graph,
         later=later,
         clock=clock,
         jitter=jitter,
+        sleep=sleep,
     )
     app.extensions[LOOKUP] = lookup
     doorkeeper = _new_doorkeeper(settings, files)
@@ -110,6 +120,15 @@ def create_app(
     app.register_blueprint(probes.blueprint(degraded_by, draining))
     _handle_errors(app)
     _frame_requests(app, access_log=settings.access_log, draining=draining)
+    app.wsgi_app = HitPath(  # type: ignore[method-assign]  # as Flask says to
+        app.wsgi_app,
+        lookup.store,
+        doorkeeper,
+        wall=clock,
+        draining=draining,
+        each_second=lookup.notice_token,
+        log_access=log_access if settings.access_log else None,
+    )
     for warning in settings.warnings:
         log.warning(warning)
     return app
@@ -152,26 +171,19 @@ def new_lookup(
     *,
     files: _Files | None = None,
     client: redis.Redis | None = None,
+    near: NearCache | None = None,
     graph: Graph | None = None,
     later: Later | None = None,
     clock: Callable[[], float] = time.time,
     jitter: Callable[[], float] = random.random,
+    sleep: Callable[[float], None] = time.sleep,
 ) -> ProfileLookup:
     """Build what answers questions, for the service or for a command.
 
     Raises:
         SettingsError: the settings, or a file they name, are no good.
     """
-    if settings.store_url == EMBEDDED:
-        raise SettingsError(
-            [
-                f"PROXY_STORE_URL={EMBEDDED} is an engine that only `profile-proxy run`"
-                " starts; name a store that is there, such as redis://localhost:6379/0"
-            ]
-        )
-    client = client or new_client(
-        settings.store_url, settings.threads + SPARE_CONNECTIONS
-    )
+    client = client or _new_client(settings)
     cache = Cache(
         app,
         config={
@@ -181,7 +193,9 @@ def new_lookup(
             "CACHE_OPTIONS": {"client": client},
         },
     )
-    store = EntryStore(cast(ProfileCache, cache.cache), DEFAULT_PAGE)
+    store = EntryStore(
+        cast(ProfileCache, cache.cache), DEFAULT_PAGE, near=near, sleep=sleep
+    )
     bulkhead = Bulkhead(
         seats=settings.graph_concurrency, room=settings.threads - SPARE_THREADS
     )
@@ -193,7 +207,7 @@ def new_lookup(
             bulkhead=bulkhead,
             wall=clock,
             clock=time.monotonic,
-            sleep=time.sleep,
+            sleep=sleep,
         ),
         gate=Gate(
             cast(ProfileCache, cache.cache),
@@ -212,6 +226,35 @@ def new_lookup(
         wall=clock,
         clock=time.monotonic,
         jitter=jitter,
+    )
+
+
+def _new_client(settings: Settings) -> redis.Redis:
+    """
+    Raises:
+        SettingsError: the store is one that only `run` has.
+    """
+    if settings.store_url == EMBEDDED:
+        raise SettingsError(
+            [
+                f"PROXY_STORE_URL={EMBEDDED} is an engine that only `profile-proxy run`"
+                " starts; name a store that is there, such as redis://localhost:6379/0"
+            ]
+        )
+    return new_client(settings.store_url, settings.threads + SPARE_CONNECTIONS)
+
+
+def _new_near(settings: Settings, client: redis.Redis) -> NearCache | None:
+    """This process's own cache; None where it is not wanted, or nobody keeps it true.
+
+    On a Cluster each node tells of its own keys only, and nodes come and go.
+    """
+    if not settings.near_entries or isinstance(client, Cluster):
+        return None
+    return NearCache(
+        settings.near_entries,
+        outage_grace=settings.outage_grace,
+        start=Follower(client, f"{settings.key_prefix}:e:").start,
     )
 
 
@@ -304,30 +347,24 @@ def _frame_requests(
     @app.before_request
     def enter() -> None:
         g.started = time.monotonic()
-        g.request_id = wire.read_request_id(request.headers.get("X-Request-ID"))
-        g.request_id = g.request_id or uuid.uuid4().hex
+        g.request_id = wire.request_id(request.headers.get("X-Request-ID"))
         if request.routing_exception is None:
             wire.check_length(request)
 
     @app.after_request
     def leave(response: Response) -> Response:
         response.headers["X-Request-ID"] = g.request_id
-        response.headers["X-Content-Type-Options"] = "nosniff"
+        response.headers.update([wire.NOSNIFF])
         if draining():
-            # The server's to send (PEP 3333), but granian leaves it to us.
-            response.headers["Connection"] = "close"
+            response.headers.update([wire.CLOSE])
         if access_log:
-            igsid = (request.view_args or {}).get("igsid")
-            log.info(
-                "request",
-                extra={
-                    "method": request.method,
-                    "route": request.url_rule.rule if request.url_rule else None,
-                    "person": last_four(igsid) if igsid else None,
-                    "status": response.status_code,
-                    "cache_status": response.headers.get("Cache-Status"),
-                    "seconds": round(time.monotonic() - g.started, 4),
-                    "request_id": g.request_id,
-                },
+            log_access(
+                method=request.method,
+                route=request.url_rule.rule if request.url_rule else None,
+                igsid=(request.view_args or {}).get("igsid"),
+                status=response.status_code,
+                cache_status=response.headers.get("Cache-Status"),
+                seconds=time.monotonic() - g.started,
+                request_id=g.request_id,
             )
         return response

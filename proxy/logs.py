@@ -63,6 +63,31 @@ def audited(action: str, **values: object) -> Iterator[dict[str, object]]:
         log.info("operator", extra=line)
 
 
+def log_access(
+    *,
+    igsid: str | None,
+    status: int,
+    cache_status: str | None,
+    seconds: float,
+    request_id: str,
+    method: str = "GET",
+    route: str | None = "/profiles/<igsid>",
+) -> None:
+    """One line for a request, where the operator wants one for each."""
+    log.info(
+        "request",
+        extra={
+            "method": method,
+            "route": route,
+            "person": last_four(igsid) if igsid else None,
+            "status": status,
+            "cache_status": cache_status,
+            "seconds": round(seconds, 4),
+            "request_id": request_id,
+        },
+    )
+
+
 def last_four(igsid: str) -> str:
     """A person's id as logs may show it."""
     return f"…{igsid[-4:]}"

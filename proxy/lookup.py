@@ -14,7 +14,7 @@ from typing import Protocol
 from proxy.cache.bulkhead import Bulkhead
 from proxy.cache.flight import Flight
 from proxy.cache.gate import Gate, GateState, Passage, Tally
-from proxy.cache.store import EntryStore, Erased, Flushed, Seen
+from proxy.cache.store import EntryStore, Erased, Flushed, Seen, decode
 from proxy.logs import last_four
 from proxy.outcomes import (
     Answer,
@@ -105,7 +105,7 @@ class ProfileLookup:
         *usage_hard* is a percentage; *wall* is epoch seconds, *clock* monotonic
         and the flights' own; *jitter* draws from [0, 1).
         """
-        self._store = store
+        self.store = self._store = store
         self._flight = flight
         self._gate = gate
         self._bulkhead = bulkhead
@@ -119,21 +119,34 @@ class ProfileLookup:
         self._known_token: str | None = None
         self._look_again_at = -math.inf
 
-    def find(self, igsid: Igsid, *, payer: str | None = None) -> Answer:
+    def find(
+        self,
+        igsid: Igsid,
+        *,
+        payer: str | None = None,
+        seen: Seen | StoreUnavailable | None = None,
+    ) -> Answer:
         """Answer from the cache if it may be used, and from Meta if not.
 
-        A fresh or stale entry costs one read of the store; a stale one is
-        refreshed afterwards. Anything else costs one call to Meta, shared by
-        everybody who asks meanwhile and charged to *payer*, the name of an API
-        key, if this caller has to make it.
+        A fresh or stale entry costs one read of the store, or none if this process
+        has a copy; a stale one is refreshed afterwards. Anything else costs one call
+        to Meta, shared by everybody who asks meanwhile and charged to *payer*, the
+        name of an API key, if this caller has to make it.
+
+        *seen* is what a look at the store has shown a moment ago, if there was one.
 
         Raises:
             LookupFailure: nothing usable is stored, and Meta told nothing.
         """
         give_up_at = self._flight.give_up_at()
-        self._notice_token()
+        self.notice_token()
         try:
-            seen = self._store.look(igsid)
+            if seen is None:
+                if entry := self._recall(igsid):
+                    return Answer(entry, Source.HIT)
+                seen = self._store.look(igsid)
+            elif isinstance(seen, StoreUnavailable):
+                raise seen
             entry = seen.entry
             freshness = entry.freshness(self._wall()) if entry else Freshness.EXPIRED
             if entry is None or freshness is Freshness.EXPIRED:
@@ -149,6 +162,9 @@ class ProfileLookup:
                 self._refresh_later(igsid, entry, seen)
             return Answer(entry, Source.HIT)
         except StoreUnavailable:
+            last_known = self._store.recall_in_outage(igsid)
+            if last_known and self._is_usable(last_known):
+                return Answer(last_known, Source.HIT)
             return self._flight.without_store(
                 igsid, self._fetch_ungated, give_up_at=give_up_at
             )
@@ -215,6 +231,17 @@ class ProfileLookup:
             StoreUnavailable: nobody can tell just now.
         """
         return self._gate.look(self._graph.token_digest())
+
+    def _recall(self, igsid: Igsid) -> StoredOutcome | None:
+        """This process's own copy, while it is fresh; the rest needs a look."""
+        copy = self._store.recall(igsid)
+        entry = decode(copy.stored, igsid) if copy else None
+        if entry and entry.freshness(self._wall()) is Freshness.FRESH:
+            return entry
+        return None
+
+    def _is_usable(self, entry: StoredOutcome) -> bool:
+        return entry.freshness(self._wall()) is not Freshness.EXPIRED
 
     def _refresh_later(self, igsid: Igsid, entry: StoredOutcome, seen: Seen) -> None:
         """Have *entry* refreshed, unless somebody does that or has just failed to."""
@@ -312,7 +339,7 @@ class ProfileLookup:
     def _stamp(self, outcome: Outcome) -> StoredOutcome:
         return stamp(outcome, self._wall(), self._lifetimes, self._jitter())
 
-    def _notice_token(self) -> None:
+    def notice_token(self) -> None:
         """See to it, in the background, that a changed token is followed up."""
         digest = self._graph.token_digest()
         if digest != self._known_token and self._clock() >= self._look_again_at:

@@ -53,3 +53,7 @@ class FakeBackground:
     def run(self) -> None:
         while self.jobs:
             self.jobs.pop(next(iter(self.jobs)))()
+
+
+def no_wait(seconds: float) -> None:
+    """In place of ``time.sleep``, where nobody else is there to be waited for."""

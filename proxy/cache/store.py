@@ -28,6 +28,7 @@ import msgspec
 import redis
 
 from proxy.cache.backend import ProfileCache
+from proxy.cache.near import TRUSTED_FOR, Copy, NearCache
 from proxy.outcomes import (
     GraphError,
     GraphTimeout,
@@ -198,9 +199,24 @@ class EntryStore:
     cannot do as it is told.
     """
 
-    def __init__(self, cache: ProfileCache, page: str) -> None:
+    def __init__(
+        self,
+        cache: ProfileCache,
+        page: str,
+        *,
+        near: NearCache | None = None,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        """*near* is this process's own cache, if it has one.
+
+        *sleep* waits until no process's own cache can have what was removed.
+        """
         self._cache = cache
         self._page = page
+        self._near = near
+        self._sleep = sleep
+        person = cache.whole_key(f"e:{{{page}:").replace("%", "%%")
+        self._entry_key = f"{person}%b}}".encode()
         script = cache.client.register_script
         self._take, self._put = script(_TAKE), script(_PUT)
         self._fail, self._release = script(_FAIL), script(_RELEASE)
@@ -209,8 +225,30 @@ class EntryStore:
 
     def look(self, igsid: Igsid) -> Seen:
         """Entry, lease and note, read together in one trip."""
-        with self._noted("reads", igsid):
-            return _seen(igsid, self._cache.get_many(*self._keys(igsid)))
+        near, key = self._near, self.near_key(igsid)
+        loading = near.begin(key) if near else None
+        stored, life = None, 0.0
+        try:
+            with self._noted("reads", igsid):
+                values, life = self._cache.look(
+                    self._keys(igsid), with_life=loading is not None
+                )
+            seen = _seen(igsid, values)
+            stored = values[0] if seen.entry else None
+            return seen
+        finally:
+            if near and loading:
+                near.end(key, loading, stored, life)
+
+    def recall(self, igsid: Igsid) -> Copy | None:
+        """What this process itself has of a person, if that is surely true. No trip."""
+        return self._near.get(self.near_key(igsid)) if self._near else None
+
+    def recall_in_outage(self, igsid: Igsid) -> StoredOutcome | None:
+        """What this process last knew, for those who have not reached the store."""
+        near, key = self._near, self.near_key(igsid)
+        copy = near.get_in_outage(key) if near else None
+        return decode(copy.stored, igsid) if copy else None
 
     def take(self, igsid: Igsid, lease: Lease, lease_for: float) -> Seen:
         """Take the lease unless somebody has it or a note lies there, and look.
@@ -278,11 +316,13 @@ class EntryStore:
     def erase(self, igsid: Igsid) -> Erased:
         """Drop what is stored about one person, and whatever is under way.
 
-        In every replica, too: a fail-over brings nothing back.
+        In every replica, too: a fail-over brings nothing back. And in every
+        process, which takes half a second (see `proxy.cache.near`).
         """
         with self._noted("writes", igsid):
             there = self._cache.run_lasting(_ERASE, self._keys(igsid))
-            return Erased(*map(bool, there))
+        self._outlast_copies()
+        return Erased(*map(bool, there))
 
     def flush(
         self,
@@ -297,7 +337,7 @@ class EntryStore:
         before it has then either lost its lease or written where the second
         pass will find it. In a single pass, it could write behind the cursor.
         Each pass goes over every server, and at the end their replicas have
-        forgotten what they have.
+        forgotten what they have, and so has every process.
         """
         with self._reach.noted("writes"), self._cache.unchanged():
             if not dry_run:
@@ -311,7 +351,9 @@ class EntryStore:
                 deleted += 0 if dry_run else self._cache.unlink_all(keys)
             if not dry_run:
                 self._cache.await_replicas()
-            return Flushed(matched, deleted)
+        if not dry_run:
+            self._outlast_copies()
+        return Flushed(matched, deleted)
 
     def token_digest(self) -> str | None:
         """Which Page token asked last, without telling what it is."""
@@ -357,6 +399,18 @@ class EntryStore:
             for key, value in zip(keys, values, strict=True)
             if value is not None and matches(decode(value))
         ]
+
+    def near_key(self, igsid: Igsid) -> bytes:
+        """Under what this process keeps its copy: the entry's whole key."""
+        return self._entry_key % igsid.encode()
+
+    def _outlast_copies(self) -> None:
+        """Wait until no process uses a copy of what Redis has just removed.
+
+        Whether this one has a cache of its own says nothing of the others.
+        """
+        if self._cache.tells_changes:
+            self._sleep(TRUSTED_FOR)
 
     def _noted(self, kind: str, igsid: Igsid) -> AbstractContextManager[None]:
         return self._reach.noted(kind, self._cache.place(self._keys(igsid)[0]))

@@ -34,7 +34,7 @@ def blueprint(
 
     @bp.before_request
     def admit() -> None:
-        g.caller = doorkeeper.admit(request, Scope.ADMIN)
+        g.caller = doorkeeper.admit(request.environ, Scope.ADMIN)
 
     @bp.get("/profiles/<igsid>")
     def inspect(igsid: str) -> Response:

@@ -9,14 +9,19 @@ import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-
-from flask import Request
+from typing import Any
 
 from proxy.watched import BadFile
 from proxy.web.wire import Problem
 
 _LOCAL_HOSTS = frozenset({"localhost", "127.0.0.1", "[::1]"})
-_FORWARDED = ("Forwarded", "X-Forwarded-For", "Via")
+_FORWARDED = ("HTTP_FORWARDED", "HTTP_X_FORWARDED_FOR", "HTTP_VIA")
+REMEMBERED = 1024
+"""Ways to ask of which it is remembered whom they admit, so as not to find out anew."""
+
+Environ = Mapping[str, Any]
+"""A request, as WSGI has it (PEP 3333)."""
+
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,64}", re.ASCII)
 _DIGEST = re.compile(r"[0-9a-f]{64}", re.ASCII)
 
@@ -114,30 +119,64 @@ class Doorkeeper:
         """
         self._keys = keys
         self._allow_anonymous = allow_anonymous
+        # Good ones only, and in memory only, as the requests themselves are.
+        self._holders: tuple[Keys | None, dict[str, Caller]] = None, {}
+        self._local: set[tuple[str, str]] = set()
 
-    def admit(self, request: Request, scope: Scope) -> Caller:
+    def admit(self, environ: Environ, scope: Scope) -> Caller:
         """Tell who asks, if they may do what *scope* says.
 
         Raises:
             Problem: ``unknown_key``, ``scope_missing`` or ``not_local``.
         """
-        caller = self._caller(request)
+        caller = self._caller(environ)
         if scope not in caller.scopes:
             raise Problem("scope_missing", f"This needs the scope {scope.value}.")
         return caller
 
-    def _caller(self, request: Request) -> Caller:
+    def _caller(self, environ: Environ) -> Caller:
         if self._keys is not None:
-            return _holder_of(request.headers.get("Authorization"), self._keys())
+            return self._holder_of(environ.get("HTTP_AUTHORIZATION"), self._keys())
         if self._allow_anonymous:
             return ANYBODY
-        if not _is_local(request):
+        if not self._is_local(environ):
             raise Problem(
                 "not_local",
                 "Without API keys only this machine is served, by the name"
                 " localhost and with no proxy between. Set PROXY_API_KEYS_FILE.",
             )
         return ANYBODY_HERE
+
+    def _holder_of(self, authorization: str | None, keys: Keys) -> Caller:
+        """The caller whose key *authorization* bears, under the *keys* of now."""
+        known_under, holders = self._holders
+        if known_under is not keys or len(holders) > REMEMBERED:
+            holders = {}
+            self._holders = keys, holders
+        caller = holders.get(authorization or "")
+        if caller is None:
+            caller = holders[authorization or ""] = _holder_of(authorization, keys)
+        return caller
+
+    def _is_local(self, environ: Environ) -> bool:
+        """Guard against DNS rebinding and a forgotten reverse proxy.
+
+        The address we listen on is loopback, but a browser can be made to send a
+        page's requests there, under the page's own host name, and a proxy on this
+        machine passes on strangers.
+        """
+        for name in _FORWARDED:
+            if name in environ:
+                return False
+        asked = environ.get("HTTP_HOST", ""), environ.get("REMOTE_ADDR", "")
+        if asked in self._local:
+            return True
+        host, peer = asked
+        if not (_is_local_name(host) and _is_loopback(peer)):
+            return False
+        if len(self._local) < REMEMBERED:
+            self._local.add(asked)
+        return True
 
 
 def _holder_of(authorization: str | None, keys: Keys) -> Caller:
@@ -156,20 +195,8 @@ def _holder_of(authorization: str | None, keys: Keys) -> Caller:
     return caller
 
 
-def _is_local(request: Request) -> bool:
-    """Guard against DNS rebinding and a forgotten reverse proxy.
-
-    The address we listen on is loopback, but a browser can be made to send a
-    page's requests there, under the page's own host name, and a proxy on this
-    machine passes on strangers.
-    """
-    host = re.sub(r":[0-9]+$", "", request.headers.get("Host", ""))
-    forwarded = any(name in request.headers for name in _FORWARDED)
-    return (
-        host.lower() in _LOCAL_HOSTS
-        and not forwarded
-        and _is_loopback(request.remote_addr)
-    )
+def _is_local_name(host: str) -> bool:
+    return re.sub(r":[0-9]+$", "", host).lower() in _LOCAL_HOSTS
 
 
 def _is_loopback(address: str | None) -> bool:

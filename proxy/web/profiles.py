@@ -8,6 +8,7 @@ from flask import Blueprint, Response, g, request
 
 from proxy.lookup import ProfileLookup
 from proxy.web import wire
+from proxy.web.hitpath import SEEN
 from proxy.web.keys import Doorkeeper, Scope
 
 
@@ -19,7 +20,7 @@ def blueprint(
 
     @bp.before_request
     def admit() -> None:
-        g.caller = doorkeeper.admit(request, Scope.READ)
+        g.caller = doorkeeper.admit(request.environ, Scope.READ)
 
     @bp.get("/profiles/<igsid>")
     def read_profile(igsid: str) -> Response:
@@ -31,8 +32,8 @@ def blueprint(
         """
         person = wire.read_igsid(igsid)
         fields = wire.read_fields(request.args.getlist("fields"))
-        return wire.render(
-            lookup.find(person, payer=g.caller.name), fields, now=clock()
-        )
+        seen = request.environ.get(SEEN)
+        answer = lookup.find(person, payer=g.caller.name, seen=seen)
+        return wire.render(answer, fields, now=clock())
 
     return bp

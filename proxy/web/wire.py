@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import math
 import re
 import threading
+import time
 import uuid
 from collections.abc import Mapping
-from datetime import UTC, datetime
-from typing import Any, TypeVar
+from random import getrandbits
+from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 from flask import Request, Response, request
@@ -41,6 +41,12 @@ from proxy.outcomes import (
 
 CACHE_NAME = "profile-proxy"
 """Who speaks in Cache-Status (RFC 9211 §2)."""
+
+JSON, PROBLEM = "application/json", "application/problem+json"
+
+NOSNIFF = ("X-Content-Type-Options", "nosniff")
+CLOSE = ("Connection", "close")
+"""The server's to send (PEP 3333), but granian leaves it to us."""
 
 MAX_BODY_BYTES = 64 * 1024
 """The longest body a request may have: an operator's, which is a line of JSON."""
@@ -210,36 +216,65 @@ def check_length(from_request: Request) -> None:
         )
 
 
-def read_request_id(header: str | None) -> str | None:
-    """The caller's name for the request, if it is one we can repeat safely."""
-    return header if header and _REQUEST_ID.fullmatch(header) else None
+def request_id(header: str | None) -> str:
+    """The caller's name for the request, if we can repeat it safely; else a new one."""
+    if header is not None and _REQUEST_ID.fullmatch(header):
+        return header
+    return f"{getrandbits(128):032x}"
+
+
+class Rendition(NamedTuple):
+    """An entry as HTTP, but for what changes with the time and with who asks.
+
+    *tag* is the ETag, without quotes, of what has one.
+    """
+
+    status: int
+    headers: list[tuple[str, str]]
+    body: bytes
+    tag: str | None
+
+
+def rendition(entry: StoredOutcome, fields: tuple[str, ...] = FIELDS) -> Rendition:
+    """*entry* as HTTP: a profile with these *fields*, or a refusal as a problem."""
+    match entry.outcome:
+        case Profile() as profile:
+            status, mimetype = 200, JSON
+            body = _json(profile_body(profile, entry.fetched_at, fields))
+            # Of the entry, not of this moment: it is read together with Age.
+            lifetime = max(0, math.floor(entry.fresh_until - entry.fetched_at))
+            kept = f"private, max-age={lifetime}"
+            tag: str | None = hashlib.sha256(body).hexdigest()[:32]
+        case Refusal() as refusal:
+            status, mimetype = REFUSALS[refusal.reason][0], PROBLEM
+            body = _json(refusal_body(refusal))
+            # A caller's own cache must not outlive the moment the person writes.
+            kept, tag = "private, no-cache", None
+    headers = [
+        ("Content-Type", mimetype),
+        ("Content-Length", str(len(body))),
+        ("Cache-Control", kept),
+    ]
+    if tag:
+        headers.append(("ETag", f'"{tag}"'))
+    return Rendition(status, headers, body, tag)
 
 
 def render(answer: Answer, fields: tuple[str, ...], *, now: float) -> Response:
     """An answer as HTTP: a profile, or a refusal as a problem."""
-    match answer.entry.outcome:
-        case Profile() as profile:
-            response = _render_profile(profile, answer.entry, fields)
-        case Refusal() as refusal:
-            response = _render_refusal(refusal)
-    response.headers["Age"] = str(max(0, math.floor(now - answer.entry.fetched_at)))
+    made = rendition(answer.entry, fields)
+    response = Response(made.body, made.status, made.headers)
+    # By hand, for Werkzeug would heed If-Match too, and send a 412 with all of it.
+    if made.tag and request.if_none_match.contains_weak(made.tag):
+        response.status_code = 304
+    response.headers["Age"] = age(answer.entry.fetched_at, now)
     response.headers["Cache-Status"] = cache_status(answer, now)
     return response
 
 
-def _render_profile(
-    profile: Profile, entry: StoredOutcome, fields: tuple[str, ...]
-) -> Response:
-    response = json_response(200, profile_body(profile, entry.fetched_at, fields))
-    # Of the entry, not of this moment: it is read together with Age.
-    lifetime = max(0, math.floor(entry.fresh_until - entry.fetched_at))
-    response.headers["Cache-Control"] = f"private, max-age={lifetime}"
-    tag = hashlib.sha256(response.get_data()).hexdigest()[:32]
-    response.set_etag(tag)
-    # By hand, for Werkzeug would heed If-Match too, and send a 412 with all of it.
-    if request.if_none_match.contains_weak(tag):
-        response.status_code = 304
-    return response
+def age(fetched_at: float, now: float) -> str:
+    """Whole seconds since Meta was asked, never negative: clocks of hosts differ."""
+    return str(max(0, math.floor(now - fetched_at)))
 
 
 def profile_body(
@@ -256,13 +291,6 @@ def profile_body(
     }
 
 
-def _render_refusal(refusal: Refusal) -> Response:
-    response = _problem(refusal_body(refusal))
-    # A caller's own cache must not outlive the moment the person writes.
-    response.headers["Cache-Control"] = "private, no-cache"
-    return response
-
-
 def refusal_body(refusal: Refusal) -> dict[str, Any]:
     """A refusal as a problem body."""
     status, detail = REFUSALS[refusal.reason]
@@ -276,16 +304,26 @@ def cache_status(answer: Answer, now: float) -> str:
     entry = answer.entry
     match answer.source:
         case Source.HIT:
-            parts = ["hit", f"ttl={math.floor(entry.fresh_until - now)}"]
+            return hit_status(entry.fresh_until, now) + detail_of(entry)
         case Source.FETCHED:
             parts = ["fwd=uri-miss", "stored"] if answer.stored else ["fwd=uri-miss"]
         case Source.COLLAPSED:
             parts = ["fwd=uri-miss", "collapsed"]
-    if isinstance(entry.outcome, Refusal):
-        parts.append(f"detail={entry.outcome.reason.value}")
-    elif not answer.stored:
+    if not answer.stored and not isinstance(entry.outcome, Refusal):
         parts.append("detail=store_unavailable")
-    return "; ".join([CACHE_NAME, *parts])
+    return "; ".join([CACHE_NAME, *parts]) + detail_of(entry)
+
+
+def hit_status(fresh_until: float, now: float) -> str:
+    """That it was a hit; *ttl* is negative when it was stale."""
+    return f"{CACHE_NAME}; hit; ttl={math.floor(fresh_until - now)}"
+
+
+def detail_of(entry: StoredOutcome) -> str:
+    """What Cache-Status ends with: the reason of a refusal."""
+    if isinstance(entry.outcome, Refusal):
+        return f"; detail={entry.outcome.reason.value}"
+    return ""
 
 
 def render_failure(failure: LookupFailure) -> Response:
@@ -454,12 +492,10 @@ def erase_receipt(igsid: Igsid, erased: Erased, now: float) -> dict[str, Any]:
 
 
 def json_response(
-    status: int, body: Mapping[str, Any], mimetype: str = "application/json"
+    status: int, body: Mapping[str, Any], mimetype: str = JSON
 ) -> Response:
     """*body* as JSON in UTF-8, not to be stored unless its headers say otherwise."""
-    # Names go out as they are written: an escape would cost six bytes a letter.
-    text = json.dumps(body, ensure_ascii=False, separators=(",", ":"))
-    response = Response(text.encode(), status, mimetype=mimetype)
+    response = Response(_json(body), status, mimetype=mimetype)
     response.headers["Cache-Control"] = "no-store"
     return response
 
@@ -468,9 +504,9 @@ def moment(seconds: float | None) -> str | None:
     """Epoch seconds as RFC 3339 in UTC, whole seconds, rounded down."""
     if seconds is None:
         return None
-    return datetime.fromtimestamp(math.floor(seconds), UTC).strftime(
-        "%Y-%m-%dT%H:%M:%SZ"
-    )
+    # A quarter of the time that a datetime and its strftime take.
+    day = time.gmtime(math.floor(seconds))
+    return f"{day[0]:04}-{day[1]:02}-{day[2]:02}T{day[3]:02}:{day[4]:02}:{day[5]:02}Z"
 
 
 def render_said(said: GraphError) -> dict[str, Any]:
@@ -508,6 +544,11 @@ def problem_body(
     return body
 
 
+def _json(body: Mapping[str, Any]) -> bytes:
+    """Names as they are written: an escape would cost six bytes a letter."""
+    return msgspec.json.encode(body)
+
+
 def _asked_about() -> str | None:
     """The person that the request's path names, if it is a person's id."""
     igsid = (request.view_args or {}).get("igsid", "")
@@ -515,7 +556,7 @@ def _asked_about() -> str | None:
 
 
 def _problem(body: dict[str, Any]) -> Response:
-    response = json_response(body["status"], body, "application/problem+json")
+    response = json_response(body["status"], body, PROBLEM)
     if "retry_after" in body:
         response.headers["Retry-After"] = str(body["retry_after"])
     return response

@@ -7,6 +7,7 @@ from typing import cast
 import fakeredis
 import pytest
 import redis
+from fakes import no_wait
 from flask import Flask
 from flask_caching import Cache
 from servers import STORES, client_of
@@ -91,4 +92,4 @@ def raw(clients: Clients) -> redis.Redis:
 @pytest.fixture
 def entries(cache: ProfileCache) -> EntryStore:
     """The default Page's people."""
-    return EntryStore(cache, "default")
+    return EntryStore(cache, "default", sleep=no_wait)

@@ -10,6 +10,7 @@ from contextlib import suppress
 import pytest
 import redis
 from builders import HOUR, NOW, a_profile, an_entry
+from fakes import no_wait
 from redis.crc import key_slot
 from servers import Nodes, Server, client_of, free_port
 from services import wait_until
@@ -28,7 +29,7 @@ CacheOn = Callable[[redis.Redis], ProfileCache]
 def entries(nodes: Nodes, cache_on: CacheOn) -> Iterator[EntryStore]:
     """All of PEOPLE, who live on all nodes."""
     with new_client(nodes.url, connections=8) as client:
-        entries = EntryStore(cache_on(client), "default")
+        entries = EntryStore(cache_on(client), "default", sleep=no_wait)
         for igsid in PEOPLE:
             keep(entries, igsid)
         yield entries
@@ -141,7 +142,7 @@ def test_the_nodes_that_a_url_names_may_be_dead_but_one(
     dead = [f"127.0.0.1:{free_port()}" for _ in range(2)]
 
     with new_client(f"redis+cluster://{dead[0]},{dead[1]},{one}", 8) as client:
-        entries = EntryStore(cache_on(client), "default")
+        entries = EntryStore(cache_on(client), "default", sleep=no_wait)
         for igsid in PEOPLE:
             keep(entries, igsid)
         assert entries.flush(None) == Flushed(len(PEOPLE), len(PEOPLE))

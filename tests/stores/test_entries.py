@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import redis
+from fakes import no_wait
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from servers import REAL_STORES
@@ -186,7 +187,7 @@ def test_nothing_is_seen_of_somebody_unknown(entries: EntryStore) -> None:
 
 def test_pages_do_not_see_each_other(entries: EntryStore, cache: ProfileCache) -> None:
     """The same number is another person for another Page."""
-    other = EntryStore(cache, "shop")
+    other = EntryStore(cache, "shop", sleep=no_wait)
     store(entries, an_entry())
     store(other, an_entry(a_refusal()))
 

@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import redis
 from builders import ADA, HOUR, NOW, a_profile, an_entry
+from fakes import no_wait
 from servers import Nodes, Server, Watched, client_of, has_replicas, replicated, require
 from services import wait_until
 
@@ -45,7 +46,7 @@ def entries(pair: list[Server], cache_on: CacheOn) -> Iterator[EntryStore]:
     """The people of that master; nobody, at first."""
     with new_client(pair[0].url, connections=64) as client:
         client.flushdb()
-        yield EntryStore(cache_on(client), "default")
+        yield EntryStore(cache_on(client), "default", sleep=no_wait)
 
 
 @pytest.fixture
@@ -191,7 +192,7 @@ def test_without_replicas_an_erase_is_one_trip(tcp_url: str, cache_on: CacheOn) 
     """And neither waits nor writes anything more."""
     with new_client(tcp_url, connections=1) as client:
         client.flushdb()
-        entries = EntryStore(cache_on(client), "default")
+        entries = EntryStore(cache_on(client), "default", sleep=no_wait)
         keep(entries)
         client.config_resetstat()
 
@@ -233,7 +234,7 @@ def test_a_master_of_before_is_not_erased_from(
 ) -> None:
     """It was cut off, is back, and has not been told yet that another leads."""
     with new_client(broken.url, connections=8) as client:
-        entries = EntryStore(cache_on(client), "default")
+        entries = EntryStore(cache_on(client), "default", sleep=no_wait)
         keep(entries)
         wait_until(lambda: has_replicas(broken.master, 1), 5, "its replica has it")
         old = broken.master
@@ -266,7 +267,7 @@ def test_a_flush_during_a_fail_over_promises_nothing(
         return True
 
     with new_client(broken.url, connections=8) as client:
-        entries = EntryStore(cache_on(client), "default")
+        entries = EntryStore(cache_on(client), "default", sleep=no_wait)
         keep(entries)
 
         assert refuses(lambda: entries.flush(fail_over_at_the_first_look))
@@ -288,7 +289,7 @@ def test_on_a_cluster_the_replicas_of_every_node_count(
     followed, *others = nodes.primaries
     somebody = of(nodes, followed)
     with new_client(nodes.url, connections=8) as client:
-        entries = EntryStore(cache_on(client), "default")
+        entries = EntryStore(cache_on(client), "default", sleep=no_wait)
         keep(entries, somebody)
         entries.erase(somebody)
         entries.flush(None)

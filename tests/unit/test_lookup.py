@@ -17,7 +17,7 @@ from builders import (
     a_refusal,
     picture_url,
 )
-from fakes import FakeBackground, FakeClock, FakeGraph
+from fakes import FakeBackground, FakeClock, FakeGraph, no_wait
 
 from proxy.cache.backend import ProfileCache
 from proxy.cache.bulkhead import Bulkhead
@@ -59,7 +59,7 @@ class World:
 
     def __post_init__(self) -> None:
         cache = ProfileCache(host=self.redis, key_prefix="pp:")
-        self.store = EntryStore(cache, "default")
+        self.store = EntryStore(cache, "default", sleep=no_wait)
         self.bulkhead = Bulkhead(seats=self.seats, room=400)
         self.gate = Gate(
             cache,

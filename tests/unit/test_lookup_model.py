@@ -122,7 +122,7 @@ class Process:
         self.redis = StagedRedis(world.stage, server=world.server)
         self.background = FakeBackground()
         cache = ProfileCache(host=self.redis, key_prefix="pp:")
-        store = EntryStore(cache, "default")
+        store = EntryStore(cache, "default", sleep=world.stage.nap)
         bulkhead = Bulkhead(seats=100, room=400)
         self.lookup = ProfileLookup(
             store=store,

@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import fakeredis
 import pytest
 from builders import ADA, NOW, a_profile, a_refusal, an_entry
+from fakes import no_wait
 
 from proxy.cache.backend import ProfileCache
 from proxy.cache.bulkhead import Bulkhead
@@ -82,7 +83,7 @@ class AwayStore:
 @pytest.fixture
 def store() -> EntryStore:
     cache = ProfileCache(host=fakeredis.FakeRedis(), key_prefix="pp:")
-    return EntryStore(cache, "default")
+    return EntryStore(cache, "default", sleep=no_wait)
 
 
 @pytest.fixture

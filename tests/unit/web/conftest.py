@@ -47,5 +47,6 @@ def client(graph, clock, store, background):
         later=background.submit,
         clock=clock,
         jitter=lambda: 0.0,
+        sleep=lambda seconds: None,
     )
     return app.test_client()

@@ -200,7 +200,7 @@ def admit(
         headers={"Host": "localhost:8080"} | dict(headers or {}),
         environ_overrides={"REMOTE_ADDR": peer} if peer is not None else {},
     )
-    return door.admit(context.request, scope)
+    return door.admit(context.request.environ, scope)
 
 
 def problem(
@@ -267,7 +267,7 @@ def test_a_key_in_the_address_opens_nothing() -> None:
     asked = Flask("door").test_request_context(f"/?access_token={INBOX}&key={INBOX}")
 
     with pytest.raises(Problem) as raised:
-        LOCKED.admit(asked.request, Scope.READ)
+        LOCKED.admit(asked.request.environ, Scope.READ)
 
     assert raised.value.code == "unknown_key"
 

@@ -1,0 +1,219 @@
+"""The near cache: what may be used when, what is kept, and what is dropped."""
+
+from __future__ import annotations
+
+import pytest
+from fakes import FakeClock
+
+from proxy.cache.near import SECOND_CHANCES, TRUSTED_FOR, NearCache
+
+KEY = b"pp:e:{default:1254001000000001}"
+GRACE = 600.0
+
+
+@pytest.fixture
+def clock() -> FakeClock:
+    return FakeClock(1000.0)
+
+
+@pytest.fixture
+def near(clock: FakeClock) -> NearCache:
+    """One that is trusted at the moment, with room for four."""
+    near = NearCache(4, outage_grace=GRACE, clock=clock)
+    near.trust(clock.now)
+    return near
+
+
+def keep(near: NearCache, key: bytes, lives_for: float = 3600.0) -> None:
+    loading = near.begin(key)
+    assert loading is not None
+    near.end(key, loading, b"stored", lives_for)
+
+
+def test_what_was_read_is_a_copy(near: NearCache) -> None:
+    keep(near, KEY)
+
+    copy = near.get(KEY)
+
+    assert copy is not None and copy.stored == b"stored"
+    assert (near.hits, near.misses) == (1, 0)
+
+
+def test_a_copy_ends_when_redis_forgets_the_entry(
+    near: NearCache, clock: FakeClock
+) -> None:
+    """Counted from before it was read, so rather too early than too late."""
+    loading = near.begin(KEY)
+    assert loading is not None
+    clock.now += 0.2
+    near.end(KEY, loading, b"stored", 0.4)
+
+    assert near.get(KEY) is not None
+    clock.now += 0.2
+    assert near.get(KEY) is None
+
+
+def test_no_copy_is_used_half_a_second_after_the_last_sign_of_life(
+    near: NearCache, clock: FakeClock
+) -> None:
+    """From the sending: what comes in late proves nothing of the time between."""
+    keep(near, KEY)
+    near.trust(clock.now + 0.3)
+
+    clock.now += 0.3 + TRUSTED_FOR - 0.001
+    assert near.get(KEY) is not None
+    clock.now += 0.001
+    assert near.get(KEY) is None
+    assert near.bypassed == 1
+
+
+def test_nothing_is_kept_that_was_read_without_trust(
+    near: NearCache, clock: FakeClock
+) -> None:
+    """Nobody would have told of a change."""
+    clock.now += TRUSTED_FOR
+
+    assert near.begin(KEY) is None
+
+
+@pytest.mark.parametrize("keys", [[KEY], [b"other", KEY], None])
+def test_what_changed_while_it_was_read_is_not_kept(
+    near: NearCache, keys: list[bytes] | None
+) -> None:
+    """The change may have come after the read, and its message before the answer."""
+    loading = near.begin(KEY)
+    assert loading is not None
+
+    near.invalidate(keys)
+    near.end(KEY, loading, b"from before", 3600.0)
+
+    assert near.get(KEY) is None
+
+
+def test_what_was_read_over_a_reconnection_is_not_kept(
+    near: NearCache, clock: FakeClock
+) -> None:
+    """Its change may have been told to a connection that is gone."""
+    loading = near.begin(KEY)
+    assert loading is not None
+
+    near.restart()
+    near.trust(clock.now)
+    near.end(KEY, loading, b"from before", 3600.0)
+
+    assert near.get(KEY) is None
+
+
+def test_of_two_who_read_the_same_the_one_who_began_last_keeps(
+    near: NearCache,
+) -> None:
+    """The other's reading may be older than a change between the two."""
+    first, second = near.begin(KEY), near.begin(KEY)
+    assert first and second
+
+    near.end(KEY, second, b"new", 3600.0)
+    near.end(KEY, first, b"old", 3600.0)
+
+    copy = near.get(KEY)
+    assert copy is not None and copy.stored == b"new"
+
+
+def test_a_reading_without_result_leaves_nothing(near: NearCache) -> None:
+    loading = near.begin(KEY)
+    assert loading is not None
+
+    near.end(KEY, loading, None)
+
+    assert near.get(KEY) is None
+    assert near._loading == {}
+
+
+def test_a_change_drops_the_copy(near: NearCache) -> None:
+    keep(near, KEY)
+    keep(near, b"other")
+
+    near.invalidate([KEY, b"of another process"])
+
+    assert near.get(KEY) is None
+    assert near.get(b"other") is not None
+    assert near.invalidated == 1
+
+
+def test_an_emptied_database_drops_everything(near: NearCache) -> None:
+    """Redis tells of FLUSHDB without naming keys."""
+    keep(near, KEY)
+
+    near.invalidate(None)
+
+    assert near.get(KEY) is None
+
+
+def test_it_never_holds_more_than_it_may(near: NearCache) -> None:
+    for number in range(100):
+        keep(near, b"%d" % number)
+
+    assert near.size == 4
+    assert near.evicted == 96
+
+
+def test_what_is_asked_for_stays_while_others_pass_through(near: NearCache) -> None:
+    """A scan of people who are asked for once does not push out the regulars."""
+    keep(near, KEY)
+    for number in range(100):
+        assert near.get(KEY) is not None
+        keep(near, b"%d" % number)
+
+    assert near.get(KEY) is not None
+
+
+def test_making_room_takes_no_longer_the_more_there_are(clock: FakeClock) -> None:
+    """However many copies are in use, few are passed over."""
+    near = NearCache(100, outage_grace=GRACE, clock=clock)
+    near.trust(clock.now)
+    for number in range(100):
+        keep(near, b"%d" % number)
+        near.get(b"%d" % number)
+
+    keep(near, KEY)
+
+    still_used = sum(copy.used for copy in near._copies.values())
+    assert still_used == 100 - SECOND_CHANCES - 1
+    assert near.size == 100
+
+
+def test_in_an_outage_copies_are_used_for_as_long_as_the_operator_says(
+    near: NearCache, clock: FakeClock
+) -> None:
+    """Within their own life, too."""
+    keep(near, KEY)
+    keep(near, b"short", lives_for=100.0)
+
+    clock.now += TRUSTED_FOR + 99.0
+    assert near.get(KEY) is None
+    assert near.get_in_outage(KEY) is not None
+    assert near.get_in_outage(b"short") is not None
+    clock.now += 1.0
+    assert near.get_in_outage(b"short") is None
+    clock.now = 1000.0 + TRUSTED_FOR + GRACE
+    assert near.get_in_outage(KEY) is None
+
+
+def test_when_the_store_is_back_the_outage_s_copies_are_gone(near: NearCache) -> None:
+    """Anything may have been removed meanwhile."""
+    keep(near, KEY)
+
+    near.restart()
+
+    assert near.get_in_outage(KEY) is None
+
+
+def test_whoever_follows_is_started_once_and_not_before_somebody_asks() -> None:
+    """Before that the process may still be forked, and threads would not be."""
+    started: list[NearCache] = []
+    near = NearCache(4, outage_grace=GRACE, start=started.append)
+    assert started == []
+
+    near.begin(KEY)
+    near.begin(KEY)
+
+    assert started == [near]

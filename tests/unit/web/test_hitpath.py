@@ -1,0 +1,320 @@
+"""Hits before Flask: in the view's own words, for every kind of entry and moment."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import fakeredis
+import pytest
+from builders import ADA, NOW, a_profile, a_refusal
+from fakes import FakeBackground, FakeClock, FakeGraph, no_wait
+from werkzeug.test import EnvironBuilder
+
+from proxy.app import create_app
+from proxy.cache.near import NearCache
+from proxy.outcomes import Outcome, Reason
+from proxy.settings import Settings
+from proxy.web.hitpath import HitPath
+from proxy.web.keys import digest_of
+
+URL = f"/profiles/{ADA}"
+
+Told = tuple[str, dict[str, str], bytes]
+
+
+class CountedRedis(fakeredis.FakeRedis):
+    """Remembers what it was told."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.commands: list[str] = []
+
+    def execute_command(self, *args: Any, **options: Any) -> Any:
+        self.commands.append(args[0])
+        return super().execute_command(*args, **options)
+
+
+class Both:
+    """A service of which the hit path and the view behind it can be asked apart."""
+
+    def __init__(self, near: NearCache | None = None, **settings: str) -> None:
+        self.clock, self.graph = FakeClock(), FakeGraph()
+        self.server = fakeredis.FakeServer()
+        self.redis = CountedRedis(server=self.server)
+        self.background = FakeBackground()
+        self.is_draining = False
+        app = create_app(
+            Settings.from_env({"PROXY_PAGE_TOKEN": "EAACANARY"} | settings),
+            client=self.redis,
+            near=near,
+            graph=self.graph,
+            later=self.background.submit,
+            clock=self.clock,
+            jitter=lambda: 0.0,
+            sleep=no_wait,
+            draining=lambda: self.is_draining,
+        )
+        assert isinstance(app.wsgi_app, HitPath)
+        self.front: Any = app.wsgi_app
+        self.view: Any = self.front._app
+        self.passed_on = 0
+
+        def counted(environ: Any, start_response: Any) -> Any:
+            self.passed_on += 1
+            return self.view(environ, start_response)
+
+        self.front._app = counted
+
+    def store(self, outcome: Outcome) -> None:
+        self.graph.outcomes[ADA] = outcome
+        self.ask(self.view)
+        self.background.run()
+
+    def ask(self, wsgi: Any, url: str = URL, **request: Any) -> Told:
+        request.setdefault("headers", {})
+        request["headers"] = {"Host": "localhost"} | request["headers"]
+        environ = EnvironBuilder(path=url, **request).get_environ()
+        environ.setdefault("REMOTE_ADDR", "127.0.0.1")
+        told: list[Any] = []
+        body = wsgi(environ, lambda *args: told.extend(args))
+        headers = dict(told[1])
+        assert len(headers) == len(told[1]), "a header twice"
+        return told[0].partition(" ")[0], headers, b"".join(body)
+
+    def ask_both(self, url: str = URL, **request: Any) -> tuple[Told, Told]:
+        """What both say, with a name for the request so that it is the same."""
+        headers = {"X-Request-ID": "same"} | request.pop("headers", {})
+        ours = self.ask(self.front, url, headers=headers, **request)
+        theirs = self.ask(self.view, url, headers=headers, **request)
+        return ours, theirs
+
+
+@pytest.fixture(params=["near", "far"])
+def both(request: pytest.FixtureRequest) -> Both:
+    """With copies of its own, and with every read from the store."""
+    if request.param == "far":
+        return Both()
+    near = NearCache(100, outage_grace=600.0, clock=lambda: 0.0)
+    near.trust(0.0)
+    return Both(near)
+
+
+ENTRIES: list[Callable[[], Outcome]] = [
+    a_profile,
+    lambda: a_profile(name='Zoë 🦄 "x" <b>\\ \u2028 \u0007'),
+    lambda: a_profile(name=None, username=None, profile_pic=None),
+    lambda: a_profile(picture_expires_at=NOW + 7200.5),
+    *(lambda reason=reason: a_refusal(reason=reason) for reason in Reason),
+]
+
+
+@pytest.mark.parametrize("entry", ENTRIES)
+@pytest.mark.parametrize("age", [0.0, 0.6, 1.0, 59.9, 299.0])
+def test_it_says_what_the_view_says(
+    both: Both, entry: Callable[[], Outcome], age: float
+) -> None:
+    """Status, headers and body; the first time, and from what was then made."""
+    both.store(entry())
+    both.clock.now += age
+
+    for _ in range(3):
+        ours, theirs = both.ask_both()
+        assert ours == theirs
+        assert ours[1]["Cache-Status"].startswith("profile-proxy; hit; ttl=")
+    assert both.passed_on == 0
+
+
+def test_a_clock_that_is_behind_makes_no_negative_age(both: Both) -> None:
+    """The entry may have been stored by a host whose clock is ahead."""
+    both.store(a_profile())
+    both.clock.now -= 20
+
+    ours, theirs = both.ask_both()
+
+    assert ours == theirs
+    assert ours[1]["Age"] == "0"
+
+
+def test_it_hands_on_what_is_no_longer_fresh(both: Both) -> None:
+    """A stale profile is refreshed, an expired refusal asked for anew, by the view."""
+    both.store(a_profile())
+    both.ask(both.front)
+    both.clock.now += 3600
+
+    answer = both.ask(both.front)
+
+    assert both.passed_on == 1
+    assert answer[1]["Cache-Status"] == "profile-proxy; hit; ttl=0"
+    assert len(both.background.jobs) == 1
+
+
+def test_a_miss_is_looked_for_once(both: Both) -> None:
+    """What the hit path has seen in the store the view does not read again."""
+    both.graph.outcomes[ADA] = a_profile()
+
+    answer = both.ask(both.front)
+
+    assert answer[1]["Cache-Status"] == "profile-proxy; fwd=uri-miss; stored"
+    assert both.redis.commands.count("MGET") == 1
+
+
+@pytest.mark.parametrize(
+    ("url", "request_"),
+    [
+        (URL, {"method": "HEAD"}),
+        (URL, {"method": "DELETE"}),
+        (URL, {"query_string": "fields=name"}),
+        (URL, {"query_string": "anything"}),
+        (URL, {"headers": {"If-None-Match": '"x"'}}),
+        (URL, {"headers": {"If-None-Match": "*"}}),
+        (URL, {"headers": {"Cache-Control": "no-cache"}}),
+        (URL, {"headers": {"Pragma": "no-cache"}}),
+        (URL, {"data": b"body"}),
+        (URL, {"headers": {"Transfer-Encoding": "chunked"}}),
+        (URL, {"headers": {"Host": "evil.example"}}),
+        (URL, {"headers": {"X-Forwarded-For": "10.0.0.1"}}),
+        (URL, {"headers": {"Via": "1.1 x"}}),
+        (URL, {"environ_base": {"REMOTE_ADDR": "10.0.0.1"}}),
+        (URL + "/", {}),
+        ("/profiles/", {}),
+        ("/profiles/12", {}),
+        ("/profiles/١٢٥٤٠٠١", {}),
+        ("/profiles/1254001234567890%20", {}),
+        ("/profiles/../profiles/1254001234567890", {}),
+        ("//profiles/1254001234567890", {}),
+        ("/healthz", {}),
+    ],
+)
+def test_everything_else_is_the_view_s(
+    both: Both, url: str, request_: dict[str, Any]
+) -> None:
+    """Handed on untouched, whatever is stored."""
+    both.store(a_profile())
+
+    ours, theirs = both.ask_both(url, **request_)
+
+    assert ours == theirs
+    assert both.passed_on == 1
+
+
+@pytest.mark.parametrize(
+    ("authorization", "status"),
+    [
+        ("Bearer pp_reader", "200"),
+        ("bearer  pp_reader ", "200"),
+        ("Bearer pp_operator", "403"),
+        ("Bearer pp_stranger", "401"),
+        ("Basic cHBfcmVhZGVy", "401"),
+        ("", "401"),
+    ],
+)
+def test_only_who_may_read_is_answered(
+    tmp_path: Any, authorization: str, status: str
+) -> None:
+    """The first time and the second, when it is remembered who that was."""
+    keys = tmp_path / "keys"
+    keys.write_text(
+        f"inbox read {digest_of('pp_reader')}\nops admin {digest_of('pp_operator')}\n"
+    )
+    near = NearCache(100, outage_grace=600.0, clock=lambda: 0.0)
+    near.trust(0.0)
+    both = Both(near, PROXY_API_KEYS_FILE=str(keys))
+    both.graph.outcomes[ADA] = a_profile()
+    reader = {"Authorization": "Bearer pp_reader"}
+    both.ask(both.view, headers=reader)
+    both.ask(both.front, headers=reader)
+
+    for _ in range(2):
+        ours, theirs = both.ask_both(headers={"Authorization": authorization})
+        assert ours == theirs
+        assert ours[0] == status
+    assert both.passed_on == (0 if status == "200" else 2)
+
+
+def test_while_it_drains_callers_are_sent_elsewhere(both: Both) -> None:
+    both.store(a_profile())
+    both.is_draining = True
+
+    ours, theirs = both.ask_both()
+
+    assert ours == theirs
+    assert ours[1]["Connection"] == "close"
+
+
+@pytest.mark.parametrize("sent", [None, "trace-1", "x" * 128, "x" * 129, "a b", ""])
+def test_a_request_s_name_comes_back_or_is_made(both: Both, sent: str | None) -> None:
+    """Both judge a given name alike, and neither gives the same name twice."""
+    both.store(a_profile())
+    headers = {} if sent is None else {"X-Request-ID": sent}
+
+    names = [
+        both.ask(wsgi, headers=headers)[1]["X-Request-ID"]
+        for wsgi in (both.front, both.front, both.view)
+    ]
+
+    is_good = sent in ("trace-1", "x" * 128)
+    assert set(names) == {sent} if is_good else len(set(names)) == 3
+
+
+def test_a_changed_token_is_noticed_by_hits_too(both: Both) -> None:
+    """With nothing but hits, nobody else would look."""
+    both.store(a_profile())
+    both.graph.token = "1badcafe"
+    both.clock.now += 1.0
+
+    both.ask(both.front)
+
+    assert "token" in both.background.jobs
+
+
+def test_the_access_log_has_the_same_line(caplog: pytest.LogCaptureFixture) -> None:
+    """But for how long it took."""
+    both = Both(PROXY_ACCESS_LOG="1")
+    both.store(a_profile())
+    caplog.clear()
+    caplog.set_level("INFO", "proxy.logs")
+
+    both.ask_both()
+
+    ours, theirs = (
+        {k: v for k, v in vars(record).items() if k in LOGGED}
+        for record in caplog.records
+        if record.message == "request"
+    )
+    assert ours == theirs
+    assert ours["person"] == "…7890"
+
+
+LOGGED = {"method", "route", "person", "status", "cache_status", "request_id"}
+
+
+def test_a_store_that_is_away_is_asked_once_for_each_request(both: Both) -> None:
+    """Not by the hit path, and then again by the view."""
+    both.graph.outcomes[ADA] = a_profile()
+    both.server.connected = False
+
+    answer = both.ask(both.front)
+
+    assert answer[0] == "200"
+    assert answer[1]["Cache-Status"] == (
+        "profile-proxy; fwd=uri-miss; detail=store_unavailable"
+    )
+
+
+def test_in_an_outage_copies_are_answered() -> None:
+    """By the view, who may; as hits, since that is what they are."""
+    moment = [0.0]
+    near = NearCache(100, outage_grace=600.0, clock=lambda: moment[0])
+    near.trust(0.0)
+    both = Both(near)
+    both.store(a_profile())
+    both.ask(both.front)
+    before = both.graph.calls
+
+    both.server.connected = False
+    moment[0] = 10.0
+    answer = both.ask(both.front)
+
+    assert answer[1]["Cache-Status"] == "profile-proxy; hit; ttl=3600"
+    assert both.graph.calls == before
