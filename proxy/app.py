@@ -28,6 +28,7 @@ from proxy.graph.client import GraphClient
 from proxy.graph.replies import BlockedCodes, may_mean_blocked
 from proxy.logs import log_access
 from proxy.lookup import Graph, ProfileLookup
+from proxy.metrics import Metrics, StoreReading
 from proxy.outcomes import LookupFailure, Reason, StoreUnavailable
 from proxy.policy import Lifetimes, backoffs
 from proxy.settings import EMBEDDED, Secret, Settings, SettingsError, read_secret
@@ -44,6 +45,9 @@ SPARE_CONNECTIONS = 32
 
 LOOKUP = "profile-proxy.lookup"
 """Where an app's extensions have its ProfileLookup."""
+
+METRICS = "profile-proxy.metrics"
+"""Where an app's extensions have its Metrics."""
 
 SPARE_THREADS = 64
 """Threads of a process that never wait for Meta, so that hits find one."""
@@ -89,6 +93,8 @@ def create_app(
     if client is None:
         client = _new_client(settings)
         near = near or _new_near(settings, client)
+    metrics = Metrics()
+    metrics.near = near
     lookup = new_lookup(
         app,
         settings,
@@ -96,12 +102,14 @@ def create_app(
         client=client,
         near=near,
         graph=graph,
+        metrics=metrics,
         later=later,
         clock=clock,
         jitter=jitter,
         sleep=sleep,
     )
     app.extensions[LOOKUP] = lookup
+    app.extensions[METRICS] = metrics
     doorkeeper = _new_doorkeeper(settings, files)
 
     def degraded_by() -> list[str]:
@@ -113,11 +121,24 @@ def create_app(
             reasons.append("store_unavailable")
         return reasons
 
+    def exposition() -> bytes:
+        try:
+            gate = lookup.gate_state()
+        except StoreUnavailable:
+            return metrics.exposition(None)
+        closed_for = {state.cause: state.closed_for for state in gate.causes}
+        return metrics.exposition(StoreReading(closed_for, gate.usage_percent))
+
+    def each_second() -> None:
+        lookup.notice_token()
+        metrics.keep_folding()
+
+    app.before_request(metrics.keep_folding)
     app.register_blueprint(profiles.blueprint(lookup, doorkeeper, clock))
     app.register_blueprint(
         admin.blueprint(lookup, doorkeeper, wire.BodyReader(), clock)
     )
-    app.register_blueprint(probes.blueprint(degraded_by, draining))
+    app.register_blueprint(probes.blueprint(degraded_by, draining, exposition))
     _handle_errors(app)
     _frame_requests(app, access_log=settings.access_log, draining=draining)
     app.wsgi_app = HitPath(  # type: ignore[method-assign]  # as Flask says to
@@ -126,7 +147,8 @@ def create_app(
         doorkeeper,
         wall=clock,
         draining=draining,
-        each_second=lookup.notice_token,
+        each_second=each_second,
+        answers=metrics.answers,
         log_access=log_access if settings.access_log else None,
     )
     for warning in settings.warnings:
@@ -173,6 +195,7 @@ def new_lookup(
     client: redis.Redis | None = None,
     near: NearCache | None = None,
     graph: Graph | None = None,
+    metrics: Metrics | None = None,
     later: Later | None = None,
     clock: Callable[[], float] = time.time,
     jitter: Callable[[], float] = random.random,
@@ -193,8 +216,13 @@ def new_lookup(
             "CACHE_OPTIONS": {"client": client},
         },
     )
+    metrics = metrics or Metrics()
     store = EntryStore(
-        cast(ProfileCache, cache.cache), DEFAULT_PAGE, near=near, sleep=sleep
+        cast(ProfileCache, cache.cache),
+        DEFAULT_PAGE,
+        near=near,
+        count_error=metrics.count_store_error,
+        sleep=sleep,
     )
     bulkhead = Bulkhead(
         seats=settings.graph_concurrency, room=settings.threads - SPARE_THREADS
@@ -220,6 +248,7 @@ def new_lookup(
         ),
         bulkhead=bulkhead,
         graph=graph or _new_graph(settings, files or _Files()),
+        metrics=metrics,
         later=later or Background().submit,
         lifetimes=_lifetimes(settings),
         usage_hard=settings.usage_hard,

@@ -16,6 +16,7 @@ from proxy.cache.flight import Flight
 from proxy.cache.gate import Gate, GateState, Passage, Tally
 from proxy.cache.store import EntryStore, Erased, Flushed, Seen, decode
 from proxy.logs import last_four
+from proxy.metrics import Metrics
 from proxy.outcomes import (
     Answer,
     Freshness,
@@ -93,6 +94,7 @@ class ProfileLookup:
         gate: Gate,
         bulkhead: Bulkhead,
         graph: Graph,
+        metrics: Metrics,
         later: Callable[[Hashable, Callable[[], None]], bool],
         lifetimes: Lifetimes,
         usage_hard: float,
@@ -110,6 +112,7 @@ class ProfileLookup:
         self._gate = gate
         self._bulkhead = bulkhead
         self._graph = graph
+        self._metrics = metrics
         self._later = later
         self._lifetimes = lifetimes
         self._usage_hard = usage_hard
@@ -138,6 +141,17 @@ class ProfileLookup:
         Raises:
             LookupFailure: nothing usable is stored, and Meta told nothing.
         """
+        try:
+            answer = self._find(igsid, payer, seen)
+        except LookupFailure as failure:
+            self._metrics.count_failure(failure)
+            raise
+        self._metrics.count_answer(answer, self._wall())
+        return answer
+
+    def _find(
+        self, igsid: Igsid, payer: str | None, seen: Seen | StoreUnavailable | None
+    ) -> Answer:
         give_up_at = self._flight.give_up_at()
         self.notice_token()
         try:
@@ -262,6 +276,7 @@ class ProfileLookup:
         ):
             return  # There was no need, or it was held back.
         failed = isinstance(landing, Exception)
+        self._metrics.refreshes["failed" if failed else "succeeded"] += 1
         if failed:
             line = {"person": last_four(igsid), "result": type(landing).__name__}
             log.info("refresh failed", extra=line)
@@ -305,7 +320,13 @@ class ProfileLookup:
             raise GraphTimeout(asked=False)
         if payer is not None:
             self._gate.charge(payer)
-        return self._graph.fetch(igsid, max(deadline - self._clock(), 0.0))
+        return self._call(igsid, deadline)
+
+    def _call(self, igsid: Igsid, deadline: float) -> Told:
+        started = self._clock()
+        told = self._graph.fetch(igsid, max(deadline - started, 0.0))
+        self._metrics.count_call(told, self._clock() - started)
+        return told
 
     def _check_allowance(self, payer: str | None) -> None:
         if payer is not None:
@@ -331,7 +352,7 @@ class ProfileLookup:
 
     def _fetch_ungated(self, igsid: Igsid, deadline: float) -> StoredOutcome:
         """Ask Meta while the store, and with it the gate, is away."""
-        told = self._graph.fetch(igsid, deadline - self._clock())
+        told = self._call(igsid, deadline)
         if isinstance(told.outcome, LookupFailure):
             raise told.outcome
         return self._stamp(told.outcome)

@@ -239,12 +239,13 @@ class Told:
 
     *usage_percent* is how much of our quota Meta says is used, None where it
     does not say; *token_digest* tells which Page token was used, and not what
-    it is.
+    it is. *graph_version* is the version that answered, such as ``v25.0``.
     """
 
     outcome: Outcome | LookupFailure
     usage_percent: float | None
     token_digest: str
+    graph_version: str | None = None
 
 
 class StoreUnavailable(Exception):

@@ -6,6 +6,7 @@ import logging
 import math
 import multiprocessing
 import os
+import shutil
 import signal
 import socket
 import threading
@@ -14,6 +15,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from enum import IntEnum
 from functools import partial
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from flask import Flask
@@ -22,9 +24,10 @@ from granian.http import HTTP1Settings
 from granian.log import LogLevels
 from granian.server.mp import MPServer
 
-from proxy.app import LOOKUP, create_app
+from proxy.app import LOOKUP, METRICS, create_app
 from proxy.cache.backend import masked
 from proxy.logs import JsonLines, write_to_stderr
+from proxy.metrics import share
 from proxy.newcomers import turn_newcomers_away
 from proxy.outcomes import StoreUnavailable
 from proxy.settings import PREFIX, Address, Settings, SettingsError
@@ -40,6 +43,9 @@ PARENT_LOOKED_AT_EVERY = 0.1
 
 LAST_WORD_WITHIN = 0.2
 """Seconds in which a caller who has just connected must begin to ask."""
+
+IN_MEMORY = "/dev/shm"
+"""Where the system keeps files in memory."""
 
 log = logging.getLogger(__name__)
 
@@ -158,12 +164,20 @@ def serve(settings: Settings, announce: Callable[[], None] = lambda: None) -> No
         log_level=LogLevels.error,
         log_dictconfig=_LOGGING,
     )
-    loader = partial(load_app, settings, phase, os.getpid())
-    server.serve(target_loader=loader, wrap_loader=False)
+    with TemporaryDirectory(
+        prefix="profile-proxy-",
+        dir=IN_MEMORY if os.access(IN_MEMORY, os.W_OK) else None,
+        ignore_cleanup_errors=True,
+    ) as counts:
+        loader = partial(load_app, settings, phase, os.getpid(), counts)
+        server.serve(target_loader=loader, wrap_loader=False)
 
 
-def load_app(settings: Settings, phase: SharedPhase, parent: int) -> Flask:
-    """Build the app in a worker, which ends when its *parent* stops, or is gone."""
+def load_app(settings: Settings, phase: SharedPhase, parent: int, counts: str) -> Flask:
+    """Build the app in a worker, which ends when its *parent* stops, or is gone.
+
+    *counts* is the folder in which the workers sum their metrics.
+    """
     # Ctrl-C, or systemd, signals the workers too; but when to stop, the parent says.
     ends = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
     signal.pthread_sigmask(signal.SIG_BLOCK, ends)
@@ -173,9 +187,11 @@ def load_app(settings: Settings, phase: SharedPhase, parent: int) -> Flask:
     write_to_stderr(settings.log_level)
     inherited = signal.getsignal(signal.SIGTERM)
     threading.Thread(
-        target=_stop_with, args=(phase, parent, inherited), daemon=True
+        target=_stop_with, args=(phase, parent, inherited, counts), daemon=True
     ).start()
+    share(counts)
     app = create_app(settings, draining=phase.is_ending)
+    app.extensions[METRICS].keep_folding()
     # A store that is not there is said now, rather than when somebody asks.
     with suppress(StoreUnavailable):
         app.extensions[LOOKUP].check_store()
@@ -202,13 +218,15 @@ def check_free(address: Address) -> None:
             ) from None
 
 
-def _stop_with(phase: SharedPhase, parent: int, inherited: object) -> None:
+def _stop_with(phase: SharedPhase, parent: int, inherited: object, counts: str) -> None:
     """Stop this worker with its *parent*, whose SIGKILL would announce nothing.
 
     Where SIGTERM's handler is still the *inherited* one, granian is not up yet.
     """
     while phase() is not Phase.STOPPING and os.getppid() == parent:
         time.sleep(PARENT_LOOKED_AT_EVERY)
+    if os.getppid() != parent:
+        shutil.rmtree(counts, ignore_errors=True)  # There is nobody else to do it.
     while (stop := signal.getsignal(signal.SIGTERM)) is inherited:
         time.sleep(PARENT_LOOKED_AT_EVERY)
     turn_newcomers_away()

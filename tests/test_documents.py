@@ -1,4 +1,4 @@
-"""The documents name every setting, route, code and command, and none that is gone."""
+"""The documents name every setting, route, code, command and metric, and none gone."""
 
 from __future__ import annotations
 
@@ -9,10 +9,13 @@ from pathlib import Path
 import click
 import pytest
 import yaml
+from builders import a_profile
+from prometheus_client.parser import text_string_to_metric_families
 
 from proxy.app import create_app
 from proxy.cli import main
-from proxy.outcomes import Reason
+from proxy.metrics import Metrics, StoreReading
+from proxy.outcomes import Cause, Reason, Told
 from proxy.settings import ROWS, Settings
 from proxy.web import wire
 
@@ -128,6 +131,49 @@ def test_every_command_is_documented() -> None:
     listed = re.findall(r"^\| `profile-proxy ([a-z ]+?)(?: [A-Z]+)?` \|", page, re.M)
 
     assert set(listed) == commands
+
+
+def exposed() -> dict[str, tuple[str, set[str]]]:
+    """Every metric there can be: its type and its labels."""
+    metrics = Metrics()
+    metrics.count_call(Told(a_profile(), 1.0, "0badcafe", "v25.0"), 0.1)
+    reading = StoreReading(dict.fromkeys(Cause, 0.0), usage_percent=1.0)
+    families = text_string_to_metric_families(metrics.exposition(reading).decode())
+    return {
+        family.name + ("_total" if family.type == "counter" else ""): (
+            family.type,
+            {label for sample in family.samples for label in sample.labels} - {"le"},
+        )
+        for family in families
+    }
+
+
+def test_every_metric_is_documented() -> None:
+    """In docs/metrics.md, with its type and its labels, and no other there."""
+    documented = {
+        name: (cells[1], set(re.findall(r"`(\w+)`", cells[2])))
+        for name, cells in rows(DOCS / "metrics.md").items()
+        if name.startswith("profile_proxy_")
+    }
+
+    assert documented == exposed()
+
+
+def test_no_page_names_a_metric_that_is_none() -> None:
+    """An alert on a name that is gone never fires."""
+    for page in PAGES:
+        named = set(re.findall(r"\bprofile_proxy_[a-z_]+", page.read_text()))
+        assert named <= set(exposed()), page.name
+
+
+def test_every_source_of_an_answer_is_documented_with_its_outcomes() -> None:
+    """The sources of docs/metrics.md are those that are counted."""
+    sources = {source for source, _ in Metrics().answers}
+    failures = {code for source, code in Metrics().answers if source == "none"}
+    documented = rows(DOCS / "metrics.md")
+
+    assert sources == {n for n in documented if not n.startswith("profile_proxy_")}
+    assert failures == set(re.findall(r"`(\w+)`", documented["none"][1]))
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

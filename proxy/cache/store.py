@@ -205,11 +205,13 @@ class EntryStore:
         page: str,
         *,
         near: NearCache | None = None,
+        count_error: Callable[[str], None] = lambda kind: None,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         """*near* is this process's own cache, if it has one.
 
-        *sleep* waits until no process's own cache can have what was removed.
+        *count_error* is told which kind of errors the store makes; *sleep* waits
+        until no process's own cache can have what was removed.
         """
         self._cache = cache
         self._page = page
@@ -220,7 +222,7 @@ class EntryStore:
         script = cache.client.register_script
         self._take, self._put = script(_TAKE), script(_PUT)
         self._fail, self._release = script(_FAIL), script(_RELEASE)
-        self.reach = self._reach = Reach(cache.places)
+        self.reach = self._reach = Reach(cache.places, count_error)
         self._risks: tuple[float, list[str]] = -math.inf, []
 
     def look(self, igsid: Igsid) -> Seen:
@@ -438,9 +440,17 @@ class Reach:
     would take the crowd for a store that hangs.
     """
 
-    def __init__(self, places: Callable[[], Collection[str]]) -> None:
-        """*places* are all that can fail by themselves, as known at the moment."""
+    def __init__(
+        self,
+        places: Callable[[], Collection[str]],
+        count_error: Callable[[str], None] = lambda kind: None,
+    ) -> None:
+        """*places* are all that can fail by themselves, as known at the moment.
+
+        *count_error* is told the kind of whatever goes wrong, each time.
+        """
         self._places = places
+        self._count_error = count_error
         self._failing: set[tuple[str, str]] = set()
         self._lock = threading.Lock()
         self._turns = threading.BoundedSemaphore(TRIPS_AT_ONCE)
@@ -452,10 +462,12 @@ class Reach:
         Without a *place*, it is about all of them.
         """
         if not self._turns.acquire(timeout=TURN_WITHIN):
+            self._count_error(kind)
             raise StoreUnavailable()
         try:
             yield
         except redis.RedisError as exc:
+            self._count_error(kind)
             with self._lock:
                 is_first = not self._failing
                 self._failing.add((kind, place))

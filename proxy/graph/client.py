@@ -137,11 +137,12 @@ class GraphClient:
         line: dict[str, Any] = {"person": last_four(igsid)}
         token = self._token()
         usage = Usage(None, 0.0)
+        version: str | None = None
         outcome: Outcome | LookupFailure | PictureRefused
         try:
             reply = self._get(igsid, fields, token, deadline)
             line["status"] = reply.status
-            line["graph_version"] = _version_in(reply.headers)
+            line["graph_version"] = version = _version_in(reply.headers)
             usage = read_usage(reply.headers)
             outcome = self._read(reply, igsid, usage)
         except (LookupFailure, PictureRefused) as failure:
@@ -152,7 +153,7 @@ class GraphClient:
         log.info("asked Meta", extra=line)
         if isinstance(outcome, PictureRefused):
             raise outcome
-        return Told(outcome, usage.percent, _digest_of(token))
+        return Told(outcome, usage.percent, _digest_of(token), version)
 
     def _read(self, reply: _Reply, igsid: Igsid, usage: Usage) -> Outcome:
         """What *reply* means. Only a 200 can be a profile, whatever it looks like."""

@@ -15,6 +15,7 @@ from typing import Any, Protocol
 
 from proxy.cache.near import Copy
 from proxy.cache.store import Seen, decode
+from proxy.metrics import name_of
 from proxy.outcomes import Freshness, Igsid, StoredOutcome, StoreUnavailable
 from proxy.web import wire
 from proxy.web.keys import Doorkeeper, Scope
@@ -52,9 +53,18 @@ class People(Protocol):
 class Served:
     """A rendition, ready to be sent again and again."""
 
-    __slots__ = ("body", "detail", "fetched_at", "fresh_until", "headers", "status")
+    __slots__ = (
+        "body",
+        "counted_as",
+        "detail",
+        "fetched_at",
+        "fresh_until",
+        "headers",
+        "status",
+    )
 
-    def __init__(self, entry: StoredOutcome) -> None:
+    def __init__(self, entry: StoredOutcome, source: str) -> None:
+        """*source* says where it comes from, to be counted."""
         made = wire.rendition(entry)
         self.status = f"{made.status} {HTTPStatus(made.status).phrase}"
         self.headers = made.headers
@@ -62,6 +72,7 @@ class Served:
         self.detail = wire.detail_of(entry)
         self.fetched_at = entry.fetched_at
         self.fresh_until = entry.fresh_until
+        self.counted_as = source, name_of(entry.outcome)
 
 
 class HitPath:
@@ -79,15 +90,20 @@ class HitPath:
         wall: Callable[[], float],
         draining: Callable[[], bool],
         each_second: Callable[[], None],
+        answers: dict[tuple[str, str], int],
         log_access: Callable[..., None] | None = None,
     ) -> None:
-        """*wall* is epoch seconds; *each_second* is called so often, while asked."""
+        """*wall* is epoch seconds; *each_second* is called so often, while asked.
+
+        *answers* counts by source and outcome (see `proxy.metrics`).
+        """
         self._app = app
         self._people = people
         self._doorkeeper = doorkeeper
         self._wall = wall
         self._draining = draining
         self._each_second = each_second
+        self._answers = answers
         self._log_access = log_access
         self._ticked_at = -math.inf
 
@@ -125,6 +141,7 @@ class HitPath:
                 seconds=self._wall() - now,
                 request_id=request_id,
             )
+        self._answers[served.counted_as] += 1
         start_response(served.status, headers)
         return served.body
 
@@ -144,7 +161,7 @@ class HitPath:
             if served is None:
                 entry = decode(copy.stored, person)
                 assert entry is not None  # It was read before it was kept.
-                served = copy.served = Served(entry)
+                served = copy.served = Served(entry, "near")
         else:
             try:
                 seen = self._people.look(person)
@@ -155,5 +172,5 @@ class HitPath:
             if entry is None or entry.freshness(now) is not Freshness.FRESH:
                 environ[SEEN] = seen
                 return None
-            return Served(entry)
+            return Served(entry, "hit")
         return served if now < served.fresh_until else None

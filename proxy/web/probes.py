@@ -1,4 +1,4 @@
-"""The routes for machines, which need no key: is it alive, is it well?"""
+"""The routes for machines, which need no key: is it alive, is it well, how much?"""
 
 from __future__ import annotations
 
@@ -7,15 +7,19 @@ from importlib import resources
 
 from flask import Blueprint, Response
 
+from proxy.metrics import CONTENT_TYPE
 from proxy.web import wire
 
 
 def blueprint(
-    degraded_by: Callable[[], list[str]], draining: Callable[[], bool]
+    degraded_by: Callable[[], list[str]],
+    draining: Callable[[], bool],
+    exposition: Callable[[], bytes],
 ) -> Blueprint:
     """The routes; *degraded_by* tells the reasons why all is not well.
 
-    *draining* tells whether the service is about to stop.
+    *draining* tells whether the service is about to stop, and *exposition* is the
+    metrics in Prometheus's words.
     """
     bp = Blueprint("probes", __name__)
     openapi = resources.files(__package__).joinpath("openapi.yaml").read_bytes()
@@ -32,6 +36,13 @@ def blueprint(
         if draining():
             return wire.render_draining(reasons)
         return wire.render_ok(wire.render_health(reasons))
+
+    @bp.get("/metrics")
+    def metrics() -> Response:
+        """What was counted, summed over this instance's workers."""
+        response = Response(exposition(), content_type=CONTENT_TYPE)
+        response.headers["Cache-Control"] = "no-store"
+        return response
 
     @bp.get("/openapi.yaml")
     def openapi_yaml() -> Response:

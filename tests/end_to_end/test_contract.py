@@ -33,7 +33,7 @@ def test_every_answer_is_as_described(stack, guarded) -> None:
     )
 
     assert run.returncode == 0, run.stdout + run.stderr
-    assert "Tested: 7" in run.stdout
+    assert "Tested: 8" in run.stdout
     assert "Traceback" not in guarded.service.log()
 
 
@@ -78,6 +78,7 @@ PATHS: dict[str, Callable[[], tuple[str, str]]] = {
     "an erasure": lambda: ("DELETE", f"/admin/profiles/{crowd(1)}"),
     "health": lambda: ("GET", "/healthz"),
     "readiness": lambda: ("GET", "/readyz"),
+    "the metrics": lambda: ("GET", "/metrics"),
     "the description": lambda: ("GET", "/openapi.yaml"),
 }
 

@@ -79,6 +79,7 @@ def test_no_secret_shows_while_every_failure_is_provoked(tmp_path: Path) -> None
             meta.close()
             get(f"/profiles/{crowd(902)}")
             get("/readyz")
+            get("/metrics")
             seen.append(service.log())
             command = Path(f"/proc/{service.process.pid}/cmdline")
             seen.append(command.read_text() if command.exists() else "")
@@ -89,6 +90,7 @@ def test_no_secret_shows_while_every_failure_is_provoked(tmp_path: Path) -> None
     for secret in (PAGE_TOKEN, APP_SECRET, API_KEY, PROOF):
         assert secret not in everything
     assert crowd(900) not in seen[-2]
+    assert "profile_proxy_answers_total" in seen[-3]
     assert "asked Meta" in everything
     assert "Traceback" not in everything
 

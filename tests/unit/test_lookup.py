@@ -18,6 +18,7 @@ from builders import (
     picture_url,
 )
 from fakes import FakeBackground, FakeClock, FakeGraph, no_wait
+from scrapes import total
 
 from proxy.cache.backend import ProfileCache
 from proxy.cache.bulkhead import Bulkhead
@@ -25,6 +26,7 @@ from proxy.cache.flight import Flight, lease_for
 from proxy.cache.gate import Gate, Tally
 from proxy.cache.store import EntryStore
 from proxy.lookup import ProfileLookup, What
+from proxy.metrics import Metrics
 from proxy.outcomes import (
     Answer,
     GraphTimeout,
@@ -55,11 +57,17 @@ class World:
     graph: FakeGraph = field(default_factory=FakeGraph)
     clock: FakeClock = field(default_factory=FakeClock)
     background: FakeBackground = field(default_factory=FakeBackground)
+    metrics: Metrics = field(default_factory=Metrics)
     seats: int = 100
 
     def __post_init__(self) -> None:
         cache = ProfileCache(host=self.redis, key_prefix="pp:")
-        self.store = EntryStore(cache, "default", sleep=no_wait)
+        self.store = EntryStore(
+            cache,
+            "default",
+            count_error=self.metrics.count_store_error,
+            sleep=no_wait,
+        )
         self.bulkhead = Bulkhead(seats=self.seats, room=400)
         self.gate = Gate(
             cache,
@@ -83,6 +91,7 @@ class World:
             gate=self.gate,
             bulkhead=self.bulkhead,
             graph=self.graph,
+            metrics=self.metrics,
             later=self.background.submit,
             lifetimes=LIFETIMES,
             usage_hard=95.0,
@@ -104,6 +113,10 @@ class World:
         self.clock.now += HOUR + MINUTE
         self.background.jobs.clear()
         self.graph.asked.clear()
+
+    def counted(self) -> dict[tuple[str, str], int]:
+        """The answers that were counted, by source and outcome."""
+        return {key: count for key, count in self.metrics.answers.items() if count}
 
     def forget_note(self, igsid: Igsid = ADA) -> None:
         self.redis.delete(f"pp:n:{{default:{igsid}}}")
@@ -637,3 +650,92 @@ def test_a_key_with_nothing_left_still_follows(world) -> None:
         world.find(payer="inbox")
 
     assert taken == []
+
+
+def test_answers_are_counted_by_where_they_came_from(world) -> None:
+    """Fetched, then a hit, then stale; a refreshed one is a hit again."""
+    world.graph.outcomes[ADA] = a_profile()
+    world.find()
+    world.find()
+    world.clock.now += HOUR + MINUTE
+    world.find()
+    world.background.run()
+    world.find()
+
+    assert world.counted() == {
+        ("fetched", "profile"): 1,
+        ("hit", "profile"): 2,
+        ("stale", "profile"): 1,
+    }
+    assert world.metrics.refreshes == {"succeeded": 1, "failed": 0}
+    assert world.metrics.calls["profile"] == 2
+
+
+def test_refusals_and_failures_are_counted_as_what_they_are(world) -> None:
+    """A failure is no answer; each has the name that callers know."""
+    world.graph.outcomes[ADA] = a_refusal()
+    world.graph.outcomes[BEN] = Throttled()
+    world.find()
+    world.find()
+    with pytest.raises(Throttled):
+        world.find(BEN)
+
+    assert world.counted() == {
+        ("fetched", "consent_required"): 1,
+        ("hit", "consent_required"): 1,
+        ("none", "throttled"): 1,
+    }
+    assert world.metrics.calls["consent_required"] == 1
+    assert world.metrics.calls["throttled"] == 1
+
+
+def test_what_the_gate_stops_is_no_call(world) -> None:
+    """Nobody asked Meta, though a caller was told a failure."""
+    world.fail_until_closed()
+    with pytest.raises(GraphUnavailable):
+        world.find()
+
+    assert world.counted() == {("none", "graph_unavailable"): 6}
+    assert world.metrics.calls["graph_unavailable"] == 5
+
+
+def test_a_failed_refresh_is_counted(world) -> None:
+    """The caller's answer is counted as stale all the same."""
+    world.has_stale()
+    world.graph.outcomes[ADA] = GraphTimeout()
+    world.find()
+    world.background.run()
+
+    assert world.metrics.refreshes == {"succeeded": 0, "failed": 1}
+    assert world.counted()["stale", "profile"] == 1
+
+
+def test_a_call_is_timed_by_the_clock_of_the_flights(world) -> None:
+    """From the moment before it to the moment after."""
+
+    class SlowGraph(FakeGraph):
+        def fetch(self, igsid: Igsid, within: float) -> Told:
+            world.pass_time(0.4)
+            return super().fetch(igsid, within)
+
+    slow = World(redis=world.redis, clock=world.clock, graph=SlowGraph())
+    slow.graph.outcomes[ADA] = a_profile()
+    slow.find()
+
+    text = slow.metrics.exposition(None).decode()
+    assert total(text, "graph_call_seconds_bucket", le="0.3") == 0
+    assert total(text, "graph_call_seconds_bucket", le="0.5") == 1
+
+
+def test_without_a_store_its_errors_and_the_calls_are_counted() -> None:
+    """What was learned is a fetched answer, though nobody keeps it."""
+    server = fakeredis.FakeServer()
+    world = World(redis=fakeredis.FakeRedis(server=server))
+    world.graph.outcomes[ADA] = a_profile()
+    server.connected = False
+
+    world.find()
+
+    assert world.counted() == {("fetched", "profile"): 1}
+    assert world.metrics.calls["profile"] == 1
+    assert world.metrics.store_errors == {"reads": 1, "writes": 0}

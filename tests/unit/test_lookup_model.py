@@ -34,6 +34,7 @@ from proxy.cache.flight import lease_for, patience
 from proxy.cache.gate import Gate
 from proxy.cache.store import EntryStore
 from proxy.lookup import ProfileLookup, What
+from proxy.metrics import Metrics
 from proxy.outcomes import (
     Answer,
     GraphError,
@@ -146,6 +147,7 @@ class Process:
             ),
             bulkhead=bulkhead,
             graph=world,
+            metrics=Metrics(),
             later=self.background.submit,
             lifetimes=LIFETIMES,
             usage_hard=95.0,

@@ -68,3 +68,16 @@ def test_a_node_that_is_no_more_is_not_waited_for(said) -> None:
     succeed(reach, "reads", "other")
 
     assert said() == ["store away", "store back"]
+
+
+def test_every_error_is_counted_by_its_kind() -> None:
+    """Also those after the first, which are not logged again."""
+    counted: list[str] = []
+    reach = Reach(lambda: {"", "one", "other"}, counted.append)
+
+    fail(reach, "reads", "one")
+    fail(reach, "reads", "one")
+    succeed(reach, "reads", "one")
+    fail(reach, "writes", "other")
+
+    assert counted == ["reads", "reads", "writes"]

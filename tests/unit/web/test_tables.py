@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from proxy import metrics
 from proxy.lookup import What
 from proxy.outcomes import LookupFailure, Reason
 from proxy.web import wire
@@ -10,6 +11,13 @@ from proxy.web import wire
 def test_every_failure_has_a_status_and_a_code() -> None:
     """A failure without a row would be a 500."""
     assert set(wire.FAILURES) == set(LookupFailure.__subclasses__())
+
+
+def test_a_failure_is_counted_by_the_code_that_callers_see() -> None:
+    """Or an operator could not tell from the metrics what they were told."""
+    codes = {failure: code for failure, (_, code) in wire.FAILURES.items()}
+
+    assert codes == metrics.FAILURES
 
 
 def test_every_reason_has_a_status() -> None:

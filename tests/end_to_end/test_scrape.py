@@ -1,0 +1,64 @@
+"""GET /metrics of a service that has been used: good form, and no secrets."""
+
+from __future__ import annotations
+
+import pytest
+from scrapes import samples
+from services import ADA, APP_SECRET, BEN, CLEO, IVO, PAGE_TOKEN, crowd
+
+from proxy.metrics import FAILURES, OUTCOMES, SECONDS_OF_A_CALL
+from proxy.outcomes import Cause
+
+ALLOWED = {
+    "source": {"near", "hit", "stale", "fetched", "collapsed", "none"},
+    "outcome": {*OUTCOMES, *FAILURES.values()},
+    "result": {
+        *OUTCOMES,
+        *FAILURES.values(),
+        *("succeeded", "failed", "hit", "miss", "bypassed"),
+    },
+    "kind": {"reads", "writes"},
+    "cause": {*(cause.value for cause in Cause), "invalidated", "evicted"},
+    "version": {"v25.0"},
+    "le": {*map(str, SECONDS_OF_A_CALL), "+Inf"},
+}
+"""Every label there is, and what it may say."""
+
+
+@pytest.fixture
+def scrape(stack, guarded) -> str:
+    """After hits, refusals, failures, bad requests, an erasure and an inspection."""
+    both = {"Authorization": f"Bearer {guarded.both}"}
+    for person in (ADA, ADA, BEN, CLEO, IVO, crowd(1), "x"):
+        guarded.service.get(
+            f"/profiles/{person}?fields=name",
+            headers=both | {"X-Request-ID": "canary-request"},
+        )
+    guarded.service.get(f"/admin/profiles/{ADA}", headers=both)
+    guarded.service.request("DELETE", f"/admin/profiles/{ADA}", headers=both)
+    guarded.service.get(f"/canary-path?access_token={PAGE_TOKEN}")
+    answer = guarded.service.get("/metrics")
+    assert answer.ok, answer.text
+    return answer.text
+
+
+def test_labels_say_only_what_is_in_our_tables(scrape) -> None:
+    """However the service was used: no token, name, id or URL can be a label."""
+    said = samples(scrape)
+
+    assert sum(s.value for s in said if s.name == "profile_proxy_answers_total") > 0
+    for sample in said:
+        for label, value in sample.labels.items():
+            assert value in ALLOWED[label], sample
+
+
+def test_nothing_of_those_who_asked_and_were_asked_about_is_in_it(
+    scrape, guarded
+) -> None:
+    """Neither in a label nor in a text."""
+    for secret in (
+        *(PAGE_TOKEN, APP_SECRET, guarded.both, "inbox", "both"),
+        *(ADA, BEN, CLEO, IVO, crowd(1)),
+        *("Ada", "Lovelace", "canary", "http"),
+    ):
+        assert secret not in scrape

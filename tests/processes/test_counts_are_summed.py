@@ -1,0 +1,304 @@
+"""What several workers count is one sum, whoever of them is asked, and whoever dies."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import requests
+from scrapes import total
+from services import ADA, PAGE_TOKEN, Service, SimulatedMeta, crowd, wait_until
+
+from proxy.cache import engine
+
+WORKER = """
+import json, sys
+from types import SimpleNamespace
+from proxy.metrics import Metrics, share
+
+if len(sys.argv) > 1:
+    share(sys.argv[1])
+metrics = Metrics()
+near = metrics.near = SimpleNamespace(
+    hits=0, misses=0, bypassed=0, invalidated=0, evicted=0, size=0, is_trusted=False
+)
+print("ready", flush=True)
+for line in sys.stdin:
+    order = json.loads(line)
+    metrics.answers["near", "profile"] += order.get("near", 0)
+    near.size = order.get("entries", near.size)
+    near.is_trusted = order.get("trusted", near.is_trusted)
+    metrics.fold()
+    print(json.dumps(metrics.exposition(None).decode()), flush=True)
+"""
+
+
+FOLDING = """
+import os, sys, threading
+
+def folding():
+    return sum("_fold_for_ever" in thread.name for thread in threading.enumerate())
+"""
+"""How many threads fold in this process."""
+
+FOREIGN_SERVER = (
+    FOLDING
+    + """
+from proxy.app import create_app
+
+app = create_app()
+counts = [folding()]
+for _ in range(2):
+    app.test_client().get("/healthz")
+    counts.append(folding())
+print(counts)
+"""
+)
+
+OWN_SERVER = (
+    FOLDING
+    + """
+from proxy.app import read_settings
+from proxy.server import SharedPhase, load_app
+
+load_app(read_settings(os.environ), SharedPhase(), os.getppid(), sys.argv[1])
+print(folding())
+"""
+)
+
+
+class Worker:
+    """A process that counts what it is told to, and ends with its ``with``."""
+
+    def __init__(self, *folder: Path, **env: str) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-c", WORKER, *map(str, folder)],
+            env=os.environ | env,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        assert self._process.stdout
+        assert self._process.stdout.readline() == "ready\n"
+
+    def __enter__(self) -> Worker:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.kill()
+
+    def counts(self, **order: int) -> str:
+        """Count that, and tell what a scrape of this process says then."""
+        assert self._process.stdin and self._process.stdout
+        self._process.stdin.write(json.dumps(order) + "\n")
+        self._process.stdin.flush()
+        return str(json.loads(self._process.stdout.readline()))
+
+    def kill(self) -> None:
+        assert self._process.stdin and self._process.stdout
+        self._process.kill()
+        self._process.wait()
+        self._process.stdin.close()
+        self._process.stdout.close()
+
+
+def test_a_scrape_of_one_is_the_sum_of_all(tmp_path) -> None:
+    """Counts are added up, entries too; trusted is only what all may trust."""
+    with Worker(tmp_path) as one, Worker(tmp_path) as other:
+        one.counts(near=3, entries=10, trusted=True)
+        text = other.counts(near=4, entries=5, trusted=False)
+        trusted = total(other.counts(trusted=True), "near_trusted")
+
+        assert total(text, "answers_total", source="near") == 7
+        assert total(text, "near_entries") == 15
+        assert (total(text, "near_trusted"), trusted) == (0, 1)
+
+
+def test_a_successor_counts_on_from_where_the_dead_one_was(tmp_path) -> None:
+    """Counters never go back, and what the dead one held is gone with it."""
+    with Worker(tmp_path) as survivor, Worker(tmp_path) as victim:
+        survivor.counts(near=1, entries=10, trusted=True)
+        victim.counts(near=5, entries=7, trusted=False)
+        victim.kill()
+        bereft = survivor.counts()
+        with Worker(tmp_path) as successor:
+            begun = survivor.counts()
+            text = successor.counts(near=2, entries=1, trusted=True)
+
+            assert total(bereft, "answers_total", source="near") == 6
+            assert total(text, "answers_total", source="near") == 8
+            assert total(begun, "near_entries") == 10
+            assert total(text, "near_entries") == 11
+            assert total(text, "near_trusted") == 1
+
+
+def test_those_who_die_leave_no_files_behind(tmp_path) -> None:
+    """However many: each takes the place of one before it."""
+    left = []
+    for _ in range(3):
+        with Worker(tmp_path) as worker:
+            text = worker.counts(near=1)
+        left.append(sorted(tmp_path.iterdir()))
+
+    assert left[0] == left[1] == left[2]
+    assert total(text, "answers_total", source="near") == 3
+
+
+def test_a_worker_that_just_begins_breaks_no_scrape(tmp_path) -> None:
+    """Nor does one that was killed at that moment, which leaves an empty file."""
+    (tmp_path / "counter_7.db").touch()
+
+    with Worker(tmp_path) as worker:
+        assert total(worker.counts(near=3), "answers_total", source="near") == 3
+
+
+def test_a_folder_that_the_library_is_told_of_does_too(tmp_path) -> None:
+    """As under gunicorn, whose workers nobody of ours gives a place."""
+    env = {"PROMETHEUS_MULTIPROC_DIR": str(tmp_path)}
+
+    with Worker(**env) as one, Worker(**env) as other:
+        one.counts(near=3)
+        text = other.counts(near=4)
+
+    assert total(text, "answers_total", source="near") == 7
+
+
+def run(script: str, *arguments: str, **env: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-c", script, *arguments],
+        env=os.environ | env | {"PROXY_PAGE_TOKEN": PAGE_TOKEN},
+        capture_output=True,
+        text=True,
+        timeout=30,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+def test_under_such_a_server_folding_begins_with_the_first_request(tmp_path) -> None:
+    """Not with the app, which may be made before the server forks; and once."""
+    told = run(FOREIGN_SERVER, PROMETHEUS_MULTIPROC_DIR=str(tmp_path))
+
+    assert told == "[0, 1, 1]"
+
+
+def test_a_worker_of_ours_folds_before_anybody_asks_it(tmp_path) -> None:
+    """Or what is true of all workers would hang on who was asked."""
+    assert run(OWN_SERVER, str(tmp_path)) == "1"
+
+
+@pytest.fixture
+def service() -> Iterator[SimpleNamespace]:
+    """Two workers; ``folder`` is where they sum what they count."""
+    with ExitStack() as ending:
+        store = ending.enter_context(engine.start())
+        meta = SimulatedMeta()
+        ending.callback(meta.close)
+        service = Service(
+            PAGE_TOKEN=PAGE_TOKEN,
+            GRAPH_URL=meta.url,
+            STORE_URL=store.url,
+            WORKERS="2",
+        )
+        ending.callback(service.stop)
+        wait_until(lambda: len(folders(service)) == 2, 10, "both workers count")
+        yield SimpleNamespace(
+            run=service, folder=folders(service)[service.workers()[0]]
+        )
+
+
+def folders(service: Service) -> dict[int, Path]:
+    """Where each worker counts, by its id."""
+    found = {}
+    for worker in service.workers():
+        counted_in = re.search(
+            r"(/\S+)/counter_\d+\.db", Path(f"/proc/{worker}/maps").read_text()
+        )
+        if counted_in:
+            found[worker] = Path(counted_in[1])
+    return found
+
+
+def ask(service: Service, path: str) -> str:
+    """Over a connection of its own, which either worker may take."""
+    answer = requests.get(service.url + path, timeout=10)
+    assert answer.ok, answer.text
+    return answer.text
+
+
+def answers(service: Service) -> bool:
+    try:
+        return bool(ask(service, "/healthz"))
+    except requests.ConnectionError:
+        return False
+
+
+def counted(service: Service) -> float | None:
+    """Over a connection that is kept, so that it is the same worker who is asked."""
+    return total(service.get("/metrics").text, "answers_total")
+
+
+def test_the_requests_of_two_workers_are_summed_exactly(service) -> None:
+    """None is lost, and none is counted twice, whoever is scraped."""
+    for number in range(20):
+        ask(service.run, f"/profiles/{crowd(number)}")
+    for _ in range(100):
+        ask(service.run, f"/profiles/{ADA}")
+
+    wait_until(lambda: counted(service.run) == 120, 10, "the other has folded")
+    scrapes = [ask(service.run, "/metrics") for _ in range(10)]
+
+    for text in scrapes:
+        assert total(text, "answers_total") == 120
+        assert total(text, "answers_total", source="fetched") == 21
+        assert total(text, "answers_total", source="hit") == 99
+        assert total(text, "graph_calls_total", result="profile") == 21
+        assert total(text, "graph_call_seconds_count") == 21
+        assert total(text, "graph_version_info", version="v25.0") == 1
+
+
+def test_counts_outlive_the_workers_that_made_them(service) -> None:
+    """Both are killed; their successors go on from there, in the same files."""
+    for _ in range(40):
+        ask(service.run, f"/profiles/{ADA}")
+    wait_until(lambda: counted(service.run) == 40, 10, "the other has folded")
+    files = sorted(service.folder.glob("counter_*"))
+    killed = service.run.workers()
+
+    for worker in killed:
+        os.kill(worker, signal.SIGKILL)
+    wait_until(
+        lambda: len(set(folders(service.run)) - set(killed)) == 2, 10, "two new ones"
+    )
+    wait_until(lambda: answers(service.run), 10, "they answer")
+
+    assert total(ask(service.run, "/metrics"), "answers_total") == 40
+    ask(service.run, f"/profiles/{ADA}")
+    wait_until(lambda: counted(service.run) == 41, 10, "the successor has folded")
+    assert sorted(service.folder.glob("counter_*")) == files
+
+
+def test_nothing_is_left_of_it_after_a_stop(service) -> None:
+    """The folder goes with the parent."""
+    assert service.folder.is_dir()
+
+    service.run.stop()
+
+    assert not service.folder.exists()
+
+
+def test_nothing_is_left_of_it_after_the_parent_was_killed(service) -> None:
+    """The workers see that it is gone, and take the folder with them."""
+    os.kill(service.run.process.pid, signal.SIGKILL)
+    service.run.process.wait(5)
+
+    wait_until(lambda: not service.folder.exists(), 5, "the folder is gone")
