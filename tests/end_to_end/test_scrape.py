@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import shutil
+import subprocess
+
 import pytest
 from scrapes import samples
+from servers import require
 from services import ADA, APP_SECRET, BEN, CLEO, IVO, PAGE_TOKEN, crowd
 
 from proxy.metrics import FAILURES, OUTCOMES, SECONDS_OF_A_CALL
@@ -40,6 +44,22 @@ def scrape(stack, guarded) -> str:
     answer = guarded.service.get("/metrics")
     assert answer.ok, answer.text
     return answer.text
+
+
+def test_promtool_finds_nothing_to_complain_of(scrape) -> None:
+    """Names, units, types and texts are as Prometheus wants them."""
+    promtool = shutil.which("promtool")
+    require(promtool, "promtool")
+
+    check = subprocess.run(
+        [str(promtool), "check", "metrics"],
+        input=scrape,
+        capture_output=True,
+        text=True,
+        timeout=30,
+    )
+
+    assert check.returncode == 0, check.stdout + check.stderr
 
 
 def test_labels_say_only_what_is_in_our_tables(scrape) -> None:
