@@ -1,7 +1,7 @@
 # The service, and the simulated Graph of the local stack:
 #   ENTRYPOINT profile-proxy        any of its commands; `run` is the default
 #   python -m proxy.simulator       in its place, with --entrypoint python
-# Nothing is written outside of /tmp, so the root may be read-only.
+# Nothing is written outside of /tmp and /dev/shm, so the root may be read-only.
 
 FROM python:3.13-slim AS build
 
