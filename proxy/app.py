@@ -49,6 +49,13 @@ LOOKUP = "profile-proxy.lookup"
 METRICS = "profile-proxy.metrics"
 """Where an app's extensions have its Metrics."""
 
+BEGIN = "profile-proxy.begin"
+"""Where an app's extensions have what begins the threads of a process that serves.
+
+Never before a fork, which threads do not survive: with the first request at the latest,
+and sooner by a server that knows of no fork to come.
+"""
+
 SPARE_THREADS = 64
 """Threads of a process that never wait for Meta, so that hits find one."""
 
@@ -129,11 +136,17 @@ def create_app(
         closed_for = {state.cause: state.closed_for for state in gate.causes}
         return metrics.exposition(StoreReading(closed_for, gate.usage_percent))
 
-    def each_second() -> None:
-        lookup.notice_token()
+    def begin() -> None:
         metrics.keep_folding()
+        if near is not None:
+            near.follow()
 
-    app.before_request(metrics.keep_folding)
+    def each_second() -> None:
+        begin()
+        lookup.notice_token()
+
+    app.extensions[BEGIN] = begin
+    app.before_request(begin)
     app.register_blueprint(profiles.blueprint(lookup, doorkeeper, clock))
     app.register_blueprint(
         admin.blueprint(lookup, doorkeeper, wire.BodyReader(), clock)

@@ -24,7 +24,7 @@ from granian.http import HTTP1Settings
 from granian.log import LogLevels
 from granian.server.mp import MPServer
 
-from proxy.app import LOOKUP, METRICS, create_app
+from proxy.app import BEGIN, LOOKUP, create_app
 from proxy.cache.backend import masked
 from proxy.logs import JsonLines, write_to_stderr
 from proxy.metrics import share
@@ -191,7 +191,7 @@ def load_app(settings: Settings, phase: SharedPhase, parent: int, counts: str) -
     ).start()
     share(counts)
     app = create_app(settings, draining=phase.is_ending)
-    app.extensions[METRICS].keep_folding()
+    app.extensions[BEGIN]()
     # A store that is not there is said now, rather than when somebody asks.
     with suppress(StoreUnavailable):
         app.extensions[LOOKUP].check_store()

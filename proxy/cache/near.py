@@ -87,8 +87,8 @@ class NearCache:
     ) -> None:
         """*outage_grace* in seconds; *clock* is monotonic.
 
-        *start* is called once, when first asked, in the process that asks: not
-        sooner, since threads do not survive a fork.
+        *start* is called once, with the first reading at the latest, in the process
+        that reads: not sooner, since threads do not survive a fork.
         """
         self._entries = entries
         self._outage_grace = outage_grace
@@ -107,6 +107,13 @@ class NearCache:
     @property
     def is_trusted(self) -> bool:
         return self._clock() < self._trusted_until
+
+    def follow(self) -> None:
+        """Have somebody begin to keep the copies true, unless somebody does."""
+        with self._lock:
+            start, self._start = self._start, None
+        if start is not None:
+            start(self)
 
     def get(self, key: bytes) -> Copy | None:
         """The copy under *key*, if it may be used now."""
@@ -138,7 +145,7 @@ class NearCache:
         None: what is read must not be kept, for nobody would tell if it changes.
         """
         if self._start is not None:
-            self._begin_to_follow()
+            self.follow()
         now = self._clock()
         if now >= self._trusted_until:
             return None
@@ -189,12 +196,6 @@ class NearCache:
         with self._lock:
             self._copies.clear()
             self._loading.clear()
-
-    def _begin_to_follow(self) -> None:
-        with self._lock:
-            start, self._start = self._start, None
-        if start is not None:
-            start(self)
 
     def _evict(self) -> None:
         self.evicted += 1
