@@ -46,8 +46,6 @@ SPARE_CONNECTIONS = 32
 LOOKUP = "profile-proxy.lookup"
 """Where an app's extensions have its ProfileLookup."""
 
-METRICS = "profile-proxy.metrics"
-"""Where an app's extensions have its Metrics."""
 
 BEGIN = "profile-proxy.begin"
 """Where an app's extensions have what begins the threads of a process that serves.
@@ -116,7 +114,6 @@ def create_app(
         sleep=sleep,
     )
     app.extensions[LOOKUP] = lookup
-    app.extensions[METRICS] = metrics
     doorkeeper = _new_doorkeeper(settings, files)
 
     def degraded_by() -> list[str]:

@@ -21,6 +21,7 @@ import requests
 
 BIN = Path(sys.executable).parent
 SKEWED = Path(__file__).parent / "processes" / "skewed.py"
+COPIES = "profile_proxy_near_entries "
 PAGE_TOKEN = "EAACANARYPAGETOKEN0123456789"
 APP_SECRET = "canaryappsecret0123456789abcdef0"
 
@@ -164,6 +165,12 @@ class Service:
         assert answer.ok, answer.text
         return dict(answer.json())
 
+    def copies(self) -> float:
+        """How many entries its processes have copies of."""
+        lines = self.get("/metrics").text.splitlines()
+        [line] = [each for each in lines if each.startswith(COPIES)]
+        return float(line.removeprefix(COPIES))
+
     def log(self) -> str:
         return Path(self._log.name).read_text()
 
@@ -190,6 +197,13 @@ class Service:
             return self.get("/healthz", timeout=1).ok
         except requests.ConnectionError:
             return False
+
+
+def empty(store: redis.Redis, *services: Service) -> None:
+    """Empty the store, and wait until nobody has a copy of what was there."""
+    store.flushdb()
+    for service in services:
+        wait_until(lambda each=service: each.copies() == 0, 5, "the copies are gone")
 
 
 def new_key(name: str, scopes: str) -> tuple[str, str]:

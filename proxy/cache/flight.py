@@ -43,8 +43,11 @@ FIRST_PAUSE, LONGEST_PAUSE, GROWTH = 0.005, 0.05, 1.5
 CALLS_WITHOUT_STORE = 4
 """Calls to Meta at once, in each process, while the store is away."""
 
-FLIGHTS_OF_A_CALLER = 2
-"""How often one caller leads: once more if the lease was lost while Meta was asked."""
+FLIGHTS_OF_A_CALLER = 3
+"""How often one caller leads: again if the lease was lost while Meta was asked.
+
+By an erase, which is rare, or because a full store has dropped it, which is not.
+"""
 
 NO_LEASE = ""
 """The name of the flights that are flown without a lease, while the store is away."""

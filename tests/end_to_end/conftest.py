@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 import redis
-from services import APP_SECRET, PAGE_TOKEN, Service, SimulatedMeta, new_key
+from services import APP_SECRET, PAGE_TOKEN, Service, SimulatedMeta, empty, new_key
 
 from proxy.cache import engine
 
@@ -50,7 +50,7 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SimpleNamespac
 @pytest.fixture
 def stack(running: SimpleNamespace) -> SimpleNamespace:
     """The service, a store that is empty and a Meta that was asked nothing."""
-    running.redis.flushdb()
+    empty(running.redis, running.service)
     running.meta.order("reset")
     return running
 

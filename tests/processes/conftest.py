@@ -7,16 +7,19 @@ from types import SimpleNamespace
 
 import pytest
 import redis
-from services import PAGE_TOKEN, Service, SimulatedMeta
+from services import PAGE_TOKEN, Service, SimulatedMeta, empty
 
 from proxy.cache import engine
 
 GRAPH_TIMEOUT = 2.0
 
 
-@pytest.fixture(scope="module")
-def running() -> Iterator[SimpleNamespace]:
-    """Started once for a file of tests; ``stack`` is what a test asks for."""
+@pytest.fixture(scope="module", params=["copies", "no copies"])
+def running(request: pytest.FixtureRequest) -> Iterator[SimpleNamespace]:
+    """Started once for a file of tests; ``stack`` is what a test asks for.
+
+    Each promise holds with the near cache, and without.
+    """
     with engine.start() as store:
         meta = SimulatedMeta()
         settings = {
@@ -25,6 +28,7 @@ def running() -> Iterator[SimpleNamespace]:
             "GRAPH_TIMEOUT": f"{GRAPH_TIMEOUT}s",
             "STORE_URL": store.url,
             "WORKERS": "1",
+            "NEAR_ENTRIES": "50000" if request.param == "copies" else "0",
         }
         one, other = Service(**settings), Service(**settings)
         client = redis.Redis.from_url(store.url)
@@ -45,6 +49,6 @@ def running() -> Iterator[SimpleNamespace]:
 @pytest.fixture
 def stack(running: SimpleNamespace) -> SimpleNamespace:
     """Two instances, a store that is empty and a Meta that was asked nothing."""
-    running.redis.flushdb()
+    empty(running.redis, running.one, running.other)
     running.meta.order("reset")
     return running

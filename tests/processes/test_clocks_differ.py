@@ -18,7 +18,16 @@ from types import SimpleNamespace
 
 import pytest
 import redis
-from services import ADA, BEN, PAGE_TOKEN, Service, SimulatedMeta, all_at_once, crowd
+from services import (
+    ADA,
+    BEN,
+    PAGE_TOKEN,
+    Service,
+    SimulatedMeta,
+    all_at_once,
+    crowd,
+    empty,
+)
 
 from proxy.cache import engine
 
@@ -54,7 +63,7 @@ def running() -> Iterator[SimpleNamespace]:
 
 @pytest.fixture
 def stack(running: SimpleNamespace) -> SimpleNamespace:
-    running.redis.flushdb()
+    empty(running.redis, running.right, running.ahead)
     running.meta.order("reset")
     return running
 

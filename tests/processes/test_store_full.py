@@ -9,15 +9,7 @@ from types import SimpleNamespace
 import pytest
 import redis
 from servers import Server, client_of
-from services import (
-    ADA,
-    BEN,
-    CLEO,
-    PAGE_TOKEN,
-    Service,
-    SimulatedMeta,
-    crowd,
-)
+from services import ADA, BEN, CLEO, PAGE_TOKEN, Service, SimulatedMeta, crowd, empty
 
 PEOPLE = 300
 """Who are asked for while the store drops entries."""
@@ -49,7 +41,7 @@ def running() -> Iterator[SimpleNamespace]:
 def stack(running: SimpleNamespace) -> Iterator[SimpleNamespace]:
     """With memory enough until a test takes it away."""
     running.redis.config_set("maxmemory", 0)
-    running.redis.flushdb()
+    empty(running.redis, running.service)
     running.redis.config_resetstat()
     running.meta.order("reset")
     yield running

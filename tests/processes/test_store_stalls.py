@@ -16,6 +16,7 @@ from services import (
     Service,
     SimulatedMeta,
     crowd,
+    empty,
     open_gates,
     wait_until,
 )
@@ -62,7 +63,7 @@ def running() -> Iterator[SimpleNamespace]:
 @pytest.fixture
 def stack(running: SimpleNamespace) -> Iterator[SimpleNamespace]:
     """An empty store that knows our scripts already, and a Meta asked nothing yet."""
-    running.redis.flushdb()
+    empty(running.redis, running.one, running.other)
     for n, service in enumerate((running.one, running.other)):
         service.get(f"/profiles/{crowd(n)}")
     running.meta.order("reset")

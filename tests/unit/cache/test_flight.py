@@ -14,6 +14,7 @@ from proxy.cache.backend import ProfileCache
 from proxy.cache.bulkhead import Bulkhead
 from proxy.cache.flight import (
     CALLS_WITHOUT_STORE,
+    FLIGHTS_OF_A_CALLER,
     NO_LEASE,
     Fetch,
     Flight,
@@ -246,8 +247,8 @@ def test_what_was_learned_under_a_lost_lease_is_not_answered(store, time) -> Non
     assert store.look(ADA).entry == answer.entry
 
 
-def test_a_lease_lost_twice_is_a_failure(store, time) -> None:
-    """Calls to Meta are counted: two for one caller, then it is told."""
+def test_a_lease_lost_again_and_again_is_a_failure(store, time) -> None:
+    """Calls to Meta are counted: three for one caller, then it is told."""
     calls = []
 
     def fetch(igsid: Igsid, deadline: float) -> StoredOutcome:
@@ -258,7 +259,7 @@ def test_a_lease_lost_twice_is_a_failure(store, time) -> None:
     with pytest.raises(GraphUnavailable):
         a_flight(store, time).find(ADA, fetch)
 
-    assert len(calls) == 2
+    assert len(calls) == FLIGHTS_OF_A_CALLER == 3
     assert store.look(ADA) == Seen(None, None, None)
 
 
