@@ -289,6 +289,8 @@ class Flight:
             again = entry is not learned
             kept = self._store.put(igsid, entry, lease, now, again=again)
         except StoreUnavailable:
+            if self._clock() >= deadline + LEASE_OUTLIVES_CALL:
+                return None  # Another has led since, or may have.
             return Answer(entry, Source.FETCHED, stored=False)
         if kept:
             return Answer(entry, Source.FETCHED)

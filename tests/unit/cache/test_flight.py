@@ -18,6 +18,7 @@ from proxy.cache.flight import (
     NO_LEASE,
     Fetch,
     Flight,
+    lease_for,
     patience,
 )
 from proxy.cache.store import EntryStore, Seen
@@ -275,6 +276,21 @@ def test_an_outcome_is_answered_though_it_cannot_be_stored(store, time) -> None:
     answer = a_flight(BrokenStore(store, "put"), time).find(ADA, telling(an_entry()))
 
     assert answer == Answer(an_entry(), Source.FETCHED, stored=False)
+
+
+def test_a_leader_that_overslept_answers_nothing_it_cannot_store(store, time) -> None:
+    """Whether its lease was still its own nobody can tell, and it has ended."""
+    told = [a_profile(name="Before"), a_profile(name="After")]
+
+    def fetch(igsid: Igsid, deadline: float) -> StoredOutcome:
+        if len(told) == 2:
+            time.sleep(lease_for(GRAPH_TIMEOUT))
+            store.release(ADA, store.look(ADA).lease)
+        return an_entry(told.pop(0))
+
+    answer = a_flight(BrokenStore(store, "put"), time).find(ADA, fetch)
+
+    assert answer.entry.outcome == a_profile(name="After")
 
 
 def test_callers_of_one_process_share_one_call(store, time) -> None:
