@@ -62,6 +62,9 @@ TRIPS_AT_ONCE = 32
 TURN_WITHIN = 1.0
 """Seconds until a turn has come, unless the store hangs."""
 
+PROBED_EVERY = 1.0
+"""Seconds between two trips to a store that hangs."""
+
 RISKS_ASKED_EVERY = 10.0
 """Seconds between two looks at the store's own settings."""
 
@@ -206,9 +209,10 @@ class EntryStore:
         *,
         near: NearCache | None = None,
         count_error: Callable[[str], None] = lambda kind: None,
+        clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
-        """*near* is this process's own cache, if it has one.
+        """*near* is this process's own cache, if it has one; *clock* is monotonic.
 
         *count_error* is told which kind of errors the store makes; *sleep* waits
         until no process's own cache can have what was removed.
@@ -222,7 +226,9 @@ class EntryStore:
         script = cache.client.register_script
         self._take, self._put = script(_TAKE), script(_PUT)
         self._fail, self._release = script(_FAIL), script(_RELEASE)
-        self.reach = self._reach = Reach(cache.places, count_error)
+        self.reach = self._reach = Reach(
+            cache.places, count_error=count_error, clock=clock
+        )
         self._risks: tuple[float, list[str]] = -math.inf, []
 
     def look(self, igsid: Igsid) -> Seen:
@@ -438,20 +444,29 @@ class Reach:
     Trips take turns. Hundreds that ask at the same moment for somebody cold would
     open as many connections at once; some would be dropped for it, and others
     would take the crowd for a store that hangs.
+
+    One that hangs costs each process a timeout a second, and not each trip one:
+    after a timeout the next trip is a probe, and all others fail at once until it
+    has come back. If it does not, nobody tries again for a second.
     """
 
     def __init__(
         self,
         places: Callable[[], Collection[str]],
+        *,
         count_error: Callable[[str], None] = lambda kind: None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """*places* are all that can fail by themselves, as known at the moment.
 
-        *count_error* is told the kind of whatever goes wrong, each time.
+        *count_error* is told the kind of whatever goes wrong, each time; *clock* is
+        monotonic, in seconds.
         """
         self._places = places
         self._count_error = count_error
+        self._clock = clock
         self._failing: set[tuple[str, str]] = set()
+        self._probe_at: dict[str, float] = {}  # by the places that hang
         self._lock = threading.Lock()
         self._turns = threading.BoundedSemaphore(TRIPS_AT_ONCE)
 
@@ -465,29 +480,64 @@ class Reach:
             self._count_error(kind)
             raise StoreUnavailable()
         try:
+            is_probe = self._takes_probe(place)
             yield
         except redis.RedisError as exc:
             self._count_error(kind)
             with self._lock:
                 is_first = not self._failing
                 self._failing.add((kind, place))
+                if isinstance(exc, redis.TimeoutError):
+                    self._postpone_probe(place, is_probe)
+                elif is_probe:
+                    self._probe_at.pop(place, None)
             if is_first:
                 log.warning("store away", extra={"error": type(exc).__name__})
             raise StoreUnavailable() from None
         finally:
             self._turns.release()
         if self._failing:
+            places = self._places()
             with self._lock:
                 was_failing = bool(self._failing)
                 self._failing = {
                     (what, where)
                     for what, where in self._failing
-                    if where in self._places()
-                    and not (what == kind and place in ("", where))
+                    if where in places and not (what == kind and place in ("", where))
+                }
+                self._probe_at = {
+                    where: at
+                    for where, at in self._probe_at.items()
+                    if where in places and place not in ("", where)
                 }
                 is_back = was_failing and not self._failing
             if is_back:
                 log.warning("store back")
+
+    def _takes_probe(self, place: str) -> bool:
+        """Whether a trip to *place* is the probe, which others leave to it.
+
+        Raises:
+            StoreUnavailable: it hangs, and it is not time to try again.
+        """
+        if place not in self._probe_at:
+            return False
+        with self._lock:
+            probe_at, now = self._probe_at.get(place), self._clock()
+            if probe_at is None:
+                return False
+            if now < probe_at:
+                raise StoreUnavailable()
+            self._probe_at[place] = now + PROBED_EVERY
+            return True
+
+    def _postpone_probe(self, place: str, is_probe: bool) -> None:
+        """Have *place* tried again: at once, unless this was such a try."""
+        now = self._clock()
+        if is_probe:
+            self._probe_at[place] = now + PROBED_EVERY
+        else:
+            self._probe_at.setdefault(place, now)
 
 
 def _seen(igsid: Igsid, values: list[bytes | None]) -> Seen:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -164,6 +165,29 @@ def test_a_store_that_hangs_costs_a_timeout_and_not_the_answer(world) -> None:
 
     assert answer.status_code == 200
     assert answer.elapsed.total_seconds() < 1.5
+    assert "; hit" in world.service.get(f"/profiles/{ADA}").headers["Cache-Status"]
+
+
+def test_a_store_that_goes_on_hanging_does_not_cost_each_a_timeout(world) -> None:
+    """Two of them, and then one a second, whoever asks; erase and flush say 503."""
+    world.store.start()
+    world.service.get(f"/profiles/{ADA}")
+
+    world.store.freeze()
+    began = time.monotonic()
+    answers = [world.service.get(f"/profiles/{ADA}") for _ in range(20)]
+    took = time.monotonic() - began
+    erased = world.service.request("DELETE", f"/admin/profiles/{ADA}")
+    flushed = world.service.request("POST", "/admin/flush", json={"what": "all"})
+    degraded = world.service.get("/readyz").json()
+    world.store.thaw()
+
+    assert {answer.status_code for answer in answers} == {200}
+    assert took < 2.0
+    assert {promise.status_code for promise in (erased, flushed)} == {503}
+    assert degraded == {"status": "degraded", "reasons": ["store_unavailable"]}
+    ok = {"status": "ok", "reasons": []}
+    wait_until(lambda: world.service.get("/readyz").json() == ok, 1.5, "all is well")
     assert "; hit" in world.service.get(f"/profiles/{ADA}").headers["Cache-Status"]
 
 

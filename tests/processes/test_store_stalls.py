@@ -86,15 +86,18 @@ def assert_answered(callers: list[Future[requests.Response]]) -> None:
 
 
 def assert_all_is_well(stack: SimpleNamespace, *, calls: int) -> None:
-    """Everybody is answered from the store again, and what is erased is gone.
+    """Soon everybody is answered from the store again, and what is erased is gone.
 
-    What the store had not read when it hung, it does now: the lease of a caller who
-    has long been answered without it may have to lapse first.
+    A store that has hung is tried again once a second. What it had not read when it
+    hung, it does now: the lease of a caller who has long been answered without it may
+    have to lapse first.
     """
+    for service in (stack.one, stack.other):
+        wait_until(lambda s=service: _is_well(s), 1.5, "the store is tried again")
     with ThreadPoolExecutor(2) as pool:
         assert_answered(ask(pool, stack.one, 1) + ask(pool, stack.other, 1))
     for service in (stack.one, stack.other):
-        assert service.get("/readyz").json()["status"] == "ok"
+        assert _is_well(service)
         hit = service.get(f"/profiles/{ADA}").headers["Cache-Status"]
         assert hit.startswith("profile-proxy; hit")
     assert stack.meta.calls(ADA) <= calls
@@ -103,6 +106,10 @@ def assert_all_is_well(stack: SimpleNamespace, *, calls: int) -> None:
     assert stack.one.request("DELETE", f"/admin/profiles/{ADA}").ok
     names = {s.get(f"/profiles/{ADA}").json()["name"] for s in (stack.one, stack.other)}
     assert names == {"Later"}
+
+
+def _is_well(service: Service) -> bool:
+    return bool(service.get("/readyz").json()["status"] == "ok")
 
 
 @pytest.mark.parametrize("step", STEPS)

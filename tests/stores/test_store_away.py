@@ -1,5 +1,6 @@
 """A store that is away, hangs or is full: one error, in time, with no secret in it."""
 
+import itertools
 import logging
 import threading
 import time
@@ -14,7 +15,7 @@ import redis
 from servers import Server, client_of, free_port, store_of
 
 from proxy.cache.backend import REDIS_TIMEOUT, ProfileCache, new_client
-from proxy.cache.store import TRIPS_AT_ONCE, EntryStore, Seen
+from proxy.cache.store import PROBED_EVERY, TRIPS_AT_ONCE, EntryStore, Seen
 from proxy.outcomes import (
     GraphError,
     GraphTimeout,
@@ -64,12 +65,17 @@ each_operation = pytest.mark.parametrize("name", OPERATIONS)
 
 @pytest.fixture(scope="session")
 def open_store(cache_on: Callable[[redis.Redis], ProfileCache]) -> Iterator[Open]:
-    """Builds what the service would have on the store at a URL."""
+    """Builds what the service would have on the store at a URL.
+
+    A second passes by its clock whenever it looks, so that it tries a store that
+    hangs each time.
+    """
     with ExitStack() as ending:
 
         def open_one(url: str) -> EntryStore:
             client = ending.enter_context(new_client(url, connections=64))
-            return EntryStore(cache_on(client), "default")
+            clock = itertools.count(step=PROBED_EVERY).__next__
+            return EntryStore(cache_on(client), "default", clock=clock)
 
         yield open_one
 

@@ -1,4 +1,4 @@
-"""When the store is said to be away, and when to be back."""
+"""When the store is said to be away, and to be back; and who tries one that hangs."""
 
 import logging
 from collections.abc import Callable
@@ -6,14 +6,20 @@ from contextlib import suppress
 
 import pytest
 import redis
+from fakes import FakeClock
 
-from proxy.cache.store import Reach
+from proxy.cache.store import PROBED_EVERY, Reach
 from proxy.outcomes import StoreUnavailable
 
 
-def fail(reach: Reach, kind: str, place: str) -> None:
+def fail(
+    reach: Reach,
+    kind: str,
+    place: str,
+    error: type[redis.RedisError] = redis.ConnectionError,
+) -> None:
     with suppress(StoreUnavailable), reach.noted(kind, place):
-        raise redis.ConnectionError
+        raise error
 
 
 def succeed(reach: Reach, kind: str, place: str) -> None:
@@ -73,7 +79,7 @@ def test_a_node_that_is_no_more_is_not_waited_for(said) -> None:
 def test_every_error_is_counted_by_its_kind() -> None:
     """Also those after the first, which are not logged again."""
     counted: list[str] = []
-    reach = Reach(lambda: {"", "one", "other"}, counted.append)
+    reach = Reach(lambda: {"", "one", "other"}, count_error=counted.append)
 
     fail(reach, "reads", "one")
     fail(reach, "reads", "one")
@@ -81,3 +87,146 @@ def test_every_error_is_counted_by_its_kind() -> None:
     fail(reach, "writes", "other")
 
     assert counted == ["reads", "reads", "writes"]
+
+
+def tries(
+    reach: Reach, place: str = "", *, ends: type[Exception] | None = None
+) -> bool:
+    """Whether a trip to *place* is made at all; it *ends* so, or well."""
+    tried = False
+    with suppress(StoreUnavailable, ends or StoreUnavailable):
+        with reach.noted("reads", place):
+            tried = True
+            if ends:
+                raise ends
+    return tried
+
+
+@pytest.fixture
+def clock() -> FakeClock:
+    return FakeClock()
+
+
+@pytest.fixture
+def reach(clock: FakeClock) -> Reach:
+    return Reach(lambda: {"", "one", "other"}, clock=clock)
+
+
+def test_while_one_tries_a_store_that_hangs_nobody_else_does(reach) -> None:
+    """A timeout each is what they are spared."""
+    assert tries(reach, ends=redis.TimeoutError)
+
+    with reach.noted("reads"):
+        assert not tries(reach)
+        assert not tries(reach)
+
+
+def test_a_store_that_did_not_answer_for_once_is_used_at_once(reach) -> None:
+    """The next trip finds that out, and all after it go as ever."""
+    tries(reach, ends=redis.TimeoutError)
+
+    assert tries(reach)
+    with reach.noted("reads"):
+        assert tries(reach)
+
+
+def test_a_store_that_goes_on_hanging_costs_a_timeout_a_second(reach, clock) -> None:
+    """However many ask meanwhile."""
+    assert tries(reach, ends=redis.TimeoutError)
+
+    for _ in range(3):
+        assert tries(reach, ends=redis.TimeoutError)
+        assert not tries(reach)
+        clock.now += PROBED_EVERY - 0.01
+        assert not tries(reach)
+        clock.now += 0.01
+    assert tries(reach)
+    assert tries(reach)
+
+
+def test_the_second_begins_when_the_probe_has_ended(reach, clock) -> None:
+    """Its own timeout must not count, or those after it would follow at once."""
+    tries(reach, ends=redis.TimeoutError)
+
+    with suppress(StoreUnavailable), reach.noted("reads"):
+        clock.now += 0.25
+        raise redis.TimeoutError
+    clock.now += PROBED_EVERY - 0.01
+
+    assert not tries(reach)
+
+
+def test_those_who_were_under_way_do_not_put_the_probe_off(reach) -> None:
+    """Their timeouts are about the same moment as the first."""
+    with suppress(StoreUnavailable), reach.noted("reads"):
+        tries(reach, ends=redis.TimeoutError)
+        raise redis.TimeoutError
+
+    assert tries(reach)
+
+
+def test_reads_and_writes_hang_together(reach) -> None:
+    """Unlike a full store, one that hangs does so for both."""
+    fail(reach, "writes", "", redis.TimeoutError)
+    fail(reach, "writes", "", redis.TimeoutError)
+
+    assert not tries(reach)
+
+
+@pytest.mark.parametrize(
+    "answer", [redis.ConnectionError, redis.ResponseError, redis.BusyLoadingError]
+)
+def test_a_store_that_refuses_is_tried_by_all(reach, answer) -> None:
+    """Whatever it says, it says at once."""
+    assert tries(reach, ends=answer)
+    with reach.noted("reads"):
+        assert tries(reach, ends=answer)
+
+    tries(reach, ends=redis.TimeoutError)
+    assert tries(reach, ends=answer)
+    with reach.noted("reads"):
+        assert tries(reach)
+
+
+def test_a_probe_that_never_ends_stops_nobody_for_long(reach, clock) -> None:
+    """It may be a flush, or end in a bug of ours."""
+    tries(reach, ends=redis.TimeoutError)
+    assert tries(reach, ends=ZeroDivisionError)
+    assert not tries(reach)
+
+    clock.now += PROBED_EVERY
+
+    assert tries(reach)
+
+
+def test_a_node_that_hangs_does_so_for_itself(reach) -> None:
+    """The people of the others do not notice."""
+    for _ in range(2):
+        tries(reach, "one", ends=redis.TimeoutError)
+
+    assert not tries(reach, "one")
+    assert tries(reach, "other")
+    assert not tries(reach, "one")
+
+
+def test_what_goes_through_all_nodes_ends_the_doubt_about_each(reach) -> None:
+    """A ping that works has met none that hangs."""
+    for _ in range(2):
+        tries(reach, "one", ends=redis.TimeoutError)
+
+    assert tries(reach)
+
+    assert tries(reach, "one")
+
+
+def test_a_node_that_hung_and_is_no_more_is_forgotten(clock) -> None:
+    """Whoever has its address one day is another."""
+    places = {"", "one", "other"}
+    reach = Reach(lambda: places, clock=clock)
+    for _ in range(2):
+        tries(reach, "one", ends=redis.TimeoutError)
+
+    places.remove("one")
+    tries(reach, "other")
+
+    assert tries(reach, "one")
