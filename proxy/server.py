@@ -11,7 +11,7 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from enum import IntEnum
 from functools import partial
@@ -22,7 +22,7 @@ from flask import Flask
 from granian.constants import HTTPModes, Interfaces
 from granian.http import HTTP1Settings
 from granian.log import LogLevels
-from granian.server.mp import MPServer
+from granian.server.mp import MPServer, WorkerProcess
 
 from proxy.app import BEGIN, LOOKUP, create_app
 from proxy.cache.backend import masked
@@ -30,7 +30,7 @@ from proxy.logs import JsonLines, write_to_stderr
 from proxy.metrics import share
 from proxy.newcomers import turn_newcomers_away
 from proxy.outcomes import StoreUnavailable
-from proxy.settings import PREFIX, Address, Settings, SettingsError
+from proxy.settings import PREFIX, Address, Settings, SettingsError, usable_cores
 
 CONNECTIONS = 4096
 """Connections that a worker holds at once; more wait in the system's queue."""
@@ -96,6 +96,13 @@ class DrainingServer(MPServer):
         self._drain_for = drain_for
         self._hangup = signal.getsignal(signal.SIGHUP)
 
+    # MPServer's own has other parameters than its parent's.
+    def _spawn_worker(  # type: ignore[override]
+        self, idx: int, target: Any, callback_loader: Callable[..., Any]
+    ) -> WorkerProcess:
+        """Tell the worker its number, which it has from whom it replaces."""
+        return super()._spawn_worker(idx, target, partial(callback_loader, idx))
+
     def signal_handler_reload(self, *_: Any, **__: Any) -> None:
         """SIGHUP says that the terminal is gone: end, unless nohup says to stay.
 
@@ -155,6 +162,7 @@ def serve(settings: Settings, announce: Callable[[], None] = lambda: None) -> No
         # Left to find out which HTTP it is, hyper waits for ever for a first byte.
         http=HTTPModes.http1,
         workers=settings.workers,
+        runtime_threads=1,
         blocking_threads=settings.threads,
         backpressure=CONNECTIONS,
         backlog=CONNECTIONS,
@@ -164,20 +172,50 @@ def serve(settings: Settings, announce: Callable[[], None] = lambda: None) -> No
         log_level=LogLevels.error,
         log_dictconfig=_LOGGING,
     )
+    cores = cores_of_workers(settings.workers, _affinity(), usable_cores())
     with TemporaryDirectory(
         prefix="profile-proxy-",
         dir=IN_MEMORY if os.access(IN_MEMORY, os.W_OK) else None,
         ignore_cleanup_errors=True,
     ) as counts:
-        loader = partial(load_app, settings, phase, os.getpid(), counts)
+        loader = partial(load_app, settings, phase, os.getpid(), counts, cores)
         server.serve(target_loader=loader, wrap_loader=False)
 
 
-def load_app(settings: Settings, phase: SharedPhase, parent: int, counts: str) -> Flask:
+def cores_of_workers(workers: int, affinity: Collection[int], usable: int) -> list[int]:
+    """Which core each of so many *workers* stays on; none, if they may move.
+
+    Each has one where there are as many as cores that we may run on: a process of
+    many threads that spreads over several cores is slower than on one. Fewer
+    workers could be given a core that is busy beside an idle one. With a quota of
+    fewer *usable* cores than are in our *affinity*, each container on a machine
+    would choose the same ones.
+    """
+    return sorted(affinity) if workers == len(affinity) == usable else []
+
+
+def _affinity() -> Collection[int]:
+    """The cores we may run on; none where the system does not say."""
+    return os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else ()
+
+
+def load_app(
+    settings: Settings,
+    phase: SharedPhase,
+    parent: int,
+    counts: str,
+    cores: Sequence[int],
+    number: int,
+) -> Flask:
     """Build the app in a worker, which ends when its *parent* stops, or is gone.
 
-    *counts* is the folder in which the workers sum their metrics.
+    *counts* is the folder in which the workers sum their metrics. It stays on the
+    core of its *number*, if there are such *cores*.
     """
+    if cores:
+        # Before there is any other thread. A core can have been taken away since.
+        with suppress(OSError):
+            os.sched_setaffinity(0, {cores[number]})
     # Ctrl-C, or systemd, signals the workers too; but when to stop, the parent says.
     ends = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
     signal.pthread_sigmask(signal.SIG_BLOCK, ends)
