@@ -231,12 +231,12 @@ class ProfileLookup:
         self._store.ping()
 
     def store_risks(self) -> list[str]:
-        """What of the store's own settings may break a promise, as reasons.
+        """What of the store's settings, or its clock, may break a promise, as reasons.
 
         Raises:
             StoreUnavailable: nobody can tell just now.
         """
-        return self._store.risks()
+        return self._store.risks(self._wall)
 
     def gate_state(self) -> GateState:
         """What is closed and why, and how much of our quota is used. Asks nobody.

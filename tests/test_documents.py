@@ -13,6 +13,7 @@ from builders import a_profile
 from prometheus_client.parser import text_string_to_metric_families
 
 from proxy.app import create_app
+from proxy.cache.backend import CLOCK_SKEW, EVICTS_GATES, PERSISTS
 from proxy.cli import main
 from proxy.metrics import Metrics, StoreReading
 from proxy.outcomes import Cause, Reason, Told
@@ -103,6 +104,21 @@ def test_every_code_is_documented_with_its_status() -> None:
 
     assert {name: int(cells[1]) for name, cells in documented.items()} == CODES
     assert set(problem["properties"]["code"]["enum"]) == set(CODES)
+
+
+def test_every_reason_to_be_degraded_is_documented() -> None:
+    """In docs/api.md, and in docs/operations.md with what to do about it."""
+    health = OPENAPI["paths"]["/readyz"]["get"]["responses"]["200"]["content"]
+    properties = health["application/json"]["schema"]["properties"]
+    reasons = set(properties["reasons"]["items"]["enum"])
+    operations = (DOCS / "operations.md").read_text()
+    table = operations.partition("| reason | what to do |")[2].partition("\n\n")[0]
+    api = (DOCS / "api.md").read_text()
+    said = api.partition("The reasons: ")[2].partition(". ")[0]
+
+    assert {PERSISTS, EVICTS_GATES, CLOCK_SKEW} <= reasons
+    assert set(re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE)) == reasons
+    assert set(re.findall(r"`(\w+)`", said)) == reasons
 
 
 def test_how_long_a_refusal_is_kept_is_documented() -> None:

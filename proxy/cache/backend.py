@@ -39,7 +39,11 @@ SLICE = 1000
 
 
 PERSISTS, EVICTS_GATES = "store_persists", "store_evicts_gates"
+CLOCK_SKEW = "clock_skew"
 """Reasons why not all is well with the store, though it answers."""
+
+CLOCKS_DIFFER_FROM = 30.0
+"""Seconds between the store's clock and ours that are too many."""
 
 GOOD_POLICY = "allkeys-lfu"
 """A full store with another drops what ends soonest, gates first, or takes no more."""
@@ -319,11 +323,12 @@ class ProfileCache(RedisCache):
                 return {"", *("{}:{}".format(*address) for address in primaries)}
         return {""}
 
-    def risks(self) -> list[str]:
+    def risks(self, wall: Callable[[], float]) -> list[str]:
         """What of the store's own settings may break a promise, as reasons.
 
-        Where the store does not let us ask for its settings, this is what INFO
-        tells: whether there is a log of writes, but not whether of snapshots.
+        A clock that is not ours, too; *wall* is ours, in epoch seconds. Where the
+        store does not let us ask for its settings, this is what INFO tells: whether
+        there is a log of writes, but not whether of snapshots.
         """
         found = set()
         for node in self.nodes():
@@ -331,8 +336,11 @@ class ProfileCache(RedisCache):
             pipe.info("memory")
             pipe.info("persistence")
             pipe.config_get("save")
+            pipe.time()
+            asked_at = wall()
+            *replies, clock = pipe.execute(raise_on_error=False)
             told: dict[str, Any] = {}
-            for reply in pipe.execute(raise_on_error=False):
+            for reply in replies:
                 if isinstance(reply, dict):
                     told |= reply
                 elif not isinstance(reply, redis.ResponseError):
@@ -341,6 +349,8 @@ class ProfileCache(RedisCache):
                 found.add(PERSISTS)
             if told.get("maxmemory_policy", GOOD_POLICY) != GOOD_POLICY:
                 found.add(EVICTS_GATES)
+            if _differs(clock, asked_at, wall()):
+                found.add(CLOCK_SKEW)
         return sorted(found)
 
     @contextmanager
@@ -469,6 +479,24 @@ class ProfileCache(RedisCache):
         if milliseconds < 1:
             raise ValueError(f"a TTL must be positive, not {seconds} s")
         return milliseconds
+
+
+def _differs(
+    clock: tuple[int, int] | redis.RedisError, asked_at: float, answered_at: float
+) -> bool:
+    """Whether a server's *clock*, its reply to TIME, is wrong by ours.
+
+    It was read somewhere between two moments of ours. One that we may not ask for
+    is not said to be wrong.
+    Source: https://redis.io/docs/latest/commands/time/
+    """
+    if isinstance(clock, redis.ResponseError):
+        return False
+    if isinstance(clock, redis.RedisError):
+        raise clock
+    seconds, microseconds = clock
+    server = seconds + microseconds / 1e6
+    return max(server - answered_at, asked_at - server) > CLOCKS_DIFFER_FROM
 
 
 def _tag(key: str) -> str:

@@ -219,6 +219,7 @@ class EntryStore:
         """
         self._cache = cache
         self._page = page
+        self._clock = clock
         self._near = near
         self._sleep = sleep
         person = cache.whole_key(f"e:{{{page}:").replace("%", "%%")
@@ -386,16 +387,16 @@ class EntryStore:
         with self._reach.noted("writes", self._cache.place(_PROBE)):
             self._cache.set(_PROBE, b"", NOTE_TTL)
 
-    def risks(self) -> list[str]:
-        """What of the store's own settings may break a promise, as reasons.
+    def risks(self, wall: Callable[[], float]) -> list[str]:
+        """What of the store's settings, or its clock, may break a promise, as reasons.
 
-        Asked at most every ten seconds.
+        Asked at most every ten seconds. *wall* is our clock, in epoch seconds.
         """
         asked_at, risks = self._risks
-        if time.monotonic() - asked_at > RISKS_ASKED_EVERY:
+        if self._clock() - asked_at > RISKS_ASKED_EVERY:
             with self._reach.noted("reads"):
-                risks = self._cache.risks()
-            self._risks = time.monotonic(), risks
+                risks = self._cache.risks(wall)
+            self._risks = self._clock(), risks
         return risks
 
     def _pick(

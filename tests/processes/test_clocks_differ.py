@@ -79,6 +79,14 @@ def a_dying_picture(seconds: float) -> dict[str, object]:
     return {"profile": {"name": "Ada", "profile_pic": url}}
 
 
+def test_the_one_whose_clock_is_not_the_store_s_says_so(stack) -> None:
+    """It serves all the same."""
+    assert stack.right.get("/readyz").json() == {"status": "ok", "reasons": []}
+    told = stack.ahead.get("/readyz")
+    assert told.status_code == 200
+    assert told.json() == {"status": "degraded", "reasons": ["clock_skew"]}
+
+
 @pytest.mark.parametrize("leader", ["right", "ahead"])
 def test_cold_callers_of_both_cause_one_call(stack, leader) -> None:
     """Whoever leads; the others follow across the five minutes, and then hit."""

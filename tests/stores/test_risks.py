@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 
 import pytest
@@ -40,7 +41,7 @@ def test_what_may_break_a_promise_is_told(
         for name, value in settings.items():
             theirs.config_set(name, value)
         with new_client(server.url, connections=1) as client:
-            assert EntryStore(cache_on(client), "default").risks() == risks
+            assert EntryStore(cache_on(client), "default").risks(time.time) == risks
         server.kill()  # it would first end what it has to write
 
 
@@ -49,7 +50,7 @@ def test_what_may_break_a_promise_is_told(
 )
 def test_a_store_that_is_as_it_should_be_is_no_risk(cache: ProfileCache) -> None:
     """Each of its servers is asked."""
-    assert cache.risks() == []
+    assert cache.risks(time.time) == []
 
 
 def test_on_a_cluster_one_bad_node_is_told(cluster_url: str, cache_on: CacheOn) -> None:
@@ -61,7 +62,7 @@ def test_on_a_cluster_one_bad_node_is_told(cluster_url: str, cache_on: CacheOn) 
     ):
         node.config_set("save", "3600 1")
         try:
-            assert cache_on(client).risks() == ["store_persists"]
+            assert cache_on(client).risks(time.time) == ["store_persists"]
         finally:
             node.config_set("save", "")
 
@@ -77,10 +78,42 @@ def test_where_the_settings_must_not_be_read_the_rest_is_told(
         )
         with new_client(server.url.replace("//", "//guest:pw@"), 1) as client:
             cache = cache_on(client)
-            assert cache.risks() == ["store_evicts_gates"]
+            assert cache.risks(time.time) == ["store_evicts_gates"]
             theirs.config_set("appendonly", "yes")
-            assert cache.risks() == ["store_evicts_gates", "store_persists"]
+            assert cache.risks(time.time) == ["store_evicts_gates", "store_persists"]
         server.kill()  # it would first end what it has to write
+
+
+@pytest.mark.parametrize("store_url", ["embedded", "cluster"], indirect=True)
+@pytest.mark.parametrize(
+    ("ahead", "risks"),
+    [(31.0, ["clock_skew"]), (-31.0, ["clock_skew"]), (29.0, []), (-29.0, [])],
+)
+def test_a_clock_that_is_not_ours_is_told(
+    cache: ProfileCache, ahead: float, risks: list[str]
+) -> None:
+    """Which of the two is wrong, nobody can say."""
+    assert cache.risks(lambda: time.time() + ahead) == risks
+
+
+def test_a_reply_that_takes_long_is_not_taken_for_a_wrong_clock(
+    tcp_url: str, cache_on: CacheOn
+) -> None:
+    """The store looks at its clock somewhere between our question and its answer."""
+    moments = iter((time.time() - 40, time.time() + 40))
+    with new_client(tcp_url, connections=1) as client:
+        assert "clock_skew" not in cache_on(client).risks(lambda: next(moments))
+
+
+def test_where_the_clock_must_not_be_read_the_rest_is_told(cache_on: CacheOn) -> None:
+    """Nobody says then that it is wrong."""
+    with Server("tcp") as server, client_of(server.url) as theirs:
+        theirs.execute_command(
+            "ACL", "SETUSER", "guest", "on", ">pw", "~*", "+@all", "-time"
+        )
+        with new_client(server.url.replace("//", "//guest:pw@"), 1) as client:
+            risks = cache_on(client).risks(lambda: time.time() + 3600)
+    assert risks == ["store_evicts_gates"]
 
 
 def test_a_store_is_not_asked_whenever_we_are(tcp_url: str, cache_on: CacheOn) -> None:
@@ -89,7 +122,7 @@ def test_a_store_is_not_asked_whenever_we_are(tcp_url: str, cache_on: CacheOn) -
         entries = EntryStore(cache_on(client), "default")
         client.config_resetstat()
 
-        told = [entries.risks() for _ in range(20)]
+        told = [entries.risks(time.time) for _ in range(20)]
 
         asked = client.info("commandstats")["cmdstat_config|get"]["calls"]
     assert told == [["store_evicts_gates"]] * 20
