@@ -409,14 +409,34 @@ def test_the_simulated_graph_starts_as_the_stack_starts_it(
 # The script that checks a commit
 
 
-def test_the_script_of_all_checks_can_be_run() -> None:
+@pytest.mark.parametrize("script", [".ci/run", ".ci/install"])
+def test_the_scripts_of_the_checks_can_be_run(script: str) -> None:
     bash = shutil.which("bash")
     assert bash
 
-    checked = run(bash, "-n", ".ci/run")
+    checked = run(bash, "-n", script)
 
-    assert os.access(ROOT / ".ci/run", os.X_OK)
+    assert os.access(ROOT / script, os.X_OK)
     assert (checked.returncode, checked.stderr) == (0, "")
+
+
+def test_what_is_here_is_not_installed_again() -> None:
+    """Nothing is asked of the network, and nothing said."""
+    done = run(".ci/install", "bash", "python3-venv")
+
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+def test_what_cannot_be_installed_is_named_and_stops_nobody(tmp_path: Path) -> None:
+    """As on a machine that is no Debian: the rest goes on without it."""
+    bash = shutil.which("bash")
+    assert bash
+    (tmp_path / "bash").symlink_to(bash)
+
+    done = run(bash, ".ci/install", "bash", "no-such", env={"PATH": str(tmp_path)})
+
+    assert done.returncode == 0
+    assert "Missing here: no-such." in done.stderr
 
 
 def test_the_script_of_all_checks_checks_what_make_check_does() -> None:
