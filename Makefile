@@ -2,11 +2,12 @@
 VENV   ?= .venv
 PYTHON ?= python3
 BIN    := $(VENV)/bin
+PEERS  := nginx-light redis-server varnish wrk
 
-.PHONY: help run test check bench format clean
+.PHONY: help run test check bench bench-quick format clean
 
 help: ## what can be typed here
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 13
 
 run: $(VENV)/run.stamp ## the whole thing on this machine: embedded engine, simulated Meta, proxy
 	@exec $(BIN)/profile-proxy demo
@@ -22,7 +23,12 @@ check: $(VENV)/dev.stamp ## format, lint, types, layers, every test: what must p
 	$(BIN)/pytest
 
 bench: $(VENV)/bench.stamp ## the figures of docs/performance.md; ROWS="stampede" for some
+	@.ci/install $(PEERS)
 	$(BIN)/python benchmarks/measure.py $(ROWS)
+
+bench-quick: $(VENV)/bench.stamp ## some of them within two minutes, printed only
+	@.ci/install $(PEERS)
+	$(BIN)/python benchmarks/measure.py --quick $(ROWS)
 
 format: $(VENV)/dev.stamp ## let ruff lay the code out
 	$(BIN)/ruff format .

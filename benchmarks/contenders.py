@@ -9,48 +9,40 @@ from __future__ import annotations
 import http.client
 import json
 import os
-import shutil
-import signal
-import socket
-import subprocess
 import sys
-import tempfile
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from children import (
+    BIN,
+    LOAD,
+    SERVER,
+    Contender,
+    child,
+    find,
+    folder,
+    free_port,
+    pinned,
+)
+from load import KEY_LINE
+
 from proxy.cache import engine
 
 HERE = Path(__file__).parent
-BIN = Path(sys.executable).parent
 TOKEN = "EAABENCH"
 FIELDS = (
     "name,username,profile_pic,is_verified_user,follower_count,"
     "is_user_follow_business,is_business_follow_user"
 )
 
-CORES = sorted(os.sched_getaffinity(0))
-LOAD, SERVER = CORES[:1], CORES[-1:]
-"""The core of the load and of Meta, and the core of who is measured, with its store."""
+APT = "apt-get install --no-install-recommends"
+"""How to get what is missing on Debian."""
 
-STARTS_WITHIN = 20.0
-ENDS_WITHIN = 30.0
-
-
-class Missing(Exception):
-    """A contender is not installed here; the text says how to get it."""
-
-
-@dataclass(frozen=True, slots=True)
-class Contender:
-    """Somebody who answers ``GET /profiles/<igsid>`` on this machine."""
-
-    name: str
-    port: int
-    process: subprocess.Popen[bytes]
+ROOM_BYTES = 1024**3
+"""What a store may hold: as much as Varnish, and more than any row but one needs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +59,11 @@ class Meta:
         """Let every call about these people take so long."""
         for igsid in igsids:
             self._order("PUT", f"/_sim/people/{igsid}", {"delay": seconds})
+
+    def refuse(self, igsids: Sequence[str], code: int) -> None:
+        """Let every call about these people end in this error of Meta's."""
+        for igsid in igsids:
+            self._order("PUT", f"/_sim/people/{igsid}", {"error": {"code": code}})
 
     def calls(self, igsid: str | None = None) -> int:
         """How many calls have come, about one person or about all."""
@@ -93,15 +90,20 @@ def meta(cores: Sequence[int] = LOAD) -> Iterator[Meta]:
     port = free_port()
     command = [sys.executable, "-m", "proxy.simulator"]
     command += [f"--listen=127.0.0.1:{port}", f"--token={TOKEN}"]
-    with _child("meta", command, port, cores=cores):
+    with child("meta", command, port, cores=cores):
         yield Meta(port)
 
 
 @contextmanager
-def store(cores: Sequence[int] = SERVER) -> Iterator[str]:
-    """The embedded engine; its URL."""
+def store(
+    cores: Sequence[int] = SERVER,
+    *,
+    binary: Path | None = None,
+    room_bytes: int = ROOM_BYTES,
+) -> Iterator[str]:
+    """The embedded engine, or the one of *binary*; its URL."""
     with pinned(cores):
-        running = engine.start()
+        running = engine.start(binary=binary, maxmemory_bytes=room_bytes)
     with running:
         yield running.url
 
@@ -111,98 +113,125 @@ def profile_proxy(
     upstream: Meta,
     store_url: str,
     *,
+    name: str = "profile-proxy",
     workers: int = 1,
     cores: Sequence[int] = SERVER,
+    near_entries: int | None = None,
 ) -> Iterator[Contender]:
-    """This service, as ``profile-proxy run`` starts it, with every default."""
+    """This service, as ``profile-proxy run`` starts it, with a file of API keys.
+
+    Every other setting has its default, but that the one key may cause all the
+    misses of a row.
+    """
     port = free_port()
-    settings = {
-        "PROXY_PAGE_TOKEN": TOKEN,
-        "PROXY_GRAPH_URL": upstream.url,
-        "PROXY_STORE_URL": store_url,
-        "PROXY_LISTEN": f"127.0.0.1:{port}",
-        "PROXY_WORKERS": str(workers),
-    }
-    command = [str(BIN / "profile-proxy"), "run"]
-    with _child(
-        "profile-proxy", command, port, cores=cores, listeners=workers, env=settings
-    ) as contender:
-        yield contender
+    with folder() as private:
+        keys = private / "keys"
+        keys.write_text(KEY_LINE)
+        settings = {
+            "PROXY_PAGE_TOKEN": TOKEN,
+            "PROXY_GRAPH_URL": upstream.url,
+            "PROXY_STORE_URL": store_url,
+            "PROXY_LISTEN": f"127.0.0.1:{port}",
+            "PROXY_WORKERS": str(workers),
+            "PROXY_API_KEYS_FILE": str(keys),
+            "PROXY_MISSES_PER_MINUTE": "1000000",
+        }
+        if near_entries is not None:
+            settings["PROXY_NEAR_ENTRIES"] = str(near_entries)
+        command = [str(BIN / "profile-proxy"), "run"]
+        with child(
+            name, command, port, cores=cores, listeners=workers, env=settings
+        ) as contender:
+            yield contender
 
 
 @contextmanager
 def memoize(
-    upstream: Meta,
-    store_url: str,
-    *,
-    workers: int = 1,
-    cores: Sequence[int] = SERVER,
+    upstream: Meta, store_url: str, *, workers: int, cores: Sequence[int]
 ) -> Iterator[Contender]:
     """What most teams write (``usual.py``), on the same server as ours."""
     port = free_port()
     command = [str(BIN / "granian"), "--interface", "wsgi", "--port", str(port)]
     command += ["--workers", str(workers), "--blocking-threads", "512"]
-    command += ["--backlog", "4096", "--backpressure", "4096", "usual:app"]
-    with _usual("memoize", command, port, upstream, store_url, cores) as contender:
+    command += ["--backlog", "4096", "--backpressure", "4096"]
+    command += ["--factory", "usual:memoize"]
+    with child(
+        "memoize", command, port, cores=cores, env=_usual(upstream, store_url)
+    ) as contender:
         yield contender
 
 
 @contextmanager
-def memoize_on_gunicorn(
-    upstream: Meta,
-    store_url: str,
-    *,
-    workers: int = 1,
-    cores: Sequence[int] = SERVER,
+def on_gunicorn(
+    app: str, name: str, upstream: Meta, store_url: str
 ) -> Iterator[Contender]:
-    """The same on the server most teams take, with eight threads a process."""
+    """*app* of ``usual.py`` on the server most teams take, one process of 8 threads."""
     gunicorn = find("gunicorn", "pip install gunicorn")
     port = free_port()
-    command = [gunicorn, "--bind", f"127.0.0.1:{port}", "--workers", str(workers)]
-    command += ["--worker-class", "gthread", "--threads", "8", "usual:app"]
-    name = "memoize on gunicorn"
-    with _usual(name, command, port, upstream, store_url, cores) as contender:
+    command = [gunicorn, "--bind", f"127.0.0.1:{port}", "--backlog", "4096"]
+    command += ["--worker-class", "gthread", "--threads", "8"]
+    command += ["--worker-connections", "2000", "--no-control-socket"]
+    command += [f"usual:{app}()"]
+    with child(
+        name, command, port, cores=SERVER, env=_usual(upstream, store_url)
+    ) as contender:
         yield contender
+
+
+def _usual(upstream: Meta, store_url: str) -> dict[str, str]:
+    return {
+        "STORE_URL": store_url,
+        "GRAPH_URL": upstream.url,
+        "GRAPH_TOKEN": TOKEN,
+        "GRAPH_FIELDS": FIELDS,
+        "PYTHONPATH": str(HERE),
+    }
 
 
 @contextmanager
 def varnish(upstream: Meta, *, cores: Sequence[int] = SERVER) -> Iterator[Contender]:
     """Varnish, all in memory, that keeps every profile for an hour."""
-    binary = find("varnishd", "apt-get install --no-install-recommends varnish")
+    binary = find("varnishd", f"{APT} varnish")
     port = free_port()
-    with _folder() as folder:
-        vcl = folder / "profiles.vcl"
+    with folder() as private:
+        vcl = private / "profiles.vcl"
         vcl.write_text(_VCL % (upstream.port, FIELDS, TOKEN))
-        command = [binary, "-F", "-f", str(vcl), "-n", str(folder / "varnish")]
-        command += ["-a", f"127.0.0.1:{port}", "-s", "malloc,256m"]
-        command += ["-p", "listen_depth=4096"]
+        command = [binary, "-F", "-f", str(vcl), "-n", str(private / "varnish")]
+        command += ["-a", f"127.0.0.1:{port}", "-s", f"malloc,{ROOM_BYTES}"]
+        command += ["-p", "listen_depth=4096", "-p", "thread_pool_max=1000"]
         command += ["-j", "none"] if os.geteuid() == 0 else []
-        with _child("varnish", command, port, cores=cores) as contender:
+        with child("varnish", command, port, cores=cores) as contender:
             yield contender
 
 
 @contextmanager
 def nginx(
-    upstream: Meta, *, workers: int = 1, cores: Sequence[int] = SERVER
+    upstream: Meta,
+    *,
+    name: str = "nginx",
+    workers: int = 1,
+    cores: Sequence[int] = SERVER,
+    open_file_cache: bool = False,
 ) -> Iterator[Contender]:
     """nginx's ``proxy_cache`` in memory, one caller at a time for what it has not."""
-    binary = find("nginx", "apt-get install --no-install-recommends nginx-light")
+    binary = find("nginx", f"{APT} nginx-light")
     port = free_port()
-    with _folder() as folder:
-        conf = folder / "nginx.conf"
+    with folder() as private:
+        conf = private / "nginx.conf"
         conf.write_text(
             _NGINX.format(
-                folder=folder,
+                folder=private,
                 user="user root;" if os.geteuid() == 0 else "",
                 workers=workers,
                 port=port,
                 meta=upstream.port,
                 fields=FIELDS,
                 token=TOKEN,
+                open_files="max=20000 inactive=5m" if open_file_cache else "off",
             )
         )
-        command = [binary, "-c", str(conf), "-e", str(folder / "error.log")]
-        with _child("nginx", command, port, cores=cores) as contender:
+        command = [binary, "-c", str(conf), "-e", str(private / "error.log")]
+        with child(name, command, port, cores=cores) as contender:
             yield contender
 
 
@@ -231,14 +260,20 @@ error_log {folder}/error.log error;
 events {{ worker_connections 8192; }}
 http {{
   access_log off;
+  sendfile on;
+  tcp_nopush on;
   tcp_nodelay on;
-  keepalive_requests 1000000;
+  keepalive_timeout 75;
+  keepalive_requests 1000000000;
   client_body_temp_path {folder}/body;
   proxy_temp_path {folder}/proxy;
   fastcgi_temp_path {folder}/fastcgi;
   uwsgi_temp_path {folder}/uwsgi;
   scgi_temp_path {folder}/scgi;
-  proxy_cache_path {folder}/cache levels=1:2 keys_zone=profiles:64m use_temp_path=off;
+  proxy_cache_path {folder}/cache levels=1:2 keys_zone=profiles:64m
+    max_size=2g inactive=2h use_temp_path=off;
+  open_file_cache {open_files};
+  open_file_cache_valid 5m;
   upstream meta {{ server 127.0.0.1:{meta}; keepalive 64; }}
   server {{
     listen 127.0.0.1:{port} backlog=4096;
@@ -256,109 +291,3 @@ http {{
   }}
 }}
 """
-
-
-@contextmanager
-def _usual(
-    name: str,
-    command: list[str],
-    port: int,
-    upstream: Meta,
-    store_url: str,
-    cores: Sequence[int],
-) -> Iterator[Contender]:
-    env = {"STORE_URL": store_url, "GRAPH_URL": upstream.url, "PYTHONPATH": str(HERE)}
-    with _child(name, command, port, cores=cores, env=env) as contender:
-        yield contender
-
-
-@contextmanager
-def _child(
-    name: str,
-    command: list[str],
-    port: int,
-    *,
-    cores: Sequence[int],
-    listeners: int = 1,
-    env: dict[str, str] | None = None,
-) -> Iterator[Contender]:
-    """*command* on *cores*, listening when this gives it, ended by its pid after."""
-    inherited = {k: v for k, v in os.environ.items() if not k.startswith("PROXY_")}
-    with tempfile.TemporaryFile() as errors:
-        with pinned(cores):
-            started = subprocess.Popen(
-                command,
-                env=inherited | (env or {}),
-                stdin=subprocess.DEVNULL,
-                stdout=errors,
-                stderr=errors,
-            )
-        try:
-            if not _listens(started, port, listeners):
-                errors.seek(0)
-                said = errors.read()[-2000:].decode(errors="replace")
-                raise SystemExit(f"{name} does not listen; it said: {said}")
-            yield Contender(name, port, started)
-        finally:
-            _end(started)
-
-
-def _end(started: subprocess.Popen[bytes]) -> None:
-    if started.poll() is not None:
-        return
-    started.send_signal(signal.SIGTERM)
-    try:
-        started.wait(ENDS_WITHIN)
-    except subprocess.TimeoutExpired:
-        started.kill()
-        started.wait()
-
-
-def _listens(started: subprocess.Popen[bytes], port: int, listeners: int) -> bool:
-    """Wait until every worker has its listener at *port*."""
-    until = time.monotonic() + STARTS_WITHIN
-    while time.monotonic() < until and started.poll() is None:
-        if _count_listeners(port) >= listeners:
-            return True
-        time.sleep(0.02)
-    return False
-
-
-def _count_listeners(port: int) -> int:
-    """Source: https://docs.kernel.org/networking/proc_net_tcp.html (0A is LISTEN)."""
-    rows = [row.split() for row in Path("/proc/net/tcp").read_text().splitlines()]
-    return sum(row[1].endswith(f":{port:04X}") and row[3] == "0A" for row in rows)
-
-
-@contextmanager
-def pinned(cores: Sequence[int]) -> Iterator[None]:
-    """Be on *cores* for a while, and whoever is started meanwhile for good."""
-    before = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, cores)
-    try:
-        yield
-    finally:
-        os.sched_setaffinity(0, before)
-
-
-@contextmanager
-def _folder() -> Iterator[Path]:
-    """A folder in memory, if there is such a place."""
-    memory = Path("/dev/shm")
-    with tempfile.TemporaryDirectory(
-        prefix="profile-proxy-bench-", dir=memory if memory.is_dir() else None
-    ) as name:
-        yield Path(name)
-
-
-def find(program: str, how_to_get_it: str) -> str:
-    places = os.pathsep.join([str(BIN), os.environ.get("PATH", ""), "/usr/sbin"])
-    if found := shutil.which(program, path=places):
-        return found
-    raise Missing(f"not installed ({how_to_get_it})")
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

@@ -12,43 +12,59 @@ from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
-from contenders import CORES, Missing, find
+from children import CORES, Missing, find
 
 from proxy.cache import engine
 
 PAGE = Path(__file__).parent.parent / "docs" / "performance.md"
 BEGIN, END = "<!-- measured: make bench -->", "<!-- end of measured -->"
-HEAD = "| row | what | median | min to max | must |\n|---|---|---|---|---|"
+HEAD = "| row | what | median | min to max | must | aim |\n|---|---|---|---|---|---|"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Figure:
     """One line of the table: *samples*, one of each round, in *unit*.
 
-    Held against *at_most* by their median, against *exactly* by every one. A
-    figure without samples says in *note* why it has none.
+    Held against *at_most* or *at_least* by their median, against *exactly* by every
+    one. The *aim* lies beyond what must be, on the same side of it. A figure without
+    samples says in *note* why it has none. In *plotted_as* is what docs/performance.svg
+    calls it, if it shows it.
     """
 
     what: str
     samples: Sequence[float] = ()
     unit: str = ""
     at_most: float | None = None
+    at_least: float | None = None
     exactly: float | None = None
+    aim: float | None = None
     note: str = ""
+    plotted_as: str = ""
 
     @property
     def is_met(self) -> bool:
         """Whether what must be is; true also where nothing must be."""
         if self.exactly is not None:
             return all(sample == self.exactly for sample in self.samples)
-        return self.at_most is None or statistics.median(self.samples) <= self.at_most
+        bound = self.at_least if self.at_most is None else self.at_most
+        return bound is None or self._is_within(bound)
+
+    @property
+    def is_aim_met(self) -> bool:
+        return self.aim is None or self._is_within(self.aim)
 
     def render(self, row: str) -> str:
         if not self.samples:
-            return f"| `{row}` | {self.what} | {self.note} | | |"
+            note = " ".join(self.note.replace("|", "/").split())
+            return f"| `{row}` | {self.what} | {note} | | | |"
         median = self._say(statistics.median(self.samples))
         spread = f"{self._say(min(self.samples))} to {self._say(max(self.samples))}"
-        return f"| `{row}` | {self.what} | {median} | {spread} | {self._must()} |"
+        wanted = f"{self._must()} | {self._aim()}"
+        return f"| `{row}` | {self.what} | {median} | {spread} | {wanted} |"
+
+    def _is_within(self, bound: float) -> bool:
+        median = statistics.median(self.samples)
+        return median >= bound if self.at_most is None else median <= bound
 
     def _must(self) -> str:
         verdict = "met" if self.is_met else "**missed**"
@@ -56,19 +72,30 @@ class Figure:
             return f"{self._say(self.exactly)}: {verdict}"
         if self.at_most is not None:
             return f"at most {self._say(self.at_most)}: {verdict}"
+        if self.at_least is not None:
+            return f"at least {self._say(self.at_least)}: {verdict}"
         return ""
 
+    def _aim(self) -> str:
+        if self.aim is None:
+            return ""
+        return f"{self._say(self.aim)}: {'met' if self.is_aim_met else 'not yet'}"
+
     def _say(self, value: float) -> str:
-        text = f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+        text = f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
         return f"{text} {self.unit}".strip()
 
 
 def milliseconds(
-    what: str, seconds: Sequence[float], *, at_most: float | None = None
+    what: str,
+    seconds: Sequence[float],
+    *,
+    at_most: float | None = None,
+    aim: float | None = None,
 ) -> Figure:
-    """A figure of durations; *at_most* is in milliseconds."""
+    """A figure of durations; *at_most* and *aim* are in milliseconds."""
     samples = [1000 * value for value in seconds]
-    return Figure(what=what, samples=samples, unit="ms", at_most=at_most)
+    return Figure(what=what, samples=samples, unit="ms", at_most=at_most, aim=aim)
 
 
 def ratio(
@@ -77,27 +104,41 @@ def ratio(
     theirs: Sequence[float],
     *,
     at_most: float | None = None,
+    at_least: float | None = None,
+    aim: float | None = None,
 ) -> Figure:
     """A figure of ours over theirs, round by round."""
-    pairs = zip(ours, theirs, strict=True)
-    samples = [mine / other for mine, other in pairs]
-    return Figure(what=what, samples=samples, unit="x", at_most=at_most)
+    return Figure(
+        what=what,
+        samples=[mine / other for mine, other in zip(ours, theirs, strict=True)],
+        unit="x",
+        at_most=at_most,
+        at_least=at_least,
+        aim=aim,
+    )
 
 
 def write(measured: Mapping[str, Sequence[Figure]], order: Sequence[str]) -> None:
-    """Put what was measured into the page, in place of these rows' old lines.
+    """Put what was measured into docs/performance.md."""
+    PAGE.write_text(merged(PAGE.read_text(), measured, order, machine()))
 
-    The other rows stay, if they were measured here and with these versions.
+
+def merged(
+    page: str,
+    measured: Mapping[str, Sequence[Figure]],
+    order: Sequence[str],
+    here: str,
+) -> str:
+    """*page* with what was measured in place of these rows' old lines.
+
+    The other rows stay, if they were measured *here* and with these versions.
     """
-    text = PAGE.read_text()
-    before, _, rest = text.partition(BEGIN)
+    before, _, rest = page.partition(BEGIN)
     old, _, after = rest.partition(END)
-    here = machine()
-    lines = _lines(old) if here in old else {}
+    lines = _lines(old) if here in old and HEAD in old else {}
     lines |= {row: _rendered(row, figures) for row, figures in measured.items()}
     table = [line for row in order for line in lines.get(row, [])]
-    block = "\n".join([BEGIN, here, "", HEAD, *table, END])
-    PAGE.write_text(before + block + after)
+    return before + "\n".join([BEGIN, here, "", HEAD, *table, END]) + after
 
 
 def _rendered(row: str, figures: Sequence[Figure]) -> list[str]:
@@ -120,14 +161,22 @@ def machine() -> str:
         f"{len(CORES)} cores of {model[1] if model else platform.machine()}",
         f"{platform.system()} {platform.release()}",
         f"Python {platform.python_version()}",
-        *(f"{name} {_version_of(name)}" for name in ("flask", "granian", "gunicorn")),
+        *(f"{name} {_version_of(name)}" for name in _LIBRARIES),
         f"the engine {_asked(str(engine.find_binary()), '--version')}",
         *(f"{name} {_asked(name, flag)}" for name, flag in _SERVERS.items()),
     ]
     return "Measured on " + ", ".join(parts) + "."
 
 
-_SERVERS = {"varnishd": "-V", "nginx": "-v"}
+_LIBRARIES = (
+    "flask",
+    "flask-caching",
+    "granian",
+    "gunicorn",
+    "redis",
+    "requests-cache",
+)
+_SERVERS = {"redis-server": "--version", "varnishd": "-V", "nginx": "-v", "wrk": "-v"}
 
 
 def _version_of(distribution: str) -> str:

@@ -1,7 +1,8 @@
 """The load: plain HTTP/1.1 over many sockets, from one thread.
 
 Written for a selector rather than with a client library, so that the caller costs
-little beside what it calls. Moments are ``time.perf_counter()``, durations seconds.
+little beside what it calls; hits by the thousand are asked for by ``wrk.py``. Moments
+are ``time.perf_counter()``, durations seconds.
 """
 
 from __future__ import annotations
@@ -10,15 +11,26 @@ import selectors
 import socket
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+
+from proxy.web.keys import Scope, new_key
 
 WITHIN = 30.0
 """Seconds after which an answer that has not come is given up."""
 
 CONNECTIONS = 20
 """Keep-alive connections that share an open loop."""
+
+KEY, KEY_LINE = new_key("bench", frozenset(Scope))
+"""The API key that every request bears, whoever is asked, and its line of the file."""
+
+AUTHORIZATION = f"Bearer {KEY}"
+
+
+class Failed(Exception):
+    """Something was answered as it must not be, so the row has no figures."""
 
 
 @dataclass(slots=True, eq=False)
@@ -36,8 +48,15 @@ class Call:
         return int(self.received.split(b" ", 2)[1]) if self.ended_at else 0
 
 
+def head(method: str, path: str, *lines: str) -> bytes:
+    """A request up to its body, with more header *lines*."""
+    first = (f"{method} {path} HTTP/1.1", "Host: localhost")
+    ours = f"Authorization: {AUTHORIZATION}"
+    return "\r\n".join([*first, ours, *lines, "", ""]).encode()
+
+
 def get(path: str) -> bytes:
-    return f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode()
+    return head("GET", path)
 
 
 def connect(port: int) -> socket.socket:
@@ -88,68 +107,143 @@ def burst(port: int, paths: Sequence[str]) -> tuple[float, list[Call]]:
     return time.perf_counter() - began_at, calls
 
 
-def prime(port: int, paths: Sequence[str], at_once: int = 50) -> None:
-    """Have each of *paths* answered once, so that the next time is a hit."""
-    for first in range(0, len(paths), at_once):
-        _, calls = burst(port, paths[first : first + at_once])
-        if any(call.status != 200 for call in calls):
-            raise SystemExit(f"could not prime: {bytes(calls[0].received[:200])!r}")
+def prime(
+    port: int, paths: Sequence[str], *, at_once: int = 50, status: int = 200
+) -> None:
+    """Have each of *paths* answered once, so that the next time is a hit.
 
-
-def closed_loop(
-    port: int, paths: Sequence[str], *, connections: int, seconds: float
-) -> float:
-    """Hits a second, one at a time on each of some keep-alive connections."""
-    requests, done, number = [get(path) for path in paths], 0, 0
+    Raises:
+        Failed: an answer has not this *status*, or does not come.
+    """
+    waiting = deque(paths)
     with selectors.DefaultSelector() as ready, ExitStack() as closing:
-        for number in range(connections):
+        for _ in range(min(at_once, len(paths))):
             connection = closing.enter_context(connect(port))
             ready.register(connection, selectors.EVENT_READ, bytearray())
-            connection.sendall(requests[number % len(requests)])
-        end = time.perf_counter() + seconds
-        while time.perf_counter() < end:
-            for event, _ in ready.select(1):
+            connection.sendall(get(waiting.popleft()))
+        while ready.get_map():
+            events = ready.select(WITHIN)
+            if not events:
+                raise Failed(f"nothing was answered for {WITHIN:g} s")
+            for event, _ in events:
                 received = event.data
-                received += event.fileobj.recv(65536)
-                if is_complete(received):
-                    check_hit(received)
-                    received.clear()
-                    done, number = done + 1, number + 1
-                    event.fileobj.sendall(requests[number % len(requests)])
-    return done / seconds
+                if not (part := event.fileobj.recv(65536)):
+                    raise Failed("a connection was closed without an answer")
+                received += part
+                if not is_complete(received):
+                    continue
+                check_status(received, status)
+                received.clear()
+                if waiting:
+                    event.fileobj.sendall(get(waiting.popleft()))
+                else:
+                    ready.unregister(event.fileobj)
+
+
+@dataclass(slots=True)
+class Stream:
+    """Requests at a steady *rate* a second, which do not wait for each other.
+
+    How long each took is counted from when it was due, so a service that stops for
+    a while is charged for all that were due meanwhile. An answer that *counts*
+    says no to is not counted; it raises Failed for one that must not be.
+    """
+
+    connect: Callable[[], socket.socket]
+    requests: Sequence[bytes]
+    rate: float
+    is_complete: Callable[[bytearray], bool]
+    counts: Callable[[bytearray], bool]
+    took: list[float] = field(default_factory=list)
 
 
 def open_loop(
     port: int, paths: Sequence[str], *, rate: float, seconds: float
 ) -> list[float]:
-    """How long each of *rate* hits a second took, counted from when it was due.
+    """How long each of *rate* hits a second took."""
+    stream = hits(port, paths, rate=rate)
+    open_loops([stream], after(seconds))
+    return stream.took
 
-    So a service that stops for a while is charged for all that were due meanwhile.
-    """
-    took: list[float] = []
+
+def after(seconds: float) -> Callable[[], bool]:
+    """Whether so many seconds have passed since now."""
+    until = time.perf_counter() + seconds
+    return lambda: time.perf_counter() >= until
+
+
+def hits(port: int, paths: Sequence[str], *, rate: float, only: bool = True) -> Stream:
+    """A stream of hits on *paths*; a miss fails, or is not counted without *only*."""
+
+    def is_hit(received: bytearray) -> bool:
+        check_status(received, 200)
+        head = bytes(received.partition(b"\r\n\r\n")[0]).lower()
+        hit = b"; hit" in head.partition(b"\r\ncache-status: ")[2].partition(b"\r")[0]
+        if only and not hit:
+            raise Failed(f"not a hit: {head!r}")
+        return hit
+
+    requests = [get(path) for path in paths]
+    return Stream(lambda: connect(port), requests, rate, is_complete, is_hit)
+
+
+def open_loops(streams: Sequence[Stream], is_over: Callable[[], bool]) -> None:
+    """Ask in all *streams* until *is_over*, and wait for what is under way then."""
     # select(2) waits to the microsecond, epoll only to the millisecond.
     with selectors.SelectSelector() as ready, ExitStack() as closing:
-        idle = deque(closing.enter_context(connect(port)) for _ in range(CONNECTIONS))
-        asked: dict[socket.socket, tuple[float, bytearray]] = {}
-        for connection in idle:
-            ready.register(connection, selectors.EVENT_READ)
-        begin, wanted = time.perf_counter(), int(rate * seconds)
-        due = deque(begin + number / rate for number in range(wanted))
-        until = begin + seconds + WITHIN
-        while len(took) < wanted and time.perf_counter() < until:
-            while due and idle and due[0] <= time.perf_counter():
-                connection = idle.popleft()
-                connection.sendall(get(paths[len(due) % len(paths)]))
-                asked[connection] = (due.popleft(), bytearray())
-            pause = due[0] - time.perf_counter() if due and idle else 1.0
-            for event, _ in ready.select(max(0.0, pause)):
-                due_at, received = asked[event.fileobj]
-                received += event.fileobj.recv(65536)
-                if is_complete(received):
-                    took.append(time.perf_counter() - due_at)
-                    check_hit(received)
-                    idle.append(event.fileobj)
-    return took + [WITHIN] * (wanted - len(took))
+        loops = [_Loop(stream, ready, closing) for stream in streams]
+        while not is_over():
+            pause = min(loop.send_due() for loop in loops)
+            for event, _ in ready.select(pause):
+                event.data.receive(event.fileobj)
+        until = time.perf_counter() + WITHIN
+        while any(loop.asked for loop in loops) and time.perf_counter() < until:
+            for event, _ in ready.select(1.0):
+                event.data.receive(event.fileobj)
+        for loop in loops:
+            loop.stream.took += [WITHIN] * len(loop.asked)
+
+
+class _Loop:
+    """One stream on its connections."""
+
+    def __init__(
+        self, stream: Stream, ready: selectors.SelectSelector, closing: ExitStack
+    ) -> None:
+        self.stream = stream
+        self.asked: dict[socket.socket, tuple[float, bytearray]] = {}
+        self._idle = deque(
+            closing.enter_context(stream.connect()) for _ in range(CONNECTIONS)
+        )
+        for connection in self._idle:
+            ready.register(connection, selectors.EVENT_READ, self)
+        self._began_at, self._sent = time.perf_counter(), 0
+
+    def send_due(self) -> float:
+        """Send what is due; for how long there is nothing more to send."""
+        while (pause := self._due_at() - time.perf_counter()) <= 0 and self._idle:
+            connection = self._idle.popleft()
+            requests = self.stream.requests
+            connection.sendall(requests[self._sent % len(requests)])
+            self.asked[connection] = (self._due_at(), bytearray())
+            self._sent += 1
+        return max(0.0, pause) if self._idle else 1.0
+
+    def receive(self, connection: socket.socket) -> None:
+        part = connection.recv(65536)
+        if not part or connection not in self.asked:
+            raise Failed("a keep-alive connection was closed")
+        due_at, received = self.asked[connection]
+        received += part
+        if self.stream.is_complete(received):
+            took = time.perf_counter() - due_at
+            del self.asked[connection]
+            self._idle.append(connection)
+            if self.stream.counts(received):
+                self.stream.took.append(took)
+
+    def _due_at(self) -> float:
+        return self._began_at + self._sent / self.stream.rate
 
 
 def percentile(took: Sequence[float], percent: float) -> float:
@@ -206,9 +300,9 @@ def _receive(connection: socket.socket) -> bool:
     return b"connection: close" not in received.partition(b"\r\n\r\n")[0].lower()
 
 
-def check_hit(received: bytearray) -> None:
-    if not received.startswith(b"HTTP/1.1 200"):
-        raise SystemExit(f"not a hit: {bytes(received[:200])!r}")
+def check_status(received: bytearray, status: int) -> None:
+    if not received.startswith(b"HTTP/1.1 %d" % status):
+        raise Failed(f"not a {status}: {bytes(received[:200])!r}")
 
 
 def is_complete(received: bytearray) -> bool:

@@ -14,19 +14,18 @@ BUSY_PERCENT = 10
 """More of the machine's time than this in other hands spoils a round."""
 
 LOOK_FOR = 0.25
-LONGEST_WAIT = 4.0
 
 
-def rounds(contenders: Iterable[Round]) -> Iterator[Round]:
-    """Each of them in turn, once it is quiet or has not become so."""
+def rounds(contenders: Iterable[Round], within: float) -> Iterator[Round]:
+    """Each of them in turn, once it is quiet or has not become so *within* seconds."""
     for contender in contenders:
-        wait()
+        wait(within)
         yield contender
 
 
-def wait() -> None:
-    """Let what went before die away, for at most 4 s, and say if it has not."""
-    until = time.monotonic() + LONGEST_WAIT
+def wait(within: float) -> None:
+    """Let what went before die away, for so many seconds, and say if it has not."""
+    until = time.monotonic() + within
     while time.monotonic() < until:
         if _busy_percent() < BUSY_PERCENT:
             return

@@ -1,0 +1,138 @@
+"""Starting what is measured: on which cores, until it listens, and its end.
+
+Each is a context manager that ends only what it started.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+BIN = Path(sys.executable).parent
+
+CORES = sorted(os.sched_getaffinity(0))
+LOAD, SERVER = CORES[:1], CORES[-1:]
+"""The core of the load and of Meta, and the core of who is measured, with its store."""
+
+STARTS_WITHIN = 20.0
+ENDS_WITHIN = 30.0
+
+
+class Missing(Exception):
+    """A program is not installed here; the text says how to get it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Contender:
+    """Somebody who answers ``GET /profiles/<igsid>`` on this machine."""
+
+    name: str
+    port: int
+    process: subprocess.Popen[bytes]
+
+
+@contextmanager
+def child(
+    name: str,
+    command: list[str],
+    port: int,
+    *,
+    cores: Sequence[int],
+    listeners: int = 1,
+    env: dict[str, str] | None = None,
+) -> Iterator[Contender]:
+    """*command* on *cores*, listening when this gives it, ended by its pid after."""
+    inherited = {k: v for k, v in os.environ.items() if not k.startswith("PROXY_")}
+    with tempfile.TemporaryFile() as errors:
+        with pinned(cores):
+            started = subprocess.Popen(
+                command,
+                env=inherited | (env or {}),
+                stdin=subprocess.DEVNULL,
+                stdout=errors,
+                stderr=errors,
+            )
+        try:
+            if not _listens(started, port, listeners):
+                errors.seek(0)
+                said = errors.read()[-2000:].decode(errors="replace")
+                raise SystemExit(f"{name} does not listen; it said: {said}")
+            yield Contender(name, port, started)
+        finally:
+            _end(started)
+
+
+def _end(started: subprocess.Popen[bytes]) -> None:
+    if started.poll() is not None:
+        return
+    started.send_signal(signal.SIGTERM)
+    try:
+        started.wait(ENDS_WITHIN)
+    except subprocess.TimeoutExpired:
+        started.kill()
+        started.wait()
+
+
+def _listens(started: subprocess.Popen[bytes], port: int, listeners: int) -> bool:
+    """Wait until every worker has its listener at *port*."""
+    until = time.monotonic() + STARTS_WITHIN
+    while time.monotonic() < until and started.poll() is None:
+        if _count_listeners(port) >= listeners:
+            return True
+        time.sleep(0.02)
+    return False
+
+
+def _count_listeners(port: int) -> int:
+    """Source: https://docs.kernel.org/networking/proc_net_tcp.html (0A is LISTEN)."""
+    rows = [row.split() for row in Path("/proc/net/tcp").read_text().splitlines()]
+    return sum(row[1].endswith(f":{port:04X}") and row[3] == "0A" for row in rows)
+
+
+@contextmanager
+def pinned(cores: Sequence[int]) -> Iterator[None]:
+    """Be on *cores* for a while, and whoever is started meanwhile for good."""
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, cores)
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
+
+
+@contextmanager
+def folder() -> Iterator[Path]:
+    """A folder in memory, if there is such a place."""
+    memory = Path("/dev/shm")
+    with tempfile.TemporaryDirectory(
+        prefix="profile-proxy-bench-", dir=memory if memory.is_dir() else None
+    ) as name:
+        yield Path(name)
+
+
+def find(program: str, how_to_get_it: str) -> str:
+    """Where *program* is.
+
+    Raises:
+        Missing: it is not here.
+    """
+    places = os.pathsep.join([str(BIN), os.environ.get("PATH", ""), "/usr/sbin"])
+    if found := shutil.which(program, path=places):
+        return found
+    raise Missing(f"not installed ({how_to_get_it})")
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

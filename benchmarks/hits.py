@@ -1,0 +1,219 @@
+"""Rows of hits: how many a second, beside whom, and of what kind."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+
+import contenders
+import load
+import stored
+import wrk
+from children import CORES, LOAD, Contender, pinned
+from contenders import Meta
+from figures import Figure, ratio
+from rounds import Pace, alone, paths, people, start
+
+OURS, NEAR_OFF = "profile-proxy", "profile-proxy, near cache off"
+NGINX, OPEN_FILES = "nginx", "nginx with open_file_cache"
+VARNISH = "varnish"
+MEMOIZE, CACHE_GET = "memoize on gunicorn", "cache.get on gunicorn"
+REQUESTS_CACHE = "requests-cache on gunicorn"
+
+RIVALS: dict[str, tuple[float, float] | None] = {
+    NGINX: (1.0, 1.25),
+    OPEN_FILES: (0.75, 0.95),
+    VARNISH: (1.1, 1.4),
+    MEMOIZE: (25, 35),
+    CACHE_GET: (18, 25),
+    REQUESTS_CACHE: None,
+}
+"""Whom our hits are held against: what their ratio must be at least, and should be."""
+
+IN_BRIEF = (OURS, NEAR_OFF, NGINX, VARNISH, MEMOIZE)
+"""Who takes part where there is little time."""
+
+Rates = dict[str, list[float]]
+
+
+def hits(pace: Pace) -> list[Figure]:
+    """Hits a second on one core, with and without the near cache, beside six others."""
+    wrk.check()
+    figures: list[Figure] = []
+    with ExitStack() as running:
+        running.enter_context(pinned(LOAD))
+        meta = running.enter_context(contenders.meta())
+        store, theirs = (running.enter_context(contenders.store()) for _ in range(2))
+        wanted = {
+            OURS: contenders.profile_proxy(meta, store),
+            NEAR_OFF: contenders.profile_proxy(
+                meta, store, name=NEAR_OFF, near_entries=0
+            ),
+            NGINX: contenders.nginx(meta),
+            OPEN_FILES: contenders.nginx(meta, name=OPEN_FILES, open_file_cache=True),
+            VARNISH: contenders.varnish(meta),
+            MEMOIZE: contenders.on_gunicorn("memoize", MEMOIZE, meta, theirs),
+            CACHE_GET: contenders.on_gunicorn("cache_get", CACHE_GET, meta, theirs),
+            REQUESTS_CACHE: contenders.on_gunicorn(
+                "requests_cache", REQUESTS_CACHE, meta, theirs
+            ),
+        }
+        if pace.is_brief:
+            wanted = {name: wanted[name] for name in IN_BRIEF}
+        there = start(running, figures, wanted)
+        warm = paths(people(pace.people))
+        for contender in there:
+            # One alone: memoize forgets what it is told while it draws its version.
+            load.prime(contender.port, warm[:1])
+            load.prime(contender.port, warm)
+        rates = _in_turn(pace, meta, there, warm)
+    return figures + _beside_rivals(rates)
+
+
+def _in_turn(pace: Pace, meta: Meta, there: list[Contender], order: list[str]) -> Rates:
+    """What each reaches, round by round."""
+    reached: Rates = {contender.name: [] for contender in there}
+    for contender in pace.each(there):
+        with _only_hits(meta, contender.name):
+            rate = wrk.rate(contender.port, order, seconds=pace.seconds)
+        reached[contender.name].append(rate)
+    return reached
+
+
+@contextmanager
+def _only_hits(meta: Meta, name: str) -> Iterator[None]:
+    """What is asked of *name* in here must be answered well, and without Meta.
+
+    Raises:
+        load.Failed: it was not; the text has the *name*.
+    """
+    before = meta.calls()
+    try:
+        yield
+    except load.Failed as failed:
+        raise load.Failed(f"{name}: {failed}") from None
+    if calls := meta.calls() - before:
+        raise load.Failed(f"{name}: {calls} were not hits, for Meta was asked")
+
+
+def _beside_rivals(rates: Rates) -> list[Figure]:
+    figures = [
+        Figure(what=f"hits a second, {name}", samples=samples, plotted_as=name)
+        for name, samples in rates.items()
+    ]
+    ours = rates[OURS]
+    for name, bounds in RIVALS.items():
+        if name in rates:
+            must, aim = bounds or (None, None)
+            what = f"{OURS} against {name}"
+            figures.append(ratio(what, ours, rates[name], at_least=must, aim=aim))
+    if MEMOIZE in rates:
+        what, ours = f"{NEAR_OFF}, against {MEMOIZE}", rates[NEAR_OFF]
+        figures.append(ratio(what, ours, rates[MEMOIZE], at_least=10, aim=14))
+    return figures
+
+
+def refusals(pace: Pace) -> list[Figure]:
+    """Stored refusals a second, 403 and 404, against hits on profiles."""
+    wrk.check()
+    refused = {403: 230, 404: 9010}
+    with ExitStack() as running:
+        meta, ours = alone(running)
+        asked = {200: paths(people(pace.people))}
+        load.prime(ours.port, asked[200])
+        for status, code in refused.items():
+            refusing = people(pace.people)
+            meta.refuse(refusing, code)
+            asked[status] = paths(refusing)
+            load.prime(ours.port, asked[status], status=status)
+        rates: dict[int, list[float]] = {status: [] for status in asked}
+        for status in pace.each(list(asked)):
+            order, seconds = asked[status], pace.seconds
+            with _only_hits(meta, str(status)):
+                rate = wrk.rate(ours.port, order, seconds=seconds, each_is=status)
+            rates[status].append(rate)
+    return [
+        *(
+            Figure(what=f"answers a second, {status}", samples=samples)
+            for status, samples in rates.items()
+        ),
+        *(
+            ratio(
+                f"{status} against 200", rates[status], rates[200], at_least=0.9, aim=1
+            )
+            for status in refused
+        ),
+    ]
+
+
+def zipf(pace: Pace) -> list[Figure]:
+    """Hits a second on 50,000 people, the k-th 1/k as often, beside Varnish."""
+    wrk.check()
+    figures: list[Figure] = []
+    with ExitStack() as running:
+        running.enter_context(pinned(LOAD))
+        meta = running.enter_context(contenders.meta())
+        store = running.enter_context(contenders.store())
+        there = start(
+            running,
+            figures,
+            {
+                OURS: contenders.profile_proxy(meta, store),
+                VARNISH: contenders.varnish(meta),
+            },
+        )
+        crowd = people(50_000)
+        stored.fill(store, stored.entries(crowd))
+        warm = paths(crowd)
+        with _only_hits(meta, OURS):
+            load.prime(there[0].port, warm)
+        for contender in there[1:]:
+            load.prime(contender.port, warm)
+        rates = _in_turn(pace, meta, there, wrk.zipf(warm, seed=1))
+    figures += [
+        Figure(what=f"hits a second, {name}", samples=samples)
+        for name, samples in rates.items()
+    ]
+    if VARNISH in rates:
+        what = f"{OURS} against varnish"
+        ours, theirs = rates[OURS], rates[VARNISH]
+        figures.append(ratio(what, ours, theirs, at_least=1, aim=1.25))
+    return figures
+
+
+def two_workers(pace: Pace) -> list[Figure]:
+    """Hits a second of 2 workers on 2 cores against 1 on one, the load doubled too."""
+    wrk.check()
+    reached: dict[int, list[float]] = {1: [], 2: []}
+    with ExitStack() as running:
+        meta = running.enter_context(contenders.meta(CORES))
+        warm = paths(people(pace.people))
+        there = {}
+        for workers in reached:
+            cores = CORES[-workers:]
+            store = running.enter_context(contenders.store(cores))
+            there[workers] = running.enter_context(
+                contenders.profile_proxy(meta, store, workers=workers, cores=cores)
+            )
+            load.prime(there[workers].port, warm)
+        for workers in pace.each([1, 2]):
+            cores, port = CORES[-workers:], there[workers].port
+            with _only_hits(meta, f"{workers} workers"):
+                reached[workers].append(_from_each(cores, port, warm, pace))
+    return [
+        Figure(what="hits a second, 1 worker", samples=reached[1]),
+        Figure(what="hits a second, 2 workers", samples=reached[2]),
+        ratio("2 workers against 1", reached[2], reached[1], at_least=1.7, aim=1.9),
+    ]
+
+
+def _from_each(cores: list[int], port: int, warm: list[str], pace: Pace) -> float:
+    """Hits a second of one ``wrk`` on each of *cores*, together."""
+
+    def from_one(core: int) -> float:
+        with pinned([core]):  # The thread, and so the wrk that it starts.
+            return wrk.rate(port, warm, seconds=pace.seconds)
+
+    with ThreadPoolExecutor(len(cores)) as pool:
+        return sum(pool.map(from_one, cores))

@@ -1,0 +1,74 @@
+"""Entries written straight into a store, in the form in which this service keeps them.
+
+For rows that need more people than could be asked about in their time. What Meta would
+have said is what the simulator says of its crowd.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
+from typing import Any
+
+import redis
+
+from proxy.app import DEFAULT_PAGE
+from proxy.cache.store import encode
+from proxy.outcomes import FIELDS, Igsid, Profile, StoredOutcome
+from proxy.simulator import people
+from proxy.simulator.pictures import signed_url
+
+FRESH_FOR, USABLE_FOR = 3600.0, 86400.0
+AT_ONCE = 2000
+
+PICTURES_AT = "https://scontent.cdninstagram.com"
+"""Whose links are as long as those of the real ones."""
+
+
+def key(igsid: str) -> str:
+    """See "One writer per entry" in docs/architecture.md."""
+    return f"pp:e:{{{DEFAULT_PAGE}:{igsid}}}"
+
+
+def entries(igsids: Sequence[str]) -> Iterator[tuple[str, bytes]]:
+    """The key and the stored form of each, fresh for an hour from now."""
+    now = time.time()
+    return ((key(igsid), _form(igsid, now)) for igsid in igsids)
+
+
+def alike(igsids: Sequence[str]) -> Iterator[tuple[str, bytes]]:
+    """The same, quicker: all have the name and the picture of the first."""
+    first = igsids[0]
+    form = _form(first, time.time())
+    for igsid in igsids:
+        yield key(igsid), form.replace(first.encode(), igsid.encode())
+
+
+def _form(igsid: str, now: float) -> bytes:
+    expires_at = now + people.PICTURE_LIFE
+    said: dict[str, Any] = {**dict.fromkeys(FIELDS), **people.anybody(igsid).profile}
+    said["profile_pic"] = signed_url(PICTURES_AT, igsid, int(expires_at))
+    profile = Profile(Igsid(igsid), **said, picture_expires_at=float(int(expires_at)))
+    return encode(StoredOutcome(profile, now, now + FRESH_FOR, now + USABLE_FOR))
+
+
+def fill(store_url: str, pairs: Iterable[tuple[str, bytes]]) -> None:
+    """Write all *pairs* of key and value, as the service would, with a TTL."""
+    milliseconds = int(USABLE_FOR * 1000)
+    with redis.Redis.from_url(store_url) as client:
+        rest = iter(pairs)
+        while some := list(islice(rest, AT_ONCE)):
+            pipe = client.pipeline(transaction=False)
+            for name, value in some:
+                pipe.set(name, value, px=milliseconds)
+            pipe.execute()
+
+
+def used_bytes(store_url: str) -> int:
+    """What the engine says that it uses: ``used_memory``.
+
+    Source: https://redis.io/docs/latest/commands/info/
+    """
+    with redis.Redis.from_url(store_url) as client:
+        return int(client.info("memory")["used_memory"])

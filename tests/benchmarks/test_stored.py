@@ -1,0 +1,31 @@
+"""What the benchmarks write into a store is what the service would read."""
+
+from stored import alike, entries, key
+
+from proxy.cache.store import decode
+from proxy.outcomes import Igsid, Profile
+
+BEA, CAL = "1254002000000001", "1254002000000002"
+
+
+def test_each_person_is_stored_under_their_own_key() -> None:
+    (_, bea), (cals_key, cal) = entries([BEA, CAL])
+
+    read = decode(cal, Igsid(CAL))
+
+    assert cals_key == key(CAL) == "pp:e:{default:1254002000000002}"
+    assert bea != cal
+    assert read and isinstance(read.outcome, Profile)
+    assert read.outcome.name and read.outcome.profile_pic
+    assert read.outcome.picture_expires_at
+    assert read.fetched_at < read.fresh_until < read.usable_until
+
+
+def test_those_made_alike_have_their_own_id_and_the_same_size() -> None:
+    (_, bea), (cals_key, cal) = alike([BEA, CAL])
+
+    read = decode(cal, Igsid(CAL))
+
+    assert cals_key == key(CAL)
+    assert read and read.outcome.igsid == CAL
+    assert len(cal) == len(bea)
