@@ -18,7 +18,9 @@ import figures
 import load
 from children import Missing
 from figures import Figure
+from flush import flush
 from hits import hits, refusals, two_workers, zipf
+from memory import redis_memory, worker_memory
 from misses import misses, stampede, waiters
 from rounds import QUICK, THOROUGH, Pace
 from trouble import hits_while_misses_hang, sigterm, stalled_clients
@@ -34,7 +36,10 @@ ROWS: dict[str, Callable[[Pace], list[Figure]]] = {
         stampede,
         sigterm,
         stalled_clients,
+        redis_memory,
         two_workers,
+        flush,
+        worker_memory,
         waiters,
     )
 }
