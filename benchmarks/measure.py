@@ -16,6 +16,7 @@ from collections.abc import Callable
 
 import figures
 import load
+import plot
 from children import Missing
 from figures import Figure
 from flush import flush
@@ -62,6 +63,13 @@ def main() -> None:
             print(figure.render(name), flush=True)
     if not asked.quick:
         figures.write(measured, list(ROWS))
+        _draw(measured.get("hits", []))
+
+
+def _draw(hits_measured: list[Figure]) -> None:
+    rates = {f.plotted_as: f.samples for f in hits_measured if f.plotted_as}
+    if plot.BASE in rates:
+        plot.write(rates)
 
 
 def _measure(name: str, pace: Pace) -> list[Figure]:
