@@ -13,13 +13,12 @@ from proxy.settings import Settings
 
 
 @pytest.fixture
-def leaving(graph, clock, store):
-    """A service whose server is about to stop."""
+def leaving(graph, store):
+    """A service whose server is about to stop, by the real time, as its store is."""
     app = create_app(
         Settings.from_env({"PROXY_PAGE_TOKEN": "EAACANARY"}),
         client=store,
         graph=graph,
-        clock=clock,
         draining=lambda: True,
     )
     return app.test_client()
