@@ -24,13 +24,12 @@ import math
 import secrets
 import time
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import NamedTuple, cast
 
 from proxy.cache.backend import ProfileCache
-from proxy.cache.store import Reach, token_key
+from proxy.cache.store import Reach, Trip, token_key
 from proxy.outcomes import (
     CAUSES,
     Cause,
@@ -484,7 +483,7 @@ class Gate:
         ]
         return [self._cache.whole_key(f"g:{{{self._page}}}:{name}") for name in names]
 
-    def _noted(self, kind: str) -> AbstractContextManager[None]:
+    def _noted(self, kind: str) -> Trip:
         """All keys of a Page's gate are in one place."""
         return self._reach.noted(kind, self._cache.place(token_key(self._page)))
 

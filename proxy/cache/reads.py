@@ -2,33 +2,24 @@
 
 from __future__ import annotations
 
-import queue
+from collections import deque
 from collections.abc import Sequence
 from typing import Any
 
 import redis
 from redis.sentinel import SentinelConnectionPool
 
-AT_ONCE = 32
-"""Reads at once, and so connections, in each process."""
-
-TURN_WITHIN = 1.0
-"""Seconds until a turn has come, unless the store hangs."""
-
 
 class Reads:
     """Cost half of ``Redis.mget``: no look at the pool, no retry by callback.
 
-    Reads take turns, and a turn has a connection. Hundreds that ask at the same
-    moment would else open as many at once; some would be dropped for it, and
-    others would take the crowd for a store that hangs.
+    There are as many connections as have been needed at once; whoever calls sees to
+    it that those are few.
     """
 
     def __init__(self, client: redis.Redis) -> None:
         self._pool = client.connection_pool
-        self._turns: queue.SimpleQueue[Any] = queue.SimpleQueue()
-        for _ in range(AT_ONCE):
-            self._turns.put(None)  # Connected when the turn is first used.
+        self._idle: deque[Any] = deque()
 
     def look(self, keys: Sequence[bytes], *, with_life: bool) -> list[Any]:
         """The values of *keys*, in one trip, as MGET gives them.
@@ -36,29 +27,33 @@ class Reads:
         *with_life* adds for how many milliseconds the first lives, as PTTL says it.
 
         Raises:
-            redis.RedisError: the store did not answer, or no turn came.
+            redis.RedisError: the store did not answer.
         """
         lines = [b"*%d\r\n$4\r\nMGET\r\n" % (len(keys) + 1)]
         lines += [b"$%d\r\n%b\r\n" % (len(key), key) for key in keys]
         if with_life:
             lines += [b"*2\r\n$4\r\nPTTL\r\n", lines[1]]
         asked = b"".join(lines)
+        connection = self._take()
         try:
-            connection = self._turns.get(timeout=TURN_WITHIN)
-        except queue.Empty:
-            raise redis.TimeoutError("no turn has come") from None
-        try:
-            if connection is None:
-                # Not the pool's, which would count it and look after it.
-                connection = self._pool.connection_class(**self._pool.connection_kwargs)
-            self._leave_old_master(connection)
             try:
                 return self._ask(connection, asked, with_life)
             except redis.ConnectionError:
                 # The store restarted, or has hung up on an idle one: once more.
                 return self._ask(connection, asked, with_life)
         finally:
-            self._turns.put(connection)
+            self._idle.append(connection)
+
+    def _take(self) -> Any:
+        """A connection that nobody uses, that which was used last."""
+        try:
+            connection = self._idle.pop()
+        except IndexError:
+            # Not the pool's, which would count it and look after it.
+            pool = self._pool
+            return pool.connection_class(**pool.connection_kwargs)
+        self._leave_old_master(connection)
+        return connection
 
     def _ask(self, connection: Any, asked: bytes, with_life: bool) -> list[Any]:
         try:

@@ -17,11 +17,12 @@ from __future__ import annotations
 
 import logging
 import math
+import queue
 import threading
 import time
-from collections.abc import Callable, Collection, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
+from types import TracebackType
 from typing import Annotated, NamedTuple, cast
 
 import msgspec
@@ -421,7 +422,7 @@ class EntryStore:
         if self._cache.tells_changes:
             self._sleep(TRUSTED_FOR)
 
-    def _noted(self, kind: str, igsid: Igsid) -> AbstractContextManager[None]:
+    def _noted(self, kind: str, igsid: Igsid) -> Trip:
         return self._reach.noted(kind, self._cache.place(self._keys(igsid)[0]))
 
     def _keys(self, igsid: Igsid) -> tuple[str, str, str]:
@@ -469,51 +470,84 @@ class Reach:
         self._failing: set[tuple[str, str]] = set()
         self._probe_at: dict[str, float] = {}  # by the places that hang
         self._lock = threading.Lock()
-        self._turns = threading.BoundedSemaphore(TRIPS_AT_ONCE)
+        # A third of what a semaphore costs, and far less where many wait for one.
+        self._turns: queue.SimpleQueue[None] = queue.SimpleQueue()
+        for _ in range(TRIPS_AT_ONCE):
+            self._turns.put(None)
 
-    @contextmanager
-    def noted(self, kind: str, place: str = "") -> Iterator[None]:
-        """Whatever goes wrong with Redis in here is one thing to those above.
+    def noted(self, kind: str, place: str = "") -> Trip:
+        """Whatever goes wrong with Redis in there is one thing to those above.
 
         Without a *place*, it is about all of them.
         """
-        if not self._turns.acquire(timeout=TURN_WITHIN):
-            self._count_error(kind)
-            raise StoreUnavailable()
+        return Trip(self, kind, place)
+
+    def begin(self, kind: str, place: str) -> bool:
+        """Wait for a turn; whether the trip that begins is a probe.
+
+        Raises:
+            StoreUnavailable: it should not begin.
+        """
         try:
-            is_probe = self._takes_probe(place)
-            yield
-        except redis.RedisError as exc:
+            self._turns.get(timeout=TURN_WITHIN)
+        except queue.Empty:
             self._count_error(kind)
-            with self._lock:
-                is_first = not self._failing
-                self._failing.add((kind, place))
-                if isinstance(exc, redis.TimeoutError):
-                    self._postpone_probe(place, is_probe)
-                elif is_probe:
-                    self._probe_at.pop(place, None)
-            if is_first:
-                log.warning("store away", extra={"error": type(exc).__name__})
             raise StoreUnavailable() from None
-        finally:
-            self._turns.release()
-        if self._failing:
-            places = self._places()
-            with self._lock:
-                was_failing = bool(self._failing)
-                self._failing = {
-                    (what, where)
-                    for what, where in self._failing
-                    if where in places and not (what == kind and place in ("", where))
-                }
-                self._probe_at = {
-                    where: at
-                    for where, at in self._probe_at.items()
-                    if where in places and place not in ("", where)
-                }
-                is_back = was_failing and not self._failing
-            if is_back:
-                log.warning("store back")
+        if place not in self._probe_at:
+            return False
+        try:
+            return self._takes_probe(place)
+        except StoreUnavailable:
+            self._turns.put(None)
+            raise
+
+    def end(
+        self, kind: str, place: str, is_probe: bool, error: BaseException | None
+    ) -> None:
+        """Give the turn back, and note what came of the trip.
+
+        Raises:
+            StoreUnavailable: the store has not done as it was told.
+        """
+        self._turns.put(None)
+        if error is None:
+            if self._failing:
+                self._note_success(kind, place)
+        elif isinstance(error, redis.RedisError):
+            self._note_failure(kind, place, is_probe, error)
+            raise StoreUnavailable() from None
+
+    def _note_failure(
+        self, kind: str, place: str, is_probe: bool, error: redis.RedisError
+    ) -> None:
+        self._count_error(kind)
+        with self._lock:
+            is_first = not self._failing
+            self._failing.add((kind, place))
+            if isinstance(error, redis.TimeoutError):
+                self._postpone_probe(place, is_probe)
+            elif is_probe:
+                self._probe_at.pop(place, None)
+        if is_first:
+            log.warning("store away", extra={"error": type(error).__name__})
+
+    def _note_success(self, kind: str, place: str) -> None:
+        places = self._places()
+        with self._lock:
+            was_failing = bool(self._failing)
+            self._failing = {
+                (what, where)
+                for what, where in self._failing
+                if where in places and not (what == kind and place in ("", where))
+            }
+            self._probe_at = {
+                where: at
+                for where, at in self._probe_at.items()
+                if where in places and place not in ("", where)
+            }
+            is_back = was_failing and not self._failing
+        if is_back:
+            log.warning("store back")
 
     def _takes_probe(self, place: str) -> bool:
         """Whether a trip to *place* is the probe, which others leave to it.
@@ -521,8 +555,6 @@ class Reach:
         Raises:
             StoreUnavailable: it hangs, and it is not time to try again.
         """
-        if place not in self._probe_at:
-            return False
         with self._lock:
             probe_at, now = self._probe_at.get(place), self._clock()
             if probe_at is None:
@@ -539,6 +571,28 @@ class Reach:
             self._probe_at[place] = now + PROBED_EVERY
         else:
             self._probe_at.setdefault(place, now)
+
+
+class Trip:
+    """One trip to the store, as a ``with``; a class, since a generator costs thrice."""
+
+    __slots__ = ("_is_probe", "_kind", "_place", "_reach")
+
+    def __init__(self, reach: Reach, kind: str, place: str) -> None:
+        self._reach = reach
+        self._kind = kind
+        self._place = place
+
+    def __enter__(self) -> None:
+        self._is_probe = self._reach.begin(self._kind, self._place)
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._reach.end(self._kind, self._place, self._is_probe, error)
 
 
 def _seen(igsid: Igsid, values: list[bytes | None]) -> Seen:
