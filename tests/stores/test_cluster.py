@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import time
 from collections.abc import Callable, Iterator
@@ -16,7 +17,7 @@ from servers import Nodes, Server, client_of, free_port
 from services import wait_until
 
 from proxy.cache.backend import REDIS_TIMEOUT, ProfileCache, new_client
-from proxy.cache.store import EntryStore, Flushed
+from proxy.cache.store import PROBED_EVERY, EntryStore, Flushed
 from proxy.outcomes import Igsid, StoredOutcome, StoreUnavailable
 
 LEASE = "0123456789abcdef"
@@ -27,9 +28,10 @@ CacheOn = Callable[[redis.Redis], ProfileCache]
 
 @pytest.fixture
 def entries(nodes: Nodes, cache_on: CacheOn) -> Iterator[EntryStore]:
-    """All of PEOPLE, who live on all nodes."""
+    """All of PEOPLE, who live on all nodes; one that hangs is tried each time."""
     with new_client(nodes.url, connections=8) as client:
-        entries = EntryStore(cache_on(client), "default", sleep=no_wait)
+        clock = itertools.count(step=PROBED_EVERY).__next__
+        entries = EntryStore(cache_on(client), "default", clock=clock, sleep=no_wait)
         for igsid in PEOPLE:
             keep(entries, igsid)
         yield entries
