@@ -118,27 +118,42 @@ def ratio(
     )
 
 
-def write(measured: Mapping[str, Sequence[Figure]], order: Sequence[str]) -> None:
+def write(
+    measured: Mapping[str, Sequence[Figure]],
+    order: Sequence[str],
+    *,
+    picture: str | None,
+) -> None:
     """Put what was measured into docs/performance.md."""
-    PAGE.write_text(merged(PAGE.read_text(), measured, order, machine()))
+    page = PAGE.read_text()
+    PAGE.write_text(merged(page, measured, order, here=machine(), picture=picture))
 
 
 def merged(
     page: str,
     measured: Mapping[str, Sequence[Figure]],
     order: Sequence[str],
+    *,
     here: str,
+    picture: str | None,
 ) -> str:
     """*page* with what was measured in place of these rows' old lines.
 
-    The other rows stay, if they were measured *here* and with these versions.
+    The other rows stay, if they were measured *here* and with these versions. So does
+    the picture above them, unless there is another *picture*, or none (``""``).
     """
     before, _, rest = page.partition(BEGIN)
     old, _, after = rest.partition(END)
-    lines = _lines(old) if here in old and HEAD in old else {}
+    stays = here in old and HEAD in old
+    lines = _lines(old) if stays else {}
     lines |= {row: _rendered(row, figures) for row, figures in measured.items()}
     table = [line for row in order for line in lines.get(row, [])]
-    return before + "\n".join([BEGIN, here, "", HEAD, *table, END]) + after
+    if picture is None:
+        shown = re.findall(r"^!\[.*$", old, re.MULTILINE) if stays else []
+    else:
+        shown = [picture] if picture else []
+    block = [BEGIN, here, "", *(f"{line}\n" for line in shown), HEAD, *table, END]
+    return before + "\n".join(block) + after
 
 
 def _rendered(row: str, figures: Sequence[Figure]) -> list[str]:

@@ -62,14 +62,17 @@ def main() -> None:
         for figure in measured[name]:
             print(figure.render(name), flush=True)
     if not asked.quick:
-        figures.write(measured, list(ROWS))
-        _draw(measured.get("hits", []))
+        picture = _draw(measured["hits"]) if "hits" in measured else None
+        figures.write(measured, list(ROWS), picture=picture)
 
 
-def _draw(hits_measured: list[Figure]) -> None:
+def _draw(hits_measured: list[Figure]) -> str:
+    """Draw the hits, if there is something to draw; what shows them in the page."""
     rates = {f.plotted_as: f.samples for f in hits_measured if f.plotted_as}
-    if plot.BASE in rates:
-        plot.write(rates)
+    if plot.BASE not in rates:
+        return ""
+    plot.write(rates)
+    return f"![{plot.TITLE}]({plot.PLOT.name})"
 
 
 def _measure(name: str, pace: Pace) -> list[Figure]:

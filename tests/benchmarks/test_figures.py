@@ -69,7 +69,7 @@ def test_a_ratio_is_taken_round_by_round() -> None:
 
 
 def test_what_was_measured_takes_the_place_of_its_old_lines_alone() -> None:
-    page = merged(a_page(), {"misses": [Figure(what="new", samples=[2])]}, ORDER, HERE)
+    page = merge(a_page())
 
     assert page.startswith("# Before\n") and page.endswith("\nAfter\n")
     assert "| `hits` | old |" in page
@@ -83,15 +83,38 @@ def test_what_was_measured_takes_the_place_of_its_old_lines_alone() -> None:
 )
 def test_lines_of_another_machine_or_shape_do_not_stay(here: str, head: str) -> None:
     """Figures of two machines in one table would be compared."""
-    measured = {"misses": [Figure(what="new", samples=[2])]}
+    page = merge(a_page(head), here=here)
 
-    page = merged(a_page(head), measured, ORDER, here)
-
-    assert "old" not in page
+    assert "| old |" not in page
     assert here in page and HEAD in page
 
 
+@pytest.mark.parametrize(
+    ("here", "picture", "shown"),
+    [
+        (HERE, None, ["![old](performance.svg)"]),
+        ("Measured on another machine.", None, []),
+        (HERE, "![new](performance.svg)", ["![new](performance.svg)"]),
+        (HERE, "", []),
+    ],
+)
+def test_the_picture_stays_as_long_as_what_it_shows(
+    here: str, picture: str | None, shown: list[str]
+) -> None:
+    page = merge(a_page(), here=here, picture=picture)
+
+    assert [line for line in page.splitlines() if line.startswith("!")] == shown
+    assert f"\n\n{HEAD}\n" in page
+
+
+def merge(page: str, here: str = HERE, picture: str | None = None) -> str:
+    """*page* after the misses have been measured anew."""
+    measured = {"misses": [Figure(what="new", samples=[2])]}
+    return merged(page, measured, ORDER, here=here, picture=picture)
+
+
 def a_page(head: str = HEAD) -> str:
+    """With a line of each row, under a picture of them."""
     old = [Figure(what="old", samples=[1]).render(row) for row in ORDER]
-    block = [BEGIN, HERE, "", head, *old, END]
+    block = [BEGIN, HERE, "", "![old](performance.svg)\n", head, *old, END]
     return "\n".join(["# Before", *block, "After", ""])
