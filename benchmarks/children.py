@@ -20,7 +20,8 @@ from pathlib import Path
 
 BIN = Path(sys.executable).parent
 
-CORES = sorted(os.sched_getaffinity(0))
+# Where there is no such call nothing can be measured, but the tests import this.
+CORES = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else [0]
 LOAD, SERVER = CORES[:1], CORES[-1:]
 """The core of the load and of Meta, and the core of who is measured, with its store."""
 

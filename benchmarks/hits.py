@@ -131,7 +131,7 @@ def refusals(pace: Pace) -> list[Figure]:
         for status in pace.each(list(asked)):
             order, seconds = asked[status], pace.seconds
             with _only_hits(meta, str(status)):
-                rate = wrk.rate(ours.port, order, seconds=seconds, each_is=status)
+                rate = wrk.rate(ours.port, order, seconds=seconds, status=status)
             rates[status].append(rate)
     return [
         *(

@@ -1,6 +1,7 @@
 """The load counts what it is meant to count, and fails on anything else."""
 
 import pytest
+from children import Missing, find
 from load import Failed, check_status, head, hits, is_complete
 from wrk import DRAWS, read, zipf
 
@@ -26,6 +27,12 @@ def test_one_wrong_answer_makes_a_round_of_wrk_fail(said: str) -> None:
     """A contender that sheds its load must not look fast."""
     with pytest.raises(Failed):
         read(said)
+
+
+def test_what_is_not_here_says_how_to_get_it() -> None:
+    """The line of the table that has it instead of figures."""
+    with pytest.raises(Missing, match=r"^not installed \(apt-get install no-such\)$"):
+        find("no-such-program", "apt-get install no-such")
 
 
 def test_zipf_asks_for_the_first_twice_as_often_as_for_the_second() -> None:

@@ -6,7 +6,7 @@ from plot import drawn
 
 RATES = {
     "nginx": [100.0, 200.0, 100.0],
-    "profile-proxy": [150.0, 300.0, 100.0],
+    "profile-proxy": [150.0, 400.0, 100.0],
     "cache.get <slow>": [1.0, 2.0, 1.0],
 }
 
