@@ -250,9 +250,10 @@ class EntryStore:
             if near and loading:
                 near.end(key, loading, stored, life)
 
-    def recall(self, igsid: Igsid) -> Copy | None:
+    def recall(self, igsid: str) -> Copy | None:
         """What this process itself has of a person, if that is surely true. No trip."""
-        return self._near.get(self.near_key(igsid)) if self._near else None
+        near = self._near
+        return near.get(self._entry_key % igsid.encode()) if near else None
 
     def recall_in_outage(self, igsid: Igsid) -> StoredOutcome | None:
         """What this process last knew, for those who have not reached the store."""
@@ -447,9 +448,9 @@ class Reach:
     open as many connections at once; some would be dropped for it, and others
     would take the crowd for a store that hangs.
 
-    One that hangs costs each process a timeout a second, and not each trip one:
-    after a timeout the next trip is a probe, and all others fail at once until it
-    has come back. If it does not, nobody tries again for a second.
+    One that hangs costs each process a timeout a second, and not each trip one: once
+    a trip has timed out that began after another had, and none came back between,
+    nobody tries for a second. Then one trip does, as a probe.
     """
 
     def __init__(
@@ -468,6 +469,7 @@ class Reach:
         self._count_error = count_error
         self._clock = clock
         self._failing: set[tuple[str, str]] = set()
+        self._silent_since: dict[str, float] = {}  # by the places that timed out
         self._probe_at: dict[str, float] = {}  # by the places that hang
         self._lock = threading.Lock()
         # A third of what a semaphore costs, and far less where many wait for one.
@@ -482,8 +484,8 @@ class Reach:
         """
         return Trip(self, kind, place)
 
-    def begin(self, kind: str, place: str) -> bool:
-        """Wait for a turn; whether the trip that begins is a probe.
+    def begin(self, kind: str, place: str) -> tuple[float, bool]:
+        """Wait for a turn; when the trip has begun, and whether it is a probe.
 
         Raises:
             StoreUnavailable: it should not begin.
@@ -494,15 +496,19 @@ class Reach:
             self._count_error(kind)
             raise StoreUnavailable() from None
         if place not in self._probe_at:
-            return False
+            return self._clock(), False
         try:
-            return self._takes_probe(place)
+            return self._clock(), self._takes_probe(place)
         except StoreUnavailable:
             self._turns.put(None)
             raise
 
     def end(
-        self, kind: str, place: str, is_probe: bool, error: BaseException | None
+        self,
+        kind: str,
+        place: str,
+        began: tuple[float, bool],
+        error: BaseException | None,
     ) -> None:
         """Give the turn back, and note what came of the trip.
 
@@ -514,22 +520,35 @@ class Reach:
             if self._failing:
                 self._note_success(kind, place)
         elif isinstance(error, redis.RedisError):
-            self._note_failure(kind, place, is_probe, error)
+            self._note_failure(kind, place, began, error)
             raise StoreUnavailable() from None
 
     def _note_failure(
-        self, kind: str, place: str, is_probe: bool, error: redis.RedisError
+        self, kind: str, place: str, began: tuple[float, bool], error: redis.RedisError
     ) -> None:
         self._count_error(kind)
         with self._lock:
             is_first = not self._failing
             self._failing.add((kind, place))
             if isinstance(error, redis.TimeoutError):
-                self._postpone_probe(place, is_probe)
-            elif is_probe:
+                self._note_timeout(place, *began)
+            else:  # It answers, if not as one would wish.
+                self._silent_since.pop(place, None)
                 self._probe_at.pop(place, None)
         if is_first:
             log.warning("store away", extra={"error": type(error).__name__})
+
+    def _note_timeout(self, place: str, began_at: float, is_probe: bool) -> None:
+        """Have *place* left alone for a second, unless it was the first to be silent.
+
+        One that began before that tells of the same moment.
+        """
+        now = self._clock()
+        silent_since = self._silent_since.get(place)
+        if silent_since is None:
+            self._silent_since[place] = now
+        elif is_probe or began_at >= silent_since:
+            self._probe_at[place] = now + PROBED_EVERY
 
     def _note_success(self, kind: str, place: str) -> None:
         places = self._places()
@@ -540,11 +559,10 @@ class Reach:
                 for what, where in self._failing
                 if where in places and not (what == kind and place in ("", where))
             }
-            self._probe_at = {
-                where: at
-                for where, at in self._probe_at.items()
-                if where in places and place not in ("", where)
-            }
+            for known in (self._silent_since, self._probe_at):
+                for where in list(known):
+                    if where not in places or place in ("", where):
+                        del known[where]
             is_back = was_failing and not self._failing
         if is_back:
             log.warning("store back")
@@ -564,19 +582,11 @@ class Reach:
             self._probe_at[place] = now + PROBED_EVERY
             return True
 
-    def _postpone_probe(self, place: str, is_probe: bool) -> None:
-        """Have *place* tried again: at once, unless this was such a try."""
-        now = self._clock()
-        if is_probe:
-            self._probe_at[place] = now + PROBED_EVERY
-        else:
-            self._probe_at.setdefault(place, now)
-
 
 class Trip:
     """One trip to the store, as a ``with``; a class, since a generator costs thrice."""
 
-    __slots__ = ("_is_probe", "_kind", "_place", "_reach")
+    __slots__ = ("_began", "_kind", "_place", "_reach")
 
     def __init__(self, reach: Reach, kind: str, place: str) -> None:
         self._reach = reach
@@ -584,7 +594,7 @@ class Trip:
         self._place = place
 
     def __enter__(self) -> None:
-        self._is_probe = self._reach.begin(self._kind, self._place)
+        self._began = self._reach.begin(self._kind, self._place)
 
     def __exit__(
         self,
@@ -592,7 +602,7 @@ class Trip:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._reach.end(self._kind, self._place, self._is_probe, error)
+        self._reach.end(self._kind, self._place, self._began, error)
 
 
 def _seen(igsid: Igsid, values: list[bytes | None]) -> Seen:

@@ -25,16 +25,6 @@ PATH = "/profiles/"
 SEEN = "profile-proxy.seen"
 """Where a request that is handed on has what a look at the store has shown."""
 
-NOT_PLAIN = (
-    "HTTP_IF_NONE_MATCH",
-    "HTTP_CACHE_CONTROL",
-    "HTTP_PRAGMA",
-    "CONTENT_LENGTH",
-    "HTTP_TRANSFER_ENCODING",
-)
-"""What a request may not have that is answered here: conditions, directives,
-a body. HEAD, and a query, are the view's too."""
-
 TICK = 1.0
 """Seconds between two looks at what need not be looked at for each request."""
 
@@ -45,7 +35,7 @@ Wsgi = Callable[[Environ, Any], Iterable[bytes]]
 class People(Protocol):
     """What is known of people here, without asking anybody."""
 
-    def recall(self, igsid: Igsid) -> Copy | None: ...
+    def recall(self, igsid: str) -> Copy | None: ...
 
     def look(self, igsid: Igsid) -> Seen: ...
 
@@ -54,12 +44,13 @@ class Served:
     """A rendition, ready to be sent again and again."""
 
     __slots__ = (
+        "_detail",
+        "_fetched_at",
+        "_fixed",
+        "_lately",
         "body",
         "counted_as",
-        "detail",
-        "fetched_at",
         "fresh_until",
-        "headers",
         "status",
     )
 
@@ -67,16 +58,27 @@ class Served:
         """*source* says where it comes from, to be counted."""
         made = wire.rendition(entry)
         self.status = f"{made.status} {HTTPStatus(made.status).phrase}"
-        self.headers = made.headers
         self.body = [made.body]
-        self.detail = wire.detail_of(entry)
-        self.fetched_at = entry.fetched_at
-        self.fresh_until = entry.fresh_until
         self.counted_as = source, name_of(entry.outcome)
+        self.fresh_until = entry.fresh_until
+        self._fetched_at = entry.fetched_at
+        self._fixed = [*made.headers, wire.NOSNIFF]
+        self._detail = wire.detail_of(entry)
+        self._lately: tuple[int, int, list[tuple[str, str]]] = -1, -1, []
+
+    def headers_at(self, now: float) -> list[tuple[str, str]]:
+        """All but those of one request. Made anew when a second has passed."""
+        age, ttl = wire.age(self._fetched_at, now), wire.ttl(self.fresh_until, now)
+        made_for_age, made_for_ttl, headers = self._lately
+        if age != made_for_age or ttl != made_for_ttl:
+            cache_status = wire.hit_status(ttl) + self._detail
+            headers = [*self._fixed, ("Age", str(age)), ("Cache-Status", cache_status)]
+            self._lately = age, ttl, headers
+        return headers
 
 
 class HitPath:
-    """WSGI in front of the app.
+    """WSGI in front of the app: what has a query, condition, directive or body is its.
 
     Source: https://flask.palletsprojects.com/en/stable/quickstart/#hooking-in-wsgi-middleware
     """
@@ -105,72 +107,76 @@ class HitPath:
         self._each_second = each_second
         self._answers = answers
         self._log_access = log_access
-        self._ticked_at = -math.inf
+        self._tick_at = -math.inf
 
     def __call__(self, environ: Environ, start_response: Any) -> Iterable[bytes]:
         path = environ["PATH_INFO"]
         if (
-            not path.startswith(PATH)
-            or environ["REQUEST_METHOD"] != "GET"
-            or environ["QUERY_STRING"]
+            path.startswith(PATH)
+            and environ["REQUEST_METHOD"] == "GET"
+            and not environ["QUERY_STRING"]
+            and "HTTP_IF_NONE_MATCH" not in environ
+            and "HTTP_CACHE_CONTROL" not in environ
+            and "HTTP_PRAGMA" not in environ
+            and "CONTENT_LENGTH" not in environ
+            and "HTTP_TRANSFER_ENCODING" not in environ
         ):
-            return self._app(environ, start_response)
-        for name in NOT_PLAIN:
-            if name in environ:
-                return self._app(environ, start_response)
-        now = self._wall()
-        served = self._find(environ, path[len(PATH) :], now)
+            now = self._wall()
+            served = self._find(environ, path[len(PATH) :], now)
+            if served is not None and now < served.fresh_until:
+                return self._send(served, environ, start_response, now)
+        return self._app(environ, start_response)
+
+    def _find(self, environ: Environ, igsid: str, now: float) -> Served | None:
+        """What is to be sent, if it is known and may be; else the view finds out."""
+        try:
+            self._doorkeeper.admit(environ, Scope.READ)
+        except wire.Problem:
+            return None
+        if now >= self._tick_at:
+            self._tick_at = now + TICK
+            self._each_second()
+        # Not yet known to be an id: if it is none, there is nothing under it.
+        copy = self._people.recall(igsid)
+        if copy is None:
+            return self._look(environ, igsid, now)
+        served: Served | None = copy.served
         if served is None:
-            return self._app(environ, start_response)
-        cache_status = wire.hit_status(served.fresh_until, now) + served.detail
+            entry = decode(copy.stored)
+            assert entry is not None  # It was read before it was kept.
+            served = copy.served = Served(entry, "near")
+        return served
+
+    def _look(self, environ: Environ, igsid: str, now: float) -> Served | None:
+        """What the store has; what is not to be sent is left to the view."""
+        try:
+            seen = self._people.look(wire.read_igsid(igsid))
+        except wire.Problem:
+            return None
+        except StoreUnavailable as away:
+            environ[SEEN] = away
+            return None
+        entry = seen.entry
+        if entry is None or entry.freshness(now) is not Freshness.FRESH:
+            environ[SEEN] = seen
+            return None
+        return Served(entry, "hit")
+
+    def _send(
+        self, served: Served, environ: Environ, start_response: Any, now: float
+    ) -> Iterable[bytes]:
         request_id = wire.request_id(environ.get("HTTP_X_REQUEST_ID"))
-        headers = [
-            *served.headers,
-            ("Age", wire.age(served.fetched_at, now)),
-            ("Cache-Status", cache_status),
-            ("X-Request-ID", request_id),
-            wire.NOSNIFF,
-        ]
+        headers = [*served.headers_at(now), ("X-Request-ID", request_id)]
         if self._draining():
             headers.append(wire.CLOSE)
         if self._log_access:
             self._log_access(
-                igsid=path[len(PATH) :],
+                igsid=environ["PATH_INFO"][len(PATH) :],
                 status=int(served.status[:3]),
-                cache_status=cache_status,
+                cache_status=dict(headers)["Cache-Status"],
                 seconds=self._wall() - now,
                 request_id=request_id,
             )
         self._answers[served.counted_as] += 1
         start_response(served.status, headers)
         return served.body
-
-    def _find(self, environ: Environ, igsid: str, now: float) -> Served | None:
-        """What is to be sent, if it is known and may be; else the view finds out."""
-        try:
-            self._doorkeeper.admit(environ, Scope.READ)
-            person = wire.read_igsid(igsid)
-        except wire.Problem:
-            return None
-        if now - self._ticked_at >= TICK:
-            self._ticked_at = now
-            self._each_second()
-        copy = self._people.recall(person)
-        if copy is not None:
-            served: Served | None = copy.served
-            if served is None:
-                entry = decode(copy.stored, person)
-                assert entry is not None  # It was read before it was kept.
-                served = copy.served = Served(entry, "near")
-        else:
-            try:
-                seen = self._people.look(person)
-            except StoreUnavailable as away:
-                environ[SEEN] = away
-                return None
-            entry = seen.entry
-            if entry is None or entry.freshness(now) is not Freshness.FRESH:
-                environ[SEEN] = seen
-                return None
-            return Served(entry, "hit")
-        return served if now < served.fresh_until else None

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-import math
 import re
 import threading
 import time
 import uuid
 from collections.abc import Mapping
+from math import ceil, floor
 from random import getrandbits
 from typing import Any, NamedTuple, TypeVar
 
@@ -242,7 +242,7 @@ def rendition(entry: StoredOutcome, fields: tuple[str, ...] = FIELDS) -> Renditi
             status, mimetype = 200, JSON
             body = _json(profile_body(profile, entry.fetched_at, fields))
             # Of the entry, not of this moment: it is read together with Age.
-            lifetime = max(0, math.floor(entry.fresh_until - entry.fetched_at))
+            lifetime = max(0, floor(entry.fresh_until - entry.fetched_at))
             kept = f"private, max-age={lifetime}"
             tag: str | None = hashlib.sha256(body).hexdigest()[:32]
         case Refusal() as refusal:
@@ -267,14 +267,19 @@ def render(answer: Answer, fields: tuple[str, ...], *, now: float) -> Response:
     # By hand, for Werkzeug would heed If-Match too, and send a 412 with all of it.
     if made.tag and request.if_none_match.contains_weak(made.tag):
         response.status_code = 304
-    response.headers["Age"] = age(answer.entry.fetched_at, now)
+    response.headers["Age"] = str(age(answer.entry.fetched_at, now))
     response.headers["Cache-Status"] = cache_status(answer, now)
     return response
 
 
-def age(fetched_at: float, now: float) -> str:
+def age(fetched_at: float, now: float) -> int:
     """Whole seconds since Meta was asked, never negative: clocks of hosts differ."""
-    return str(max(0, math.floor(now - fetched_at)))
+    return int(now - fetched_at) if now > fetched_at else 0
+
+
+def ttl(fresh_until: float, now: float) -> int:
+    """Whole seconds for which an entry is fresh, negative once it is stale."""
+    return floor(fresh_until - now)
 
 
 def profile_body(
@@ -304,7 +309,7 @@ def cache_status(answer: Answer, now: float) -> str:
     entry = answer.entry
     match answer.source:
         case Source.HIT:
-            return hit_status(entry.fresh_until, now) + detail_of(entry)
+            return hit_status(ttl(entry.fresh_until, now)) + detail_of(entry)
         case Source.FETCHED:
             parts = ["fwd=uri-miss", "stored"] if answer.stored else ["fwd=uri-miss"]
         case Source.COLLAPSED:
@@ -314,9 +319,9 @@ def cache_status(answer: Answer, now: float) -> str:
     return "; ".join([CACHE_NAME, *parts]) + detail_of(entry)
 
 
-def hit_status(fresh_until: float, now: float) -> str:
-    """That it was a hit; *ttl* is negative when it was stale."""
-    return f"{CACHE_NAME}; hit; ttl={math.floor(fresh_until - now)}"
+def hit_status(ttl: int) -> str:
+    """That it was a hit, and for how many seconds it is fresh."""
+    return f"{CACHE_NAME}; hit; ttl={ttl}"
 
 
 def detail_of(entry: StoredOutcome) -> str:
@@ -461,7 +466,7 @@ def render_gate(gate: GateState) -> dict[str, Any]:
     return {
         "gates": {
             state.cause.value: {
-                "closed_for": math.ceil(state.closed_for),
+                "closed_for": ceil(state.closed_for),
                 "failures": state.failures,
                 "probing": state.is_probed,
             }
@@ -505,7 +510,7 @@ def moment(seconds: float | None) -> str | None:
     if seconds is None:
         return None
     # A quarter of the time that a datetime and its strftime take.
-    day = time.gmtime(math.floor(seconds))
+    day = time.gmtime(floor(seconds))
     return f"{day[0]:04}-{day[1]:02}-{day[2]:02}T{day[3]:02}:{day[4]:02}:{day[5]:02}Z"
 
 
@@ -540,7 +545,7 @@ def problem_body(
     if said is not None:
         body["graph"] = render_said(said)
     if retry_after is not None:
-        body["retry_after"] = math.ceil(retry_after)
+        body["retry_after"] = ceil(retry_after)
     return body
 
 
