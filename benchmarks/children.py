@@ -35,6 +35,10 @@ class Missing(Exception):
     """A program is not installed here; the text says how to get it."""
 
 
+class Failed(Exception):
+    """Something is not as it must be, so the row has no figures."""
+
+
 @dataclass(frozen=True, slots=True)
 class Contender:
     """Somebody who answers ``GET /profiles/<igsid>`` on this machine."""
@@ -69,7 +73,7 @@ def child(
             if not _listens(started, port, listeners):
                 errors.seek(0)
                 said = errors.read()[-2000:].decode(errors="replace")
-                raise SystemExit(f"{name} does not listen; it said: {said}")
+                raise Failed(f"{name} does not listen; it said: {said}")
             yield Contender(name, port, started)
         finally:
             _end(started)

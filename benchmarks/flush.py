@@ -13,7 +13,7 @@ from urllib.parse import unquote, urlsplit
 import contenders
 import load
 import stored
-from children import CORES
+from children import CORES, Failed
 from figures import Figure, milliseconds
 from rounds import Pace, paths, people
 
@@ -68,7 +68,7 @@ def _flush(port: int) -> float:
     call.connection.sendall(order + ORDER)
     load.collect([call], within=300)
     if call.status != 200 or _deleted(call.received) < ENTRIES:
-        raise load.Failed(f"not flushed: {bytes(call.received[:300])!r}")
+        raise Failed(f"not flushed: {bytes(call.received[:300])!r}")
     return call.ended_at - call.began_at
 
 
@@ -102,5 +102,5 @@ def _note(
 ) -> None:
     for what, stream in streams.items():
         if not stream.took:
-            raise load.Failed(f"no {what} at all {when}")
+            raise Failed(f"no {what} at all {when}")
         late.setdefault(f"the slowest {what} {when}", []).append(max(stream.took))

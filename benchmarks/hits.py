@@ -10,7 +10,7 @@ import contenders
 import load
 import stored
 import wrk
-from children import CORES, LOAD, Contender, pinned
+from children import CORES, LOAD, Contender, Failed, pinned
 from contenders import Meta
 from figures import Figure, ratio
 from rounds import Pace, alone, paths, people, start
@@ -64,11 +64,18 @@ def hits(pace: Pace) -> list[Figure]:
         there = start(running, figures, wanted)
         warm = paths(people(pace.people))
         for contender in there:
-            # One alone: memoize forgets what it is told while it draws its version.
-            load.prime(contender.port, warm[:1])
-            load.prime(contender.port, warm)
+            _warm_up(contender.port, warm)
         rates = _in_turn(pace, meta, there, warm)
     return figures + _beside_rivals(rates)
+
+
+def _warm_up(port: int, warm: list[str], status: int = 200) -> None:
+    """Have all of *warm* in the cache, those too that could not be stored at first.
+
+    One comes alone: memoize forgets what it is told while it draws its version.
+    """
+    for some in (warm[:1], warm, warm):
+        load.prime(port, some, status=status)
 
 
 def _in_turn(pace: Pace, meta: Meta, there: list[Contender], order: list[str]) -> Rates:
@@ -86,15 +93,15 @@ def _only_hits(meta: Meta, name: str) -> Iterator[None]:
     """What is asked of *name* in here must be answered well, and without Meta.
 
     Raises:
-        load.Failed: it was not; the text has the *name*.
+        Failed: it was not; the text has the *name*.
     """
     before = meta.calls()
     try:
         yield
-    except load.Failed as failed:
-        raise load.Failed(f"{name}: {failed}") from None
+    except Failed as failed:
+        raise Failed(f"{name}: {failed}") from None
     if calls := meta.calls() - before:
-        raise load.Failed(f"{name}: {calls} were not hits, for Meta was asked")
+        raise Failed(f"{name}: {calls} were not hits, for Meta was asked")
 
 
 def _beside_rivals(rates: Rates) -> list[Figure]:
@@ -121,12 +128,12 @@ def refusals(pace: Pace) -> list[Figure]:
     with ExitStack() as running:
         meta, ours = alone(running)
         asked = {200: paths(people(pace.people))}
-        load.prime(ours.port, asked[200])
+        _warm_up(ours.port, asked[200])
         for status, code in refused.items():
             refusing = people(pace.people)
             meta.refuse(refusing, code)
             asked[status] = paths(refusing)
-            load.prime(ours.port, asked[status], status=status)
+            _warm_up(ours.port, asked[status], status)
         rates: dict[int, list[float]] = {status: [] for status in asked}
         for status in pace.each(list(asked)):
             order, seconds = asked[status], pace.seconds
@@ -196,7 +203,7 @@ def two_workers(pace: Pace) -> list[Figure]:
             there[workers] = running.enter_context(
                 contenders.profile_proxy(meta, store, workers=workers, cores=cores)
             )
-            load.prime(there[workers].port, warm)
+            _warm_up(there[workers].port, warm)
         for workers in pace.each([1, 2]):
             cores, port = CORES[-workers:], there[workers].port
             with _only_hits(meta, f"{workers} workers"):

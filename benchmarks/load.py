@@ -14,6 +14,9 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from typing import cast
+
+from children import Failed
 
 from proxy.web.keys import Scope, new_key
 
@@ -27,10 +30,6 @@ KEY, KEY_LINE = new_key("bench", frozenset(Scope))
 """The API key that every request bears, whoever is asked, and its line of the file."""
 
 AUTHORIZATION = f"Bearer {KEY}"
-
-
-class Failed(Exception):
-    """Something was answered as it must not be, so the row has no figures."""
 
 
 @dataclass(slots=True, eq=False)
@@ -110,34 +109,42 @@ def burst(port: int, paths: Sequence[str]) -> tuple[float, list[Call]]:
 def prime(
     port: int, paths: Sequence[str], *, at_once: int = 50, status: int = 200
 ) -> None:
-    """Have each of *paths* answered once, so that the next time is a hit.
+    """Have each of *paths* answered, so that the next time is a hit.
+
+    Who is told to come back (503) does, up to a hundred times in all: on a machine
+    that others use too, a store seems to be away now and then.
 
     Raises:
         Failed: an answer has not this *status*, or does not come.
     """
-    waiting = deque(paths)
+    waiting, spare = deque(paths), 100
+    asked: dict[socket.socket, tuple[str, bytearray]] = {}
     with selectors.DefaultSelector() as ready, ExitStack() as closing:
-        for _ in range(min(at_once, len(paths))):
-            connection = closing.enter_context(connect(port))
-            ready.register(connection, selectors.EVENT_READ, bytearray())
-            connection.sendall(get(waiting.popleft()))
-        while ready.get_map():
-            events = ready.select(WITHIN)
-            if not events:
+        idle = [closing.enter_context(connect(port)) for _ in paths[:at_once]]
+        for connection in idle:
+            ready.register(connection, selectors.EVENT_READ)
+        while waiting or asked:
+            while waiting and idle:
+                connection, path = idle.pop(), waiting.popleft()
+                connection.sendall(get(path))
+                asked[connection] = path, bytearray()
+            if not (events := ready.select(WITHIN)):
                 raise Failed(f"nothing was answered for {WITHIN:g} s")
             for event, _ in events:
-                received = event.data
-                if not (part := event.fileobj.recv(65536)):
+                connection = cast(socket.socket, event.fileobj)
+                if not (part := connection.recv(65536)) or connection not in asked:
                     raise Failed("a connection was closed without an answer")
+                path, received = asked[connection]
                 received += part
                 if not is_complete(received):
                     continue
-                check_status(received, status)
-                received.clear()
-                if waiting:
-                    event.fileobj.sendall(get(waiting.popleft()))
+                del asked[connection]
+                idle.append(connection)
+                if received.startswith(b"HTTP/1.1 503") and spare:
+                    spare -= 1
+                    waiting.append(path)
                 else:
-                    ready.unregister(event.fileobj)
+                    check_status(received, status)
 
 
 @dataclass(slots=True)

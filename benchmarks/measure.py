@@ -15,9 +15,8 @@ import sys
 from collections.abc import Callable
 
 import figures
-import load
 import plot
-from children import Missing
+from children import Failed, Missing
 from figures import Figure
 from flush import flush
 from hits import hits, refusals, two_workers, zipf
@@ -81,7 +80,7 @@ def _measure(name: str, pace: Pace) -> list[Figure]:
         return ROWS[name](pace)
     except Missing as missing:
         return [Figure(what="the whole row", note=str(missing))]
-    except load.Failed as failed:
+    except Failed as failed:
         return [Figure(what="the whole row", note=f"**failed**: {failed}")]
 
 

@@ -7,7 +7,7 @@ of them alike.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 from typing import TypeVar
@@ -58,7 +58,7 @@ def paths(igsids: Sequence[str]) -> list[str]:
 def start(
     running: ExitStack,
     figures: list[Figure],
-    wanted: dict[str, AbstractContextManager[Contender]],
+    wanted: Mapping[str, AbstractContextManager[Contender]],
 ) -> list[Contender]:
     """Those that are installed here; *figures* gets a line for each that is not."""
     there = []

@@ -12,9 +12,9 @@ import subprocess
 from collections.abc import Sequence
 from itertools import accumulate
 
-from children import find, folder
+from children import Failed, find, folder
 from contenders import APT
-from load import AUTHORIZATION, Failed
+from load import AUTHORIZATION
 
 CONNECTIONS = 64
 

@@ -1,8 +1,8 @@
 """The load counts what it is meant to count, and fails on anything else."""
 
 import pytest
-from children import Missing, find
-from load import Failed, check_status, head, hits, is_complete
+from children import Failed, Missing, find
+from load import check_status, head, hits, is_complete
 from wrk import DRAWS, read, zipf
 
 HIT = b"HTTP/1.1 200 OK\r\nCache-Status: profile-proxy; hit; ttl=9\r\n\r\n"
