@@ -138,7 +138,7 @@ def create_app(
         if near is not None:
             near.follow()
 
-    def each_second() -> None:
+    def each_tick() -> None:
         begin()
         lookup.notice_token()
 
@@ -157,7 +157,7 @@ def create_app(
         doorkeeper,
         wall=clock,
         draining=draining,
-        each_second=each_second,
+        each_tick=each_tick,
         answers=metrics.answers,
         log_access=log_access if settings.access_log else None,
     )

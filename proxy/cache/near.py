@@ -70,7 +70,7 @@ class Loading:
 
 
 class NearCache:
-    """Copies by the whole key of their entry, at most *entries* of them.
+    """Copies by the hash tag of their entry, ``page:igsid``, at most *entries* of them.
 
     A full cache drops what has not been used since it was last passed over (CLOCK).
     Attributes count what became of those who asked: ``hits``, ``misses``, and
@@ -94,8 +94,8 @@ class NearCache:
         self._outage_grace = outage_grace
         self._clock = clock
         self._start: Callable[[NearCache], None] | None = start
-        self._copies: OrderedDict[bytes, Copy] = OrderedDict()
-        self._loading: dict[bytes, Loading] = {}
+        self._copies: OrderedDict[str, Copy] = OrderedDict()
+        self._loading: dict[str, Loading] = {}
         self._lock = threading.Lock()
         self._trusted_until = -math.inf
         self.hits = self.misses = self.bypassed = self.invalidated = self.evicted = 0
@@ -115,7 +115,7 @@ class NearCache:
         if start is not None:
             start(self)
 
-    def get(self, key: bytes) -> Copy | None:
+    def get(self, key: str) -> Copy | None:
         """The copy under *key*, if it may be used now."""
         now = self._clock()
         # Before the copy is looked for: found first, it could be one that is
@@ -131,7 +131,7 @@ class NearCache:
         self.hits += 1
         return copy
 
-    def get_in_outage(self, key: bytes) -> Copy | None:
+    def get_in_outage(self, key: str) -> Copy | None:
         """The copy under *key*, for those who have just not reached the store."""
         now = self._clock()
         if now >= self._trusted_until + self._outage_grace:
@@ -139,7 +139,7 @@ class NearCache:
         copy = self._copies.get(key)
         return copy if copy is not None and now < copy.ends_at else None
 
-    def begin(self, key: bytes) -> Loading | None:
+    def begin(self, key: str) -> Loading | None:
         """Announce that *key* is about to be read; `end` must follow.
 
         None: what is read must not be kept, for nobody would tell if it changes.
@@ -155,7 +155,7 @@ class NearCache:
         return loading
 
     def end(
-        self, key: bytes, loading: Loading, stored: bytes | None, lives_for: float = 0.0
+        self, key: str, loading: Loading, stored: bytes | None, lives_for: float = 0.0
     ) -> None:
         """Keep what was read, unless it has changed since it was announced.
 
@@ -171,7 +171,7 @@ class NearCache:
             if len(self._copies) > self._entries:
                 self._evict()
 
-    def invalidate(self, keys: list[bytes] | None) -> None:
+    def invalidate(self, keys: list[str] | None) -> None:
         """Drop what has changed; None: everything has."""
         with self._lock:
             if keys is None:
@@ -304,10 +304,17 @@ class Follower:
                 continue
             answer = connection.read_response(push_request=True)
             while told:
-                near.invalidate(told.popleft()[1])
+                near.invalidate(self._tags(told.popleft()[1]))
             if answer == b"PONG":
                 near.trust(asked_at)
                 is_answered = True
+
+    def _tags(self, keys: list[bytes] | None) -> list[str] | None:
+        """The hash tags of *keys*, which all begin with the prefix; None stays None."""
+        if keys is None:
+            return None
+        begin = len(self._prefix) + 1
+        return [str(key, "ascii", "replace")[begin:-1] for key in keys]
 
     def _check_master(self, connection: Any) -> None:
         """Leave a master that leads no more, though it still answers."""

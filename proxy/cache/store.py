@@ -223,8 +223,7 @@ class EntryStore:
         self._clock = clock
         self._near = near
         self._sleep = sleep
-        person = cache.whole_key(f"e:{{{page}:").replace("%", "%%")
-        self._entry_key = f"{person}%b}}".encode()
+        self._tag = f"{page}:"
         script = cache.client.register_script
         self._take, self._put = script(_TAKE), script(_PUT)
         self._fail, self._release = script(_FAIL), script(_RELEASE)
@@ -235,7 +234,7 @@ class EntryStore:
 
     def look(self, igsid: Igsid) -> Seen:
         """Entry, lease and note, read together in one trip."""
-        near, key = self._near, self.near_key(igsid)
+        near, key = self._near, self._tag + igsid
         loading = near.begin(key) if near else None
         stored, life = None, 0.0
         try:
@@ -253,11 +252,11 @@ class EntryStore:
     def recall(self, igsid: str) -> Copy | None:
         """What this process itself has of a person, if that is surely true. No trip."""
         near = self._near
-        return near.get(self._entry_key % igsid.encode()) if near else None
+        return near.get(self._tag + igsid) if near else None
 
     def recall_in_outage(self, igsid: Igsid) -> StoredOutcome | None:
         """What this process last knew, for those who have not reached the store."""
-        near, key = self._near, self.near_key(igsid)
+        near, key = self._near, self._tag + igsid
         copy = near.get_in_outage(key) if near else None
         return decode(copy.stored, igsid) if copy else None
 
@@ -410,10 +409,6 @@ class EntryStore:
             for key, value in zip(keys, values, strict=True)
             if value is not None and matches(decode(value))
         ]
-
-    def near_key(self, igsid: Igsid) -> bytes:
-        """Under what this process keeps its copy: the entry's whole key."""
-        return self._entry_key % igsid.encode()
 
     def _outlast_copies(self) -> None:
         """Wait until no process uses a copy of what Redis has just removed.

@@ -4,6 +4,9 @@ Most of what a hit costs in a view is the framework's: the routing, the contexts
 response object. So the plain case is answered in front of it, from the same store and
 with the same renditions, and everything else is handed on untouched. Whatever is
 answered here, the view would have answered in the same words.
+
+Tens of thousands of times a second, so what can be looked at a few times a second is,
+and a call that need not be one is none.
 """
 
 from __future__ import annotations
@@ -25,8 +28,11 @@ PATH = "/profiles/"
 SEEN = "profile-proxy.seen"
 """Where a request that is handed on has what a look at the store has shown."""
 
-TICK = 1.0
+TICK = 0.25
 """Seconds between two looks at what need not be looked at for each request."""
+
+MOST_ADMITTED = 1024
+"""Ways to show a key that are remembered from tick to tick."""
 
 Environ = dict[str, Any]
 Wsgi = Callable[[Environ, Any], Iterable[bytes]]
@@ -41,20 +47,26 @@ class People(Protocol):
 
 
 class Served:
-    """A rendition, ready to be sent again and again."""
+    """A rendition, ready to be sent again and again.
+
+    *headers* are all but those of one request; they hold from *made_at* until
+    *good_until*, a second at most.
+    """
 
     __slots__ = (
         "_detail",
         "_fetched_at",
         "_fixed",
-        "_lately",
         "body",
         "counted_as",
         "fresh_until",
+        "good_until",
+        "headers",
+        "made_at",
         "status",
     )
 
-    def __init__(self, entry: StoredOutcome, source: str) -> None:
+    def __init__(self, entry: StoredOutcome, source: str, now: float) -> None:
         """*source* says where it comes from, to be counted."""
         made = wire.rendition(entry)
         self.status = f"{made.status} {HTTPStatus(made.status).phrase}"
@@ -64,17 +76,18 @@ class Served:
         self._fetched_at = entry.fetched_at
         self._fixed = [*made.headers, wire.NOSNIFF]
         self._detail = wire.detail_of(entry)
-        self._lately: tuple[int, int, list[tuple[str, str]]] = -1, -1, []
+        self.make_headers(now)
 
-    def headers_at(self, now: float) -> list[tuple[str, str]]:
-        """All but those of one request. Made anew when a second has passed."""
+    def make_headers(self, now: float) -> None:
         age, ttl = wire.age(self._fetched_at, now), wire.ttl(self.fresh_until, now)
-        made_for_age, made_for_ttl, headers = self._lately
-        if age != made_for_age or ttl != made_for_ttl:
-            cache_status = wire.hit_status(ttl) + self._detail
-            headers = [*self._fixed, ("Age", str(age)), ("Cache-Status", cache_status)]
-            self._lately = age, ttl, headers
-        return headers
+        # Before they are said to hold, since others may be looking.
+        self.headers = [
+            *self._fixed,
+            ("Age", str(age)),
+            ("Cache-Status", wire.hit_status(ttl) + self._detail),
+        ]
+        self.made_at = now
+        self.good_until = min(self._fetched_at + age + 1, self.fresh_until - ttl)
 
 
 class HitPath:
@@ -91,11 +104,11 @@ class HitPath:
         *,
         wall: Callable[[], float],
         draining: Callable[[], bool],
-        each_second: Callable[[], None],
+        each_tick: Callable[[], None],
         answers: dict[tuple[str, str], int],
         log_access: Callable[..., None] | None = None,
     ) -> None:
-        """*wall* is epoch seconds; *each_second* is called so often, while asked.
+        """*wall* is epoch seconds; *each_tick* is called so often, while asked.
 
         *answers* counts by source and outcome (see `proxy.metrics`).
         """
@@ -104,9 +117,12 @@ class HitPath:
         self._doorkeeper = doorkeeper
         self._wall = wall
         self._draining = draining
-        self._each_second = each_second
+        self._each_tick = each_tick
         self._answers = answers
         self._log_access = log_access
+        self._recall = people.recall
+        self._admitted: set[str | None] = set()
+        self._closing: list[tuple[str, str]] = []
         self._tick_at = -math.inf
 
     def __call__(self, environ: Environ, start_response: Any) -> Iterable[bytes]:
@@ -122,35 +138,64 @@ class HitPath:
             and "HTTP_TRANSFER_ENCODING" not in environ
         ):
             now = self._wall()
-            served = self._find(environ, path[len(PATH) :], now)
-            if served is not None and now < served.fresh_until:
-                return self._send(served, environ, start_response, now)
+            if now >= self._tick_at:
+                self._tick(now)
+            if environ.get("HTTP_AUTHORIZATION") in self._admitted or self._admit(
+                environ
+            ):
+                # Not yet known to be an id: if it is none, nothing is under it.
+                copy = self._recall(path[len(PATH) :])
+                served: Served | None = copy.served if copy is not None else None
+                if served is None:
+                    served = self._find(environ, copy, now)
+                if served is not None and now < served.fresh_until:
+                    if not served.made_at <= now < served.good_until:
+                        served.make_headers(now)
+                    request_id = wire.request_id(environ.get("HTTP_X_REQUEST_ID"))
+                    headers = [
+                        *served.headers,
+                        ("X-Request-ID", request_id),
+                        *self._closing,
+                    ]
+                    if self._log_access is not None:
+                        self._log_access(
+                            igsid=path[len(PATH) :],
+                            status=int(served.status[:3]),
+                            cache_status=dict(headers)["Cache-Status"],
+                            seconds=self._wall() - now,
+                            request_id=request_id,
+                        )
+                    self._answers[served.counted_as] += 1
+                    start_response(served.status, headers)
+                    return served.body
         return self._app(environ, start_response)
 
-    def _find(self, environ: Environ, igsid: str, now: float) -> Served | None:
-        """What is to be sent, if it is known and may be; else the view finds out."""
+    def _tick(self, now: float) -> None:
+        self._tick_at = now + TICK
+        self._admitted.clear()
+        self._closing = [wire.CLOSE] if self._draining() else []
+        self._each_tick()
+
+    def _admit(self, environ: Environ) -> bool:
+        """Whether the caller may read; whoever shows a key is known until the tick."""
         try:
             self._doorkeeper.admit(environ, Scope.READ)
         except wire.Problem:
-            return None
-        if now >= self._tick_at:
-            self._tick_at = now + TICK
-            self._each_second()
-        # Not yet known to be an id: if it is none, there is nothing under it.
-        copy = self._people.recall(igsid)
-        if copy is None:
-            return self._look(environ, igsid, now)
-        served: Served | None = copy.served
-        if served is None:
+            return False  # The view says why.
+        if self._doorkeeper.asks_for_keys and len(self._admitted) < MOST_ADMITTED:
+            self._admitted.add(environ.get("HTTP_AUTHORIZATION"))
+        return True
+
+    def _find(self, environ: Environ, copy: Copy | None, now: float) -> Served | None:
+        """What is to be sent, of a *copy* or of what the store has; else the view's."""
+        if copy is not None:
             entry = decode(copy.stored)
             assert entry is not None  # It was read before it was kept.
-            served = copy.served = Served(entry, "near")
-        return served
-
-    def _look(self, environ: Environ, igsid: str, now: float) -> Served | None:
-        """What the store has; what is not to be sent is left to the view."""
+            copy.served = Served(entry, "near", now)
+            return copy.served  # type: ignore[no-any-return]
         try:
-            seen = self._people.look(wire.read_igsid(igsid))
+            igsid = wire.read_igsid(environ["PATH_INFO"][len(PATH) :])
+            seen = self._people.look(igsid)
         except wire.Problem:
             return None
         except StoreUnavailable as away:
@@ -160,23 +205,4 @@ class HitPath:
         if entry is None or entry.freshness(now) is not Freshness.FRESH:
             environ[SEEN] = seen
             return None
-        return Served(entry, "hit")
-
-    def _send(
-        self, served: Served, environ: Environ, start_response: Any, now: float
-    ) -> Iterable[bytes]:
-        request_id = wire.request_id(environ.get("HTTP_X_REQUEST_ID"))
-        headers = [*served.headers_at(now), ("X-Request-ID", request_id)]
-        if self._draining():
-            headers.append(wire.CLOSE)
-        if self._log_access:
-            self._log_access(
-                igsid=environ["PATH_INFO"][len(PATH) :],
-                status=int(served.status[:3]),
-                cache_status=dict(headers)["Cache-Status"],
-                seconds=self._wall() - now,
-                request_id=request_id,
-            )
-        self._answers[served.counted_as] += 1
-        start_response(served.status, headers)
-        return served.body
+        return Served(entry, "hit", now)

@@ -16,9 +16,6 @@ from proxy.web.wire import Problem
 
 _LOCAL_HOSTS = frozenset({"localhost", "127.0.0.1", "[::1]"})
 _FORWARDED = ("HTTP_FORWARDED", "HTTP_X_FORWARDED_FOR", "HTTP_VIA")
-REMEMBERED = 1024
-"""Ways to ask of which it is remembered whom they admit, so as not to find out anew."""
-
 Environ = Mapping[str, Any]
 """A request, as WSGI has it (PEP 3333)."""
 
@@ -119,9 +116,11 @@ class Doorkeeper:
         """
         self._keys = keys
         self._allow_anonymous = allow_anonymous
-        # Good ones only, and in memory only, as the requests themselves are.
-        self._holders: tuple[Keys | None, dict[str, Caller]] = None, {}
-        self._local: set[tuple[str, str]] = set()
+
+    @property
+    def asks_for_keys(self) -> bool:
+        """Whether who asks is told by the key alone."""
+        return self._keys is not None
 
     def admit(self, environ: Environ, scope: Scope) -> Caller:
         """Tell who asks, if they may do what *scope* says.
@@ -136,47 +135,16 @@ class Doorkeeper:
 
     def _caller(self, environ: Environ) -> Caller:
         if self._keys is not None:
-            return self._holder_of(environ.get("HTTP_AUTHORIZATION"), self._keys())
+            return _holder_of(environ.get("HTTP_AUTHORIZATION"), self._keys())
         if self._allow_anonymous:
             return ANYBODY
-        if not self._is_local(environ):
+        if not _is_local(environ):
             raise Problem(
                 "not_local",
                 "Without API keys only this machine is served, by the name"
                 " localhost and with no proxy between. Set PROXY_API_KEYS_FILE.",
             )
         return ANYBODY_HERE
-
-    def _holder_of(self, authorization: str | None, keys: Keys) -> Caller:
-        """The caller whose key *authorization* bears, under the *keys* of now."""
-        known_under, holders = self._holders
-        if known_under is not keys or len(holders) > REMEMBERED:
-            holders = {}
-            self._holders = keys, holders
-        caller = holders.get(authorization or "")
-        if caller is None:
-            caller = holders[authorization or ""] = _holder_of(authorization, keys)
-        return caller
-
-    def _is_local(self, environ: Environ) -> bool:
-        """Guard against DNS rebinding and a forgotten reverse proxy.
-
-        The address we listen on is loopback, but a browser can be made to send a
-        page's requests there, under the page's own host name, and a proxy on this
-        machine passes on strangers.
-        """
-        for name in _FORWARDED:
-            if name in environ:
-                return False
-        asked = environ.get("HTTP_HOST", ""), environ.get("REMOTE_ADDR", "")
-        if asked in self._local:
-            return True
-        host, peer = asked
-        if not (_is_local_name(host) and _is_loopback(peer)):
-            return False
-        if len(self._local) < REMEMBERED:
-            self._local.add(asked)
-        return True
 
 
 def _holder_of(authorization: str | None, keys: Keys) -> Caller:
@@ -195,8 +163,20 @@ def _holder_of(authorization: str | None, keys: Keys) -> Caller:
     return caller
 
 
-def _is_local_name(host: str) -> bool:
-    return re.sub(r":[0-9]+$", "", host).lower() in _LOCAL_HOSTS
+def _is_local(environ: Environ) -> bool:
+    """Guard against DNS rebinding and a forgotten reverse proxy.
+
+    The address we listen on is loopback, but a browser can be made to send a
+    page's requests there, under the page's own host name, and a proxy on this
+    machine passes on strangers.
+    """
+    host = re.sub(r":[0-9]+$", "", environ.get("HTTP_HOST", ""))
+    forwarded = any(name in environ for name in _FORWARDED)
+    return (
+        host.lower() in _LOCAL_HOSTS
+        and not forwarded
+        and _is_loopback(environ.get("REMOTE_ADDR"))
+    )
 
 
 def _is_loopback(address: str | None) -> bool:

@@ -165,7 +165,7 @@ def test_a_copy_ends_with_its_entry(
     """By its own clock: Redis may tell of the end later."""
     copied(process, raw, igsid, px=500)
 
-    ends_at = process.near._copies[key(igsid).encode()].ends_at
+    ends_at = process.near._copies[f"default:{igsid}"].ends_at
 
     assert ends_at <= time.monotonic() + 0.5
 

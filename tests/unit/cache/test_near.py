@@ -7,7 +7,7 @@ from fakes import FakeClock
 
 from proxy.cache.near import SECOND_CHANCES, TRUSTED_FOR, NearCache
 
-KEY = b"pp:e:{default:1254001000000001}"
+KEY = "default:1254001000000001"
 GRACE = 600.0
 
 
@@ -24,7 +24,7 @@ def near(clock: FakeClock) -> NearCache:
     return near
 
 
-def keep(near: NearCache, key: bytes, lives_for: float = 3600.0) -> None:
+def keep(near: NearCache, key: str, lives_for: float = 3600.0) -> None:
     loading = near.begin(key)
     assert loading is not None
     near.end(key, loading, b"stored", lives_for)
@@ -76,9 +76,9 @@ def test_nothing_is_kept_that_was_read_without_trust(
     assert near.begin(KEY) is None
 
 
-@pytest.mark.parametrize("keys", [[KEY], [b"other", KEY], None])
+@pytest.mark.parametrize("keys", [[KEY], ["other", KEY], None])
 def test_what_changed_while_it_was_read_is_not_kept(
-    near: NearCache, keys: list[bytes] | None
+    near: NearCache, keys: list[str] | None
 ) -> None:
     """The change may have come after the read, and its message before the answer."""
     loading = near.begin(KEY)
@@ -130,12 +130,12 @@ def test_a_reading_without_result_leaves_nothing(near: NearCache) -> None:
 
 def test_a_change_drops_the_copy(near: NearCache) -> None:
     keep(near, KEY)
-    keep(near, b"other")
+    keep(near, "other")
 
-    near.invalidate([KEY, b"of another process"])
+    near.invalidate([KEY, "of another process"])
 
     assert near.get(KEY) is None
-    assert near.get(b"other") is not None
+    assert near.get("other") is not None
     assert near.invalidated == 1
 
 
@@ -150,7 +150,7 @@ def test_an_emptied_database_drops_everything(near: NearCache) -> None:
 
 def test_it_never_holds_more_than_it_may(near: NearCache) -> None:
     for number in range(100):
-        keep(near, b"%d" % number)
+        keep(near, str(number))
 
     assert near.size == 4
     assert near.evicted == 96
@@ -161,7 +161,7 @@ def test_what_is_asked_for_stays_while_others_pass_through(near: NearCache) -> N
     keep(near, KEY)
     for number in range(100):
         assert near.get(KEY) is not None
-        keep(near, b"%d" % number)
+        keep(near, str(number))
 
     assert near.get(KEY) is not None
 
@@ -171,8 +171,8 @@ def test_making_room_takes_no_longer_the_more_there_are(clock: FakeClock) -> Non
     near = NearCache(100, outage_grace=GRACE, clock=clock)
     near.trust(clock.now)
     for number in range(100):
-        keep(near, b"%d" % number)
-        near.get(b"%d" % number)
+        keep(near, str(number))
+        near.get(str(number))
 
     keep(near, KEY)
 
@@ -186,14 +186,14 @@ def test_in_an_outage_copies_are_used_for_as_long_as_the_operator_says(
 ) -> None:
     """Within their own life, too."""
     keep(near, KEY)
-    keep(near, b"short", lives_for=100.0)
+    keep(near, "short", lives_for=100.0)
 
     clock.now += TRUSTED_FOR + 99.0
     assert near.get(KEY) is None
     assert near.get_in_outage(KEY) is not None
-    assert near.get_in_outage(b"short") is not None
+    assert near.get_in_outage("short") is not None
     clock.now += 1.0
-    assert near.get_in_outage(b"short") is None
+    assert near.get_in_outage("short") is None
     clock.now = 1000.0 + TRUSTED_FOR + GRACE
     assert near.get_in_outage(KEY) is None
 
