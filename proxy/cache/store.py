@@ -48,7 +48,7 @@ from proxy.outcomes import (
 
 log = logging.getLogger(__name__)
 
-SCHEMA = 1
+SCHEMA = 2
 """The version of the stored form. What has another is a miss, and is overwritten."""
 
 NOTE_TTL = 1.0
@@ -139,7 +139,9 @@ class _Said(msgspec.Struct, array_like=True):
     fbtrace_id: str | None
 
 
-class _Person(msgspec.Struct, omit_defaults=True):
+class _Person(msgspec.Struct, array_like=True):
+    """In this order, without names, which took a fifth of an entry's memory."""
+
     name: str | None = None
     username: str | None = None
     profile_pic: str | None = None
