@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from enum import Enum, StrEnum, auto
-from typing import NewType
+from typing import NamedTuple, NewType
 
 Igsid = NewType("Igsid", str)
 """An Instagram-scoped id: 5 to 25 ASCII digits. Never an ``int`` on the way: 17
 digits do not fit a float, which is what JSON readers elsewhere make of it."""
+
+IGSID = re.compile(r"[0-9]{5,25}", re.ASCII)
+"""What all of an Igsid must match."""
 
 FIELDS = (
     "name",
@@ -246,6 +250,37 @@ class Told:
     usage_percent: float | None
     token_digest: str
     graph_version: str | None = None
+
+
+class UpdateKind(StrEnum):
+    """What an update of a webhook tells of. The values are labels of a metric."""
+
+    MESSAGE = "message"
+    POSTBACK = "postback"
+    ECHO = "echo"
+    DELETED = "deleted"
+    SEEN = "seen"
+    REACTION = "reaction"
+    EDIT = "edit"
+    REFERRAL = "referral"
+    CHANGE = "change"
+    OTHER = "other"
+
+
+class UpdateResult(StrEnum):
+    """What is made of an update. The values are labels of a metric."""
+
+    WRITTEN = "written"
+    IGNORED = "ignored"
+    UNREADABLE = "unreadable"
+
+
+class Update(NamedTuple):
+    """One update of a webhook; *writer* is who has written, if that is what it says."""
+
+    kind: UpdateKind
+    result: UpdateResult
+    writer: Igsid | None = None
 
 
 class StoreUnavailable(Exception):

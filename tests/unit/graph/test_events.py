@@ -1,0 +1,255 @@
+"""Webhooks: every recorded one, and what no Meta has sent yet."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from proxy.graph.events import is_signed, read_updates
+from proxy.outcomes import Update, UpdateKind, UpdateResult
+
+RECORDED = Path(__file__).parents[2] / "fixtures" / "graph"
+VECTOR = json.loads((RECORDED / "webhook-signature-vector.json").read_text())["body"]
+ACCOUNT = "17841400000000000"
+ADA = "1254001234567890"
+
+WRITTEN, IGNORED = UpdateResult.WRITTEN, UpdateResult.IGNORED
+UNREADABLE = UpdateResult.UNREADABLE
+
+MEANINGS = {
+    "message-text": Update(UpdateKind.MESSAGE, WRITTEN, ADA),
+    "postback-icebreaker": Update(UpdateKind.POSTBACK, WRITTEN, ADA),
+    "standby": Update(UpdateKind.MESSAGE, WRITTEN, "8422400000000597"),
+    "echo": Update(UpdateKind.ECHO, IGNORED),
+    "reaction": Update(UpdateKind.REACTION, IGNORED),
+    "seen-doc": Update(UpdateKind.SEEN, IGNORED),
+    "dashboard-test": Update(UpdateKind.MESSAGE, IGNORED),
+}
+
+
+def body_of(*events: Any, place: str = "messaging", **entry: Any) -> bytes:
+    """A webhook with these events, from Meta's pen."""
+    whole = {"time": 1, "id": ACCOUNT, place: list(events)} | entry
+    return json.dumps({"object": "instagram", "entry": [whole]}).encode()
+
+
+def a_message(sender: Any = ADA, **message: Any) -> dict[str, Any]:
+    return {"sender": {"id": sender}, "message": {"mid": "m", "text": "Hi"} | message}
+
+
+def from_ada(**what: Any) -> dict[str, Any]:
+    return {"sender": {"id": ADA}, "recipient": {"id": ACCOUNT}} | what
+
+
+def test_every_recorded_webhook_has_a_meaning() -> None:
+    """One that is added has to be told here."""
+    names = {path.stem.removeprefix("webhook-") for path in RECORDED.glob("webhook-*")}
+
+    assert names == {*MEANINGS, "signature-vector"}
+
+
+@pytest.mark.parametrize("name", MEANINGS)
+def test_a_recorded_webhook_is_read_as_what_it_means(name: str) -> None:
+    """Who has written, and what is not for us."""
+    recorded = json.loads((RECORDED / f"webhook-{name}.json").read_text())
+
+    updates = read_updates(json.dumps(recorded["body"]).encode())
+
+    assert updates == [MEANINGS[name]]
+
+
+@pytest.mark.parametrize(
+    ("event", "kind"),
+    [
+        (a_message(is_deleted=True), UpdateKind.DELETED),
+        (a_message(is_echo=True, is_self=True), UpdateKind.ECHO),
+        (from_ada(message_edit={"mid": "m", "num_edit": 1}), UpdateKind.EDIT),
+        ({"message_edit": {"mid": "m"}}, UpdateKind.EDIT),
+        ({"read": {"mid": "m"}}, UpdateKind.SEEN),
+        (from_ada(reaction={"mid": "m", "action": "unreact"}), UpdateKind.REACTION),
+        (from_ada(referral={"ref": "r", "source": "ADS"}), UpdateKind.REFERRAL),
+        (from_ada(delivery={"mids": ["m"]}), UpdateKind.OTHER),
+        (from_ada(message=None, read={"mid": "m"}), UpdateKind.SEEN),
+        (from_ada(message="text"), UpdateKind.OTHER),
+        (from_ada(postback=None), UpdateKind.OTHER),
+        ({}, UpdateKind.OTHER),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("place", ["messaging", "standby"])
+def test_what_gives_no_consent_is_counted_and_ignored(event, kind, place) -> None:
+    """Whoever it is from."""
+    assert read_updates(body_of(event, place=place)) == [Update(kind, IGNORED)]
+
+
+def test_a_comment_gives_no_consent() -> None:
+    """Its author is somebody who has not written to the business."""
+    change = {"field": "comments", "value": {"from": {"id": ADA}, "text": "Nice"}}
+
+    updates = read_updates(body_of(changes=[change]))
+
+    assert updates == [Update(UpdateKind.CHANGE, IGNORED)]
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        {"attachments": [{"type": "image", "payload": {"url": "https://x"}}]},
+        {"is_unsupported": True},
+        {"quick_reply": {"payload": "p"}},
+        {"is_echo": False, "is_deleted": False},
+        {"text": "half an emoji \ud83c"},
+    ],
+    ids=str,
+)
+def test_any_message_to_the_business_counts(message: dict[str, Any]) -> None:
+    """What is in it says nothing of consent."""
+    updates = read_updates(body_of(a_message(**message)))
+
+    assert updates == [Update(UpdateKind.MESSAGE, WRITTEN, ADA)]
+
+
+@pytest.mark.parametrize(
+    "sender",
+    [
+        1254001234567890,
+        1.25e15,
+        "",
+        "1234",
+        "1" * 26,
+        "１２５４００１",
+        " 12345",
+        None,
+        ["1"],
+    ],
+    ids=ascii,
+)
+def test_an_id_that_is_none_is_nobodys(sender: object) -> None:
+    """One as a number may have lost its last digits, and be another's."""
+    updates = read_updates(body_of(a_message(sender)))
+
+    assert updates == [Update(UpdateKind.MESSAGE, UNREADABLE)]
+
+
+@pytest.mark.parametrize("sender", [{}, None, "12345", ["12345"]], ids=str)
+def test_a_message_from_nobody_is_counted(sender: object) -> None:
+    """Meta has sent such; the others in the same body count all the same."""
+    missing = a_message() | {"sender": sender}
+
+    updates = read_updates(body_of(missing, a_message()))
+
+    assert updates == [
+        Update(UpdateKind.MESSAGE, UNREADABLE),
+        Update(UpdateKind.MESSAGE, WRITTEN, ADA),
+    ]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"{",
+        b"null",
+        b"[]",
+        b'"instagram"',
+        b"\xff\xfe",
+        b"[" * 1_000_000,
+        b'{"object":' * 50_000,
+        b'{"object":"instagram","entry":' + b"9" * 5000 + b"}",
+        b'{"object":"page","entry":[]}',
+        b'{"entry":[]}',
+    ],
+    ids=lambda body: body[:20].decode("latin-1"),
+)
+def test_what_is_no_webhook_of_ours_is_no_error(body: bytes) -> None:
+    """However deep, long or wrong it is."""
+    assert read_updates(body) is None
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [None, {}, [None], [[]], [{}], [{"messaging": None}], [{"messaging": [None, 7]}]],
+    ids=str,
+)
+def test_what_has_no_updates_has_none(entry: object) -> None:
+    """And is a webhook all the same."""
+    body = json.dumps({"object": "instagram", "entry": entry}).encode()
+
+    assert read_updates(body) == []
+
+
+anything = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(
+                [
+                    *("id", "sender", "message", "postback", "read", "is_echo"),
+                    *("messaging", "standby", "changes"),
+                ]
+            ),
+            inner,
+        )
+    ),
+    max_leaves=20,
+)
+
+
+@given(anything)
+def test_no_shape_is_an_error(entry: object) -> None:
+    """Whatever is where something else should be."""
+    body = json.dumps({"object": "instagram", "entry": [entry]}).encode()
+
+    for update in read_updates(body) or []:
+        assert (update.writer is not None) == (update.result is WRITTEN)
+
+
+# Signatures.
+
+SIGNED, SECRET = VECTOR["raw_body"].encode(), VECTOR["app_secret"]
+SIGNATURE = VECTOR["x_hub_signature_256"]
+
+
+@pytest.mark.parametrize("secrets", [[SECRET], ["other", SECRET], [SECRET, "other"]])
+def test_any_of_several_secrets_will_do(secrets: list[str]) -> None:
+    """As while one is being replaced; of the bytes as Meta escapes them."""
+    assert is_signed(SIGNED, SIGNATURE, secrets)
+
+
+@pytest.mark.parametrize(
+    "signature",
+    [
+        None,
+        "",
+        "sha256=",
+        SIGNATURE.removeprefix("sha256="),
+        SIGNATURE.replace("sha256", "sha1"),
+        SIGNATURE[:-1],
+        SIGNATURE + "0",
+        SIGNATURE[:-1] + ("0" if SIGNATURE[-1] != "0" else "1"),
+        "sha256=é",
+        "sha256=\udcff",
+    ],
+    ids=ascii,
+)
+def test_another_signature_is_none(signature: str | None) -> None:
+    """Whatever stands in the header."""
+    assert not is_signed(SIGNED, signature, [SECRET])
+
+
+def test_what_was_read_and_written_anew_is_not_signed() -> None:
+    """The letter in place of its escape is the same JSON, and other bytes."""
+    again = json.dumps(json.loads(SIGNED), ensure_ascii=False, separators=(",", ":"))
+
+    assert not is_signed(again.encode(), SIGNATURE, [SECRET])
+
+
+def test_without_secrets_nothing_is_signed() -> None:
+    """Not even by an empty one."""
+    assert not is_signed(SIGNED, SIGNATURE, [])
