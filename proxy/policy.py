@@ -26,6 +26,10 @@ is used. Meta hands out the same link until it dies, so asking more often is in 
 SHORTEST_PICTURE = 2.0
 """A link with fewer seconds to live than this is dead before anybody has loaded it."""
 
+CONSENT_LAGS_FOR = 5.0
+"""Seconds for which ``consent_required`` is kept of somebody who has just written: it
+is not known whether Meta shows consent as soon as it tells of the message."""
+
 FIRST_POSTPONEMENT, LONGEST_POSTPONEMENT = 10.0, 600.0
 """Seconds until a failed refresh is tried again: at first, doubling, and at most."""
 
@@ -110,6 +114,21 @@ def supersede(
     ):
         return replace(known, refresh_after=learned.usable_until)
     return learned
+
+
+def doubt_refusal(learned: StoredOutcome) -> StoredOutcome:
+    """What to keep of *learned*, about somebody who has written to the business lately.
+
+    Only consent comes with a message; other refusals stand.
+    """
+    outcome = learned.outcome
+    if (
+        not isinstance(outcome, Refusal)
+        or outcome.reason is not Reason.CONSENT_REQUIRED
+    ):
+        return learned
+    soon = min(learned.usable_until, learned.fetched_at + CONSENT_LAGS_FOR)
+    return replace(learned, fresh_until=soon, usable_until=soon)
 
 
 def postpone(known: StoredOutcome, now: float, wait: float | None) -> StoredOutcome:

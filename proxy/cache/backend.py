@@ -372,31 +372,43 @@ class ProfileCache(RedisCache):
             raise Changed("the store's servers have changed during a scan")
 
     def run_lasting(
-        self, script: str, keys: Sequence[str], args: Sequence[str | bytes | int] = ()
-    ) -> Any:
-        """Run *script* on *keys*, all of one slot, so that no fail-over undoes it.
+        self,
+        script: str,
+        groups: Sequence[Sequence[str]],
+        args: Sequence[str | bytes | int] = (),
+    ) -> list[Any]:
+        """Run *script* on each of the *groups* of keys, so that no fail-over undoes it.
 
-        One trip where there is no replica. Else all replicas that are known to
-        their primary have answered that they have it, too, with another trip;
-        and one to a Sentinel, where there is one.
+        The keys of a group are in one slot, and no key is in two groups. One trip to
+        each server that has some of them and no replica. Else all replicas that are
+        known to their primary have answered that they have it, too, with another
+        trip; and one to a Sentinel, where there is one.
 
         Raises:
             NotReplicated: not all of them have, in time; the script was run.
         """
         self._find_master()
-        whole_keys = [self.whole_key(key) for key in keys]
+        groups = [[self.whole_key(key) for key in keys] for keys in groups]
+        of = {keys[0]: keys for keys in groups}
 
-        def run(node: redis.Redis, there: list[str]) -> Any:
+        def run(node: redis.Redis, there: list[str]) -> list[Any]:
             pipe = node.pipeline(transaction=False)
-            pipe.eval(script, len(there), *there, *args)
+            for first in there:
+                pipe.eval(script, len(of[first]), *of[first], *args)
             pipe.info("replication")
-            done, told = pipe.execute(raise_on_error=False)
-            if isinstance(done, Exception):
-                raise done
-            self._await_replicas(node, _replication(told), _tag(keys[0]))
+            *done, told = pipe.execute(raise_on_error=False)
+            for reply in done:
+                if isinstance(reply, Exception):
+                    raise reply
+            self._await_replicas(node, _replication(told), _tag(there[0]))
             return done
 
-        return self._spread(whole_keys, run)[0][1]
+        done = {
+            first: reply
+            for there, replies in self._spread(list(of), run)
+            for first, reply in zip(there, replies, strict=True)
+        }
+        return [done[first] for first in of]
 
     def await_replicas(self) -> None:
         """Wait until all replicas have what any connection has written until now.

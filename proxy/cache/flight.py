@@ -32,7 +32,7 @@ from proxy.outcomes import (
     StoredOutcome,
     StoreUnavailable,
 )
-from proxy.policy import postpone, supersede
+from proxy.policy import doubt_refusal, postpone, supersede
 
 LEASE_OUTLIVES_CALL = 1.0
 """Seconds for which a lease lasts beyond its flight's deadline: time to write."""
@@ -150,10 +150,13 @@ class Flight:
                         seen = self._store.look(igsid)
             raise GraphTimeout()
 
-    def refresh(self, igsid: Igsid, fetch: Fetch) -> Answer | LookupFailure | None:
+    def refresh(
+        self, igsid: Igsid, fetch: Fetch, *, or_begin: bool = False
+    ) -> Answer | LookupFailure | None:
         """Fetch anew what is stale, unless somebody does; None: there was no need.
 
-        Follows nobody, waits for no seat, and flies once.
+        With *or_begin*, fetch what is not there too. Follows nobody, waits for no
+        seat, and flies once.
 
         Raises:
             StoreUnavailable: the store went away.
@@ -161,11 +164,10 @@ class Flight:
 
         def is_done(entry: StoredOutcome | None) -> bool:
             now = self._wall()
-            return (
-                entry is None
-                or entry.freshness(now) is not Freshness.STALE
-                or now < entry.refresh_after
-            )
+            if not self._is_usable(entry):
+                return not or_begin
+            assert entry is not None  # It is usable.
+            return now < entry.fresh_until or now < entry.refresh_after
 
         try:
             with self._bulkhead.seat(within=0.0):
@@ -231,7 +233,7 @@ class Flight:
             if is_done(seen.entry):
                 self._store.release(igsid, lease)
                 return seen
-            landing = self._fly(igsid, lease, fetch, deadline, seen.entry)
+            landing = self._fly(igsid, lease, fetch, deadline, seen)
             return landing
         except LookupFailure as failure:
             # One that is ours alone: the others look again for themselves.
@@ -252,7 +254,7 @@ class Flight:
         lease: Lease,
         fetch: Fetch,
         deadline: float,
-        known: StoredOutcome | None,
+        seen: Seen,
     ) -> _Landing:
         """Fetch, and write only what the lease still allows.
 
@@ -282,9 +284,11 @@ class Flight:
             # After a bug of ours too: those who wait must not repeat it in turn.
             if failure:
                 with suppress(StoreUnavailable):
-                    self._fail(igsid, lease, failure, known)
+                    self._fail(igsid, lease, failure, seen.entry)
         now = self._wall()
-        entry = supersede(known, learned, now)
+        if seen.has_written:
+            learned = doubt_refusal(learned)
+        entry = supersede(seen.entry, learned, now)
         try:
             again = entry is not learned
             kept = self._store.put(igsid, entry, lease, now, again=again)

@@ -1,16 +1,17 @@
 """Entries: their keys and their stored form, with the lease and the note beside them.
 
-A person has up to three keys, in one hash tag so that every script touches one
+A person has up to four keys, in one hash tag so that every script touches one
 slot of a Cluster:
 
     pp:e:{page:igsid}   the entry: an outcome and the moments that bound its use
     pp:l:{page:igsid}   the lease: who may write the entry, and is asking Meta now
     pp:n:{page:igsid}   the note: how the last flight failed, for those who wait
+    pp:w:{page:igsid}   the marker: they have written to the business lately
 
 (pp:r:{...} passes by while replicas are waited for, or readyz looks.)
 
 Whoever holds the lease is the only writer of the entry. Whatever invalidates
-deletes all three, so that a fetch under way can write nothing back.
+deletes lease and note too, so that a fetch under way can write nothing back.
 """
 
 from __future__ import annotations
@@ -54,6 +55,9 @@ SCHEMA = 2
 NOTE_TTL = 1.0
 """Seconds for which those who waited can read how a flight failed."""
 
+WRITTEN_LATELY = 120.0
+"""Seconds for which Meta may not show yet that somebody has written to the business."""
+
 TOKEN_NOTED_FOR = 400 * 86400.0
 """Seconds for which it is known which token was used: longer than any entry lives."""
 
@@ -76,7 +80,7 @@ Lease = str
 """An owner's token, never used twice."""
 
 _TAKE = """
-local seen = redis.call('MGET', KEYS[1], KEYS[2], KEYS[3])
+local seen = redis.call('MGET', KEYS[1], KEYS[2], KEYS[3], KEYS[4])
 if not seen[2] and not seen[3] then
   redis.call('SET', KEYS[2], ARGV[1], 'PX', ARGV[2])
   seen[2] = ARGV[1]
@@ -109,8 +113,20 @@ return 1
 )
 _RELEASE = _HELD + "return redis.call('DEL', KEYS[2])"
 _ERASE = """
+redis.call('DEL', KEYS[4])
 return {redis.call('DEL', KEYS[1]), redis.call('DEL', KEYS[2]),
         redis.call('DEL', KEYS[3])}
+"""
+# A quote within a name or a link is stored as \", so only an entry that is a profile
+# has these bytes.
+_DROP_REFUSAL = """
+local entry = redis.call('MGET', KEYS[1])[1]
+local stays = entry and string.find(entry, '"profile":', 1, true)
+local is_again = redis.call('PTTL', KEYS[4]) > ARGV[1] - ARGV[2]
+if not stays then redis.call('DEL', KEYS[1]) end
+redis.call('DEL', KEYS[2], KEYS[3])
+redis.call('SET', KEYS[4], '', 'PX', ARGV[1])
+return (is_again or not stays) and 1 or 0
 """
 
 _UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
@@ -174,11 +190,15 @@ class _Note(msgspec.Struct, omit_defaults=True):
 
 
 class Seen(NamedTuple):
-    """What is stored about a person, at one moment."""
+    """What is stored about a person, at one moment.
+
+    *has_written*, lately, is known to whoever takes the lease.
+    """
 
     entry: StoredOutcome | None
     lease: Lease | None
     note: LookupFailure | None
+    has_written: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,7 +262,7 @@ class EntryStore:
         try:
             with self._noted("reads", igsid):
                 values, life = self._cache.look(
-                    self._keys(igsid), with_life=loading is not None
+                    self._keys(igsid)[:3], with_life=loading is not None
                 )
             seen = _seen(igsid, values)
             stored = values[0] if seen.entry else None
@@ -332,9 +352,31 @@ class EntryStore:
         process, which takes half a second (see `proxy.cache.near`).
         """
         with self._noted("writes", igsid):
-            there = self._cache.run_lasting(_ERASE, self._keys(igsid))
-        self._outlast_copies()
+            [there] = self._cache.run_lasting(_ERASE, [self._keys(igsid)])
+        self.outlast_copies()
         return Erased(*map(bool, there))
+
+    def drop_refusals(self, people: Collection[Igsid]) -> bool:
+        """Drop what Meta has refused of *people*, who have written to the business.
+
+        And whatever is under way, for it may have been asked before they wrote. A
+        profile stays. In every replica, too; but True if a process may still have a
+        copy, so that nothing may be promised before `outlast_copies`. That is so of
+        whoever has no profile here, and of whoever had none half a second ago,
+        because of the message before.
+
+        A trip to each server, and for replicas another.
+        """
+        places: dict[str, list[tuple[str, ...]]] = {}
+        for igsid in dict.fromkeys(people):
+            keys = self._keys(igsid)
+            places.setdefault(self._cache.place(keys[0]), []).append(keys)
+        args = [math.floor(seconds * 1000) for seconds in (WRITTEN_LATELY, TRUSTED_FOR)]
+        replies: list[int] = []
+        for place, groups in places.items():
+            with self._reach.noted("writes", place):
+                replies += self._cache.run_lasting(_DROP_REFUSAL, groups, args)
+        return any(replies)
 
     def flush(
         self,
@@ -364,7 +406,7 @@ class EntryStore:
             if not dry_run:
                 self._cache.await_replicas()
         if not dry_run:
-            self._outlast_copies()
+            self.outlast_copies()
         return Flushed(matched, deleted)
 
     def token_digest(self) -> str | None:
@@ -412,7 +454,7 @@ class EntryStore:
             if value is not None and matches(decode(value))
         ]
 
-    def _outlast_copies(self) -> None:
+    def outlast_copies(self) -> None:
         """Wait until no process uses a copy of what Redis has just removed.
 
         Whether this one has a cache of its own says nothing of the others.
@@ -423,9 +465,9 @@ class EntryStore:
     def _noted(self, kind: str, igsid: Igsid) -> Trip:
         return self._reach.noted(kind, self._cache.place(self._keys(igsid)[0]))
 
-    def _keys(self, igsid: Igsid) -> tuple[str, str, str]:
+    def _keys(self, igsid: Igsid) -> tuple[str, str, str, str]:
         tag = f"{{{self._page}:{igsid}}}"
-        return f"e:{tag}", f"l:{tag}", f"n:{tag}"
+        return f"e:{tag}", f"l:{tag}", f"n:{tag}", f"w:{tag}"
 
     def _run(
         self, script: redis.commands.core.Script, igsid: Igsid, *args: str | bytes | int
@@ -603,11 +645,12 @@ class Trip:
 
 
 def _seen(igsid: Igsid, values: list[bytes | None]) -> Seen:
-    entry, lease, note = values
+    entry, lease, note, *marker = values
     return Seen(
         entry=decode(entry, igsid) if entry is not None else None,
         lease=lease.decode("ascii", "replace") if lease is not None else None,
         note=decode_note(note) if note is not None else None,
+        has_written=marker not in ([], [None]),
     )
 
 

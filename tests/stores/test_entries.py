@@ -514,6 +514,122 @@ def test_a_fetch_from_before_an_erase_stays_out_of_the_next_one(
     assert entries.look(ADA).entry == an_entry()
 
 
+def test_an_erase_takes_the_marker_of_a_message(
+    entries: EntryStore, raw: redis.Redis
+) -> None:
+    """It is about the person, too."""
+    entries.drop_refusals([ADA, BEN])
+
+    entries.erase(ADA)
+
+    assert keys_in(raw) == {key("w", BEN)}
+
+
+# Somebody has written
+
+
+@pytest.mark.parametrize("reason", Reason)
+def test_whoever_writes_is_refused_no_more(
+    entries: EntryStore, raw: redis.Redis, reason: Reason
+) -> None:
+    """Whatever the reason was; and a flight under way learns in vain."""
+    store(entries, an_entry(a_refusal(reason)))
+    entries.take(ADA, OURS, MINUTE)
+
+    assert entries.drop_refusals([ADA]) is True
+
+    assert entries.put(ADA, an_entry(a_refusal(reason)), OURS, NOW) is False
+    assert entries.fail(ADA, GraphTimeout(), OURS, now=NOW) is False
+    assert keys_in(raw) == {key("w")}
+    assert 119_000 < raw.pttl(key("w")) <= 120_000
+
+
+@pytest.mark.parametrize(
+    "profile",
+    [
+        a_profile(),
+        a_profile_of_nulls(),
+        a_profile(name='{"refusal":"consent_required"}', username='"refusal":'),
+    ],
+    ids=["profile", "nulls", "odd name"],
+)
+def test_the_profile_of_whoever_writes_stays(
+    entries: EntryStore, raw: redis.Redis, profile: Profile
+) -> None:
+    """But not what is under way: it may have been told that there is no consent."""
+    store(entries, an_entry(profile))
+    entries.take(ADA, OURS, MINUTE)
+
+    assert entries.drop_refusals([ADA]) is False
+
+    assert entries.put(ADA, an_entry(a_refusal()), OURS, NOW) is False
+    assert entries.look(ADA) == Seen(an_entry(profile), None, None)
+
+
+def test_no_words_of_a_refusal_make_a_profile_of_it(entries: EntryStore) -> None:
+    """What Meta says is stored with it."""
+    said = GraphError(230, None, '"profile":{"name":"x"}')
+    store(entries, an_entry(a_refusal(said=said)))
+
+    entries.drop_refusals([ADA])
+
+    assert entries.look(ADA) == NOBODY
+
+
+def test_a_note_goes_with_the_flight_that_left_it(entries: EntryStore) -> None:
+    """Whoever writes is asked for at once."""
+    fail(entries, GraphTimeout())
+
+    entries.drop_refusals([ADA])
+
+    assert entries.look(ADA) == NOBODY
+
+
+def test_a_message_after_a_message_waits_for_the_same_copies(
+    entries: EntryStore, raw: redis.Redis
+) -> None:
+    """The first has dropped what some process may still have; not for long."""
+    entries.drop_refusals([ADA])
+    store(entries, an_entry())
+
+    assert entries.drop_refusals([ADA]) is True
+
+    raw.pexpire(key("w"), 119_400)
+    assert entries.drop_refusals([ADA]) is False
+
+
+def test_copies_are_waited_for_when_there_is_nothing_left(entries: EntryStore) -> None:
+    """An erase, a flush or the store itself may have dropped it just now."""
+    assert entries.drop_refusals([ADA]) is True
+
+
+def test_who_takes_the_lease_knows_that_the_person_has_written(
+    entries: EntryStore,
+) -> None:
+    """For two minutes, and of nobody else."""
+    before = entries.take(BEN, OURS, MINUTE)
+    entries.drop_refusals([ADA])
+
+    assert entries.take(ADA, OURS, MINUTE) == Seen(None, OURS, None, has_written=True)
+    assert before == Seen(None, OURS, None)
+
+
+def test_a_thousand_people_are_dropped_in_one_go(
+    entries: EntryStore, cache: ProfileCache, raw: redis.Redis
+) -> None:
+    """On whatever nodes they are, each once; others stay."""
+    people = crowd(1000)
+    for igsid in people:
+        refusal = an_entry(a_refusal(igsid=igsid))
+        cache.set(key("e", igsid).removeprefix("pp:"), encode(refusal), HOUR)
+    store(entries, an_entry(a_refusal(igsid=BEN)))
+
+    assert entries.drop_refusals([*people, *people]) is True
+
+    markers = {key("w", igsid) for igsid in people}
+    assert keys_in(raw) == {key("e", BEN), *markers}
+
+
 # Flushing
 
 

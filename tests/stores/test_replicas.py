@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import redis
-from builders import ADA, HOUR, NOW, a_profile, an_entry
+from builders import ADA, HOUR, NOW, a_profile, a_refusal, an_entry
 from fakes import no_wait
 from servers import Nodes, Server, Watched, client_of, has_replicas, replicated, require
 from services import wait_until
@@ -65,6 +65,11 @@ def in_step(pair: list[Server]) -> bool:
 def keep(entries: EntryStore, igsid: Igsid = ADA) -> None:
     entries.take(igsid, LEASE, HOUR)
     assert entries.put(igsid, an_entry(a_profile(igsid=igsid)), LEASE, NOW)
+
+
+def refuse(entries: EntryStore, igsid: Igsid = ADA) -> None:
+    entries.take(igsid, LEASE, HOUR)
+    assert entries.put(igsid, an_entry(a_refusal(igsid=igsid)), LEASE, NOW)
 
 
 def assert_promises_nothing(ask: Callable[[], object]) -> None:
@@ -174,6 +179,32 @@ def test_nobody_waits_for_a_replica_but_to_promise_something(
 
     assert entries.look(ADA).entry is not None
     assert time.monotonic() - began < REPLICATED_WITHIN
+
+
+def test_a_refusal_that_was_dropped_has_gone_from_the_replica_too(
+    entries: EntryStore, pair: list[Server]
+) -> None:
+    """Before Meta is told that we have its webhook, and however many have written."""
+    people = [ADA, *(Igsid(f"1254002{number:09d}") for number in range(30))]
+    with client_of(pair[1].url) as replica:
+        for _ in range(10):
+            for igsid in people:
+                refuse(entries, igsid)
+            entries.drop_refusals(people)
+            assert replica.keys("pp:e:*") == []
+            assert len(replica.keys("pp:w:*")) == len(people)
+            entries.erase(ADA)
+
+
+def test_a_drop_that_a_replica_does_not_confirm_is_none(
+    entries: EntryStore, paused: Callable[[], None]
+) -> None:
+    """Nor is the next one; Meta sends the webhook again."""
+    refuse(entries)
+    paused()
+
+    for _ in range(2):
+        assert_promises_nothing(lambda: entries.drop_refusals([ADA]))
 
 
 def test_a_replica_that_is_well_again_lets_erase_again(

@@ -21,6 +21,7 @@ from proxy.policy import (
     FIRST_POSTPONEMENT,
     LONGEST_POSTPONEMENT,
     Lifetimes,
+    doubt_refusal,
     postpone,
     stamp,
     supersede,
@@ -451,3 +452,36 @@ def test_each_failure_in_a_row_doubles_the_pause() -> None:
 
     assert pauses == [10.0, 20.0, 40.0, 80.0, 160.0, 320.0, 600.0, 600.0]
     assert pauses[0] == FIRST_POSTPONEMENT
+
+
+def test_consent_may_lag_behind_a_message() -> None:
+    """So it is asked for again soon, by the entry's own bounds."""
+    learned = stamped(a_refusal())
+
+    doubted = doubt_refusal(learned)
+
+    assert doubted.freshness(NOW + 4.9) is Freshness.FRESH
+    assert doubted.freshness(NOW + 5.0) is Freshness.EXPIRED
+    assert doubted.outcome == learned.outcome
+
+
+@pytest.mark.parametrize(
+    "outcome",
+    [
+        a_profile(),
+        *(a_refusal(reason=r) for r in set(Reason) - {Reason.CONSENT_REQUIRED}),
+    ],
+    ids=str,
+)
+def test_nothing_else_lags_behind_a_message(outcome: Outcome) -> None:
+    """It is as true as ever."""
+    learned = stamped(outcome)
+
+    assert doubt_refusal(learned) == learned
+
+
+def test_no_doubt_makes_an_entry_live_longer() -> None:
+    """Where the operator keeps it for less anyway."""
+    brief = an_entry(a_refusal(), fresh_until=NOW + 2, usable_until=NOW + 2)
+
+    assert doubt_refusal(brief) == brief

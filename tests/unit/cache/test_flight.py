@@ -642,3 +642,68 @@ def test_a_store_that_goes_away_at_the_gate_is_nobodys_answer(store, time) -> No
 
     assert answer == Answer(an_entry(), Source.FETCHED, stored=False)
     assert store.look(ADA) == Seen(None, None, None)
+
+
+# Somebody has written lately
+
+
+def refused(igsid: Igsid, deadline: float) -> StoredOutcome:
+    return an_entry(a_refusal())
+
+
+def test_consent_that_lags_behind_the_message_is_asked_for_again_soon(
+    store, time
+) -> None:
+    """Meta may tell of the message before it shows the person."""
+    store.drop_refusals([ADA])
+
+    entry = a_flight(store, time).find(ADA, refused).entry
+
+    assert (entry.fresh_until, entry.usable_until) == (NOW + 5.0, NOW + 5.0)
+    assert store.look(ADA).entry == entry
+
+
+def test_others_are_not_asked_for_again_so_soon(store, time) -> None:
+    """Without a message, nothing has changed."""
+    store.drop_refusals([Igsid("1254001234567891")])
+
+    assert a_flight(store, time).find(ADA, refused).entry == an_entry(a_refusal())
+
+
+def test_a_refusal_learned_before_the_message_is_nobodys_answer(store, time) -> None:
+    """Not even that of whoever had asked before."""
+    asked = []
+
+    def fetch(igsid: Igsid, deadline: float) -> StoredOutcome:
+        asked.append(igsid)
+        if len(asked) == 1:
+            store.drop_refusals([ADA])
+            return an_entry(a_refusal())
+        return an_entry()
+
+    answer = a_flight(store, time).find(ADA, fetch)
+
+    assert answer.entry == an_entry()
+    assert len(asked) == 2
+
+
+# Fetching before anybody asks
+
+
+def test_what_is_not_there_is_begun_when_that_is_wanted(store, time) -> None:
+    """A refresh as such has nothing to do there."""
+    flight = a_flight(store, time)
+
+    assert flight.refresh(ADA, never) is None
+    assert flight.refresh(ADA, telling(an_entry()), or_begin=True) == Answer(
+        an_entry(), Source.FETCHED
+    )
+    assert flight.refresh(ADA, never, or_begin=True) is None
+    assert store.look(ADA) == Seen(an_entry(), None, None)
+
+
+def test_nobody_begins_what_somebody_does_already(store, time) -> None:
+    """It follows nobody either."""
+    store.take(ADA, "0123456789abcdef", 60.0)
+
+    assert a_flight(store, time).refresh(ADA, never, or_begin=True) is None
