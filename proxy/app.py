@@ -8,6 +8,7 @@ import os
 import random
 import time
 from collections.abc import Callable, Hashable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import TypeVar, cast
 
@@ -25,15 +26,23 @@ from proxy.cache.gate import Gate
 from proxy.cache.near import Follower, NearCache
 from proxy.cache.store import EntryStore
 from proxy.graph.client import GraphClient
+from proxy.graph.events import is_signed, read_updates
 from proxy.graph.replies import BlockedCodes, may_mean_blocked
 from proxy.logs import log_access
 from proxy.lookup import Graph, ProfileLookup
 from proxy.metrics import Metrics, StoreReading
 from proxy.outcomes import LookupFailure, Reason, StoreUnavailable
 from proxy.policy import Lifetimes, backoffs
-from proxy.settings import EMBEDDED, Secret, Settings, SettingsError, read_secret
+from proxy.settings import (
+    EMBEDDED,
+    Secret,
+    Settings,
+    SettingsError,
+    read_secret,
+    read_secrets,
+)
 from proxy.watched import BadFile, WatchedFile
-from proxy.web import admin, probes, profiles, wire
+from proxy.web import admin, probes, profiles, webhooks, wire
 from proxy.web.hitpath import HitPath
 from proxy.web.keys import Doorkeeper, Keys, read_keys
 
@@ -145,10 +154,23 @@ def create_app(
     app.extensions[BEGIN] = begin
     app.before_request(begin)
     app.register_blueprint(profiles.blueprint(lookup, doorkeeper, clock))
-    app.register_blueprint(
-        admin.blueprint(lookup, doorkeeper, wire.BodyReader(), clock)
-    )
+    bodies = wire.BodyReader()
+    app.register_blueprint(admin.blueprint(lookup, doorkeeper, bodies, clock))
     app.register_blueprint(probes.blueprint(degraded_by, draining, exposition))
+    if settings.webhook_verify_token is not None:
+        app.register_blueprint(
+            webhooks.blueprint(
+                lookup,
+                bodies,
+                metrics,
+                verify_token=files.secret(
+                    "webhook_verify_token_file", settings.webhook_verify_token
+                ),
+                is_signed=_signature_check(settings, files),
+                read_updates=read_updates,
+                prefetch=settings.webhook_prefetch,
+            )
+        )
     _handle_errors(app)
     _frame_requests(app, access_log=settings.access_log, draining=draining)
     app.wsgi_app = HitPath(  # type: ignore[method-assign]  # as Flask says to
@@ -303,11 +325,17 @@ class _Files:
     def __init__(self) -> None:
         self._watched: dict[str, WatchedFile[object]] = {}
 
-    def secret(self, setting: str, secret: Secret) -> Callable[[], str]:
-        """A secret's value of the moment."""
+    def secret(
+        self, setting: str, secret: Secret, read: Callable[[str], str] = read_secret
+    ) -> Callable[[], str]:
+        """A secret's value of the moment, as *read* takes it."""
         if secret.file is None:
             return lambda: secret.value
-        return self._watch(setting, WatchedFile(secret.file, _secret, time.monotonic))
+        known = self._watched.get(setting)
+        if known is not None:
+            return cast("WatchedFile[str]", known).value
+        file = WatchedFile(secret.file, partial(_read, read), time.monotonic)
+        return self._watch(setting, file)
 
     def keys(self, settings: Settings) -> Callable[[], Keys] | None:
         """The API keys of the moment; None when there is no file of them."""
@@ -326,9 +354,9 @@ class _Files:
         return file.value
 
 
-def _secret(text: str) -> str:
+def _read(read: Callable[[str], str], text: str) -> str:
     try:
-        return read_secret(text)
+        return read(text)
     except ValueError as exc:
         raise BadFile(f"must be {exc}") from None
 
@@ -342,6 +370,24 @@ def _new_graph(settings: Settings, files: _Files) -> GraphClient:
         blocked=settings.blocked_codes,
         calls_at_once=settings.graph_concurrency,
     )
+
+
+def _signature_check(
+    settings: Settings, files: _Files
+) -> Callable[[bytes, str | None], bool]:
+    """Tells of a webhook's body and its signature if one of our secrets made it."""
+    several, app_secret = settings.webhook_secrets, settings.app_secret
+    listed = one = None
+    if several is not None:
+        listed = files.secret("webhook_secrets_file", several, read_secrets)
+    if app_secret is not None:
+        one = files.secret("app_secret_file", app_secret)
+
+    def check(body: bytes, signature: str | None) -> bool:
+        secrets = listed().split(",") if listed else []
+        return is_signed(body, signature, [*secrets, one()] if one else secrets)
+
+    return check
 
 
 def _new_doorkeeper(settings: Settings, files: _Files) -> Doorkeeper:

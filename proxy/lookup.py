@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Collection, Hashable
 from contextlib import suppress
 from dataclasses import replace
 from enum import StrEnum
@@ -222,6 +222,26 @@ class ProfileLookup:
 
         return self._store.flush(matches, dry_run=dry_run)
 
+    def hear_from(self, people: Collection[Igsid], *, prefetch: bool = False) -> None:
+        """Forget what Meta has refused of *people*, who have written to the business.
+
+        When it returns, nobody is told any more what was learned before. With
+        *prefetch*, they are fetched in the background, charged to nobody.
+
+        Raises:
+            StoreUnavailable: it cannot be promised that anything is forgotten.
+            Overloaded: as many wait as may; here for half a second.
+        """
+        if not people:
+            return
+        with self._bulkhead.waiting():
+            may_be_copied = self._store.drop_refusals(people)
+            if prefetch:
+                for igsid in people:
+                    self._later(("prefetch", igsid), partial(self._prefetch, igsid))
+            if may_be_copied:
+                self._store.outlast_copies()
+
     def check_store(self) -> None:
         """Do nothing, if the store is there.
 
@@ -262,6 +282,12 @@ class ProfileLookup:
         is_due = entry.refresh_after <= self._wall()
         if is_due and seen.lease is None and seen.note is None:
             self._later(igsid, partial(self._refresh, igsid))
+
+    def _prefetch(self, igsid: Igsid) -> None:
+        """Whoever asks meanwhile shares it; if it fails they ask for themselves."""
+        fetch = partial(self._fetch, in_background=True)
+        with suppress(StoreUnavailable):
+            self._flight.refresh(igsid, fetch, or_begin=True)
 
     def _refresh(self, igsid: Igsid) -> None:
         """What becomes of it reaches nobody who has asked."""

@@ -51,6 +51,9 @@ from proxy.outcomes import (
     TokenRejected,
     Told,
     TooManyMisses,
+    Update,
+    UpdateKind,
+    UpdateResult,
 )
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
@@ -77,6 +80,9 @@ FAILURES: dict[type[LookupFailure], str] = {
     TooManyMisses: "too_many_misses",
 }
 """Every failure, by the code that callers see."""
+
+_WRITING = UpdateKind.MESSAGE, UpdateKind.POSTBACK
+"""The updates that can tell that somebody has written; the others are ignored."""
 
 _PREFIX = "profile_proxy_"
 
@@ -132,6 +138,15 @@ class Metrics:
         self.store_errors = _zeros("reads", "writes")
         self.near_looks = _zeros("hit", "miss", "bypassed")
         self.near_drops = _zeros("invalidated", "evicted")
+        self.webhooks = _zeros("accepted", "refused", "unreadable", "failed")
+        self.updates = _zeros(
+            *(
+                (kind.value, result.value)
+                for kind, result in product(UpdateKind, UpdateResult)
+                if result is UpdateResult.IGNORED or kind in _WRITING
+            )
+        )
+        """By kind and result."""
         self.near: NearCounts | None = None
         self._lock = threading.Lock()
         self._versions: list[str] = []
@@ -172,6 +187,19 @@ class Metrics:
                 "store_errors_total",
                 "Times the store did not do as it was told.",
                 "kind",
+            ),
+            folded(
+                self.webhooks,
+                "webhooks_total",
+                "Webhooks, by what became of them.",
+                "result",
+            ),
+            folded(
+                self.updates,
+                "webhook_updates_total",
+                "Updates in accepted webhooks.",
+                "kind",
+                "result",
             ),
             folded(
                 self.near_looks,
@@ -242,6 +270,12 @@ class Metrics:
         self._seconds.observe(seconds)
         if told.graph_version is not None:
             self._note_version(told.graph_version)
+
+    def count_updates(self, updates: Iterable[Update]) -> None:
+        """Count what a webhook has told."""
+        for update in updates:
+            key = update.kind.value, update.result.value
+            self.updates[key] += 1
 
     def _note_version(self, version: str) -> None:
         with self._lock:

@@ -139,6 +139,14 @@ def read_secret(text: str) -> str:
     return text.strip()
 
 
+def read_secrets(text: str) -> str:
+    """Secrets by comma, each as `read_secret` takes it."""
+    secrets = [secret.strip() for secret in text.split(",")]
+    if not all(map(_HEADER_TEXT.fullmatch, secrets)):
+        raise ValueError("secrets by comma, printable ASCII, and none of them empty")
+    return ",".join(secrets)
+
+
 def _address(text: str) -> Address:
     host, _, port = text.rpartition(":")
     host = host[1:-1] if host.startswith("[") and host.endswith("]") else host
@@ -348,6 +356,26 @@ ROWS = (
     ),
     Row("ALLOW_ANONYMOUS", "0", _flag, "1: anybody may read, without a key"),
     Row(
+        "WEBHOOK_VERIFY_TOKEN",
+        "",
+        read_secret,
+        "what Meta says to be let in at /webhooks/instagram; none: no webhooks",
+        secret=True,
+    ),
+    Row(
+        "WEBHOOK_SECRETS",
+        "",
+        read_secrets,
+        "with what Meta may sign webhooks, beside APP_SECRET; several by comma",
+        secret=True,
+    ),
+    Row(
+        "WEBHOOK_PREFETCH",
+        "0",
+        _flag,
+        "1: fetch the profile of whoever writes",
+    ),
+    Row(
         "MISSES_PER_MINUTE",
         "3000",
         _whole(0, 1_000_000),
@@ -451,6 +479,9 @@ class Settings:
     drain_for: float
     api_keys_file: Path | None
     allow_anonymous: bool
+    webhook_verify_token: Secret | None
+    webhook_secrets: Secret | None
+    webhook_prefetch: bool
     misses_per_minute: int
     profile_ttl: float
     stale_grace: float
@@ -494,7 +525,7 @@ class Settings:
                 mistakes.append(str(exc))
             except SettingsError as exc:
                 mistakes += exc.mistakes
-        mistakes += _half_configured(values)
+        mistakes += _half_configured(values) + _half_webhooks(values)
         if mistakes:
             raise SettingsError(mistakes)
         return cls(**values)
@@ -606,3 +637,24 @@ def _half_configured(values: Mapping[str, Any]) -> list[str]:
             " PROXY_API_KEYS_FILE, or PROXY_ALLOW_ANONYMOUS=1 to let anybody read"
         ]
     return []
+
+
+def _half_webhooks(values: Mapping[str, Any]) -> list[str]:
+    names = "webhook_verify_token", "webhook_secrets", "app_secret", "webhook_prefetch"
+    if not values.keys() >= set(names):
+        return []  # One of them is no good in itself.
+    token, secrets, app_secret, prefetch = (values[name] for name in names)
+    if token and not (secrets or app_secret):
+        return [
+            "PROXY_WEBHOOK_VERIFY_TOKEN is set, so PROXY_WEBHOOK_SECRETS or"
+            " PROXY_APP_SECRET must be: webhooks are signed with the app's secret"
+        ]
+    return [
+        f"PROXY_{name} is set without PROXY_WEBHOOK_VERIFY_TOKEN, so there are no"
+        " webhooks"
+        for name, value in (
+            ("WEBHOOK_SECRETS", secrets),
+            ("WEBHOOK_PREFETCH", prefetch),
+        )
+        if value and not token
+    ]

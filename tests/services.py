@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import hmac
 import json
 import os
 import signal
@@ -24,6 +26,8 @@ SKEWED = Path(__file__).parent / "processes" / "skewed.py"
 COPIES = "profile_proxy_near_entries "
 PAGE_TOKEN = "EAACANARYPAGETOKEN0123456789"
 APP_SECRET = "canaryappsecret0123456789abcdef0"
+VERIFY_TOKEN = "canaryverifytoken0123456789"
+WEBHOOK_SECRET = "canarywebhooksecret0123456789abc"
 
 ADA = "1254001000000001"
 BEN = "1254001000000002"
@@ -216,6 +220,24 @@ def new_key(name: str, scopes: str) -> tuple[str, str]:
     )
     new = json.loads(made.stdout)
     return new["key"], new["line"]
+
+
+def a_webhook(*writers: str) -> bytes:
+    """What Meta sends when these people have written."""
+    events = [{"sender": {"id": writer}, "message": {"mid": "m"}} for writer in writers]
+    entry = {"time": 1, "id": "17841400000000000", "messaging": events}
+    return json.dumps({"object": "instagram", "entry": [entry]}).encode()
+
+
+def post_webhook(
+    service: Service, body: bytes, secret: str = WEBHOOK_SECRET, **how: Any
+) -> requests.Response:
+    """Send *body* as Meta does, signed with *secret*."""
+    digest = hmac.new(secret.encode(), body, hashlib.sha256).hexdigest()
+    headers = {"X-Hub-Signature-256": f"sha256={digest}"}
+    return service.request(
+        "POST", "/webhooks/instagram", data=body, headers=headers, **how
+    )
 
 
 def open_gates(store: redis.Redis) -> None:

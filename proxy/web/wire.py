@@ -19,6 +19,7 @@ from werkzeug.exceptions import HTTPException
 from proxy.lookup import Erased, Flushed, GateState, Seen, Tally
 from proxy.outcomes import (
     FIELDS,
+    IGSID,
     Answer,
     Freshness,
     GraphError,
@@ -50,6 +51,12 @@ CLOSE = ("Connection", "close")
 
 MAX_BODY_BYTES = 64 * 1024
 """The longest body a request may have: an operator's, which is a line of JSON."""
+
+WEBHOOKS = "webhooks"
+"""The blueprint of what Meta tells us."""
+
+LONGER_BODIES = {WEBHOOKS: 1024 * 1024}
+"""The longest body by blueprint, where it is another: Meta sends 1,000 updates."""
 
 BODIES_AT_ONCE = 8
 """Bodies that are read at once in a process; each can hold a thread for long."""
@@ -93,6 +100,8 @@ PROBLEMS: dict[str, int] = {
     "invalid_body": 400,
     "invalid_request": 400,
     "unknown_key": 401,
+    "invalid_signature": 403,
+    "invalid_verify_token": 403,
     "not_local": 403,
     "scope_missing": 403,
     "unknown_path": 404,
@@ -105,7 +114,6 @@ PROBLEMS: dict[str, int] = {
 }
 """What else an answer can be that is not what was asked for, and its status."""
 
-_IGSID = re.compile(r"[0-9]{5,25}", re.ASCII)
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}", re.ASCII)
 
 Body = TypeVar("Body")
@@ -133,7 +141,7 @@ def read_igsid(text: str) -> Igsid:
     Raises:
         Problem: it is not 5 to 25 ASCII digits.
     """
-    if _IGSID.fullmatch(text) is None:
+    if IGSID.fullmatch(text) is None:
         raise Problem("invalid_igsid", "An igsid is 5 to 25 ASCII digits.")
     return Igsid(text)
 
@@ -180,13 +188,18 @@ class BodyReader:
         if from_request.mimetype != "application/json":
             raise Problem("unsupported_media_type", "Send a body of application/json.")
         try:
-            return msgspec.json.decode(self._bytes_of(from_request), type=shape)
+            return msgspec.json.decode(self.read_bytes(from_request), type=shape)
         except msgspec.MsgspecError as exc:
             raise Problem("invalid_body", f"The body is no good: {exc}.") from None
         except (UnicodeDecodeError, RecursionError):
             raise Problem("invalid_body", "The body is not JSON in UTF-8.") from None
 
-    def _bytes_of(self, from_request: Request) -> bytes:
+    def read_bytes(self, from_request: Request) -> bytes:
+        """The body of a request as it came.
+
+        Raises:
+            Overloaded: as many are being read as may be.
+        """
         if not self._places.acquire(blocking=False):
             raise Overloaded(retry_after=1.0)
         try:
@@ -208,10 +221,11 @@ def check_length(from_request: Request) -> None:
     )
     if untold:
         raise Problem("length_required", "Send a body with a Content-Length.")
-    if (from_request.content_length or 0) > MAX_BODY_BYTES:
+    most = LONGER_BODIES.get(from_request.blueprint or "", MAX_BODY_BYTES)
+    if (from_request.content_length or 0) > most:
         raise Problem(
             "body_too_large",
-            f"A body may have {MAX_BODY_BYTES} bytes.",
+            f"A body may have {most} bytes.",
             headers={"Connection": "close"},
         )
 
@@ -403,6 +417,18 @@ def render_ok(body: Mapping[str, Any]) -> Response:
     return json_response(200, body)
 
 
+def render_text(text: str) -> Response:
+    """*text* as it is, for whoever wants just that."""
+    response = Response(text, mimetype="text/plain")
+    response.headers["Cache-Control"] = "no-store"
+    return response
+
+
+def render_updates(updates: int, writers: int) -> dict[str, int]:
+    """How many updates a webhook had, and how many people have written."""
+    return {"updates": updates, "writers": writers}
+
+
 def render_alive() -> dict[str, Any]:
     """The process answers, and that is all it says."""
     return {"status": "ok"}
@@ -558,7 +584,7 @@ def _json(body: Mapping[str, Any]) -> bytes:
 def _asked_about() -> str | None:
     """The person that the request's path names, if it is a person's id."""
     igsid = (request.view_args or {}).get("igsid", "")
-    return igsid if _IGSID.fullmatch(igsid) else None
+    return igsid if IGSID.fullmatch(igsid) else None
 
 
 def _problem(body: dict[str, Any]) -> Response:

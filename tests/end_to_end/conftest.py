@@ -7,7 +7,16 @@ from types import SimpleNamespace
 
 import pytest
 import redis
-from services import APP_SECRET, PAGE_TOKEN, Service, SimulatedMeta, empty, new_key
+from services import (
+    APP_SECRET,
+    PAGE_TOKEN,
+    VERIFY_TOKEN,
+    WEBHOOK_SECRET,
+    Service,
+    SimulatedMeta,
+    empty,
+    new_key,
+)
 
 from proxy.cache import engine
 
@@ -27,6 +36,8 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SimpleNamespac
             "GRAPH_URL": meta.url,
             "GRAPH_TIMEOUT": f"{GRAPH_TIMEOUT}s",
             "STORE_URL": store.url,
+            "WEBHOOK_VERIFY_TOKEN": VERIFY_TOKEN,
+            "WEBHOOK_SECRETS": WEBHOOK_SECRET,
             "WORKERS": "1",
             "LOG_LEVEL": "debug",
             "ACCESS_LOG": "1",

@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import pytest
 from httplint import HttpRequestLinter, HttpResponseLinter, levels
-from services import ADA, BEN, BIN, CLEO, IVO, crowd
+from services import ADA, BEN, BIN, CLEO, IVO, VERIFY_TOKEN, crowd
 
 
 def test_every_answer_is_as_described(stack, guarded) -> None:
@@ -33,7 +33,7 @@ def test_every_answer_is_as_described(stack, guarded) -> None:
     )
 
     assert run.returncode == 0, run.stdout + run.stderr
-    assert "Tested: 8" in run.stdout
+    assert "Tested: 10" in run.stdout
     assert "Traceback" not in guarded.service.log()
 
 
@@ -65,6 +65,8 @@ def lint(port: int, method: str, path: str, **headers: str) -> set[tuple[str, st
     }
 
 
+HANDSHAKE = f"hub.mode=subscribe&hub.verify_token={VERIFY_TOKEN}&hub.challenge=1"
+
 PATHS: dict[str, Callable[[], tuple[str, str]]] = {
     "a profile": lambda: ("GET", f"/profiles/{ADA}"),
     "a profile's head": lambda: ("HEAD", f"/profiles/{ADA}"),
@@ -76,6 +78,8 @@ PATHS: dict[str, Callable[[], tuple[str, str]]] = {
     "a bad method": lambda: ("PUT", f"/profiles/{ADA}"),
     "an inspection": lambda: ("GET", f"/admin/profiles/{ADA}"),
     "an erasure": lambda: ("DELETE", f"/admin/profiles/{crowd(1)}"),
+    "a handshake": lambda: ("GET", f"/webhooks/instagram?{HANDSHAKE}"),
+    "a bad handshake": lambda: ("GET", "/webhooks/instagram"),
     "health": lambda: ("GET", "/healthz"),
     "readiness": lambda: ("GET", "/readyz"),
     "the metrics": lambda: ("GET", "/metrics"),

@@ -12,10 +12,14 @@ from services import (
     APP_SECRET,
     BIN,
     PAGE_TOKEN,
+    VERIFY_TOKEN,
+    WEBHOOK_SECRET,
     Service,
     SimulatedMeta,
+    a_webhook,
     crowd,
     open_gates,
+    post_webhook,
 )
 from test_bad_replies import BAD
 from test_recorded_replies import RECORDED, play
@@ -39,6 +43,8 @@ def test_no_secret_shows_while_every_failure_is_provoked(tmp_path: Path) -> None
             PAGE_TOKEN=PAGE_TOKEN,
             APP_SECRET=APP_SECRET,
             API_KEYS_FILE=str(keys),
+            WEBHOOK_VERIFY_TOKEN=VERIFY_TOKEN,
+            WEBHOOK_SECRETS=WEBHOOK_SECRET,
             GRAPH_URL=meta.url,
             GRAPH_TIMEOUT="0.5s",
             STORE_URL=store.url,
@@ -66,10 +72,15 @@ def test_no_secret_shows_while_every_failure_is_provoked(tmp_path: Path) -> None
             get(f"/profiles/1?access_token={PAGE_TOKEN}")
             get(f"/admin/profiles/{crowd(100)}")
             note(service.request("POST", "/admin/flush", headers=bearer, json={}))
+            get(f"/webhooks/instagram?hub.mode=x&hub.verify_token={VERIFY_TOKEN}")
+            note(post_webhook(service, a_webhook(crowd(100))))
+            note(post_webhook(service, b"{", APP_SECRET))
+            note(post_webhook(service, a_webhook(crowd(101)), "another"))
             seen.append(everything_in(client))
             meta.order("token", alive=False)
             get(f"/profiles/{crowd(900)}")
             store.close()
+            note(post_webhook(service, a_webhook(crowd(900))))
             get(f"/profiles/{crowd(901)}")
             note(
                 service.request(
@@ -87,7 +98,10 @@ def test_no_secret_shows_while_every_failure_is_provoked(tmp_path: Path) -> None
             service.stop()
     everything = "\n".join(seen)
 
-    for secret in (PAGE_TOKEN, APP_SECRET, API_KEY, PROOF):
+    for secret in (
+        *(PAGE_TOKEN, APP_SECRET, API_KEY, PROOF),
+        *(VERIFY_TOKEN, WEBHOOK_SECRET),
+    ):
         assert secret not in everything
     assert crowd(900) not in seen[-2]
     assert "profile_proxy_answers_total" in seen[-3]

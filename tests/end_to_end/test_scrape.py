@@ -11,7 +11,7 @@ from servers import require
 from services import ADA, APP_SECRET, BEN, CLEO, IVO, PAGE_TOKEN, crowd
 
 from proxy.metrics import FAILURES, OUTCOMES, SECONDS_OF_A_CALL
-from proxy.outcomes import Cause
+from proxy.outcomes import Cause, UpdateKind, UpdateResult
 
 ALLOWED = {
     "source": {"near", "hit", "stale", "fetched", "collapsed", "none"},
@@ -20,8 +20,9 @@ ALLOWED = {
         *OUTCOMES,
         *FAILURES.values(),
         *("succeeded", "failed", "hit", "miss", "bypassed"),
+        *("accepted", "refused", *(result.value for result in UpdateResult)),
     },
-    "kind": {"reads", "writes"},
+    "kind": {"reads", "writes", *(kind.value for kind in UpdateKind)},
     "cause": {*(cause.value for cause in Cause), "invalidated", "evicted"},
     "version": {"v25.0"},
     "le": {*map(str, SECONDS_OF_A_CALL), "+Inf"},

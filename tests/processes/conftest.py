@@ -7,7 +7,14 @@ from types import SimpleNamespace
 
 import pytest
 import redis
-from services import PAGE_TOKEN, Service, SimulatedMeta, empty
+from services import (
+    PAGE_TOKEN,
+    VERIFY_TOKEN,
+    WEBHOOK_SECRET,
+    Service,
+    SimulatedMeta,
+    empty,
+)
 
 from proxy.cache import engine
 
@@ -27,6 +34,8 @@ def running(request: pytest.FixtureRequest) -> Iterator[SimpleNamespace]:
             "GRAPH_URL": meta.url,
             "GRAPH_TIMEOUT": f"{GRAPH_TIMEOUT}s",
             "STORE_URL": store.url,
+            "WEBHOOK_VERIFY_TOKEN": VERIFY_TOKEN,
+            "WEBHOOK_SECRETS": WEBHOOK_SECRET,
             "WORKERS": "1",
             "NEAR_ENTRIES": "50000" if request.param == "copies" else "0",
         }

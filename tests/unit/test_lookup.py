@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 
 import fakeredis
@@ -739,3 +740,76 @@ def test_without_a_store_its_errors_and_the_calls_are_counted() -> None:
     assert world.counted() == {("fetched", "profile"): 1}
     assert world.metrics.calls["profile"] == 1
     assert world.metrics.store_errors == {"reads": 1, "writes": 0}
+
+
+# Somebody writes
+
+
+def test_whoever_writes_is_asked_for_anew(world) -> None:
+    """Not told what Meta said before."""
+    world.graph.outcomes[ADA] = a_refusal()
+    world.find()
+    world.graph.outcomes[ADA] = a_profile()
+
+    world.lookup.hear_from([ADA])
+
+    assert name_of(world.find()) == "Ada Lovelace"
+    assert ("prefetch", ADA) not in world.background.jobs
+
+
+def test_where_nobody_has_written_the_store_may_be_away() -> None:
+    """As with most webhooks: what was read, reacted to, or written by us."""
+    server = fakeredis.FakeServer()
+    world = World(redis=fakeredis.FakeRedis(server=server))
+    server.connected = False
+
+    world.lookup.hear_from([])
+
+    with pytest.raises(StoreUnavailable):
+        world.lookup.hear_from([ADA])
+
+
+def test_whoever_writes_can_be_fetched_before_anybody_asks(world) -> None:
+    """Charged to nobody."""
+    world.graph.outcomes[ADA] = a_profile()
+
+    world.lookup.hear_from([ADA], prefetch=True)
+    world.background.run()
+
+    assert world.find().source is Source.HIT
+    assert world.graph.calls == 1
+
+
+def test_a_fresh_profile_is_not_fetched_again(world) -> None:
+    """However much its owner writes."""
+    world.graph.outcomes[ADA] = a_profile()
+    world.find()
+
+    world.lookup.hear_from([ADA], prefetch=True)
+    world.background.run()
+
+    assert world.graph.calls == 1
+
+
+def test_nothing_is_prefetched_when_the_quota_is_short(world) -> None:
+    """And whoever asks for themselves is not stopped by that."""
+    world.graph.outcomes[ADA] = a_profile()
+    world.graph.outcomes[BEN] = a_profile(igsid=BEN)
+    world.graph.usage_percent = 80.0
+    world.find(BEN)
+
+    world.lookup.hear_from([ADA], prefetch=True)
+    world.background.run()
+
+    assert world.graph.asked == [BEN]
+    assert world.find().source is Source.FETCHED
+
+
+def test_too_many_who_wait_are_too_many_webhooks(world) -> None:
+    """Each holds a thread for half a second; Meta sends it again."""
+    with ExitStack() as held:
+        for _ in range(400):
+            held.enter_context(world.bulkhead.waiting())
+
+        with pytest.raises(Overloaded):
+            world.lookup.hear_from([ADA])

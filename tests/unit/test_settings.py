@@ -788,3 +788,63 @@ def test_a_url_without_a_password_is_shown() -> None:
 def test_cores_are_at_least_one() -> None:
     """Whatever the machine says of itself."""
     assert usable_cores() >= 1
+
+
+# Webhooks.
+
+
+@pytest.mark.parametrize("secret", ["WEBHOOK_SECRETS", "APP_SECRET"])
+def test_webhooks_need_a_token_and_a_secret(secret: str) -> None:
+    """Any secret will do; without the token there are none."""
+    given = settings(WEBHOOK_VERIFY_TOKEN="word", **{secret: "hunter2"})
+
+    assert given.webhook_verify_token == Secret("word", None)
+    assert settings(APP_SECRET="hunter2").webhook_verify_token is None
+
+
+@pytest.mark.parametrize(
+    ("env", "named"),
+    [
+        ({"WEBHOOK_VERIFY_TOKEN": "word"}, "PROXY_WEBHOOK_SECRETS or"),
+        ({"WEBHOOK_SECRETS": "hunter2"}, "PROXY_WEBHOOK_SECRETS is set without"),
+        ({"WEBHOOK_PREFETCH": "1"}, "PROXY_WEBHOOK_PREFETCH is set without"),
+        (
+            {"WEBHOOK_PREFETCH": "1", "APP_SECRET": "hunter2"},
+            "PROXY_WEBHOOK_PREFETCH is set without",
+        ),
+    ],
+    ids=str,
+)
+def test_half_of_what_webhooks_need_is_a_mistake(
+    env: dict[str, str], named: str
+) -> None:
+    """It would be silently off, or open to anybody."""
+    [told] = mistakes(**env)
+
+    assert named in told
+    assert "hunter2" not in told
+
+
+def test_a_bad_secret_is_the_only_mistake_that_is_told() -> None:
+    """Nobody need be told that it is missing, too."""
+    told = mistakes(WEBHOOK_VERIFY_TOKEN="word", WEBHOOK_SECRETS="a,,b")
+
+    rule = "must be secrets by comma, printable ASCII, and none of them empty"
+    assert told == [f"PROXY_WEBHOOK_SECRETS {rule}"]
+
+
+@pytest.mark.parametrize("text", ["old,new", " old , new \n"])
+def test_several_secrets_stand_in_a_row(text: str) -> None:
+    """With or without spaces around the comma."""
+    given = settings(WEBHOOK_VERIFY_TOKEN="word", WEBHOOK_SECRETS=text)
+
+    assert given.webhook_secrets == Secret("old,new", None)
+
+
+@pytest.mark.parametrize("text", [",", "old,", "o ld,new", "\u00e9"], ids=ascii)
+def test_other_secrets_are_a_mistake_not_told(text: str) -> None:
+    """Neither which, nor how."""
+    [told] = mistakes(WEBHOOK_VERIFY_TOKEN="word", WEBHOOK_SECRETS=text)
+
+    assert told.startswith("PROXY_WEBHOOK_SECRETS must be secrets by comma")
+    assert "old" not in told

@@ -1,0 +1,91 @@
+"""The routes that Meta calls: who we are, and who has written to the business.
+
+No API key is asked for, and no local address: Meta comes from outside, by way of a
+gateway. What admits it is what it knows, the verify token or a secret.
+"""
+
+from __future__ import annotations
+
+import hmac
+import re
+from collections.abc import Callable
+
+from flask import Blueprint, Response, request
+
+from proxy.lookup import ProfileLookup
+from proxy.metrics import Metrics
+from proxy.outcomes import Overloaded, StoreUnavailable, Update
+from proxy.web import wire
+
+_CHALLENGE = re.compile(r"[!-~]{1,256}", re.ASCII)
+
+
+def blueprint(
+    lookup: ProfileLookup,
+    bodies: wire.BodyReader,
+    metrics: Metrics,
+    *,
+    verify_token: Callable[[], str],
+    is_signed: Callable[[bytes, str | None], bool],
+    read_updates: Callable[[bytes], list[Update] | None],
+    prefetch: bool,
+) -> Blueprint:
+    """The routes. *is_signed* tells of a body and its header if they are Meta's.
+
+    *prefetch* has whoever writes looked up before anybody asks.
+    """
+    bp = Blueprint(wire.WEBHOOKS, __name__, url_prefix="/webhooks")
+
+    @bp.get("/instagram")
+    def verify() -> Response:
+        """Meta's handshake, when somebody enters this address at Meta's.
+
+        Source: https://developers.facebook.com/docs/graph-api/webhooks/getting-started
+        """
+        given = request.args.get("hub.verify_token", "")
+        is_known = hmac.compare_digest(
+            given.encode("utf-8", "surrogatepass"), verify_token().encode()
+        )
+        if request.args.get("hub.mode") != "subscribe" or not is_known:
+            raise wire.Problem(
+                "invalid_verify_token",
+                "hub.mode is not subscribe, or hub.verify_token is another than ours.",
+            )
+        challenge = request.args.get("hub.challenge", "")
+        if _CHALLENGE.fullmatch(challenge) is None:
+            raise wire.Problem(
+                "invalid_request", "hub.challenge is 1 to 256 of printable ASCII."
+            )
+        return wire.render_text(challenge)
+
+    @bp.post("/instagram")
+    def receive() -> Response:
+        """Drop what Meta has refused of everybody who has written.
+
+        Once this is answered with 200, nobody is told so any more.
+        """
+        body = bodies.read_bytes(request)
+        if not is_signed(body, request.headers.get("X-Hub-Signature-256")):
+            metrics.webhooks["refused"] += 1
+            raise wire.Problem(
+                "invalid_signature",
+                "X-Hub-Signature-256 is missing, or made with a secret not known here.",
+            )
+        updates = read_updates(body)
+        if updates is None:
+            # Signed, so Meta's, and the same bytes would come again: no error.
+            metrics.webhooks["unreadable"] += 1
+            return wire.render_ok(wire.render_updates(0, 0))
+        writers = list(
+            dict.fromkeys(update.writer for update in updates if update.writer)
+        )
+        try:
+            lookup.hear_from(writers, prefetch=prefetch)
+        except (StoreUnavailable, Overloaded):
+            metrics.webhooks["failed"] += 1
+            raise
+        metrics.webhooks["accepted"] += 1
+        metrics.count_updates(updates)
+        return wire.render_ok(wire.render_updates(len(updates), len(writers)))
+
+    return bp

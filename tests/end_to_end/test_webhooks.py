@@ -1,0 +1,285 @@
+"""Webhooks over HTTP: as the documents say, as Meta sends them, and as others would."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import requests
+import trustme
+from servers import require
+from services import (
+    APP_SECRET,
+    BEN,
+    VERIFY_TOKEN,
+    Service,
+    a_webhook,
+    crowd,
+    free_port,
+    post_webhook,
+    wait_until,
+)
+
+DOCS = Path(__file__).parents[2] / "docs"
+RECORDED = Path(__file__).parents[1] / "fixtures" / "graph"
+HANDSHAKE = {
+    "hub.mode": "subscribe",
+    "hub.verify_token": VERIFY_TOKEN,
+    "hub.challenge": "1158201444",
+}
+
+
+def has_marker(stack: SimpleNamespace, igsid: str) -> bool:
+    return bool(stack.redis.exists(f"pp:w:{{default:{igsid}}}"))
+
+
+def test_a_message_ends_a_refusal(stack) -> None:
+    """What the whole is for."""
+    assert stack.service.get(f"/profiles/{BEN}").status_code == 403
+    stack.meta.person(BEN, profile={"name": "Ben"})
+    assert stack.service.get(f"/profiles/{BEN}").status_code == 403
+
+    acknowledged = post_webhook(stack.service, a_webhook(BEN))
+
+    assert acknowledged.status_code == 200
+    assert stack.service.get(f"/profiles/{BEN}").json()["name"] == "Ben"
+
+
+@pytest.mark.parametrize(
+    ("name", "writer"),
+    [
+        ("message-text", "1254001234567890"),
+        ("postback-icebreaker", "1254001234567890"),
+        ("standby", "8422400000000597"),
+    ],
+)
+def test_a_recorded_message_marks_its_writer(stack, name, writer) -> None:
+    """With the app's own secret, as Meta does it."""
+    recorded = json.loads((RECORDED / f"webhook-{name}.json").read_text())
+    body = json.dumps(recorded["body"]).replace("/", "\\/").encode()
+
+    answer = post_webhook(stack.service, body, APP_SECRET)
+
+    assert answer.json() == {"updates": 1, "writers": 1}
+    assert has_marker(stack, writer)
+
+
+@pytest.mark.parametrize("name", ["echo", "reaction", "seen-doc", "dashboard-test"])
+def test_another_recorded_webhook_marks_nobody(stack, name) -> None:
+    """It is acknowledged all the same."""
+    recorded = json.loads((RECORDED / f"webhook-{name}.json").read_text())
+
+    answer = post_webhook(stack.service, json.dumps(recorded["body"]).encode())
+
+    assert answer.json() == {"updates": 1, "writers": 0}
+    assert stack.redis.keys("pp:w:*") == []
+
+
+def odd(event: dict[str, object], **whole: object) -> bytes:
+    entry = {"id": "17841400000000000", "messaging": [event]}
+    return json.dumps({"object": "instagram", "entry": [entry]} | whole).encode()
+
+
+MESSAGE = {"message": {"mid": "m"}}
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        odd(MESSAGE),
+        odd(MESSAGE | {"sender": {"id": 1254001234567890}}),
+        odd(MESSAGE | {"sender": {"id": "1254001234567890"}}, object="page"),
+        b"[" * 1_000_000,
+        b'{"object":"instagram","entry":' + b"[" * 900_000,
+        b"\x00\xff" * 1000,
+    ],
+    ids=["no sender", "id as number", "another object", "deep", "deeper", "bytes"],
+)
+def test_what_makes_no_sense_is_acknowledged_and_marks_nobody(stack, body) -> None:
+    """Signed, so it would come again; and nothing of it is a bug."""
+    answer = post_webhook(stack.service, body)
+
+    assert (answer.status_code, answer.json()["writers"]) == (200, 0)
+    assert stack.redis.keys("pp:w:*") == []
+    assert "Traceback" not in stack.service.log()
+
+
+def test_a_bad_signature_marks_nobody(stack) -> None:
+    """And does not end a refusal."""
+    stack.service.get(f"/profiles/{BEN}")
+    stack.meta.person(BEN, profile={"name": "Ben"})
+
+    answer = post_webhook(stack.service, a_webhook(BEN), "another secret")
+
+    assert (answer.status_code, answer.json()["code"]) == (403, "invalid_signature")
+    assert stack.service.get(f"/profiles/{BEN}").status_code == 403
+    assert stack.redis.keys("pp:w:*") == []
+
+
+def test_ten_megabytes_are_refused_unread(stack) -> None:
+    """By the length that is announced: not a byte of it need come."""
+    head = "POST /webhooks/instagram HTTP/1.1\r\nHost: localhost\r\n"
+    head += "Content-Type: application/json\r\nContent-Length: 10485760\r\n\r\n"
+    with socket.create_connection(("127.0.0.1", stack.service.port), 10) as line:
+        line.sendall(head.encode())
+        told = line.recv(65536).decode()
+
+    assert told.startswith("HTTP/1.1 413 ")
+    assert "body_too_large" in told
+
+
+def test_a_body_without_a_length_is_refused(stack) -> None:
+    """It could go on for ever."""
+    answer = stack.service.request(
+        "POST", "/webhooks/instagram", data=iter([b"{}"]), timeout=10
+    )
+
+    assert (answer.status_code, answer.json()["code"]) == (411, "length_required")
+
+
+def test_a_thousand_updates_are_acknowledged_in_time(stack) -> None:
+    """Each about somebody else who was refused, duplicates among them."""
+    people = [crowd(number) for number in range(1000)]
+
+    began = time.monotonic()
+    answer = post_webhook(stack.service, a_webhook(*people, people[0]))
+    took = time.monotonic() - began
+
+    assert answer.json() == {"updates": 1001, "writers": 1000}
+    assert len(stack.redis.keys("pp:w:*")) == 1000
+    assert took < 1.5
+
+
+def test_it_is_logged_without_whom_it_is_about(stack) -> None:
+    """Nor with the token of the handshake."""
+    post_webhook(stack.service, a_webhook("98765432101234567"))
+    stack.service.get("/webhooks/instagram", params=HANDSHAKE)
+
+    log = stack.service.log()
+    assert '"route": "/webhooks/instagram"' in log
+    assert "98765432101234567" not in log
+    assert VERIFY_TOKEN not in log
+
+
+# As the documents say.
+
+
+@pytest.fixture
+def documented(stack) -> Iterator[Service]:
+    """A service with the token and the secret of docs/api.md."""
+    page = (DOCS / "api.md").read_text()
+    [token] = re.findall(r"hub\.verify_token=([\w-]+)&", page)
+    [secret] = re.findall(r"\(The secret is `(\w+)`\.\)", page)
+    more = {"WEBHOOK_VERIFY_TOKEN": token, "WEBHOOK_SECRETS": secret}
+    service = Service(**stack.settings | more)
+    yield service
+    service.stop()
+
+
+def test_the_examples_of_the_api_do_what_they_say(documented: Service) -> None:
+    """As they would be pasted, one after the other in a shell."""
+    require(shutil.which("curl") is not None, "curl")
+    page = (DOCS / "api.md").read_text()
+
+    ran = 0
+    for block in re.findall(r"```console\n(.*?)```", page, re.DOTALL):
+        lines = block.splitlines()
+        commands = "\n".join(x[2:] for x in lines if x.startswith("$ "))
+        printed = "\n".join(x for x in lines if not x.startswith("$ "))
+        typed = commands.replace("localhost:8080", f"localhost:{documented.port}")
+        told = subprocess.run(["bash", "-c", typed], capture_output=True, text=True)
+        assert told.stdout == printed
+        ran += 1
+
+    assert ran == 2
+
+
+@pytest.fixture
+def gateway(stack, tmp_path: Path) -> Iterator[SimpleNamespace]:
+    """nginx, as docs/operations.md has it, in front of the service."""
+    require(shutil.which("nginx") is not None, "nginx")
+    page = (DOCS / "operations.md").read_text()
+    [example] = re.findall(r"```nginx\n(.*?)```", page, re.DOTALL)
+    certificate = trustme.CA()
+    certificate.issue_cert("localhost").private_key_and_cert_chain_pem.write_to_path(
+        tmp_path / "hooks.pem"
+    )
+    certificate.cert_pem.write_to_path(tmp_path / "ca.pem")
+    port = free_port()
+    for old, new in (
+        ("443", f"127.0.0.1:{port}"),
+        ("hooks.example.com", "localhost"),
+        ("127.0.0.1:8080", f"127.0.0.1:{stack.service.port}"),
+        ("/etc/nginx/hooks.key", f"{tmp_path}/hooks.pem"),
+        ("/etc/nginx", str(tmp_path)),
+        ("/var/log/nginx", str(tmp_path)),
+    ):
+        assert old in example, old
+        example = example.replace(old, new)
+    places = "\n".join(
+        f"{name}_temp_path {tmp_path}/{name};"
+        for name in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+    )
+    config = tmp_path / "nginx.conf"
+    config.write_text(
+        f"daemon off; pid {tmp_path}/pid; events {{}}\nhttp {{\n{places}\n{example}}}\n"
+    )
+    process = subprocess.Popen(
+        ["nginx", "-p", tmp_path, "-c", config, "-e", tmp_path / "errors"]
+    )
+
+    def is_up() -> bool:
+        assert process.poll() is None, (tmp_path / "errors").read_text()
+        with socket.socket() as line:
+            return line.connect_ex(("127.0.0.1", port)) == 0
+
+    wait_until(is_up, 10, "the gateway listens")
+    session = requests.Session()
+    session.trust_env, session.verify = False, str(tmp_path / "ca.pem")
+    yield SimpleNamespace(
+        url=f"https://localhost:{port}",
+        session=session,
+        log=lambda: (tmp_path / "hooks.log").read_text(),
+        request=lambda method, path, **kwargs: session.request(
+            method, f"https://localhost:{port}{path}", timeout=10, **kwargs
+        ),
+    )
+    process.terminate()
+    process.wait(10)
+
+
+def test_the_gateway_lets_meta_in_and_nobody_else(stack, gateway) -> None:
+    """The service behind it would serve only its own machine."""
+    stack.service.get(f"/profiles/{BEN}")
+    stack.meta.person(BEN, profile={"name": "Ben"})
+
+    handshake = gateway.request("GET", "/webhooks/instagram", params=HANDSHAKE)
+    webhook = post_webhook(gateway, a_webhook(BEN))
+    chunked = gateway.request("POST", "/webhooks/instagram", data=iter([b"{}"]))
+    others = [
+        gateway.request(method, path).status_code
+        for method, path in (
+            ("GET", f"/profiles/{BEN}"),
+            ("GET", "/metrics"),
+            ("GET", f"/webhooks/../profiles/{BEN}"),
+            ("GET", "/webhooks/instagram/../../metrics"),
+            ("DELETE", f"/admin/profiles/{BEN}"),
+            ("GET", "/webhooks/"),
+        )
+    ]
+
+    assert (handshake.status_code, handshake.text) == (200, "1158201444")
+    assert (webhook.status_code, webhook.json()["writers"]) == (200, 1)
+    assert chunked.json()["code"] == "invalid_signature"
+    assert others == [404] * 6
+    assert stack.service.get(f"/profiles/{BEN}").status_code == 200
+    assert "GET /webhooks/instagram 200" in gateway.log()
+    assert VERIFY_TOKEN not in gateway.log()
