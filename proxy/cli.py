@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 import subprocess
 import sys
 import time
@@ -32,6 +33,7 @@ REFUSED, MISUSED, AWAY = 1, 2, 3
 """Exit codes: a refusal, or a check failed; usage or settings; store or Graph away."""
 
 DEMO_TOKEN = "EAADEMOPAGETOKEN"
+DEMO_SECRET = "demoappsecret"
 
 BY = "command line"
 """Who acts, in the audit line of a command."""
@@ -95,17 +97,19 @@ def demo() -> None:
     Reads no setting but PROXY_LISTEN.
     """
     write_to_stderr("warning")
-    with engine.start() as embedded, _simulated_graph() as graph_url:
-        settings = Settings.from_env(
-            {
-                f"{PREFIX}PAGE_TOKEN": DEMO_TOKEN,
-                f"{PREFIX}GRAPH_URL": graph_url,
-                f"{PREFIX}STORE_URL": embedded.url,
-                f"{PREFIX}LISTEN": os.environ.get(f"{PREFIX}LISTEN", ""),
-                f"{PREFIX}DRAIN_FOR": "0s",
-                f"{PREFIX}LOG_LEVEL": "warning",
-            }
-        )
+    settings = Settings.from_env(
+        {
+            f"{PREFIX}PAGE_TOKEN": DEMO_TOKEN,
+            f"{PREFIX}APP_SECRET": DEMO_SECRET,
+            f"{PREFIX}WEBHOOK_VERIFY_TOKEN": secrets.token_hex(8),
+            f"{PREFIX}LISTEN": os.environ.get(f"{PREFIX}LISTEN", ""),
+            f"{PREFIX}DRAIN_FOR": "0s",
+            f"{PREFIX}LOG_LEVEL": "warning",
+        }
+    )
+    webhook_url = f"http://{settings.listen}/webhooks/instagram"
+    with engine.start() as embedded, _simulated_graph(webhook_url) as graph_url:
+        settings = replace(settings, store_url=embedded.url, graph_url=graph_url)
         serve(settings, lambda: click.echo(_what_to_try(settings, graph_url)))
 
 
@@ -264,11 +268,14 @@ def _is_installed(distribution: str) -> bool:
 
 
 @contextmanager
-def _simulated_graph() -> Iterator[str]:
+def _simulated_graph(webhook_url: str) -> Iterator[str]:
     """A simulated Graph API as a child, which ends with us in any way; its URL."""
     command = [sys.executable, "-m", "proxy.simulator", "--exit-with-stdin"]
     with subprocess.Popen(
-        [*command, "--listen", "127.0.0.1:0", "--token", DEMO_TOKEN],
+        [
+            *(*command, "--listen", "127.0.0.1:0", "--token", DEMO_TOKEN),
+            *("--app-secret", DEMO_SECRET, "--webhook-url", webhook_url),
+        ],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         start_new_session=True,
@@ -291,6 +298,7 @@ profile-proxy demo: the proxy at {base}, a simulated Meta at {graph_url}
 Try, in another terminal:
   curl -i {base}/profiles/1254001000000001   Ada: a miss, and then a hit
   curl -i {base}/profiles/1254001000000002   Ben has not consented: 403
+  curl -X POST {graph_url}/_sim/people/1254001000000002/writes   Ben writes; ask again
   curl -i {base}/profiles/1254001000000003   Cleo is gone: 404
   curl -i {base}/profiles/1254001000000004   Dov has blocked us: 403
   curl -i {base}/profiles/1254001000000005   Eve has an emoji in her name

@@ -17,15 +17,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     When it can be called, one line of JSON on stdout says where:
     ``{"url": "http://127.0.0.1:9100"}``.
     """
-    options = _parser().parse_args(arguments)
+    parser = _parser()
+    options = parser.parse_args(arguments)
     host, port = options.listen
+    app_secret = options.app_secret or os.environ.get("SIM_APP_SECRET") or None
+    if options.webhook_url and not app_secret:
+        parser.error("--webhook-url needs --app-secret, to sign with")
     try:
         simulator = Simulator(
             host,
             port,
             token=options.token or os.environ.get("SIM_TOKEN") or DEFAULT_TOKEN,
-            app_secret=options.app_secret or os.environ.get("SIM_APP_SECRET") or None,
+            app_secret=app_secret,
             public_url=options.public_url,
+            webhook_url=options.webhook_url,
             is_verbose=options.verbose,
         )
     except OSError as exc:
@@ -76,6 +81,12 @@ def _parser() -> argparse.ArgumentParser:
         help="where the pictures can be reached, if not where it listens",
     )
     parser.add_argument(
+        "--webhook-url",
+        type=_webhook_url,
+        metavar="URL",
+        help="who is told, signed with the app secret, when somebody writes",
+    )
+    parser.add_argument(
         "--exit-with-stdin",
         action="store_true",
         help="end when stdin does, and so with the process that holds it",
@@ -84,6 +95,12 @@ def _parser() -> argparse.ArgumentParser:
         "--verbose", action="store_true", help="one line per request on stderr"
     )
     return parser
+
+
+def _webhook_url(text: str) -> str:
+    if not text.startswith(("http://", "https://")):
+        raise argparse.ArgumentTypeError("http:// or https:// is needed")
+    return text
 
 
 def _address(text: str) -> tuple[str, int]:

@@ -14,14 +14,19 @@ from proxy.simulator.reading import (
 )
 from proxy.simulator.replies import Reply, own
 from proxy.simulator.scenario import Scenario, Throttle, TokenDeath, Usage
-from proxy.simulator.scripts import read_script
+from proxy.simulator.scripts import Script, read_script
+from proxy.simulator.webhooks import Webhooks
 
 LONGEST_POLL = 30.0
 _PEOPLE = "/_sim/people/"
+_WRITES = "/writes"
 
 
 class Control:
-    """Answers the control calls. *clock* gives the moment of a token's death."""
+    """Answers the control calls. *clock* gives the moment of a token's death.
+
+    *webhooks* tell of messages, if somebody is to be told.
+    """
 
     def __init__(
         self,
@@ -29,8 +34,10 @@ class Control:
         ledger: Ledger,
         album: Album,
         clock: Callable[[], float],
+        webhooks: Webhooks | None = None,
     ) -> None:
         self._scenario = scenario
+        self._webhooks = webhooks
         self._ledger = ledger
         self._album = album
         self._clock = clock
@@ -66,9 +73,12 @@ class Control:
             return own(405, {"problem": f"{method} is not for {path}"})
         return own(404, {"problem": f"nothing at {path}"})
 
-    def _person(self, method: str, igsid: str, body: object) -> Reply:
+    def _person(self, method: str, path: str, body: object) -> Reply:
+        igsid = path.removesuffix(_WRITES)
         if not (igsid.isascii() and igsid.isdigit() and len(igsid) <= 25):
             raise BadRequest("an igsid is 1 to 25 digits")
+        if path.endswith(_WRITES):
+            return self._writes(method, igsid)
         if method == "PUT":
             script = read_script(body, igsid, self._clock())
             self._scenario.direct(igsid, script)
@@ -77,6 +87,15 @@ class Control:
             self._scenario.undirect(igsid)
             return own(200, {"igsid": igsid, "scripted": False})
         return own(405, {"problem": f"{method} is not for a person"})
+
+    def _writes(self, method: str, igsid: str) -> Reply:
+        if method != "POST":
+            return own(405, {"problem": f"{method} is not for writing"})
+        if self._webhooks is None:
+            raise BadRequest("start with --webhook-url and --app-secret")
+        self._scenario.direct(igsid, Script(profile={}))
+        status = self._webhooks.tell_of_message(igsid, self._clock())
+        return own(200, {"igsid": igsid, "consents": True, "webhook": status})
 
     def _health(self, query: Mapping[str, str]) -> Reply:
         return own(200, {"status": "ok"})

@@ -21,6 +21,7 @@ from proxy.simulator.pictures import Album, picture
 from proxy.simulator.replies import Reply, own
 from proxy.simulator.scenario import Rules, Scenario
 from proxy.simulator.scripts import LONGEST_WAIT, Script, Wire
+from proxy.simulator.webhooks import Webhooks
 from proxy.simulator.wire import End, Manner, send, wait
 
 DEFAULT_TOKEN = "EAASIMULATEDPAGETOKEN"
@@ -34,8 +35,9 @@ class Simulator:
 
     Used as ``with Simulator() as meta: ... meta.url ...``. Port 0 takes any free
     port. *public_url* is where the pictures are said to be, if that differs from
-    where it listens, as it does in a container. Leaving it ends every call that
-    hangs and closes every connection.
+    where it listens, as it does in a container. *webhook_url* is told when somebody
+    writes, signed with *app_secret*. Leaving it ends every call that hangs and closes
+    every connection.
     """
 
     def __init__(
@@ -46,6 +48,7 @@ class Simulator:
         token: str = DEFAULT_TOKEN,
         app_secret: str | None = None,
         public_url: str | None = None,
+        webhook_url: str | None = None,
         is_verbose: bool = False,
         clock: Callable[[], float] = time.time,
     ) -> None:
@@ -57,7 +60,10 @@ class Simulator:
         self._listener = _Listener((host, port), self)
         self.url = _url(host, self._listener.server_port)
         self.album = Album((public_url or self.url).rstrip("/"))
-        self.control = Control(self.scenario, self.ledger, self.album, clock)
+        webhooks = None
+        if webhook_url and app_secret:
+            webhooks = Webhooks(webhook_url, app_secret)
+        self.control = Control(self.scenario, self.ledger, self.album, clock, webhooks)
         self._thread = threading.Thread(
             target=self._listener.serve_forever,
             kwargs={"poll_interval": 0.05},

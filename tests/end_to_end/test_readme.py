@@ -51,8 +51,11 @@ def without_chance(printed: str) -> str:
 
 
 @pytest.fixture(scope="module")
-def demo() -> Iterator[int]:
-    """``profile-proxy demo``, which is what ``make run`` starts; its port."""
+def demo() -> Iterator[tuple[str, str]]:
+    """``profile-proxy demo``, which is what ``make run`` starts.
+
+    Where it is, and where its simulated Meta.
+    """
     port = free_port()
     env = {k: v for k, v in os.environ.items() if not k.startswith("PROXY_")}
     # Whatever else is set in a terminal is none of the demo's business.
@@ -63,6 +66,13 @@ def demo() -> Iterator[int]:
     process = subprocess.Popen(
         [BIN / "profile-proxy", "demo"], env=env, stdout=subprocess.PIPE, text=True
     )
+    assert process.stdout
+    told = ""
+    while "Ctrl-C" not in told:
+        line = process.stdout.readline()
+        assert line, told
+        told += line
+    (simulator,) = re.findall(r"a simulated Meta at (\S+)", told)
 
     def is_up() -> bool:
         try:
@@ -71,23 +81,27 @@ def demo() -> Iterator[int]:
             return False
 
     wait_until(is_up, 15, "the demo answers")
-    yield port
+    yield f"localhost:{port}", simulator.removeprefix("http://")
     process.send_signal(signal.SIGINT)
-    told, _ = process.communicate(timeout=20)
+    process.communicate(timeout=20)
     assert process.returncode == 0
     assert f"http://127.0.0.1:{port}/profiles/1254001000000001" in told
+    assert f"{simulator}/_sim/people/1254001000000002/writes" in told
     place.rmdir()  # which is an error if anything is left in it
-    (simulator,) = re.findall(r"a simulated Meta at (\S+)", told)
     with pytest.raises(requests.ConnectionError):
         requests.get(simulator, timeout=1)
 
 
-def test_every_command_of_the_readme_prints_what_it_says(demo: int) -> None:
+def test_every_command_of_the_readme_prints_what_it_says(
+    demo: tuple[str, str],
+) -> None:
     """In the order of the page, as a reader would type them."""
     require(shutil.which("curl") is not None, "curl")
 
+    proxy, simulator = demo
     for command, printed in sessions(README.read_text()):
-        typed = command.replace("localhost:8080", f"localhost:{demo}")
+        typed = command.replace("localhost:8080", proxy)
+        typed = re.sub(r"127\.0\.0\.1:\d+", simulator, typed)
         told = subprocess.run(
             ["bash", "-c", typed.replace("curl ", "curl --silent ", 1)],
             capture_output=True,
@@ -98,8 +112,8 @@ def test_every_command_of_the_readme_prints_what_it_says(demo: int) -> None:
 
 
 def test_the_readme_has_the_sessions_it_should() -> None:
-    """A miss, a hit, a refusal, somebody gone, an erasure and a flush."""
+    """A miss, a hit, a refusal that heals, somebody gone, an erasure and a flush."""
     commands = " ".join(command for command, _ in sessions(README.read_text()))
 
-    for what in ("000001", "fields=", "000002", "000003", "DELETE", "flush"):
+    for what in ("000001", "fields=", "000002", "writes", "000003", "DELETE", "flush"):
         assert what in commands
