@@ -28,6 +28,7 @@ from proxy.cache.store import EntryStore
 from proxy.graph.client import GraphClient
 from proxy.graph.events import is_signed, read_updates
 from proxy.graph.replies import BlockedCodes, may_mean_blocked
+from proxy.graph.words import words_of
 from proxy.logs import log_access
 from proxy.lookup import Graph, ProfileLookup
 from proxy.metrics import Metrics, StoreReading
@@ -42,7 +43,7 @@ from proxy.settings import (
     read_secrets,
 )
 from proxy.watched import BadFile, WatchedFile
-from proxy.web import admin, probes, profiles, webhooks, wire
+from proxy.web import admin, graph_door, probes, profiles, webhooks, wire
 from proxy.web.hitpath import HitPath
 from proxy.web.keys import Doorkeeper, Keys, read_keys
 
@@ -154,6 +155,7 @@ def create_app(
     app.extensions[BEGIN] = begin
     app.before_request(begin)
     app.register_blueprint(profiles.blueprint(lookup, doorkeeper, clock))
+    app.register_blueprint(graph_door.blueprint(lookup, doorkeeper, words_of, clock))
     bodies = wire.BodyReader()
     app.register_blueprint(admin.blueprint(lookup, doorkeeper, bodies, clock))
     app.register_blueprint(probes.blueprint(degraded_by, draining, exposition))
@@ -410,15 +412,25 @@ def _lifetimes(settings: Settings) -> Lifetimes:
 
 
 def _handle_errors(app: Flask) -> None:
-    """Every answer that is not what was asked for is a problem body."""
+    """Every answer that is not what was asked for is a problem body.
+
+    Or, under a path of Meta's, an error as Meta has them.
+    """
     app.register_error_handler(wire.Problem, wire.render_problem)
     app.register_error_handler(LookupFailure, wire.render_failure)
     app.register_error_handler(StoreUnavailable, wire.render_store_unavailable)
-    app.register_error_handler(HTTPException, wire.render_http_error)
+
+    @app.errorhandler(HTTPException)
+    def refuse(error: HTTPException) -> Response:
+        if graph_door.is_asked(request.path):
+            return graph_door.render_http_error(error)
+        return wire.render_http_error(error)
 
     @app.errorhandler(Exception)
     def bug(exc: Exception) -> Response:
         log.exception("a bug", extra={"request_id": g.request_id})
+        if graph_door.is_asked(request.path):
+            return graph_door.render_bug()
         return wire.render_problem(
             wire.Problem("internal_error", "This is a bug of ours; the log has it.")
         )

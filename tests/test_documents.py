@@ -50,7 +50,7 @@ def routes() -> set[tuple[str, str]]:
     env = {f"PROXY_{name}": value for name, value in given.items()}
     app = create_app(Settings.from_env(env))
     return {
-        (method, re.sub(r"<(\w+)>", r"{\1}", rule.rule))
+        (method, re.sub(r"<(?:\w+:)?(\w+)>", r"{\1}", rule.rule))
         for rule in app.url_map.iter_rules()
         for method in (rule.methods or set()) - {"HEAD", "OPTIONS"}
     }

@@ -254,30 +254,38 @@ def rendition(entry: StoredOutcome, fields: tuple[str, ...] = FIELDS) -> Renditi
     """*entry* as HTTP: a profile with these *fields*, or a refusal as a problem."""
     match entry.outcome:
         case Profile() as profile:
-            status, mimetype = 200, JSON
-            body = _json(profile_body(profile, entry.fetched_at, fields))
-            # Of the entry, not of this moment: it is read together with Age.
-            lifetime = max(0, floor(entry.fresh_until - entry.fetched_at))
-            kept = f"private, max-age={lifetime}"
-            tag: str | None = hashlib.sha256(body).hexdigest()[:32]
+            body = profile_body(profile, entry.fetched_at, fields)
+            return as_sent(entry, 200, JSON, body)
         case Refusal() as refusal:
-            status, mimetype = REFUSALS[refusal.reason][0], PROBLEM
-            body = _json(refusal_body(refusal))
-            # A caller's own cache must not outlive the moment the person writes.
-            kept, tag = "private, no-cache", None
-    headers = [
-        ("Content-Type", mimetype),
-        ("Content-Length", str(len(body))),
-        ("Cache-Control", kept),
-    ]
-    if tag:
-        headers.append(("ETag", f'"{tag}"'))
-    return Rendition(status, headers, body, tag)
+            status = REFUSALS[refusal.reason][0]
+            return as_sent(entry, status, PROBLEM, refusal_body(refusal))
+
+
+def as_sent(
+    entry: StoredOutcome, status: int, mimetype: str, body: Mapping[str, Any]
+) -> Rendition:
+    """*body*, which tells of *entry*, and the headers that say how long it is good."""
+    sent = _json(body)
+    headers = [("Content-Type", mimetype), ("Content-Length", str(len(sent)))]
+    if isinstance(entry.outcome, Refusal):
+        # A caller's own cache must not outlive the moment the person writes.
+        headers.append(("Cache-Control", "private, no-cache"))
+        return Rendition(status, headers, sent, None)
+    # Of the entry, not of this moment: it is read together with Age.
+    lifetime = max(0, floor(entry.fresh_until - entry.fetched_at))
+    tag = hashlib.sha256(sent).hexdigest()[:32]
+    headers.append(("Cache-Control", f"private, max-age={lifetime}"))
+    headers.append(("ETag", f'"{tag}"'))
+    return Rendition(status, headers, sent, tag)
 
 
 def render(answer: Answer, fields: tuple[str, ...], *, now: float) -> Response:
     """An answer as HTTP: a profile, or a refusal as a problem."""
-    made = rendition(answer.entry, fields)
+    return respond(rendition(answer.entry, fields), answer, now=now)
+
+
+def respond(made: Rendition, answer: Answer, *, now: float) -> Response:
+    """*made*, with what depends on the moment and on who asks."""
     response = Response(made.body, made.status, made.headers)
     # By hand, for Werkzeug would heed If-Match too, and send a 412 with all of it.
     if made.tag and request.if_none_match.contains_weak(made.tag):
@@ -348,20 +356,27 @@ def detail_of(entry: StoredOutcome) -> str:
 
 def render_failure(failure: LookupFailure) -> Response:
     """A failure as a problem. Nothing is stored of it, here or at the caller's."""
-    body = failure_body(failure, _asked_about())
-    response = _problem(body)
-    forward = ["fwd=uri-miss"] if failure.asked else []
-    parts = [CACHE_NAME, *forward, f"detail={body['code']}"]
-    response.headers["Cache-Status"] = "; ".join(parts)
+    response = _problem(failure_body(failure, _asked_about()))
+    response.headers["Cache-Status"] = failure_status(failure)
     return response
+
+
+def failure_status(failure: LookupFailure) -> str:
+    """How a failure came about, in the words of RFC 9211."""
+    forward = ["fwd=uri-miss"] if failure.asked else []
+    return "; ".join([CACHE_NAME, *forward, f"detail={FAILURES[type(failure)][1]}"])
+
+
+def retry_after(failure: LookupFailure, status: int) -> float | None:
+    """In how many seconds to ask again; a 429 and a 503 always say."""
+    if failure.retry_after is None and status in (429, 503):
+        return RETRY_AFTER_UNTOLD
+    return failure.retry_after
 
 
 def failure_body(failure: LookupFailure, igsid: str | None) -> dict[str, Any]:
     """A failure as a problem body."""
     status, code = FAILURES[type(failure)]
-    retry_after = failure.retry_after
-    if retry_after is None and status in (429, 503):
-        retry_after = RETRY_AFTER_UNTOLD
     not_now = "" if failure.asked else " Meta was not asked."
     return problem_body(
         status,
@@ -369,7 +384,7 @@ def failure_body(failure: LookupFailure, igsid: str | None) -> dict[str, Any]:
         f"{failure.what[0].upper()}{failure.what[1:]}.{not_now}",
         igsid=igsid,
         said=failure.said,
-        retry_after=retry_after,
+        retry_after=retry_after(failure, status),
     )
 
 

@@ -70,6 +70,11 @@ def test_no_secret_shows_while_every_failure_is_provoked(tmp_path: Path) -> None
                 open_gates(client)
             get("/profiles/x", Authorization=f"Bearer {API_KEY}x")
             get(f"/profiles/1?access_token={PAGE_TOKEN}")
+            for key in (API_KEY, f"{API_KEY}x"):
+                for path in (crowd(100), crowd(101), "me", "", f"{crowd(1)}/picture"):
+                    note(service.get(f"/v25.0/{path}?access_token={key}&fields=x"))
+                    note(service.get(f"/v25.0/{path}?access_token={key}"))
+            note(service.request("POST", f"/v25.0/1?access_token={API_KEY}"))
             get(f"/admin/profiles/{crowd(100)}")
             note(service.request("POST", "/admin/flush", headers=bearer, json={}))
             get(f"/webhooks/instagram?hub.mode=x&hub.verify_token={VERIFY_TOKEN}")
@@ -79,6 +84,7 @@ def test_no_secret_shows_while_every_failure_is_provoked(tmp_path: Path) -> None
             seen.append(everything_in(client))
             meta.order("token", alive=False)
             get(f"/profiles/{crowd(900)}")
+            get(f"/v25.0/{crowd(900)}?access_token={API_KEY}")
             store.close()
             note(post_webhook(service, a_webhook(crowd(900))))
             get(f"/profiles/{crowd(901)}")

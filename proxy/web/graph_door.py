@@ -1,0 +1,235 @@
+"""The Graph door: the same lookup in Meta's own shape, for clients made for Meta.
+
+An existing Graph client moves by changing its base URL and its token, which is an API
+key of ours here. A refusal has the code that Meta gave. The code of a failure is chosen
+for what such a client does on reading it: ask again, wait, or tell somebody, but never
+take our dead token for its own.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable
+from typing import Any
+
+from flask import Blueprint, Response, g, request
+from werkzeug.exceptions import HTTPException
+
+from proxy.lookup import ProfileLookup
+from proxy.outcomes import (
+    FIELDS,
+    GraphError,
+    GraphTimeout,
+    GraphUnavailable,
+    LookupFailure,
+    Overloaded,
+    PermissionMissing,
+    Profile,
+    Refusal,
+    StoredOutcome,
+    Throttled,
+    TokenRejected,
+    TooManyMisses,
+)
+from proxy.web import wire
+from proxy.web.keys import Doorkeeper, Environ, Scope
+
+DEFAULT_FIELDS = ("name",)
+"""What is told, beside ``id``, to those who do not say which fields they want."""
+
+NULLABLE = frozenset({"name", "profile_pic"})
+"""What Meta sends as null when it is not set; the rest it leaves out then."""
+
+FAILURES: dict[type[LookupFailure], tuple[int, int | None]] = {
+    TokenRejected: (503, 2),
+    PermissionMissing: (403, None),
+    Throttled: (503, 4),
+    GraphTimeout: (503, 2),
+    GraphUnavailable: (503, 2),
+    Overloaded: (503, 2),
+    TooManyMisses: (429, 4),
+}
+"""Every failure, as its status and its code; None: the code that Meta gave."""
+
+MESSAGES = {
+    2: "(#2) The profile cannot be read just now; try again",
+    4: "(#4) The limit on requests is reached; try again later",
+}
+"""What comes with those codes, which all pass by themselves."""
+
+PERMISSION = 10
+"""The code of what the caller, or where Meta was not asked the app, may not do."""
+
+PROBLEMS = {"unknown_key": 190, "scope_missing": PERMISSION, "not_local": PERMISSION}
+"""Other requests that cannot be answered as asked, as their code; else INVALID."""
+
+INVALID = 100
+
+UNKNOWN_KEY = "Invalid OAuth access token: send an API key of this proxy"
+
+_PATH = re.compile(r"/v[0-9]+\.[0-9]+(/|$)", re.ASCII)
+
+WordsOf = Callable[[Refusal], tuple[int, str, str]]
+"""The status, the message and the ``type`` of a refusal."""
+
+
+def blueprint(
+    lookup: ProfileLookup,
+    doorkeeper: Doorkeeper,
+    words_of: WordsOf,
+    clock: Callable[[], float],
+) -> Blueprint:
+    """The routes, answering from *lookup*; *clock* is epoch seconds."""
+    bp = Blueprint("graph_door", __name__)
+    bp.register_error_handler(wire.Problem, render_problem)
+    bp.register_error_handler(LookupFailure, render_failure)
+    bp.register_error_handler(HTTPException, render_http_error)
+
+    @bp.before_request
+    def admit() -> None:
+        g.caller = doorkeeper.admit(_bearing_token(request.environ), Scope.READ)
+
+    @bp.get("/v<float:version>/<igsid>")
+    def read_node(version: float, igsid: str) -> Response:
+        """One person's profile, whatever the *version*, as Meta would have it.
+
+        200 and the profile, or an error in Meta's envelope.
+        """
+        if "ids" in request.args:
+            return _nothing_here()
+        person = wire.read_igsid(igsid)
+        fields = read_fields(request.args.getlist("fields"))
+        answer = lookup.find(person, payer=g.caller.name)
+        made = _rendition(answer.entry, fields, words_of)
+        return wire.respond(made, answer, now=clock())
+
+    return bp
+
+
+def is_asked(path: str) -> bool:
+    """Whether *path* is one of Meta's, under which all errors are in its envelope."""
+    return _PATH.match(path) is not None
+
+
+def read_fields(asked: list[str]) -> tuple[str, ...]:
+    """The fields that the ``fields`` parameters *asked* for, read as Meta does.
+
+    The last of them counts; spaces, empty names and repeated ones do not matter.
+
+    Raises:
+        Problem: ``invalid_fields``; one is unknown, and Meta fails the whole call.
+    """
+    names = [name.strip() for name in (asked or [""])[-1].split(",")]
+    for name in names:
+        if name and name != "id" and name not in FIELDS:
+            raise wire.Problem(
+                "invalid_fields", f"Tried accessing nonexisting field ({name})"
+            )
+    return tuple(dict.fromkeys(filter(None, names))) or DEFAULT_FIELDS
+
+
+def render_failure(failure: LookupFailure) -> Response:
+    """A failure, with a code by which the callers of Meta know what to do."""
+    status, code = FAILURES[type(failure)]
+    if code is not None:
+        body = _error(code, MESSAGES[code], failure.said, is_transient=True)
+    else:
+        code = failure.said.code if failure.said else None
+        code = PERMISSION if code is None else code
+        # Not for want of consent, where 230 is what Meta gave: clients tell by words.
+        text = "Requires a permission or a setting that the app or the Page lacks"
+        body = _error(code, f"(#{code}) {text}", failure.said)
+    response = wire.json_response(status, body)
+    retry_after = wire.retry_after(failure, status)
+    if retry_after is not None:
+        response.headers["Retry-After"] = str(math.ceil(retry_after))
+    response.headers["Cache-Status"] = wire.failure_status(failure)
+    return response
+
+
+def render_problem(problem: wire.Problem) -> Response:
+    """A request that cannot be answered as asked; 190 is an unknown key, only."""
+    code = PROBLEMS.get(problem.code, INVALID)
+    message = f"(#{code}) {problem.detail}"
+    if problem.code == "unknown_key":
+        message = UNKNOWN_KEY
+    response = wire.json_response(wire.PROBLEMS[problem.code], _error(code, message))
+    response.headers.update(problem.headers)
+    return response
+
+
+def render_http_error(error: HTTPException) -> Response:
+    """What the framework refuses: there is one path here, and one method."""
+    if error.code in (404, 405):
+        return _nothing_here()
+    return render_problem(wire.Problem("invalid_request", "The request is malformed."))
+
+
+def render_bug() -> Response:
+    """A bug of ours, as Meta would not explain one either."""
+    return wire.json_response(500, _error(1, "(#1) An unknown error occurred"))
+
+
+def _nothing_here() -> Response:
+    message = (
+        f"(#{INVALID}) Unsupported request: there is GET /v<N>.<M>/<igsid> here, for"
+        " one person, and nothing else"
+    )
+    return wire.json_response(404, _error(INVALID, message))
+
+
+def _bearing_token(environ: Environ) -> Environ:
+    """*environ*, with the ``access_token`` of the query as the caller's key.
+
+    It is read here, and goes nowhere else.
+    """
+    token = request.args.get("access_token")
+    if not token:
+        return environ
+    return {**environ, "HTTP_AUTHORIZATION": f"Bearer {token}"}
+
+
+def _rendition(
+    entry: StoredOutcome, fields: tuple[str, ...], words_of: WordsOf
+) -> wire.Rendition:
+    match entry.outcome:
+        case Profile() as profile:
+            return wire.as_sent(entry, 200, wire.JSON, _node(profile, fields))
+        case Refusal() as refusal:
+            status, message, type_ = words_of(refusal)
+            error = _error(refusal.said.code, message, refusal.said, type_=type_)
+            if refusal.said.subcode is not None:
+                error["error"]["error_subcode"] = refusal.said.subcode
+            return wire.as_sent(entry, status, wire.JSON, error)
+
+
+def _node(profile: Profile, fields: tuple[str, ...]) -> dict[str, Any]:
+    told = {
+        field: value
+        for field in fields
+        if field != "id"
+        and ((value := getattr(profile, field)) is not None or field in NULLABLE)
+    }
+    return told | {"id": profile.igsid}
+
+
+def _error(
+    code: int | None,
+    message: str,
+    said: GraphError | None = None,
+    *,
+    type_: str = "OAuthException",
+    is_transient: bool = False,
+) -> dict[str, dict[str, Any]]:
+    """Meta's envelope. Nothing of what Meta said, but its trace id, comes from *said*.
+
+    Source: https://developers.facebook.com/docs/graph-api/guides/error-handling
+    """
+    error: dict[str, Any] = {"message": message, "type": type_}
+    if is_transient:
+        error["is_transient"] = True
+    error["code"] = code
+    if said is not None and said.fbtrace_id is not None:
+        error["fbtrace_id"] = said.fbtrace_id
+    return {"error": error}

@@ -1,0 +1,370 @@
+"""The Graph door: what clients made for Meta get to read."""
+
+from __future__ import annotations
+
+import hashlib
+
+import pytest
+from builders import ADA, HOUR, NOW, a_profile, a_refusal, picture_url
+
+from proxy.app import create_app
+from proxy.outcomes import (
+    FIELDS,
+    GraphError,
+    GraphTimeout,
+    GraphUnavailable,
+    LookupFailure,
+    Overloaded,
+    PermissionMissing,
+    Reason,
+    Throttled,
+    TokenRejected,
+    TooManyMisses,
+)
+from proxy.settings import Settings
+from proxy.web import graph_door
+
+NODE = f"/v25.0/{ADA}"
+READER, OPERATOR = "pp_reader", "pp_operator"
+
+
+@pytest.fixture
+def guarded(graph, clock, store, background, tmp_path):
+    """A service with two keys: one reads, one is an operator's."""
+    keys = tmp_path / "api_keys"
+    keys.write_text(
+        "".join(
+            f"{name} {scope} {hashlib.sha256(key.encode()).hexdigest()}\n"
+            for name, scope, key in (
+                ("inbox", "read", READER),
+                ("ops", "admin", OPERATOR),
+            )
+        )
+    )
+    settings = {"PROXY_PAGE_TOKEN": "EAACANARY", "PROXY_API_KEYS_FILE": str(keys)}
+    app = create_app(
+        Settings.from_env(settings),
+        client=store,
+        graph=graph,
+        later=background.submit,
+        clock=clock,
+    )
+    return app.test_client()
+
+
+def test_a_profile_is_the_node_that_meta_answers(client, graph) -> None:
+    """The fields that were asked for, and ``id``; none of ours."""
+    graph.outcomes[ADA] = a_profile(name="Ada Lovelace", follower_count=1815)
+
+    answer = client.get(f"{NODE}?fields=name,follower_count")
+
+    assert answer.status_code == 200
+    assert answer.json == {"name": "Ada Lovelace", "follower_count": 1815, "id": ADA}
+    assert answer.content_type == "application/json"
+
+
+def test_it_is_the_same_lookup(client, graph, clock) -> None:
+    """Whoever was asked for at one door is known at the other; our headers stay."""
+    graph.outcomes[ADA] = a_profile()
+    client.get(f"/profiles/{ADA}")
+    clock.now += 100
+
+    answer = client.get(NODE, headers={"X-Request-ID": "mine"})
+
+    assert graph.calls == 1
+    assert answer.headers["Cache-Status"] == "profile-proxy; hit; ttl=3500"
+    assert answer.headers["Age"] == "100"
+    assert answer.headers["Cache-Control"] == "private, max-age=3600"
+    assert answer.headers["X-Request-ID"] == "mine"
+    tag = {"If-None-Match": answer.headers["ETag"]}
+    assert client.get(NODE, headers=tag).status_code == 304
+
+
+@pytest.mark.parametrize("version", ["v2.8", "v25.0", "v26.0", "v99.99"])
+def test_any_version_is_answered(client, graph, version) -> None:
+    """Meta's own is a setting of the service."""
+    graph.outcomes[ADA] = a_profile()
+
+    assert client.get(f"/{version}/{ADA}").status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("query", "names"),
+    [
+        ("", {"id", "name"}),
+        ("?fields=", {"id", "name"}),
+        ("?fields=id", {"id"}),
+        ("?fields=username,", {"id", "username"}),
+        ("?fields=username,%20name", {"id", "username", "name"}),
+        ("?fields=name,name,id", {"id", "name"}),
+        ("?fields=name&fields=username", {"id", "username"}),
+        (f"?fields={','.join(FIELDS)}", {"id", *FIELDS}),
+    ],
+)
+def test_fields_are_read_as_meta_does(client, graph, query, names) -> None:
+    """``id`` is always there, and without ``fields`` the name."""
+    graph.outcomes[ADA] = a_profile()
+
+    assert set(client.get(f"{NODE}{query}").json) == names
+
+
+def test_what_is_not_set_is_null_or_left_out_as_meta_does(client, graph) -> None:
+    """Null is documented for two fields, and clients expect it for no other."""
+    unset = dict.fromkeys([*FIELDS, "picture_expires_at"])
+    graph.outcomes[ADA] = a_profile(**unset)
+
+    answer = client.get(f"{NODE}?fields={','.join(FIELDS)}")
+
+    assert answer.json == {"id": ADA, "name": None, "profile_pic": None}
+
+
+def test_false_and_zero_are_told(client, graph) -> None:
+    """They are answers, not the lack of one."""
+    graph.outcomes[ADA] = a_profile(is_verified_user=False, follower_count=0)
+
+    answer = client.get(f"{NODE}?fields=is_verified_user,follower_count")
+
+    assert answer.json == {"is_verified_user": False, "follower_count": 0, "id": ADA}
+
+
+def test_a_dead_picture_is_not_sent_here_either(client, graph, clock) -> None:
+    """Promise 2 holds at every door."""
+    link = picture_url(NOW + 3 * HOUR)
+    graph.outcomes[ADA] = a_profile(profile_pic=link, picture_expires_at=NOW + 3 * HOUR)
+    client.get(NODE)
+    clock.now += 3 * HOUR + 1
+
+    assert client.get(f"{NODE}?fields=profile_pic").json == {
+        "profile_pic": None,
+        "id": ADA,
+    }
+
+
+def test_a_refusal_keeps_what_meta_said(client, graph) -> None:
+    """Code, subcode, status and trace id, in an envelope with nothing of ours."""
+    said = GraphError(100, 33, "AbCd")
+    graph.outcomes[ADA] = a_refusal(reason=Reason.UNAVAILABLE, said=said)
+
+    first, second = client.get(NODE), client.get(NODE)
+
+    error = first.json["error"]
+    assert first.status_code == 400
+    assert first.json == second.json == {"error": error}
+    assert error.pop("message").startswith(
+        f"Unsupported get request. Object with ID '{ADA}' does not exist"
+    )
+    assert error == {
+        "type": "GraphMethodException",
+        "code": 100,
+        "error_subcode": 33,
+        "fbtrace_id": "AbCd",
+    }
+    assert second.headers["Cache-Status"] == (
+        "profile-proxy; hit; ttl=600; detail=unavailable"
+    )
+    assert second.headers["Cache-Control"] == "private, no-cache"
+
+
+@pytest.mark.parametrize(
+    ("failure", "status", "code"),
+    [
+        (TokenRejected(GraphError(190, 463, "tr")), 503, 2),
+        (GraphTimeout(), 503, 2),
+        (GraphUnavailable(GraphError(1, None, None)), 503, 2),
+        (Overloaded(retry_after=1.0), 503, 2),
+        (Throttled(GraphError(80002, None, None), retry_after=120.0), 503, 4),
+        (TooManyMisses(retry_after=7.0), 429, 4),
+    ],
+)
+def test_a_failure_passes_and_says_when_to_ask_again(failure, status, code) -> None:
+    """No word of a token: a client must not take our dead one for its own."""
+    answer = graph_door.render_failure(failure)
+
+    error = answer.json["error"]
+    assert (answer.status_code, error["code"]) == (status, code)
+    assert error["is_transient"] is True
+    assert "error_subcode" not in error
+    assert "token" not in error["message"].lower()
+    assert int(answer.headers["Retry-After"]) > 0
+    assert answer.headers["Cache-Control"] == "no-store"
+
+
+def test_a_failure_of_the_lookup_is_told_in_the_envelope(client, graph) -> None:
+    """And, as ever, not kept."""
+    graph.outcomes[ADA] = TokenRejected(GraphError(190, 463, "tr"))
+
+    answer = client.get(NODE)
+
+    assert (answer.status_code, answer.json["error"]["code"]) == (503, 2)
+    assert answer.headers["Cache-Status"] == (
+        "profile-proxy; fwd=uri-miss; detail=token_rejected"
+    )
+
+
+@pytest.mark.parametrize(
+    ("said", "code"),
+    [
+        (GraphError(200, 2534041, "tr"), 200),
+        (GraphError(230, None, "tr"), 230),
+        (GraphError(100, 33, "tr"), 100),
+        (GraphError(0, None, None), 0),
+        (None, 10),
+    ],
+)
+def test_a_lost_permission_keeps_its_code_and_gets_our_text(
+    client, graph, said, code
+) -> None:
+    """And no subcode: 100/33 is about a person, and this is not."""
+    graph.outcomes[ADA] = PermissionMissing(said)
+
+    answer = client.get(NODE)
+
+    error = answer.json["error"]
+    assert (answer.status_code, error["code"]) == (403, code)
+    assert error["message"].startswith(f"(#{code}) Requires a permission")
+    assert not {"error_subcode", "is_transient"} & set(error)
+    assert answer.headers["Cache-Status"] == (
+        "profile-proxy; fwd=uri-miss; detail=permission_missing"
+    )
+
+
+def test_every_failure_has_a_code_here() -> None:
+    """A failure without a row would be a 500."""
+    assert set(graph_door.FAILURES) == set(LookupFailure.__subclasses__())
+    assert {code for _, code in graph_door.FAILURES.values()} == {
+        *graph_door.MESSAGES,
+        None,
+    }
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        {"query_string": {"access_token": READER}},
+        {"headers": {"Authorization": f"Bearer {READER}"}},
+        {
+            "query_string": {"access_token": READER},
+            "headers": {"Authorization": "Basic aW5ib3g6eA=="},
+        },
+    ],
+)
+def test_the_access_token_is_the_callers_key(guarded, graph, sent) -> None:
+    """In the query or as a bearer, as Graph clients send it."""
+    graph.outcomes[ADA] = a_profile()
+
+    assert guarded.get(NODE, **sent).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "query", [{}, {"access_token": ""}, {"access_token": "EAA\u00e9"}]
+)
+def test_190_says_that_the_key_is_unknown(guarded, graph, query) -> None:
+    """With 401, and nobody is asked."""
+    answer = guarded.get(NODE, query_string=query)
+
+    assert (answer.status_code, answer.json["error"]["code"]) == (401, 190)
+    assert answer.headers["WWW-Authenticate"].startswith("Bearer")
+    assert graph.calls == 0
+
+
+def test_a_key_that_may_not_read_lacks_a_permission(guarded, graph) -> None:
+    """It is known, so it is not 190."""
+    answer = guarded.get(NODE, query_string={"access_token": OPERATOR})
+
+    assert (answer.status_code, answer.json["error"]["code"]) == (403, 10)
+    assert graph.calls == 0
+
+
+def test_a_key_in_the_query_opens_no_other_door(guarded, graph) -> None:
+    """Queries end up in logs; only clients made for Meta have no choice."""
+    answer = guarded.get(f"/profiles/{ADA}", query_string={"access_token": READER})
+
+    assert answer.status_code == 401
+
+
+def test_the_callers_own_allowance_is_charged(guarded, graph, store) -> None:
+    """By the name of the key, as at the other door."""
+    graph.outcomes[ADA] = a_profile()
+
+    guarded.get(NODE, query_string={"access_token": READER})
+
+    assert store.get("pp:a:{inbox}") == b"1"
+
+
+def test_without_keys_no_token_is_needed_and_any_is_taken(client, graph) -> None:
+    """Whoever is on this machine may ask, as everywhere."""
+    graph.outcomes[ADA] = a_profile()
+
+    assert client.get(NODE).status_code == 200
+    assert client.get(f"{NODE}?access_token=EAAWHATEVER").status_code == 200
+    stranger = client.get(NODE, headers={"Host": "evil.example"})
+    assert (stranger.status_code, stranger.json["error"]["code"]) == (403, 10)
+
+
+@pytest.mark.parametrize(
+    ("path", "word"),
+    [
+        ("/v25.0/me", "igsid"),
+        ("/v25.0/1234", "igsid"),
+        (f"{NODE}?fields=name,birthday", "(birthday)"),
+        (f"{NODE}?fields=name{{first}}", "(name{first})"),
+    ],
+)
+def test_what_cannot_be_asked_is_code_100(client, graph, path, word) -> None:
+    """As Meta says it, and nobody is asked."""
+    answer = client.get(path)
+
+    error = answer.json["error"]
+    assert (answer.status_code, error["code"]) == (400, 100)
+    assert word in error["message"]
+    assert graph.calls == 0
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("GET", f"/v25.0/?ids={ADA}"),
+        ("GET", f"/v25.0?ids={ADA}"),
+        ("GET", f"{NODE}?ids={ADA}"),
+        ("GET", f"{NODE}/picture"),
+        ("GET", "/v25.0"),
+        ("POST", NODE),
+        ("POST", "/v25.0/"),
+        ("DELETE", NODE),
+        ("OPTIONS", NODE),
+    ],
+)
+def test_all_else_of_metas_is_not_here(client, graph, method, path) -> None:
+    """404 in the envelope, so that a client of Meta's can read it."""
+    answer = client.open(path, method=method)
+
+    assert (answer.status_code, answer.json["error"]["code"]) == (404, 100)
+    assert graph.calls == 0
+
+
+@pytest.mark.parametrize(
+    "path", ["/v25/12345", "/version/12345", "/v/12345", "/v1.x/1"]
+)
+def test_a_path_that_is_not_metas_is_a_problem(client, path) -> None:
+    """As everywhere else."""
+    assert client.get(path).json["code"] == "unknown_path"
+
+
+def test_a_bug_is_in_the_envelope_too(client, graph, caplog) -> None:
+    """And the log has it, without the query."""
+    graph.outcomes[ADA] = 1 / 1  # type: ignore[assignment]  # what no Graph tells
+
+    answer = client.get(f"{NODE}?access_token=EAACANARYKEY")
+
+    assert (answer.status_code, answer.json["error"]["code"]) == (500, 1)
+    assert "a bug" in caplog.text
+    assert "EAACANARYKEY" not in caplog.text
+
+
+def test_head_answers_without_a_body(client, graph) -> None:
+    """As Flask has it for every GET."""
+    graph.outcomes[ADA] = a_profile()
+
+    answer = client.head(NODE)
+
+    assert (answer.status_code, answer.data) == (200, b"")
