@@ -18,11 +18,14 @@ from proxy.cache.store import EntryStore, Erased, Flushed, Seen, decode
 from proxy.logs import last_four
 from proxy.metrics import Metrics
 from proxy.outcomes import (
+    NO_DIRECTIVES,
     Answer,
+    Directives,
     Freshness,
     GraphTimeout,
     Igsid,
     LookupFailure,
+    NotCached,
     Outcome,
     PermissionMissing,
     Profile,
@@ -128,6 +131,7 @@ class ProfileLookup:
         *,
         payer: str | None = None,
         seen: Seen | StoreUnavailable | None = None,
+        directives: Directives = NO_DIRECTIVES,
     ) -> Answer:
         """Answer from the cache if it may be used, and from Meta if not.
 
@@ -137,12 +141,14 @@ class ProfileLookup:
         name of an API key, if this caller has to make it.
 
         *seen* is what a look at the store has shown a moment ago, if there was one.
+        What is stored may be too old for the caller's *directives*; it is answered
+        all the same where Meta tells nothing newer.
 
         Raises:
             LookupFailure: nothing usable is stored, and Meta told nothing.
         """
         try:
-            answer = self._find(igsid, payer, seen)
+            answer = self._find(igsid, payer, seen, directives)
         except LookupFailure as failure:
             self._metrics.count_failure(failure)
             raise
@@ -150,38 +156,85 @@ class ProfileLookup:
         return answer
 
     def _find(
-        self, igsid: Igsid, payer: str | None, seen: Seen | StoreUnavailable | None
+        self,
+        igsid: Igsid,
+        payer: str | None,
+        seen: Seen | StoreUnavailable | None,
+        directives: Directives,
     ) -> Answer:
         give_up_at = self._flight.give_up_at()
         self.notice_token()
         try:
             if seen is None:
-                if entry := self._recall(igsid):
+                entry = self._recall(igsid)
+                if entry and directives.allow(entry, self._wall()):
                     return Answer(entry, Source.HIT)
                 seen = self._store.look(igsid)
             elif isinstance(seen, StoreUnavailable):
                 raise seen
-            entry = seen.entry
-            freshness = entry.freshness(self._wall()) if entry else Freshness.EXPIRED
-            if entry is None or freshness is Freshness.EXPIRED:
-                fetch = partial(self._fetch, payer=payer)
-                return self._flight.join(
-                    igsid,
-                    seen,
-                    fetch,
-                    give_up_at=give_up_at,
-                    may_lead=partial(self._check_allowance, payer),
-                )
-            if freshness is Freshness.STALE:
-                self._refresh_later(igsid, entry, seen)
-            return Answer(entry, Source.HIT)
+            if entry := self._usable(seen.entry):
+                if directives.allow(entry, self._wall()):
+                    if not directives.only_if_cached:
+                        self._refresh_later(igsid, entry, seen)
+                    return Answer(entry, Source.HIT)
+            if directives.only_if_cached:
+                raise NotCached()
+            return self._ask_once(igsid, seen, payer, directives, give_up_at)
         except StoreUnavailable:
-            last_known = self._store.recall_in_outage(igsid)
-            if last_known and self._is_usable(last_known):
-                return Answer(last_known, Source.HIT)
-            return self._flight.without_store(
+            return self._find_without_store(igsid, directives, give_up_at)
+
+    def _ask_once(
+        self,
+        igsid: Igsid,
+        seen: Seen,
+        payer: str | None,
+        directives: Directives,
+        give_up_at: float,
+    ) -> Answer:
+        """By one call for all who ask; by what is stored, where that was known too."""
+        unwanted = self._usable(seen.entry)
+        try:
+            answer = self._flight.join(
+                igsid,
+                seen,
+                partial(self._fetch, payer=payer),
+                give_up_at=give_up_at,
+                anew=unwanted is not None or directives.no_cache,
+                may_lead=partial(self._check_allowance, payer),
+            )
+        except LookupFailure as failure:
+            return _in_place_of(failure, self._last_known(igsid) if unwanted else None)
+        if unwanted is None:
+            return answer
+        entry = answer.entry
+        if entry.refresh_after and entry.fetched_at == unwanted.fetched_at:
+            # Meta does not show the person, which delays a refresh, and no more.
+            return replace(answer, source=Source.STALE)
+        return replace(answer, is_forced=True)
+
+    def _last_known(self, igsid: Igsid) -> StoredOutcome | None:
+        """Looked for again: what was there may have been erased since."""
+        try:
+            return self._usable(self._store.look(igsid).entry)
+        except StoreUnavailable:
+            return self._usable(self._store.recall_in_outage(igsid))
+
+    def _find_without_store(
+        self, igsid: Igsid, directives: Directives, give_up_at: float
+    ) -> Answer:
+        """By this process's last knowledge; or by one of the few calls there may be."""
+        entry = self._usable(self._store.recall_in_outage(igsid))
+        if entry and directives.allow(entry, self._wall()):
+            return Answer(entry, Source.HIT)
+        if directives.only_if_cached:
+            raise NotCached()
+        try:
+            answer = self._flight.without_store(
                 igsid, self._fetch_ungated, give_up_at=give_up_at
             )
+        except LookupFailure as failure:
+            return _in_place_of(failure, self._last_known(igsid) if entry else None)
+        return replace(answer, is_forced=entry is not None)
 
     def inspect(self, igsid: Igsid) -> Seen:
         """What is stored about a person. Asks nobody.
@@ -274,12 +327,15 @@ class ProfileLookup:
             return entry
         return None
 
-    def _is_usable(self, entry: StoredOutcome) -> bool:
-        return entry.freshness(self._wall()) is not Freshness.EXPIRED
+    def _usable(self, entry: StoredOutcome | None) -> StoredOutcome | None:
+        if entry and entry.freshness(self._wall()) is not Freshness.EXPIRED:
+            return entry
+        return None
 
     def _refresh_later(self, igsid: Igsid, entry: StoredOutcome, seen: Seen) -> None:
-        """Have *entry* refreshed, unless somebody does that or has just failed to."""
-        is_due = entry.refresh_after <= self._wall()
+        """Have *entry* refreshed if it is stale, unless somebody does or has failed."""
+        now = self._wall()
+        is_due = entry.freshness(now) is Freshness.STALE and entry.refresh_after <= now
         if is_due and seen.lease is None and seen.note is None:
             self._later(igsid, partial(self._refresh, igsid))
 
@@ -410,6 +466,13 @@ class ProfileLookup:
             self._store.note_token(digest)
             self._known_token = digest
             self._look_again_at = -math.inf
+
+
+def _in_place_of(failure: LookupFailure, kept: StoredOutcome | None) -> Answer:
+    """What was *kept*, where Meta told nothing newer; or else the *failure*."""
+    if kept is None:
+        raise failure
+    return Answer(kept, Source.STALE, failure=failure)
 
 
 def _unavailable(outcome: Outcome | LookupFailure) -> Refusal | None:

@@ -40,6 +40,7 @@ from proxy.outcomes import (
     GraphTimeout,
     GraphUnavailable,
     LookupFailure,
+    NotCached,
     Outcome,
     Overloaded,
     PermissionMissing,
@@ -78,6 +79,7 @@ FAILURES: dict[type[LookupFailure], str] = {
     GraphUnavailable: "graph_unavailable",
     Overloaded: "overloaded",
     TooManyMisses: "too_many_misses",
+    NotCached: "not_cached",
 }
 """Every failure, by the code that callers see."""
 
@@ -251,9 +253,9 @@ class Metrics:
     def count_answer(self, answer: Answer, now: float) -> None:
         """Count one answer, given at *now*, in epoch seconds."""
         source, outcome = answer.source.name.lower(), name_of(answer.entry.outcome)
-        is_stale = answer.source is Source.HIT and now >= answer.entry.fresh_until
-        if is_stale and outcome == PROFILE:
-            source = "stale"
+        if answer.source in (Source.HIT, Source.STALE):
+            is_stale = now >= answer.entry.fresh_until and outcome == PROFILE
+            source = "stale" if is_stale else "hit"
         self.answers[source, outcome] += 1
 
     def count_failure(self, failure: LookupFailure) -> None:

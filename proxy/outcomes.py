@@ -126,19 +126,26 @@ class Source(Enum):
     HIT = auto()
     FETCHED = auto()
     COLLAPSED = auto()
+    STALE = auto()
+    """What was known before, because the caller's wish for something newer failed."""
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
-    """An entry and how it came about.
+class Directives:
+    """What a caller asks of the cache (RFC 9111 §5.2.1); *max_age* is in seconds."""
 
-    *stored* is False where the entry could not be kept, so that the next caller
-    will not find it.
-    """
+    no_cache: bool = False
+    max_age: float | None = None
+    only_if_cached: bool = False
 
-    entry: StoredOutcome
-    source: Source
-    stored: bool = True
+    def allow(self, entry: StoredOutcome, now: float) -> bool:
+        """Whether the caller would have *entry*, as far as its age goes."""
+        if self.no_cache:
+            return False
+        return self.max_age is None or now - entry.fetched_at <= self.max_age
+
+
+NO_DIRECTIVES = Directives()
 
 
 class LookupFailure(Exception):
@@ -217,6 +224,14 @@ class TooManyMisses(LookupFailure):
     is_shared = False
 
 
+class NotCached(LookupFailure):
+    """The caller wanted what is stored or nothing, and nothing is. Never shared."""
+
+    what = "nothing is stored that may be answered, and nothing else was wanted"
+    asked = False
+    is_shared = False
+
+
 class Cause(StrEnum):
     """Why the gate to Meta is closed. The values are part of our API."""
 
@@ -281,6 +296,22 @@ class Update(NamedTuple):
     kind: UpdateKind
     result: UpdateResult
     writer: Igsid | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """An entry and how it came about.
+
+    *stored* is False where the entry could not be kept, so that the next caller
+    will not find it. *is_forced* is True where a usable entry was stored and the
+    caller wanted a newer one; *failure* is why there is none, with Source.STALE.
+    """
+
+    entry: StoredOutcome
+    source: Source
+    stored: bool = True
+    is_forced: bool = False
+    failure: LookupFailure | None = None
 
 
 class StoreUnavailable(Exception):

@@ -39,12 +39,14 @@ class Actor:
 
     Once it is at its END, ``returned`` or ``raised`` tells how that came about.
     With ``is_unsure``, it may have no lease though it has taken one, or fly without.
+    With ``is_forced``, it wants what Meta says from now on.
     """
 
     def __init__(self, stage: Stage, part: Callable[[], Any]) -> None:
         self.at = At.NAP
         self.waits_for: Future[Any] | None = None
         self.is_unsure = False
+        self.is_forced = False
         self.returned: Any = None
         self.raised: Exception | None = None
         self._stage = stage

@@ -52,6 +52,8 @@ By an erase, which is rare, or because a full store has dropped it, which is not
 NO_LEASE = ""
 """The name of the flights that are flown without a lease, while the store is away."""
 
+NOTHING_SEEN = Seen(entry=None, lease=None, note=None)
+
 log = logging.getLogger(__name__)
 
 Fetch = Callable[[Igsid, float], StoredOutcome]
@@ -111,30 +113,36 @@ class Flight:
         fetch: Fetch,
         *,
         give_up_at: float,
+        anew: bool = False,
         may_lead: Callable[[], None] = lambda: None,
     ) -> Answer:
         """Answer by one shared *fetch*: lead, or follow whoever leads.
 
-        *seen* is what the store held a moment ago, without a usable entry. Goes
-        round again while flights end with nothing to tell. *may_lead* raises a
-        LookupFailure for a caller who may only follow.
+        *seen* is what the store held a moment ago, without a usable entry, or
+        *anew*: without one that the caller would have. Then the entry and the note
+        in it are no answer, but a flight whose lease it shows is as good as one's
+        own, and so is all that has come since. Goes round again while flights end
+        with nothing to tell. *may_lead* raises a LookupFailure for a caller who
+        may only follow.
 
         Raises:
             LookupFailure: Meta told nothing, or we are too many.
             StoreUnavailable: the store went away.
         """
+        known = seen if anew else NOTHING_SEEN
         with self._bulkhead.waiting():
             flown = 0
             while self._clock() < give_up_at:
-                if entry := self._usable(seen):
-                    return Answer(entry, Source.COLLAPSED)
-                if seen.note:
-                    raise seen.note
+                told = None if seen is known else self._told(seen, known)
+                if isinstance(told, Answer):
+                    return told
+                if told is not None:
+                    raise told
                 if seen.lease:
                     landing = self._follow(igsid, seen.lease, give_up_at)
                 elif flown < FLIGHTS_OF_A_CALLER:
                     may_lead()
-                    landing = self._lead(igsid, fetch, give_up_at)
+                    landing = self._lead(igsid, fetch, give_up_at, known)
                     # Who was merely not the first to take the lease has not flown.
                     flown += landing is None
                 else:
@@ -199,7 +207,26 @@ class Flight:
                         continue
         raise GraphTimeout()
 
-    def _lead(self, igsid: Igsid, fetch: Fetch, give_up_at: float) -> _Landing:
+    def _told(self, seen: Seen, known: Seen) -> Answer | LookupFailure | None:
+        """What *seen* answers a caller to whom *known* was no answer."""
+        is_new = self._is_new(known)
+        if seen.note and (known.entry or not is_new(seen.entry)):
+            # Beside an entry that was known, and is kept with its refresh postponed,
+            # the note is the news.
+            return seen.note
+        if seen.entry and is_new(seen.entry):
+            return Answer(seen.entry, Source.COLLAPSED)
+        return None
+
+    def _is_new(self, known: Seen) -> Callable[[StoredOutcome | None], bool]:
+        def is_new(entry: StoredOutcome | None) -> bool:
+            return self._is_usable(entry) and entry != known.entry
+
+        return is_new
+
+    def _lead(
+        self, igsid: Igsid, fetch: Fetch, give_up_at: float, known: Seen
+    ) -> _Landing:
         """Take a seat and the lease, and fly; or tell who was faster.
 
         Only with the time of a whole flight left: a flight cut short would
@@ -209,7 +236,8 @@ class Flight:
             with self._bulkhead.seat():
                 if self._clock() + self._graph_timeout > give_up_at:
                     return GraphTimeout(asked=False)
-                return self._take_off(igsid, fetch, self._is_usable)
+                is_new = self._is_new(known)
+                return self._take_off(igsid, fetch, is_new, known.note)
         except Overloaded as overloaded:
             return overloaded
 
@@ -218,6 +246,7 @@ class Flight:
         igsid: Igsid,
         fetch: Fetch,
         is_done: Callable[[StoredOutcome | None], bool],
+        known_note: LookupFailure | None = None,
     ) -> _Landing:
         """Take the lease, look again, and fly unless *is_done* says that is in vain."""
         deadline = self._clock() + self._graph_timeout
@@ -227,7 +256,7 @@ class Flight:
         shared, _ = self._enter_or_join(igsid, lease)
         landing: _Landing = None
         try:
-            seen = self._take(igsid, lease)
+            seen = self._take(igsid, lease, known_note)
             if seen.lease != lease:
                 return seen
             if is_done(seen.entry):
@@ -241,12 +270,14 @@ class Flight:
         finally:
             self._leave(igsid, lease, shared, landing)
 
-    def _take(self, igsid: Igsid, lease: Lease) -> Seen:
+    def _take(
+        self, igsid: Igsid, lease: Lease, known_note: LookupFailure | None
+    ) -> Seen:
         """Take the lease; after a lost reply, ask whether it has become ours."""
         try:
-            return self._store.take(igsid, lease, self._lease_for)
+            return self._store.take(igsid, lease, self._lease_for, known_note)
         except StoreUnavailable:
-            return self._store.take(igsid, lease, self._lease_for)
+            return self._store.take(igsid, lease, self._lease_for, known_note)
 
     def _fly(
         self,
@@ -310,7 +341,7 @@ class Flight:
     ) -> None:
         now = self._wall()
         keeping = None
-        if known and self._is_usable(known):
+        if known and known.freshness(now) is Freshness.STALE:
             wait = None if failure.asked else failure.retry_after or 0.0
             keeping = postpone(known, now, wait)
         if failure.is_shared:
@@ -373,9 +404,6 @@ class Flight:
                 self._seats_without_store.release()
         finally:
             self._leave(igsid, NO_LEASE, shared, landing)
-
-    def _usable(self, seen: Seen) -> StoredOutcome | None:
-        return seen.entry if self._is_usable(seen.entry) else None
 
     def _is_usable(self, entry: StoredOutcome | None) -> bool:
         return (

@@ -81,9 +81,10 @@ Lease = str
 
 _TAKE = """
 local seen = redis.call('MGET', KEYS[1], KEYS[2], KEYS[3], KEYS[4])
-if not seen[2] and not seen[3] then
+if not seen[2] and (not seen[3] or seen[3] == ARGV[3]) then
   redis.call('SET', KEYS[2], ARGV[1], 'PX', ARGV[2])
-  seen[2] = ARGV[1]
+  redis.call('DEL', KEYS[3])
+  seen[2], seen[3] = ARGV[1], false
 end
 return seen
 """
@@ -282,15 +283,25 @@ class EntryStore:
         copy = near.get_in_outage(key) if near else None
         return decode(copy.stored, igsid) if copy else None
 
-    def take(self, igsid: Igsid, lease: Lease, lease_for: float) -> Seen:
+    def take(
+        self,
+        igsid: Igsid,
+        lease: Lease,
+        lease_for: float,
+        known_note: LookupFailure | None = None,
+    ) -> Seen:
         """Take the lease unless somebody has it or a note lies there, and look.
 
-        The lease is ours if it is the one seen. Doing it twice with the same
-        *lease* does no harm, which is how a lost reply is made good.
+        *known_note* is one that may lie there, and goes. The lease is ours if it
+        is the one seen. Doing it twice with the same *lease* does no harm, which
+        is how a lost reply is made good.
         """
         with self._noted("writes", igsid):
             milliseconds = math.ceil(lease_for * 1000)
-            return _seen(igsid, self._run(self._take, igsid, lease, milliseconds))
+            note = (encode_note(known_note),) if known_note else ()
+            return _seen(
+                igsid, self._run(self._take, igsid, lease, milliseconds, *note)
+            )
 
     def put(
         self,

@@ -23,6 +23,7 @@ from proxy.outcomes import (
     GraphTimeout,
     GraphUnavailable,
     LookupFailure,
+    NotCached,
     Overloaded,
     PermissionMissing,
     Profile,
@@ -47,6 +48,7 @@ FAILURES: dict[type[LookupFailure], tuple[int, int | None]] = {
     Throttled: (503, 4),
     GraphTimeout: (503, 2),
     GraphUnavailable: (503, 2),
+    NotCached: (503, 2),
     Overloaded: (503, 2),
     TooManyMisses: (429, 4),
 }

@@ -133,7 +133,6 @@ class HitPath:
             and not environ["QUERY_STRING"]
             and "HTTP_IF_NONE_MATCH" not in environ
             and "HTTP_CACHE_CONTROL" not in environ
-            and "HTTP_PRAGMA" not in environ
             and "CONTENT_LENGTH" not in environ
             and "HTTP_TRANSFER_ENCODING" not in environ
         ):

@@ -32,8 +32,12 @@ def blueprint(
         """
         person = wire.read_igsid(igsid)
         fields = wire.read_fields(request.args.getlist("fields"))
-        seen = request.environ.get(SEEN)
-        answer = lookup.find(person, payer=g.caller.name, seen=seen)
+        answer = lookup.find(
+            person,
+            payer=g.caller.name,
+            seen=request.environ.get(SEEN),
+            directives=wire.read_directives(request.headers.get("Cache-Control")),
+        )
         return wire.render(answer, fields, now=clock())
 
     return bp

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from math import ceil, floor
 from random import getrandbits
 from typing import Any, NamedTuple, TypeVar
+from urllib.request import parse_http_list
 
 import msgspec
 from flask import Request, Response, request
@@ -20,13 +21,16 @@ from proxy.lookup import Erased, Flushed, GateState, Seen, Tally
 from proxy.outcomes import (
     FIELDS,
     IGSID,
+    NO_DIRECTIVES,
     Answer,
+    Directives,
     Freshness,
     GraphError,
     GraphTimeout,
     GraphUnavailable,
     Igsid,
     LookupFailure,
+    NotCached,
     Overloaded,
     PermissionMissing,
     Profile,
@@ -88,6 +92,7 @@ FAILURES: dict[type[LookupFailure], tuple[int, str]] = {
     GraphUnavailable: (502, "graph_unavailable"),
     Overloaded: (503, "overloaded"),
     TooManyMisses: (429, "too_many_misses"),
+    NotCached: (504, "not_cached"),
 }
 """Every failure, as its status and its code. Codes never change once released."""
 
@@ -166,6 +171,32 @@ def read_fields(asked: list[str]) -> tuple[str, ...]:
             f"A field is {wrong}. Known are id,{','.join(FIELDS)}, each once.",
         )
     return tuple(field for field in FIELDS if field in names)
+
+
+def read_directives(header: str | None) -> Directives:
+    """What a request's ``Cache-Control`` asks of us; other directives mean nothing.
+
+    Of an age that is no number we cannot tell what the caller would have, so
+    nothing that is stored will do; of several, the least counts. ``Pragma`` is
+    not read at all: it is deprecated, and would cost a call to Meta.
+
+    Source: https://www.rfc-editor.org/rfc/rfc9111#section-5.2.1
+    """
+    if header is None:
+        return NO_DIRECTIVES
+    said: dict[str, list[str]] = {}
+    for part in parse_http_list(header):
+        name, _, value = part.partition("=")
+        said.setdefault(name.strip().lower(), []).append(value.strip().strip('"'))
+    ages = [
+        float(age) if age.isascii() and age.isdigit() else 0.0
+        for age in said.get("max-age", [])
+    ]
+    return Directives(
+        no_cache="no-cache" in said or 0.0 in ages,
+        max_age=min(ages, default=None),
+        only_if_cached="only-if-cached" in said,
+    )
 
 
 class BodyReader:
@@ -330,13 +361,18 @@ def refusal_body(refusal: Refusal) -> dict[str, Any]:
 def cache_status(answer: Answer, now: float) -> str:
     """How the answer came about, in the words of RFC 9211."""
     entry = answer.entry
+    forward = "fwd=request" if answer.is_forced else "fwd=uri-miss"
     match answer.source:
         case Source.HIT:
             return hit_status(ttl(entry.fresh_until, now)) + detail_of(entry)
+        case Source.STALE:
+            failure = answer.failure
+            why = FAILURES[type(failure)][1] if failure else Reason.UNAVAILABLE.value
+            return f"{CACHE_NAME}; fwd=stale; detail={why}"
         case Source.FETCHED:
-            parts = ["fwd=uri-miss", "stored"] if answer.stored else ["fwd=uri-miss"]
+            parts = [forward, "stored"] if answer.stored else [forward]
         case Source.COLLAPSED:
-            parts = ["fwd=uri-miss", "collapsed"]
+            parts = [forward, "collapsed"]
     if not answer.stored and not isinstance(entry.outcome, Refusal):
         parts.append("detail=store_unavailable")
     return "; ".join([CACHE_NAME, *parts]) + detail_of(entry)

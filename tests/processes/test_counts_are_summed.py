@@ -70,7 +70,7 @@ OWN_SERVER = (
 from proxy.app import read_settings
 from proxy.server import SharedPhase, load_app
 
-load_app(read_settings(os.environ), SharedPhase(), os.getppid(), sys.argv[1])
+load_app(read_settings(os.environ), SharedPhase(), os.getppid(), sys.argv[1], [], 0)
 print(folding())
 """
 )

@@ -67,6 +67,39 @@ def test_callers_say_how_their_answer_came_about(stack) -> None:
     assert kinds["fwd=uri-miss; collapsed"] > 0
 
 
+@pytest.mark.parametrize(
+    ("script", "said"),
+    [
+        ({"delay": 1.5}, {"fwd=request; stored", "fwd=request; collapsed"}),
+        (
+            {"delay": 1.5, "error": {"code": 2, "status": 503}},
+            {"fwd=stale; detail=graph_unavailable"},
+        ),
+    ],
+    ids=["profile", "failure"],
+)
+def test_100_callers_who_want_it_new_cause_one_call(stack, script, said) -> None:
+    """What is known and what has failed before is no answer; one flight is, for all."""
+    igsid = crowd(3)
+    stack.one.get(f"/profiles/{igsid}")
+    stack.other.get(f"/profiles/{igsid}")
+    stack.meta.person(igsid, **script)
+
+    answers = all_at_once(
+        [
+            lambda service=(stack.one, stack.other)[n % 2]: service.get(
+                f"/profiles/{igsid}", headers={"Cache-Control": "no-cache"}
+            )
+            for n in range(100)
+        ]
+    )
+
+    kinds = {answer.headers["Cache-Status"].split("; ", 1)[1] for answer in answers}
+    assert {answer.status_code for answer in answers} == {200}
+    assert kinds == said
+    assert stack.meta.calls(igsid) == 2
+
+
 @pytest.mark.parametrize("how", ["erase", "flush"])
 def test_what_is_learned_before_an_erase_is_not_answered_after_it(stack, how) -> None:
     """A fetch under way writes nothing back, and its callers get later knowledge."""

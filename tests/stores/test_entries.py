@@ -246,6 +246,21 @@ def test_one_of_many_threads_gets_the_lease(entries: EntryStore) -> None:
     assert sum(runner == holder for runner, holder in ran) == 1
 
 
+def test_a_lease_is_given_to_who_knows_the_note(
+    entries: EntryStore, raw: redis.Redis
+) -> None:
+    """It goes, so that whatever lies there later is of this flight."""
+    known = Throttled(GraphError(4), retry_after=0.1 + 0.2)
+    plant(raw, key("n"), encode_note(known))
+
+    refused = entries.take(ADA, THEIRS, MINUTE, Throttled(GraphError(4)))
+    taken = entries.take(ADA, OURS, MINUTE, decode_note(encode_note(known)))
+
+    assert (refused.lease, type(refused.note)) == (None, Throttled)
+    assert (taken.lease, taken.note) == (OURS, None)
+    assert not raw.exists(key("n"))
+
+
 def test_no_lease_is_given_while_a_note_lies_there(entries: EntryStore) -> None:
     """Those who waited share the failure, rather than ask Meta in turn."""
     fail(entries, GraphTimeout())

@@ -37,6 +37,7 @@ from proxy.lookup import ProfileLookup, What
 from proxy.metrics import Metrics
 from proxy.outcomes import (
     Answer,
+    Directives,
     GraphError,
     GraphTimeout,
     GraphUnavailable,
@@ -200,7 +201,8 @@ class World(RuleBasedStateMachine):
         if call.is_alone:
             others = [other for other in self.calls_in_flight(igsid) if other.is_alone]
             assert not others, "two calls at once about one person"
-            assert not self.has_fresh(igsid), "asked about what is known"
+            is_known = self.has_fresh(igsid) and not actor.is_forced
+            assert not is_known, "asked about what is known"
         self.calls.append(call)
         return call
 
@@ -258,6 +260,27 @@ class World(RuleBasedStateMachine):
     def somebody_asks(self, process: int, igsid: Igsid, steps: int) -> None:
         lookup = self.processes[process].lookup
         self.begin(lambda: lookup.find(igsid), steps, self.check_answer)
+
+    @precondition(lambda self: len(self.actors) < ACTORS)
+    @rule(process=processes, igsid=people, steps=some_steps)
+    def somebody_wants_it_new(self, process: int, igsid: Igsid, steps: int) -> None:
+        """What was told before they asked is only answered where the new one fails."""
+        lookup = self.processes[process].lookup
+        told_before = [call for call in self.calls if call.told is not None]
+        directives = Directives(no_cache=True)
+
+        def check(actor: Actor) -> None:
+            self.check_answer(actor)
+            if actor.raised is None and actor.returned.source is not Source.STALE:
+                call = self.call_behind(repr(actor.returned.entry.outcome))
+                assert call not in told_before, "known before"
+
+        self.begin(
+            lambda: lookup.find(igsid, directives=directives),
+            steps,
+            check,
+            is_forced=True,
+        )
 
     @precondition(lambda self: len(self.actors) < ACTORS)
     @rule(
@@ -514,10 +537,16 @@ class World(RuleBasedStateMachine):
             actor.is_unsure |= actor.at is At.STORE
 
     def begin(
-        self, part: Callable[[], object], steps: int, check: Callable[[Actor], None]
+        self,
+        part: Callable[[], object],
+        steps: int,
+        check: Callable[[Actor], None],
+        *,
+        is_forced: bool = False,
     ) -> Actor:
         """Let *part* run to its first step outside, and *steps* further."""
         actor = Actor(self.stage, part)
+        actor.is_forced = is_forced
         self.actors.append((actor, check))
         self.let_go_on(actor, steps + 1)
         return actor

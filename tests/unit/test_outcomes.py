@@ -13,6 +13,7 @@ from proxy.outcomes import (
     GraphUnavailable,
     Igsid,
     LookupFailure,
+    NotCached,
     Overloaded,
     PermissionMissing,
     Profile,
@@ -67,6 +68,7 @@ def test_the_failures_are_the_ones_that_are_known() -> None:
     known = {
         GraphTimeout,
         GraphUnavailable,
+        NotCached,
         Overloaded,
         PermissionMissing,
         Throttled,

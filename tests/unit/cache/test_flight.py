@@ -445,7 +445,7 @@ def test_who_was_only_slower_than_another_may_still_look_again(store, time) -> N
     class Slow(BrokenStore):
         raced = False
 
-        def take(self, igsid: Igsid, lease: str, lease_for: float) -> Seen:
+        def take(self, igsid: Igsid, lease: str, lease_for: float, _: None) -> Seen:
             if not self.raced:
                 self.raced = True
                 store.take(ADA, "faster", 1)
@@ -489,7 +489,7 @@ def test_a_lease_that_ended_before_the_call_is_not_flown(store, time) -> None:
     """The store took its time over the taking; Meta is not asked."""
 
     class Sluggish(BrokenStore):
-        def take(self, igsid: Igsid, lease: str, lease_for: float) -> Seen:
+        def take(self, igsid: Igsid, lease: str, lease_for: float, _: None) -> Seen:
             time.passed += GRAPH_TIMEOUT
             return store.take(igsid, lease, lease_for)
 

@@ -1,0 +1,263 @@
+"""What a caller asks of the cache: nothing older, nothing stored, nothing else."""
+
+from __future__ import annotations
+
+import fakeredis
+import pytest
+from builders import ADA, HOUR, MINUTE, a_profile, a_refusal
+from fakes import FakeGraph
+from test_lookup import World, name_of
+
+from proxy.outcomes import (
+    Answer,
+    Directives,
+    GraphTimeout,
+    GraphUnavailable,
+    Igsid,
+    NotCached,
+    Reason,
+    Refusal,
+    Source,
+    Told,
+    TooManyMisses,
+)
+
+ANEW = Directives(no_cache=True)
+KEPT_ONLY = Directives(only_if_cached=True)
+
+
+@pytest.fixture
+def world() -> World:
+    return World()
+
+
+def ask(world: World, directives: Directives, payer: str | None = None) -> Answer:
+    return world.lookup.find(ADA, payer=payer, directives=directives)
+
+
+def has_fresh(world: World) -> None:
+    """Ada is known as Before, and Meta would call her After."""
+    world.graph.outcomes[ADA] = a_profile(name="Before")
+    world.find()
+    world.graph.outcomes[ADA] = a_profile(name="After")
+    world.clock.now += 1
+
+
+def test_no_cache_asks_meta_again_and_keeps_what_it_says(world) -> None:
+    """Others have it from then on."""
+    has_fresh(world)
+
+    answer = ask(world, ANEW)
+
+    assert (name_of(answer), answer.source) == ("After", Source.FETCHED)
+    assert answer.is_forced
+    assert name_of(world.find()) == "After"
+    assert world.graph.calls == 2
+
+
+def test_no_cache_about_nobody_known_is_a_plain_miss(world) -> None:
+    """There was nothing that the caller did not want."""
+    world.graph.outcomes[ADA] = a_profile()
+
+    answer = ask(world, ANEW)
+
+    assert (answer.source, answer.is_forced) == (Source.FETCHED, False)
+
+
+@pytest.mark.parametrize("outcome", [a_profile, a_refusal], ids=["profile", "refusal"])
+def test_what_is_kept_is_answered_where_meta_tells_nothing(world, outcome) -> None:
+    """And stays as it was: nothing has failed that was due."""
+    world.graph.outcomes[ADA] = outcome()
+    before = world.find().entry
+    world.graph.outcomes[ADA] = GraphTimeout()
+
+    answer = ask(world, ANEW)
+
+    assert answer.source is Source.STALE
+    assert isinstance(answer.failure, GraphTimeout)
+    assert answer.entry == world.store.look(ADA).entry == before
+
+
+def test_nothing_is_answered_that_was_erased_while_meta_was_asked(world) -> None:
+    """What the caller saw before is no longer there to fall back on."""
+    has_fresh(world)
+
+    class Erasing(FakeGraph):
+        def fetch(self, igsid: Igsid, within: float) -> Told:
+            world.lookup.erase(igsid)
+            return Told(GraphTimeout(), None, self.token)
+
+    late = World(redis=world.redis, clock=world.clock, graph=Erasing())
+
+    with pytest.raises(GraphTimeout):
+        ask(late, ANEW)
+
+
+def test_no_second_call_is_made_where_the_store_goes_with_the_first() -> None:
+    """The call has failed, whether or not anybody could be told."""
+    server = fakeredis.FakeServer()
+
+    class Cutting(FakeGraph):
+        def fetch(self, igsid: Igsid, within: float) -> Told:
+            server.connected = self.calls == 0
+            return super().fetch(igsid, within)
+
+    world = World(redis=fakeredis.FakeRedis(server=server), graph=Cutting())
+    has_fresh(world)
+    world.graph.outcomes[ADA] = GraphTimeout()
+
+    with pytest.raises(GraphTimeout):
+        ask(world, ANEW)
+
+    assert world.graph.calls == 2
+
+
+def test_an_earlier_failure_is_no_answer_to_who_wants_it_new(world) -> None:
+    """Those who do not insist share it, for the second in which it is shared."""
+    world.graph.outcomes[ADA] = GraphUnavailable()
+    with pytest.raises(GraphUnavailable):
+        world.find()
+    world.graph.outcomes[ADA] = a_profile()
+
+    with pytest.raises(GraphUnavailable):
+        world.find()
+    answer = ask(world, ANEW)
+
+    assert answer.source is Source.FETCHED
+    assert world.graph.calls == 2
+
+
+def test_unavailable_replaces_no_profile_however_it_is_asked_for(world) -> None:
+    """100/33 may mean anything, so the caller is told that this is the old one."""
+    has_fresh(world)
+    world.graph.outcomes[ADA] = a_refusal(reason=Reason.UNAVAILABLE)
+
+    answer = ask(world, ANEW)
+
+    assert (name_of(answer), answer.source) == ("Before", Source.STALE)
+    assert answer.failure is None
+
+
+def test_a_refusal_replaces_a_profile_that_was_asked_for_anew(world) -> None:
+    has_fresh(world)
+    world.graph.outcomes[ADA] = a_refusal(reason=Reason.BLOCKED)
+
+    assert isinstance(ask(world, ANEW).entry.outcome, Refusal)
+    assert isinstance(world.find().entry.outcome, Refusal)
+
+
+def test_asking_anew_is_charged_to_the_caller(world) -> None:
+    """Whose allowance, once spent, leaves them what is stored."""
+    has_fresh(world)
+    for _ in range(2):
+        ask(world, ANEW, payer="inbox")
+
+    spent = ask(world, ANEW, payer="inbox")
+
+    assert world.graph.calls == 3
+    assert spent.source is Source.STALE
+    assert isinstance(spent.failure, TooManyMisses)
+    assert ask(world, ANEW, payer="crm").source is Source.FETCHED
+
+
+def test_a_flight_that_ended_since_the_caller_looked_is_theirs_too(world) -> None:
+    """Whoever comes to the lease a moment later does not ask Meta once more."""
+    has_fresh(world)
+    seen = world.store.look(ADA)
+    ask(world, ANEW)
+
+    late = world.lookup.find(ADA, seen=seen, directives=ANEW)
+
+    assert (late.source, name_of(late)) == (Source.COLLAPSED, "After")
+    assert late.is_forced
+    assert world.graph.calls == 2
+
+
+def test_a_failure_since_the_caller_looked_is_theirs_too(world) -> None:
+    """By the note, which is younger than their look."""
+    has_fresh(world)
+    seen = world.store.look(ADA)
+    world.graph.outcomes[ADA] = GraphTimeout()
+    ask(world, ANEW)
+
+    late = world.lookup.find(ADA, seen=seen, directives=ANEW)
+
+    assert (late.source, name_of(late)) == (Source.STALE, "Before")
+    assert isinstance(late.failure, GraphTimeout)
+    assert world.graph.calls == 2
+
+
+@pytest.mark.parametrize(("age", "calls"), [(MINUTE, 1), (MINUTE + 1, 2)])
+def test_max_age_is_the_oldest_that_is_wanted(world, age, calls) -> None:
+    """Fresh or not is another question."""
+    world.graph.outcomes[ADA] = a_profile()
+    world.find()
+    world.clock.now += age
+
+    answer = ask(world, Directives(max_age=MINUTE))
+
+    assert (answer.source is Source.HIT) is (calls == 1)
+    assert world.graph.calls == calls
+
+
+def test_a_stale_profile_that_is_young_enough_is_a_hit(world) -> None:
+    """And refreshed afterwards, as for anybody."""
+    world.has_stale()
+
+    answer = ask(world, Directives(max_age=2 * HOUR))
+
+    assert answer.source is Source.HIT
+    assert ADA in world.background.jobs
+
+
+def test_only_if_cached_never_asks_meta(world) -> None:
+    """Not afterwards either, if it is stale; and not where there is nothing."""
+    with pytest.raises(NotCached):
+        ask(world, KEPT_ONLY)
+    world.has_stale(name="Before")
+
+    answer = ask(world, KEPT_ONLY)
+
+    assert (answer.source, name_of(answer)) == (Source.HIT, "Before")
+    assert ADA not in world.background.jobs
+    assert world.graph.calls == 0
+
+
+@pytest.mark.parametrize(
+    "directives",
+    [
+        Directives(no_cache=True, only_if_cached=True),
+        Directives(max_age=0.5, only_if_cached=True),
+    ],
+)
+def test_only_if_cached_and_nothing_kept_will_do(world, directives) -> None:
+    """No answer is better than one that is not wanted, or a call that is not."""
+    has_fresh(world)
+
+    with pytest.raises(NotCached):
+        ask(world, directives)
+
+    assert world.graph.calls == 1
+    assert world.counted()["none", "not_cached"] == 1
+
+
+def test_only_if_cached_waits_for_no_flight(world) -> None:
+    """Somebody else asking Meta is not something stored."""
+    world.store.take(ADA, "elsewhere", 6.0)
+
+    with pytest.raises(NotCached):
+        ask(world, KEPT_ONLY)
+
+
+def test_what_is_told_in_place_of_the_new_counts_as_what_it_is(world) -> None:
+    """A hit, or stale; the call that failed is counted as a call."""
+    world.graph.outcomes[ADA] = a_refusal()
+    world.find()
+    world.graph.outcomes[ADA] = GraphTimeout()
+    ask(world, ANEW)
+
+    assert world.counted() == {
+        ("fetched", "consent_required"): 1,
+        ("hit", "consent_required"): 1,
+    }
+    assert world.metrics.calls["graph_timeout"] == 1
