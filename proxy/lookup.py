@@ -147,8 +147,34 @@ class ProfileLookup:
         Raises:
             LookupFailure: nothing usable is stored, and Meta told nothing.
         """
+        return self._counted(lambda: self._find(igsid, payer, seen, directives))
+
+    def refresh(self, igsid: Igsid, *, payer: str | None = None) -> Answer:
+        """Ask Meta now, whatever is stored: one call for all who ask meanwhile.
+
+        Charged as in ``find``. What was stored stays, and is answered to others,
+        until Meta has told something else.
+
+        Raises:
+            LookupFailure: Meta told nothing.
+            StoreUnavailable: nothing could be kept of it.
+        """
+        give_up_at = self._flight.give_up_at()
+        self.notice_token()
+        return self._counted(
+            lambda: self._flight.join(
+                igsid,
+                self._store.look(igsid),
+                partial(self._fetch, payer=payer),
+                give_up_at=give_up_at,
+                may_lead=partial(self._check_allowance, payer),
+                anew=True,
+            )
+        )
+
+    def _counted(self, find: Callable[[], Answer]) -> Answer:
         try:
-            answer = self._find(igsid, payer, seen, directives)
+            answer = find()
         except LookupFailure as failure:
             self._metrics.count_failure(failure)
             raise

@@ -1,4 +1,4 @@
-"""The routes of operators: why this answer, erase, flush."""
+"""The routes of operators: why this answer, fetch anew, erase, flush."""
 
 from __future__ import annotations
 
@@ -52,6 +52,15 @@ def blueprint(
             receipt = wire.erase_receipt(person, lookup.erase(person), clock())
             line["id"] = receipt["id"]
         return wire.render_ok(receipt)
+
+    @bp.post("/profiles/<igsid>/refresh")
+    def refresh(igsid: str) -> Response:
+        """Ask Meta now, and tell what is stored then; a failure is a failure."""
+        person = wire.read_igsid(igsid)
+        with _audited("refresh", person=last_four(person)):
+            lookup.refresh(person, payer=g.caller.name)
+            seen = lookup.inspect(person)
+        return wire.render_ok(wire.render_seen(person, seen, clock()))
 
     @bp.get("/stats")
     def stats() -> Response:

@@ -213,9 +213,12 @@ class BodyReader:
         """The JSON body of a request, as *shape*.
 
         Raises:
-            Problem: ``unsupported_media_type`` or ``invalid_body``, which says where.
+            Problem: ``length_required``, ``unsupported_media_type``, or
+                ``invalid_body``, which says where.
             Overloaded: as many are being read as may be.
         """
+        if from_request.content_length is None:
+            raise _untold_length()
         if from_request.mimetype != "application/json":
             raise Problem("unsupported_media_type", "Send a body of application/json.")
         try:
@@ -245,13 +248,8 @@ def check_length(from_request: Request) -> None:
     Raises:
         Problem: ``length_required`` or ``body_too_large``.
     """
-    headers = from_request.headers
-    untold = "Transfer-Encoding" in headers or (
-        from_request.method in ("POST", "PUT", "PATCH")
-        and "Content-Length" not in headers
-    )
-    if untold:
-        raise Problem("length_required", "Send a body with a Content-Length.")
+    if "Transfer-Encoding" in from_request.headers:
+        raise _untold_length()
     most = LONGER_BODIES.get(from_request.blueprint or "", MAX_BODY_BYTES)
     if (from_request.content_length or 0) > most:
         raise Problem(
@@ -259,6 +257,10 @@ def check_length(from_request: Request) -> None:
             f"A body may have {most} bytes.",
             headers={"Connection": "close"},
         )
+
+
+def _untold_length() -> Problem:
+    return Problem("length_required", "Send a body with a Content-Length.")
 
 
 def request_id(header: str | None) -> str:

@@ -100,6 +100,37 @@ def test_100_callers_who_want_it_new_cause_one_call(stack, script, said) -> None
     assert stack.meta.calls(igsid) == 2
 
 
+@pytest.mark.parametrize(
+    ("script", "status"),
+    [
+        ({"delay": 1.0, "profile": {"name": "After"}}, 200),
+        ({"delay": 1.0, "error": {"code": 230, "status": 403}}, 200),
+        ({"delay": 1.0, "error": {"code": 2, "status": 503}}, 502),
+    ],
+    ids=["profile", "consent", "failure"],
+)
+def test_operators_who_force_a_fetch_together_cause_one_call(
+    stack, script, status
+) -> None:
+    """At two instances, though a profile is stored that everybody may have."""
+    igsid = crowd(7)
+    stack.one.get(f"/profiles/{igsid}")
+    stack.meta.person(igsid, **script)
+    services = (stack.one, stack.other)
+
+    answers = all_at_once(
+        [
+            lambda service=services[n % 2]: service.request(
+                "POST", f"/admin/profiles/{igsid}/refresh"
+            )
+            for n in range(20)
+        ]
+    )
+
+    assert Counter(answer.status_code for answer in answers) == {status: 20}
+    assert stack.meta.calls(igsid) == 1 + 1
+
+
 @pytest.mark.parametrize("how", ["erase", "flush"])
 def test_what_is_learned_before_an_erase_is_not_answered_after_it(stack, how) -> None:
     """A fetch under way writes nothing back, and its callers get later knowledge."""

@@ -165,6 +165,56 @@ def test_a_stale_entry_is_answered_at_once_and_refreshed_once(world) -> None:
     assert world.lookup.gate_state().tally[Tally.REFRESHED] == 1
 
 
+def test_a_forced_fetch_asks_meta_whatever_is_stored(world) -> None:
+    """And everybody is answered with what it told."""
+    world.graph.outcomes[ADA] = a_profile(name="Before")
+    world.find()
+    world.clock.now += MINUTE
+    world.graph.outcomes[ADA] = a_profile(name="After")
+
+    answer = world.lookup.refresh(ADA)
+
+    assert (name_of(answer), answer.source) == ("After", Source.FETCHED)
+    assert (name_of(world.find()), world.graph.calls) == ("After", 2)
+    assert world.counted()["fetched", "profile"] == 2
+
+
+def test_a_forced_fetch_that_fails_leaves_what_was_there(world) -> None:
+    """Whoever forced it is told; everybody else is answered as before."""
+    world.graph.outcomes[ADA] = a_profile()
+    world.find()
+    world.graph.outcomes[ADA] = TokenRejected()
+
+    with pytest.raises(TokenRejected):
+        world.lookup.refresh(ADA)
+
+    assert world.find().source is Source.HIT
+    assert world.counted()["none", "token_rejected"] == 1
+
+
+def test_a_forced_fetch_is_charged_to_who_leads_it(world) -> None:
+    """The allowance of two is spent by a miss and a forced fetch."""
+    world.graph.outcomes[ADA] = a_profile()
+    world.find(payer="inbox")
+    world.lookup.refresh(ADA, payer="inbox")
+
+    with pytest.raises(TooManyMisses):
+        world.lookup.refresh(ADA, payer="inbox")
+
+    assert world.graph.calls == 2
+    assert world.store.look(ADA).lease is None
+
+
+def test_a_forced_fetch_does_not_pass_a_closed_gate(world) -> None:
+    """An operator who forces it in an outage must not make it longer."""
+    world.fail_until_closed()
+
+    with pytest.raises(GraphUnavailable):
+        world.lookup.refresh(ADA)
+
+    assert world.graph.calls == 0
+
+
 def test_somebody_elses_refresh_is_enough(world) -> None:
     """The lease that is seen with the entry says that it is being made."""
     world.has_stale()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import fakeredis
 import pytest
@@ -27,6 +28,7 @@ from proxy.outcomes import (
     GraphTimeout,
     GraphUnavailable,
     Igsid,
+    Outcome,
     Overloaded,
     Source,
     StoredOutcome,
@@ -114,6 +116,12 @@ def a_flight(store, time: Time, *, kind=Caller, seats: int = 100, room: int = 40
         clock=time.clock,
         sleep=time.sleep,
     )
+
+
+def find_anew(flight: Flight, store: EntryStore, fetch: Fetch) -> Answer:
+    """As somebody asks to whom what is stored does not count."""
+    give_up_at = flight.give_up_at()
+    return flight.join(ADA, store.look(ADA), fetch, give_up_at=give_up_at, anew=True)
 
 
 def never(igsid: Igsid, deadline: float) -> StoredOutcome:
@@ -318,6 +326,70 @@ def test_callers_of_one_process_share_one_call(store, time) -> None:
     assert len(calls) == 1
     assert [answer.source for answer in answers].count(Source.FETCHED) == 1
     assert {answer.entry for answer in answers} == {an_entry()}
+
+
+def after(seconds: float, outcome: Outcome | None = None) -> StoredOutcome:
+    """*outcome* (Ada's profile), learned so many seconds later than NOW."""
+    return an_entry(outcome or a_profile(name="After"), fetched_at=NOW + seconds)
+
+
+def store_before(store: EntryStore) -> StoredOutcome:
+    """Something that everybody else is content with."""
+    store.take(ADA, "x", 1)
+    store.put(ADA, an_entry(), "x", NOW)
+    return an_entry()
+
+
+def test_what_is_usable_is_fetched_anew_for_whom_it_does_not_count(store, time) -> None:
+    """And takes the place of what was there."""
+    store_before(store)
+
+    answer = find_anew(a_flight(store, time), store, telling(after(1)))
+
+    assert answer == Answer(after(1), Source.FETCHED)
+    assert store.look(ADA) == Seen(after(1), None, None)
+
+
+def test_a_note_does_not_count_either(store, time) -> None:
+    """It tells of an earlier flight, and is gone when the next one begins."""
+    store.take(ADA, "x", 1)
+    store.fail(ADA, GraphTimeout(), "x", now=NOW)
+
+    def fetch(igsid: Igsid, deadline: float) -> StoredOutcome:
+        assert store.look(ADA).note is None
+        return an_entry()
+
+    assert find_anew(a_flight(store, time), store, fetch).source is Source.FETCHED
+
+
+def test_who_wants_it_anew_follows_whoever_fetches_already(store, time) -> None:
+    """One call for all who ask at the same moment, in every process."""
+    store_before(store)
+    store.take(ADA, "elsewhere", 6)
+    time.meanwhile = [lambda: store.put(ADA, after(1), "elsewhere", NOW)]
+
+    answer = find_anew(a_flight(store, time), store, never)
+
+    assert answer == Answer(after(1), Source.COLLAPSED)
+
+
+def test_who_wants_it_anew_is_told_the_failure_and_not_what_was_there(
+    store, time
+) -> None:
+    """Though the failed flight has written the old entry again, to postpone it."""
+    known = store_before(store)
+    store.take(ADA, "elsewhere", 6)
+    postponed = replace(known, refresh_after=NOW + 10, failed_refreshes=1)
+    time.meanwhile = [
+        lambda: store.fail(
+            ADA, TokenRejected(), "elsewhere", keeping=postponed, now=NOW
+        )
+    ]
+
+    with pytest.raises(TokenRejected):
+        find_anew(a_flight(store, time), store, never)
+
+    assert store.look(ADA).entry == postponed
 
 
 def test_a_caller_after_an_erase_does_not_join_the_flight_before_it(

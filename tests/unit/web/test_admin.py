@@ -80,6 +80,39 @@ def test_inspecting_tells_how_the_last_flight_failed(client, graph) -> None:
     assert failure["graph"] == {"code": 190, "subcode": 463, "fbtrace_id": "tr"}
 
 
+def test_a_refresh_asks_meta_and_tells_what_is_stored_then(
+    client, graph, clock
+) -> None:
+    """As inspected; with no body to send."""
+    graph.outcomes[ADA] = a_profile()
+    client.get(f"/profiles/{ADA}")
+    clock.now += 100
+    graph.outcomes[ADA] = a_refusal()
+
+    answer = client.post(f"/admin/profiles/{ADA}/refresh")
+
+    assert answer.status_code == 200
+    assert answer.json["entry"]["outcome"] == "consent_required"
+    assert answer.json == client.get(f"/admin/profiles/{ADA}").json
+    assert answer.headers["Cache-Control"] == "no-store"
+    assert graph.calls == 2
+
+
+def test_a_refresh_that_fails_is_answered_as_the_failure(client, graph, caplog) -> None:
+    """And audited as one; what was stored is still there."""
+    graph.outcomes[ADA] = a_profile()
+    client.get(f"/profiles/{ADA}")
+    graph.outcomes[ADA] = TokenRejected(GraphError(190, 463, "tr"))
+    caplog.set_level(logging.INFO)
+
+    answer = client.post(f"/admin/profiles/{ADA}/refresh")
+
+    (line,) = audit_lines(caplog)
+    assert (answer.status_code, answer.json["code"]) == (502, "token_rejected")
+    assert (line.action, line.result) == ("refresh", "TokenRejected")
+    assert client.get(f"/profiles/{ADA}").status_code == 200
+
+
 def test_erasing_leaves_nothing_and_gives_a_receipt(client, graph, store) -> None:
     """The receipt says what was there; the next GET asks Meta again."""
     graph.outcomes[ADA] = a_profile()
@@ -115,6 +148,7 @@ def audit_lines(caplog):
     ("action", "act"),
     [
         ("inspect", lambda client: client.get(f"/admin/profiles/{ADA}")),
+        ("refresh", lambda client: client.post(f"/admin/profiles/{ADA}/refresh")),
         ("erase", lambda client: client.delete(f"/admin/profiles/{ADA}")),
         ("flush", lambda client: flush(client, what="all")),
     ],
@@ -232,6 +266,7 @@ def test_an_operator_cannot_name_what_is_no_igsid(client, store, igsid) -> None:
     """Nor make keys of it."""
     answers = [
         client.get(f"/admin/profiles/{igsid}"),
+        client.post(f"/admin/profiles/{igsid}/refresh"),
         client.delete(f"/admin/profiles/{igsid}"),
     ]
 
