@@ -20,6 +20,7 @@ from proxy.metrics import Metrics
 from proxy.outcomes import (
     NO_DIRECTIVES,
     Answer,
+    Cut,
     Directives,
     Freshness,
     GraphTimeout,
@@ -419,7 +420,9 @@ class ProfileLookup:
         ):
             # Another process has a newer token already, which may see more.
             soon = min(entry.usable_until, entry.fetched_at + BRIEFLY)
-            return replace(entry, fresh_until=soon, usable_until=soon)
+            return replace(
+                entry, fresh_until=soon, usable_until=soon, cut_by=Cut.NEWER_TOKEN
+            )
         return entry
 
     def _ask(self, igsid: Igsid, deadline: float, payer: str | None) -> Told:

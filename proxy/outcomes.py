@@ -96,12 +96,25 @@ class Freshness(Enum):
     EXPIRED = auto()
 
 
+class Cut(StrEnum):
+    """What ends an entry before its own times are over. Part of our API."""
+
+    PICTURE_MARGIN = "picture_margin"
+    PICTURE_TTL_ASSUMED = "picture_ttl_assumed"
+    PICTURE_LAST_HOUR = "picture_last_hour"
+    PICTURE_DEAD = "picture_dead"
+    NEWER_TOKEN = "newer_token"
+    WRITTEN_LATELY = "written_lately"
+
+
 @dataclass(frozen=True, slots=True)
 class StoredOutcome:
     """An entry: an outcome and the moments that bound its use, in epoch seconds.
 
     *refresh_after* is when a stale entry may be refreshed next, and
-    *failed_refreshes* how often in a row that has failed.
+    *failed_refreshes* how often in a row that has failed; *last_said* is what Meta
+    said when it last told nothing new. *cut_by* is None where no more than the
+    operator's own times bound the entry.
     """
 
     outcome: Outcome
@@ -110,6 +123,8 @@ class StoredOutcome:
     usable_until: float
     refresh_after: float = 0.0
     failed_refreshes: int = 0
+    cut_by: Cut | None = None
+    last_said: GraphError | None = None
 
     def freshness(self, now: float) -> Freshness:
         """Use it, use it and refresh, or do not use it."""

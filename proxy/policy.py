@@ -7,7 +7,9 @@ from dataclasses import dataclass, replace
 
 from proxy.outcomes import (
     Cause,
+    Cut,
     Freshness,
+    GraphError,
     Outcome,
     Profile,
     Reason,
@@ -32,6 +34,15 @@ is not known whether Meta shows consent as soon as it tells of the message."""
 
 FIRST_POSTPONEMENT, LONGEST_POSTPONEMENT = 10.0, 600.0
 """Seconds until a failed refresh is tried again: at first, doubling, and at most."""
+
+
+REFUSAL_RULES: Mapping[Reason, str] = {
+    Reason.CONSENT_REQUIRED: "consent_ttl",
+    Reason.BLOCKED: "blocked_ttl",
+    Reason.NOT_FOUND: "not_found_ttl",
+    Reason.UNAVAILABLE: "unavailable_ttl",
+}
+"""Every reason, and the setting that bounds it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +90,7 @@ def _stamp_with_picture(
     if life < SHORTEST_PICTURE:
         faceless = replace(profile, profile_pic=None, picture_expires_at=None)
         until = now + LAST_HOUR_TTL * keep
-        return StoredOutcome(faceless, now, until, until)
+        return StoredOutcome(faceless, now, until, until, cut_by=Cut.PICTURE_DEAD)
 
     fresh_until = now + lifetimes.profile_ttl * keep
     # Just outside the margin, what is left before it may be less than what the
@@ -87,11 +98,31 @@ def _stamp_with_picture(
     last_hour = min(LAST_HOUR_TTL, life / 2)
     if life - lifetimes.picture_margin < last_hour:
         until = min(fresh_until, now + last_hour * keep)
-        return StoredOutcome(profile, now, until, until)
-    usable_until = min(
-        fresh_until + lifetimes.stale_grace, expiry - lifetimes.picture_margin
+        return StoredOutcome(profile, now, until, until, cut_by=Cut.PICTURE_LAST_HOUR)
+    stale_until, margin = (
+        fresh_until + lifetimes.stale_grace,
+        expiry - lifetimes.picture_margin,
     )
-    return StoredOutcome(profile, now, min(fresh_until, usable_until), usable_until)
+    if stale_until <= margin:
+        return StoredOutcome(profile, now, fresh_until, stale_until)
+    is_known = profile.picture_expires_at is not None
+    cut_by = Cut.PICTURE_MARGIN if is_known else Cut.PICTURE_TTL_ASSUMED
+    return StoredOutcome(profile, now, min(fresh_until, margin), margin, cut_by=cut_by)
+
+
+def bounded_by(entry: StoredOutcome) -> tuple[str, str]:
+    """Which rules set until when *entry* is fresh, and until when it is usable.
+
+    In the words of the settings, where it is one of them.
+    """
+    match entry.outcome:
+        case Refusal(reason=reason):
+            rule = entry.cut_by or REFUSAL_RULES[reason]
+            return rule, rule
+        case Profile():
+            usable = entry.cut_by or "stale_grace"
+            is_cut = entry.cut_by and entry.fresh_until == entry.usable_until
+            return usable if is_cut else "profile_ttl", usable
 
 
 def supersede(
@@ -102,17 +133,18 @@ def supersede(
     ``unavailable`` may mean anything (100/33), so it never replaces a profile
     that may still be used: it only delays that profile's refresh.
     """
-    is_vague = (
+    if (
         isinstance(learned.outcome, Refusal)
         and learned.outcome.reason is Reason.UNAVAILABLE
-    )
-    if (
-        is_vague
         and known is not None
         and isinstance(known.outcome, Profile)
         and known.freshness(now) is not Freshness.EXPIRED
     ):
-        return replace(known, refresh_after=learned.usable_until)
+        return replace(
+            known,
+            refresh_after=learned.usable_until,
+            last_said=learned.outcome.said,
+        )
     return learned
 
 
@@ -127,16 +159,25 @@ def doubt_refusal(learned: StoredOutcome) -> StoredOutcome:
         or outcome.reason is not Reason.CONSENT_REQUIRED
     ):
         return learned
-    soon = min(learned.usable_until, learned.fetched_at + CONSENT_LAGS_FOR)
-    return replace(learned, fresh_until=soon, usable_until=soon)
+    soon = learned.fetched_at + CONSENT_LAGS_FOR
+    if learned.usable_until <= soon:
+        return learned
+    return replace(
+        learned, fresh_until=soon, usable_until=soon, cut_by=Cut.WRITTEN_LATELY
+    )
 
 
-def postpone(known: StoredOutcome, now: float, wait: float | None) -> StoredOutcome:
+def postpone(
+    known: StoredOutcome,
+    now: float,
+    wait: float | None,
+    said: GraphError | None = None,
+) -> StoredOutcome:
     """*known*, whose refresh has just failed, and is not to be tried again too soon.
 
     With *wait*, Meta was not asked at all, and will not be for so many
-    seconds; that is nothing against this person. Otherwise the pause doubles
-    with each failure in a row.
+    seconds; that is nothing against this person. Otherwise *said* is what it
+    said, if anything, and the pause doubles with each failure in a row.
     """
     if wait is not None:
         pause = min(max(wait, 1.0), FIRST_POSTPONEMENT)
@@ -146,6 +187,7 @@ def postpone(known: StoredOutcome, now: float, wait: float | None) -> StoredOutc
         known,
         refresh_after=now + min(pause, LONGEST_POSTPONEMENT),
         failed_refreshes=known.failed_refreshes + 1,
+        last_said=said,
     )
 
 

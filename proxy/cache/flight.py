@@ -343,7 +343,7 @@ class Flight:
         keeping = None
         if known and known.freshness(now) is Freshness.STALE:
             wait = None if failure.asked else failure.retry_after or 0.0
-            keeping = postpone(known, now, wait)
+            keeping = postpone(known, now, wait, failure.said)
         if failure.is_shared:
             self._store.fail(igsid, failure, lease, keeping=keeping, now=now)
         elif keeping:

@@ -32,6 +32,7 @@ import redis
 from proxy.cache.backend import ProfileCache
 from proxy.cache.near import TRUSTED_FOR, Copy, NearCache
 from proxy.outcomes import (
+    Cut,
     GraphError,
     GraphTimeout,
     GraphUnavailable,
@@ -180,6 +181,7 @@ class _Entry(msgspec.Struct, omit_defaults=True):
     said: _Said | None = None
     refresh_after: _Moment | None = None
     failed_refreshes: Annotated[int, msgspec.Meta(ge=0)] = 0
+    cut_by: Cut | None = None
 
 
 class _Note(msgspec.Struct, omit_defaults=True):
@@ -681,6 +683,7 @@ def encode(entry: StoredOutcome) -> bytes:
     match entry.outcome:
         case Profile() as profile:
             person = msgspec.convert(profile, _Person, from_attributes=True)
+            said = _said(entry.last_said) if entry.last_said else None
         case Refusal(reason=reason, said=error):
             refusal, said = reason, _said(error)
     return msgspec.json.encode(
@@ -695,6 +698,7 @@ def encode(entry: StoredOutcome) -> bytes:
             said=said,
             refresh_after=entry.refresh_after or None,
             failed_refreshes=entry.failed_refreshes,
+            cut_by=entry.cut_by,
         )
     )
 
@@ -725,6 +729,8 @@ def decode(stored: bytes, igsid: Igsid | None = None) -> StoredOutcome | None:
         entry.usable_until,
         entry.refresh_after or 0.0,
         entry.failed_refreshes,
+        entry.cut_by,
+        _error(said) if said and isinstance(outcome, Profile) else None,
     )
 
 

@@ -43,6 +43,7 @@ from proxy.outcomes import (
     TokenRejected,
     TooManyMisses,
 )
+from proxy.policy import bounded_by
 
 CACHE_NAME = "profile-proxy"
 """Who speaks in Cache-Status (RFC 9211 §2)."""
@@ -518,20 +519,24 @@ def render_entry(entry: StoredOutcome, now: float) -> dict[str, Any]:
     """An entry as an operator sees it: its outcome and its bounds, no names."""
     outcome = entry.outcome
     refusal = outcome if isinstance(outcome, Refusal) else None
+    said = refusal.said if refusal else entry.last_said
     freshness = entry.freshness(now)
+    fresh_by, usable_by = bounded_by(entry)
     return {
         "outcome": refusal.reason.value if refusal else "profile",
         "freshness": freshness.name.lower(),
         "used": freshness is not Freshness.EXPIRED,
         "fetched_at": moment(entry.fetched_at),
         "fresh_until": moment(entry.fresh_until),
+        "fresh_until_by": fresh_by,
         "usable_until": moment(entry.usable_until),
+        "usable_until_by": usable_by,
         "refresh_after": moment(entry.refresh_after or None),
         "failed_refreshes": entry.failed_refreshes,
         "picture_expires_at": moment(
             outcome.picture_expires_at if isinstance(outcome, Profile) else None
         ),
-        "graph": render_said(refusal.said) if refusal else None,
+        "graph": render_said(said) if said else None,
     }
 
 

@@ -28,6 +28,7 @@ from proxy.cache.store import (
     encode_note,
 )
 from proxy.outcomes import (
+    Cut,
     GraphError,
     GraphTimeout,
     GraphUnavailable,
@@ -194,6 +195,16 @@ def test_pages_do_not_see_each_other(entries: EntryStore, cache: ProfileCache) -
     assert entries.look(ADA).entry == an_entry()
     assert other.erase(ADA).entry
     assert entries.look(ADA).entry == an_entry()
+
+
+def test_why_an_entry_ends_and_what_meta_said_last_come_back(
+    entries: EntryStore,
+) -> None:
+    """An operator who looks sees what the process that stored it knew."""
+    entry = replace(an_entry(), cut_by=Cut.PICTURE_MARGIN, last_said=SAID)
+    store(entries, entry)
+
+    assert entries.look(ADA).entry == entry
 
 
 # Taking

@@ -30,6 +30,7 @@ from proxy.lookup import ProfileLookup, What
 from proxy.metrics import Metrics
 from proxy.outcomes import (
     Answer,
+    Cut,
     GraphTimeout,
     GraphUnavailable,
     Igsid,
@@ -634,6 +635,7 @@ def test_what_an_old_token_is_not_shown_is_kept_briefly(world) -> None:
 
     assert not_found.usable_until - world.clock.now == 1.0
     assert consent.usable_until - world.clock.now == 15 * MINUTE
+    assert (not_found.cut_by, consent.cut_by) == (Cut.NEWER_TOKEN, None)
 
 
 def test_a_token_that_cannot_be_followed_up_is_tried_again_later(world) -> None:

@@ -16,11 +16,21 @@ from builders import (
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from proxy.outcomes import Freshness, Outcome, Profile, Reason, StoredOutcome
+from proxy.outcomes import (
+    Cut,
+    Freshness,
+    GraphError,
+    Outcome,
+    Profile,
+    Reason,
+    Refusal,
+    StoredOutcome,
+)
 from proxy.policy import (
     FIRST_POSTPONEMENT,
     LONGEST_POSTPONEMENT,
     Lifetimes,
+    bounded_by,
     doubt_refusal,
     postpone,
     stamp,
@@ -400,12 +410,13 @@ def vague(now: float = NOW) -> StoredOutcome:
 
 @pytest.mark.parametrize("at", [NOW, NOW + 1.5 * HOUR])
 def test_unavailable_delays_the_refresh_of_a_usable_profile(at: float) -> None:
-    """Fresh or stale; nothing else about the profile changes."""
-    known = an_entry()
+    """Fresh or stale; nothing else about the profile changes. Why is remembered."""
+    known, learned = an_entry(), vague(at)
 
-    kept = supersede(known, vague(at), at)
+    kept = supersede(known, learned, at)
 
-    assert kept == replace(known, refresh_after=at + 10 * MINUTE)
+    said = learned.outcome.said
+    assert kept == replace(known, refresh_after=at + 10 * MINUTE, last_said=said)
 
 
 @pytest.mark.parametrize(
@@ -441,6 +452,66 @@ def test_a_postponement_is_bounded_and_changes_no_other_bound(
     assert 1.0 <= later.refresh_after - NOW <= LONGEST_POSTPONEMENT
     assert later.failed_refreshes == failures + (wait is None)
     assert replace(later, refresh_after=0.0, failed_refreshes=failures) == known
+
+
+def test_a_failed_refresh_leaves_what_meta_said() -> None:
+    """The last time it was asked; a call that was held back changes nothing."""
+    said = GraphError(190, 463)
+    failed = postpone(an_entry(), NOW, None, said)
+    held_back = postpone(failed, NOW, 5.0, GraphError(4))
+
+    assert (failed.last_said, held_back.last_said) == (said, said)
+
+
+@pytest.mark.parametrize(
+    ("entry", "rules"),
+    [
+        (stamped(FACELESS), ("profile_ttl", "stale_grace")),
+        (stamped(whose_picture_lives(4 * DAY)), ("profile_ttl", "stale_grace")),
+        (stamped(whose_picture_lives(3 * HOUR)), ("profile_ttl", "picture_margin")),
+        (
+            stamped(whose_picture_lives(1.5 * HOUR)),
+            ("picture_margin", "picture_margin"),
+        ),
+        (
+            stamped(a_profile(picture_expires_at=None)),
+            ("profile_ttl", "picture_ttl_assumed"),
+        ),
+        (stamped(whose_picture_lives(HOUR / 2)), ("picture_last_hour",) * 2),
+        (stamped(whose_picture_lives(-1.0)), ("picture_dead",) * 2),
+        (
+            replace(stamped(a_refusal()), cut_by=Cut.NEWER_TOKEN),
+            ("newer_token",) * 2,
+        ),
+    ],
+)
+def test_an_entry_tells_which_rule_set_each_of_its_bounds(entry, rules) -> None:
+    """Or an operator would have to guess why somebody was asked for so soon."""
+    assert bounded_by(entry) == rules
+
+
+@pytest.mark.parametrize("reason", Reason)
+def test_a_refusal_is_bounded_by_a_setting_of_its_own(reason: Reason) -> None:
+    """By the name it has in the settings."""
+    entry = stamped(a_refusal(reason=reason))
+
+    assert bounded_by(entry) == (f"{reason}_ttl".replace("_required", ""),) * 2
+
+
+@given(outcomes, lifetimes_allowed, jitters)
+def test_what_no_rule_cuts_short_has_the_times_of_the_settings(
+    outcome: Outcome, lifetimes: Lifetimes, jitter: float
+) -> None:
+    """And what one does ends earlier than it would."""
+    entry = stamp(outcome, NOW, lifetimes, jitter)
+    if isinstance(outcome, Refusal):
+        assert entry.cut_by is None
+        return
+    uncut = stamp(replace(outcome, profile_pic=None), NOW, lifetimes, jitter)
+
+    ends_early = entry.usable_until < uncut.usable_until
+    is_last_hour = entry.cut_by in (Cut.PICTURE_LAST_HOUR, Cut.PICTURE_DEAD)
+    assert ends_early is (entry.cut_by is not None) or is_last_hour
 
 
 def test_each_failure_in_a_row_doubles_the_pause() -> None:

@@ -43,6 +43,8 @@ def test_inspecting_tells_the_bounds_and_asks_nobody(client, graph, clock) -> No
     entry = answer.json["entry"]
     assert (entry["outcome"], entry["freshness"]) == ("profile", "stale")
     assert entry["fetched_at"] < entry["fresh_until"] < entry["usable_until"]
+    assert entry["fresh_until_by"] == "profile_ttl"
+    assert entry["usable_until_by"] == "stale_grace"
     assert answer.json["lease_held"] is False
     assert "Ada" not in answer.text
     assert graph.calls == 1
@@ -54,6 +56,23 @@ def test_inspecting_a_refusal_tells_what_meta_said(client, three) -> None:
 
     assert entry["outcome"] == "consent_required"
     assert entry["graph"]["code"] == 230
+
+
+def test_inspecting_tells_why_a_refresh_has_failed(
+    client, graph, clock, background
+) -> None:
+    """The note of it lives a second; the entry remembers what Meta said."""
+    graph.outcomes[ADA] = a_profile()
+    client.get(f"/profiles/{ADA}")
+    graph.outcomes[ADA] = TokenRejected(GraphError(190, 463, "tr"))
+    clock.now += HOUR
+    client.get(f"/profiles/{ADA}")
+    background.run()
+
+    entry = client.get(f"/admin/profiles/{ADA}").json["entry"]
+
+    assert (entry["outcome"], entry["failed_refreshes"]) == ("profile", 1)
+    assert entry["graph"] == {"code": 190, "subcode": 463, "fbtrace_id": "tr"}
 
 
 def test_inspecting_somebody_unknown_is_no_error(client, graph) -> None:
