@@ -157,7 +157,9 @@ def create_app(
     app.register_blueprint(profiles.blueprint(lookup, doorkeeper, clock))
     app.register_blueprint(graph_door.blueprint(lookup, doorkeeper, words_of, clock))
     bodies = wire.BodyReader()
-    app.register_blueprint(admin.blueprint(lookup, doorkeeper, bodies, clock))
+    app.register_blueprint(
+        admin.blueprint(lookup, doorkeeper, bodies, clock, metrics.totals)
+    )
     app.register_blueprint(probes.blueprint(degraded_by, draining, exposition))
     if settings.webhook_verify_token is not None:
         app.register_blueprint(

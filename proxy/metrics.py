@@ -102,6 +102,66 @@ class StoreReading:
     usage_percent: float | None
 
 
+HITS = ("near", "hit", "stale")
+SOURCES = (*HITS, "fetched", "collapsed", "none")
+"""Where an answer comes from; for the first ones nobody had to wait for Meta."""
+
+
+@dataclass(frozen=True, slots=True)
+class Totals:
+    """What an instance has counted since it was started.
+
+    *answers* by source and outcome; *calls* to Meta.
+    """
+
+    answers: Mapping[tuple[str, str], int]
+    calls: int
+
+    @classmethod
+    def of(cls, families: Iterable[Metric]) -> Totals:
+        """Read them from what Prometheus gets to see."""
+        answers: dict[tuple[str, str], int] = {}
+        calls = 0
+        for sample in (each for family in families for each in family.samples):
+            if sample.name == _PREFIX + "answers_total":
+                key = sample.labels["source"], sample.labels["outcome"]
+                answers[key] = int(sample.value)
+            elif sample.name == _PREFIX + "graph_calls_total":
+                calls += int(sample.value)
+        return cls(answers, calls)
+
+    @property
+    def lookups(self) -> int:
+        return sum(self.answers.values())
+
+    @property
+    def hits(self) -> int:
+        by_source = self.by_source()
+        return sum(by_source[source] for source in HITS)
+
+    @property
+    def hit_ratio(self) -> float | None:
+        """The share of lookups that nobody waited for; None before the first."""
+        return self.hits / self.lookups if self.lookups else None
+
+    @property
+    def calls_saved(self) -> int:
+        """How many calls fewer than if each lookup had been one."""
+        return max(0, self.lookups - self.calls)
+
+    def by_source(self) -> dict[str, int]:
+        return self._sum(0, SOURCES)
+
+    def by_outcome(self) -> dict[str, int]:
+        return self._sum(1, (*OUTCOMES, *FAILURES.values()))
+
+    def _sum(self, place: int, names: Iterable[str]) -> dict[str, int]:
+        sums = dict.fromkeys(names, 0)
+        for key, counted in self.answers.items():
+            sums[key[place]] = sums.get(key[place], 0) + counted
+        return sums
+
+
 class NearCounts(Protocol):
     """What a near cache counts itself, for it is asked more often than anybody."""
 
@@ -324,6 +384,11 @@ class Metrics:
                 self._trusted.set(near.is_trusted)
             for fold in self._folds:
                 fold.take_over()
+
+    def totals(self) -> Totals:
+        """The sums over the workers of an instance, as a scrape would tell them."""
+        self.fold()
+        return Totals.of(self._registry.collect())
 
     def exposition(self, reading: StoreReading | None) -> bytes:
         """All of it as Prometheus reads it, summed over the workers of an instance.

@@ -11,6 +11,7 @@ from flask import Blueprint, Response, g, request
 
 from proxy.logs import audited, last_four
 from proxy.lookup import ProfileLookup, What
+from proxy.metrics import Totals
 from proxy.web import wire
 from proxy.web.keys import Doorkeeper, Scope
 
@@ -28,8 +29,12 @@ def blueprint(
     doorkeeper: Doorkeeper,
     bodies: wire.BodyReader,
     clock: Callable[[], float],
+    totals: Callable[[], Totals],
 ) -> Blueprint:
-    """The routes, acting on *lookup*; *clock* is epoch seconds."""
+    """The routes, acting on *lookup*; *clock* is epoch seconds.
+
+    *totals* is what this instance has counted.
+    """
     bp = Blueprint("admin", __name__, url_prefix="/admin")
 
     @bp.before_request
@@ -64,8 +69,9 @@ def blueprint(
 
     @bp.get("/stats")
     def stats() -> Response:
-        """The gates, how much of Meta's quota is used, and what is doubted."""
-        return wire.json_response(200, wire.render_gate(lookup.gate_state()))
+        """The gates, how much of Meta's quota is used, and what was counted here."""
+        gate = wire.render_gate(lookup.gate_state())
+        return wire.render_ok(gate | {"instance": wire.render_totals(totals())})
 
     @bp.post("/flush")
     def flush() -> Response:

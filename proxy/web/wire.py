@@ -18,6 +18,7 @@ from flask import Request, Response, request
 from werkzeug.exceptions import HTTPException
 
 from proxy.lookup import Erased, Flushed, GateState, Seen, Tally
+from proxy.metrics import Totals
 from proxy.outcomes import (
     FIELDS,
     IGSID,
@@ -563,6 +564,18 @@ def render_gate(gate: GateState) -> dict[str, Any]:
             "succeeded": gate.tally[Tally.REFRESHED],
             "failed": gate.tally[Tally.REFRESH_FAILED],
         },
+    }
+
+
+def render_totals(totals: Totals) -> dict[str, Any]:
+    """What this instance has counted, as an operator sees it."""
+    ratio = totals.hit_ratio
+    return {
+        "outcomes": totals.by_outcome(),
+        "sources": totals.by_source(),
+        "hit_ratio": None if ratio is None else round(ratio, 4),
+        "calls": totals.calls,
+        "calls_saved": totals.calls_saved,
     }
 
 

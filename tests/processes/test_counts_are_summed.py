@@ -257,6 +257,9 @@ def test_the_requests_of_two_workers_are_summed_exactly(service) -> None:
     wait_until(lambda: counted(service.run) == 120, 10, "the other has folded")
     scrapes = [ask(service.run, "/metrics") for _ in range(10)]
 
+    told = json.loads(ask(service.run, "/admin/stats"))["instance"]
+    assert (told["outcomes"]["profile"], told["calls"]) == (120, 21)
+    assert (told["calls_saved"], told["hit_ratio"]) == (99, round(99 / 120, 4))
     for text in scrapes:
         assert total(text, "answers_total") == 120
         assert total(text, "answers_total", source="fetched") == 21

@@ -9,9 +9,17 @@ from types import SimpleNamespace
 
 import pytest
 from builders import HOUR, NOW, a_profile, a_refusal, an_entry
+from prometheus_client.parser import text_string_to_metric_families
 from scrapes import samples, total
 
-from proxy.metrics import FAILURES, MOST_VERSIONS, Metrics, StoreReading, name_of
+from proxy.metrics import (
+    FAILURES,
+    MOST_VERSIONS,
+    Metrics,
+    StoreReading,
+    Totals,
+    name_of,
+)
 from proxy.outcomes import (
     Answer,
     Cause,
@@ -58,6 +66,40 @@ def test_what_has_grown_is_taken_over_once(metrics) -> None:
     assert total(first, "answers_total", **near) == 3
     assert total(second, "answers_total", **near) == 5
     assert total(second, "answers_total") == 5
+
+
+def test_totals_are_what_a_scrape_tells(metrics) -> None:
+    """By source and by outcome; failures are lookups too."""
+    metrics.answers["near", "profile"] += 5
+    metrics.answers["hit", "blocked"] += 2
+    metrics.answers["stale", "profile"] += 1
+    metrics.answers["fetched", "profile"] += 1
+    metrics.answers["none", "graph_timeout"] += 1
+    metrics.calls["profile"] += 2
+    metrics.calls["graph_timeout"] += 1
+
+    totals = metrics.totals()
+
+    assert (totals.lookups, totals.hits, totals.calls) == (10, 8, 3)
+    assert (totals.hit_ratio, totals.calls_saved) == (0.8, 7)
+    assert totals.by_source() == {
+        "near": 5,
+        "hit": 2,
+        "stale": 1,
+        "fetched": 1,
+        "collapsed": 0,
+        "none": 1,
+    }
+    outcomes = totals.by_outcome()
+    assert (outcomes["profile"], outcomes["blocked"]) == (7, 2)
+    assert (outcomes["graph_timeout"], outcomes["not_found"]) == (1, 0)
+    text = scrape(metrics)
+    assert totals == Totals.of(text_string_to_metric_families(text))
+
+
+def test_before_anybody_asks_there_is_no_hit_ratio(metrics) -> None:
+    """Neither 0 nor 1 would be true."""
+    assert metrics.totals().hit_ratio is None
 
 
 def test_every_series_is_there_before_anything_happens(metrics) -> None:

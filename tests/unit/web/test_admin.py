@@ -269,11 +269,27 @@ def test_a_flush_is_json_or_nothing(client, three, store) -> None:
     assert entries_in(store) == 3
 
 
+def test_the_stats_tell_what_was_saved(client, three) -> None:
+    """Three were asked for and fetched; each hit after that is a call saved."""
+    for _ in range(2):
+        client.get(f"/profiles/{ADA}")
+        client.get(f"/v25.0/{BEN}")
+
+    instance = client.get("/admin/stats").json["instance"]
+
+    assert instance["outcomes"]["profile"] == 3
+    assert instance["outcomes"]["consent_required"] == 3
+    assert (instance["sources"]["fetched"], instance["sources"]["hit"]) == (3, 4)
+    assert instance["hit_ratio"] == round(4 / 7, 4)
+    assert (instance["calls"], instance["calls_saved"]) == (3, 4)
+
+
 def test_no_admin_answer_is_kept_by_anybody(client) -> None:
     """It is true now, and only now."""
     answers = [
         client.get(f"/admin/profiles/{ADA}"),
         client.delete(f"/admin/profiles/{ADA}"),
+        client.get("/admin/stats"),
         flush(client, what="all"),
     ]
 
