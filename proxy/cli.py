@@ -1,4 +1,4 @@
-"""Commands: run, demo, get, erase, flush, key new, config."""
+"""Commands: run, demo, get, erase, flush, stats, top, key new, config."""
 
 from __future__ import annotations
 
@@ -16,9 +16,11 @@ from importlib import metadata
 from typing import Any, NoReturn, ParamSpec, TypeVar
 
 import click
+import requests
 from flask import Flask
 
 from proxy import settings as settings_module
+from proxy import top
 from proxy.app import new_lookup, read_settings
 from proxy.cache import engine
 from proxy.cache.backend import masked
@@ -34,6 +36,9 @@ REFUSED, MISUSED, AWAY = 1, 2, 3
 
 DEMO_TOKEN = "EAADEMOPAGETOKEN"
 DEMO_SECRET = "demoappsecret"
+
+TOP_EVERY, TOP_WITHIN = 1.0, 5.0
+"""Seconds between two looks at an instance, and how long one may take."""
 
 BY = "command line"
 """Who acts, in the audit line of a command."""
@@ -181,6 +186,73 @@ def flush(
         counts = wire.render_flushed(done)
         line |= counts
     _show(counts, as_json)
+
+
+@main.command()
+@click.option("--json", "as_json", is_flag=True, help="One object, for scripts.")
+@_exits
+def stats(as_json: bool) -> None:
+    """The gates, the quota in use, and how many entries the store has.
+
+    Of all instances on the store of the settings; what one of them has counted
+    is in its GET /admin/stats, and in `profile-proxy top`.
+    """
+    lookup = _new_lookup(read_settings(os.environ))
+    told = wire.render_gate(lookup.gate_state()) | wire.render_census(lookup.census())
+    _show(told if as_json else _flat(told), as_json)
+
+
+@main.command("top")
+@click.option("--url", help="Where the instance is, if not at PROXY_LISTEN.")
+@_exits
+def top_(url: str | None) -> None:
+    """What a running instance does, each second, until Ctrl-C.
+
+    Once, where stdout is no terminal.
+    """
+    url = (url or _url_of(read_settings(os.environ))).rstrip("/")
+    session = requests.Session()
+    session.trust_env = False
+    before, looked_at = None, 0.0
+    try:
+        while True:
+            now, at = _look_at(session, url), time.monotonic()
+            page = top.draw(now, before, at - looked_at)
+            # Without CLEAR where stdout is no terminal: click leaves it out.
+            click.echo(f"{top.CLEAR}profile-proxy at {url}\n\n{page}", nl=False)
+            if not sys.stdout.isatty():
+                return
+            before, looked_at = now, at
+            time.sleep(TOP_EVERY)
+    except KeyboardInterrupt:
+        return
+
+
+def _url_of(settings: Settings) -> str:
+    """Where this machine reaches an instance of these *settings*."""
+    listen = settings.listen
+    here = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(listen.host, listen.host)
+    return f"http://{listen._replace(host=here)}"
+
+
+def _look_at(session: requests.Session, url: str) -> top.Reading:
+    try:
+        answer = session.get(f"{url}/metrics", timeout=TOP_WITHIN)
+        answer.raise_for_status()
+        return top.read(answer.text)
+    except (requests.RequestException, ValueError) as exc:
+        _fail(AWAY, f"No instance tells its metrics at {url}: {type(exc).__name__}")
+
+
+def _flat(values: dict[str, Any], within: str = "") -> dict[str, Any]:
+    """*values*, with what is in an object of them by a dotted name."""
+    flat: dict[str, Any] = {}
+    for name, value in values.items():
+        if isinstance(value, dict):
+            flat |= _flat(value, f"{within}{name}.")
+        else:
+            flat[within + name] = value
+    return flat
 
 
 @main.group()

@@ -14,9 +14,9 @@ from typing import Protocol
 from proxy.cache.bulkhead import Bulkhead
 from proxy.cache.flight import Flight
 from proxy.cache.gate import Gate, GateState, Passage, Tally
-from proxy.cache.store import EntryStore, Erased, Flushed, Seen, decode
+from proxy.cache.store import Census, EntryStore, Erased, Flushed, Seen, decode
 from proxy.logs import last_four
-from proxy.metrics import Metrics
+from proxy.metrics import Metrics, name_of
 from proxy.outcomes import (
     NO_DIRECTIVES,
     Answer,
@@ -40,6 +40,7 @@ from proxy.outcomes import (
 from proxy.policy import Lifetimes, stamp
 
 __all__ = [
+    "Census",
     "Erased",
     "Flushed",
     "GateState",
@@ -54,6 +55,9 @@ BRIEFLY = 1.0
 
 TOKEN_LOOKED_AT_EVERY = 10.0
 """Seconds between two tries to follow up a changed token, should one fail."""
+
+COUNTED_AT_MOST = 100_000
+"""Entries that an operator who wants to know how many there are has looked at."""
 
 log = logging.getLogger(__name__)
 
@@ -321,6 +325,18 @@ class ProfileLookup:
                     self._later(("prefetch", igsid), partial(self._prefetch, igsid))
             if may_be_copied:
                 self._store.outlast_copies()
+
+    def census(self) -> Census:
+        """How many profiles and how many refusals of each reason are stored.
+
+        Raises:
+            StoreUnavailable: nobody can tell just now.
+        """
+
+        def kind_of(entry: StoredOutcome | None) -> str:
+            return name_of(entry.outcome) if entry else "unreadable"
+
+        return self._store.census(kind_of, COUNTED_AT_MOST)
 
     def check_store(self) -> None:
         """Do nothing, if the store is there.

@@ -86,7 +86,7 @@ FAILURES: dict[type[LookupFailure], str] = {
 _WRITING = UpdateKind.MESSAGE, UpdateKind.POSTBACK
 """The updates that can tell that somebody has written; the others are ignored."""
 
-_PREFIX = "profile_proxy_"
+PREFIX = "profile_proxy_"
 
 _FOLDER = "PROMETHEUS_MULTIPROC_DIR"
 """The environment variable by which the library knows where to sum."""
@@ -123,10 +123,10 @@ class Totals:
         answers: dict[tuple[str, str], int] = {}
         calls = 0
         for sample in (each for family in families for each in family.samples):
-            if sample.name == _PREFIX + "answers_total":
+            if sample.name == PREFIX + "answers_total":
                 key = sample.labels["source"], sample.labels["outcome"]
                 answers[key] = int(sample.value)
-            elif sample.name == _PREFIX + "graph_calls_total":
+            elif sample.name == PREFIX + "graph_calls_total":
                 calls += int(sample.value)
         return cls(answers, calls)
 
@@ -226,7 +226,7 @@ class Metrics:
             counts: dict[Key, int], name: str, about: str, *labels: str
         ) -> _Fold[Key]:
             return _Fold(
-                counts, Counter(_PREFIX + name, about, labels, registry=registry)
+                counts, Counter(PREFIX + name, about, labels, registry=registry)
             )
 
         self._folds = (
@@ -284,7 +284,7 @@ class Metrics:
             *labels: str,
         ) -> Gauge:
             return Gauge(
-                _PREFIX + name,
+                PREFIX + name,
                 about,
                 labels,
                 registry=registry,
@@ -292,7 +292,7 @@ class Metrics:
             )
 
         self._seconds = Histogram(
-            _PREFIX + "graph_call_seconds",
+            PREFIX + "graph_call_seconds",
             "How long a call to Meta took.",
             buckets=SECONDS_OF_A_CALL,
             registry=registry,
@@ -494,14 +494,14 @@ class _OfStore(Collector):
     def collect(self) -> Iterator[Metric]:
         reading = self._reading
         yield GaugeMetricFamily(
-            _PREFIX + "store_up",
+            PREFIX + "store_up",
             "1 while the store answers.",
             float(reading is not None),
         )
         if reading is None:
             return
         closed = GaugeMetricFamily(
-            _PREFIX + "gate_closed_for_seconds",
+            PREFIX + "gate_closed_for_seconds",
             "For how long Meta will not be asked yet, by cause; 0 when it may be.",
             labels=["cause"],
         )
@@ -510,7 +510,7 @@ class _OfStore(Collector):
         yield closed
         if reading.usage_percent is not None:
             yield GaugeMetricFamily(
-                _PREFIX + "graph_usage_ratio",
+                PREFIX + "graph_usage_ratio",
                 "How much of Meta's quota is used: 1 is all of it.",
                 reading.usage_percent / 100,
             )

@@ -21,7 +21,8 @@ import math
 import queue
 import threading
 import time
-from collections.abc import Callable, Collection
+from collections import Counter
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Annotated, NamedTuple, cast
@@ -219,6 +220,14 @@ class Flushed:
 
     matched: int
     deleted: int
+
+
+@dataclass(frozen=True, slots=True)
+class Census:
+    """How many entries there are of each kind; not of all, unless *is_complete*."""
+
+    kinds: Mapping[str, int]
+    is_complete: bool
 
 
 class EntryStore:
@@ -422,6 +431,26 @@ class EntryStore:
             self.outlast_copies()
         return Flushed(matched, deleted)
 
+    def census(
+        self, kind_of: Callable[[StoredOutcome | None], str], at_most: int
+    ) -> Census:
+        """Count entries by what *kind_of* makes of them, up to *at_most* of them.
+
+        It is given None for an entry that cannot be read.
+        """
+        kinds: Counter[str] = Counter()
+        met: set[bytes] = set()  # SCAN may name a key twice.
+        with self._reach.noted("reads"):
+            for keys in self._cache.scan("e:*"):
+                new = list(dict.fromkeys(key for key in keys if key not in met))
+                if len(met) + len(new) > at_most:
+                    return Census(kinds, is_complete=False)
+                met.update(new)
+                for value in self._read(new):
+                    if value is not None:
+                        kinds[kind_of(decode(value))] += 1
+        return Census(kinds, is_complete=True)
+
     def token_digest(self) -> str | None:
         """Which Page token asked last, without telling what it is."""
         key = token_key(self._page)
@@ -460,12 +489,16 @@ class EntryStore:
     def _pick(
         self, keys: list[bytes], matches: Callable[[StoredOutcome | None], bool]
     ) -> list[bytes]:
-        values = cast("list[bytes | None]", self._cache.client.mget(keys))
         return [
             key
-            for key, value in zip(keys, values, strict=True)
+            for key, value in zip(keys, self._read(keys), strict=True)
             if value is not None and matches(decode(value))
         ]
+
+    def _read(self, keys: list[bytes]) -> list[bytes | None]:
+        if not keys:
+            return []
+        return cast("list[bytes | None]", self._cache.client.mget(keys))
 
     def outlast_copies(self) -> None:
         """Wait until no process uses a copy of what Redis has just removed.

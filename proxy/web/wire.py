@@ -17,8 +17,8 @@ import msgspec
 from flask import Request, Response, request
 from werkzeug.exceptions import HTTPException
 
-from proxy.lookup import Erased, Flushed, GateState, Seen, Tally
-from proxy.metrics import Totals
+from proxy.lookup import Census, Erased, Flushed, GateState, Seen, Tally
+from proxy.metrics import OUTCOMES, Totals
 from proxy.outcomes import (
     FIELDS,
     IGSID,
@@ -577,6 +577,12 @@ def render_totals(totals: Totals) -> dict[str, Any]:
         "calls": totals.calls,
         "calls_saved": totals.calls_saved,
     }
+
+
+def render_census(census: Census) -> dict[str, Any]:
+    """How many entries there are, as an operator sees it."""
+    kinds = {name: census.kinds.get(name, 0) for name in (*OUTCOMES, "unreadable")}
+    return {"entries": kinds, "entries_complete": census.is_complete}
 
 
 def erase_receipt(igsid: Igsid, erased: Erased, now: float) -> dict[str, Any]:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import pty
 import re
+import signal
 import subprocess
 from types import SimpleNamespace
 
@@ -104,6 +106,78 @@ def test_flush_without_yes_asks_and_never_guesses(stack) -> None:
     assert stack.redis.exists(f"pp:e:{{default:{ADA}}}")
 
 
+def test_stats_tells_the_gates_and_what_is_stored(stack) -> None:
+    """By kind, with what cannot be read; and it asks nobody."""
+    for igsid in (ADA, BEN, CLEO):
+        stack.service.get(f"/profiles/{igsid}")
+    stack.redis.set("pp:e:{default:99999}", "nonsense", ex=60)
+    calls = stack.meta.calls()
+
+    told = run(stack, "stats", "--json")
+    lines = run(stack, "stats").stdout.splitlines()
+
+    stats = json.loads(told.stdout)
+    assert told.returncode == 0
+    assert stats["entries"] == {
+        "profile": 1,
+        "consent_required": 1,
+        "blocked": 0,
+        "not_found": 1,
+        "unavailable": 0,
+        "unreadable": 1,
+    }
+    assert stats["entries_complete"] is True
+    assert stats["gates"]["throttled"]["closed_for"] == 0
+    assert ["entries.profile", "1"] in [line.split() for line in lines]
+    assert stack.meta.calls() == calls
+
+
+def test_top_tells_once_what_an_instance_does(stack) -> None:
+    """Where nobody looks at a terminal; found by the same settings."""
+    stack.service.get(f"/profiles/{ADA}")
+    listen = f"0.0.0.0:{stack.service.port}"
+
+    told = run(stack, "top", LISTEN=listen, ALLOW_ANONYMOUS="1")
+
+    assert told.returncode == 0, told.stderr
+    assert f"profile-proxy at {stack.service.url}\n" in told.stdout
+    assert re.search(r"^lookups +[1-9]", told.stdout, re.MULTILINE)
+    assert re.search("^gate +open$", told.stdout, re.MULTILINE)
+    assert "\x1b" not in told.stdout
+
+
+def test_top_goes_on_at_a_terminal_until_it_is_interrupted(stack) -> None:
+    """It begins at the top of the screen each second, and ends well."""
+    ours, theirs = pty.openpty()
+    running = subprocess.Popen(
+        [BIN / "profile-proxy", "top", "--url", stack.service.url],
+        stdin=subprocess.DEVNULL,
+        stdout=theirs,
+        stderr=subprocess.PIPE,
+    )
+    os.close(theirs)
+    shown = b""
+    while shown.count(b"\x1b[H\x1b[J") < 3:
+        shown += os.read(ours, 4096)
+    running.send_signal(signal.SIGINT)
+    _, errors = running.communicate(timeout=20)
+    os.close(ours)
+
+    assert (running.returncode, errors) == (0, b"")
+    assert re.search(rb"lookups +[0-9,]+ +[0-9.,]+/s", shown)
+
+
+def test_top_without_an_instance_exits_with_3(stack) -> None:
+    """And names where it has looked."""
+    port = free_port()
+
+    told = run(stack, "top", "--url", f"http://127.0.0.1:{port}")
+
+    assert told.returncode == 3
+    assert f"http://127.0.0.1:{port}: ConnectionError" in told.stderr
+    assert "Traceback" not in told.stderr
+
+
 @pytest.mark.parametrize(
     "words",
     [
@@ -134,7 +208,17 @@ def test_a_store_that_is_away_exits_with_3(stack, words) -> None:
     assert "hunter2" not in told.stdout + told.stderr
 
 
-@pytest.mark.parametrize("words", [("get", ADA), ("erase", ADA), ("flush", "all")])
+def test_stats_of_a_store_that_is_away_exits_with_3(stack) -> None:
+    """There is nothing to tell, and no action to put on record."""
+    told = run(stack, "stats", STORE_URL=f"redis://127.0.0.1:{free_port()}/0")
+
+    assert told.returncode == 3
+    assert "store cannot be reached" in told.stderr
+
+
+@pytest.mark.parametrize(
+    "words", [("get", ADA), ("erase", ADA), ("flush", "all"), ("stats",)]
+)
 def test_commands_start_no_engine_of_their_own(stack, words) -> None:
     """An empty engine would truthfully say that nobody is there."""
     told = run(stack, *words, STORE_URL="embedded:")

@@ -18,6 +18,7 @@ from servers import REAL_STORES
 from proxy.cache.backend import ProfileCache
 from proxy.cache.store import (
     SCHEMA,
+    Census,
     EntryStore,
     Erased,
     Flushed,
@@ -205,6 +206,29 @@ def test_why_an_entry_ends_and_what_meta_said_last_come_back(
     store(entries, entry)
 
     assert entries.look(ADA).entry == entry
+
+
+@pytest.mark.parametrize("at_most", [2499, 2500])
+def test_a_census_counts_each_entry_once_up_to_a_limit(
+    entries: EntryStore, raw: redis.Redis, at_most: int
+) -> None:
+    """Leases and notes are none; what cannot be read is one of its own kind."""
+    pipe = raw.pipeline(transaction=False)
+    for igsid in crowd(2499):
+        pipe.set(key("e", igsid), encode(an_entry(a_profile(igsid))), ex=60)
+    pipe.set(key("e"), b"nonsense", ex=60)
+    pipe.execute()
+    entries.take(Igsid("99999"), OURS, MINUTE)
+
+    census = entries.census(
+        lambda entry: "readable" if entry else "unreadable", at_most
+    )
+
+    if at_most == 2500:
+        assert census == Census({"readable": 2499, "unreadable": 1}, True)
+    else:
+        assert census.is_complete is False
+        assert sum(census.kinds.values()) <= at_most
 
 
 # Taking

@@ -1,0 +1,81 @@
+"""What an instance does just now, as an operator reads it on a terminal."""
+
+from __future__ import annotations
+
+import pytest
+
+from proxy.metrics import Metrics, StoreReading
+from proxy.outcomes import Cause
+from proxy.top import Reading, draw, read
+
+
+@pytest.fixture
+def metrics() -> Metrics:
+    return Metrics()
+
+
+def look(metrics: Metrics, reading: StoreReading | None = None) -> Reading:
+    return read(metrics.exposition(reading).decode())
+
+
+def lines(page: str) -> dict[str, list[str]]:
+    """The words of each line, by its name."""
+    rows = (line for line in page.splitlines() if line)
+    return {row[:20].strip(): row[20:].split() for row in rows}
+
+
+def test_growth_is_told_by_the_second(metrics) -> None:
+    """Of what was counted between two looks, two seconds apart."""
+    metrics.answers["near", "profile"] += 1000
+    before = look(metrics)
+    metrics.answers["near", "profile"] += 300
+    metrics.answers["none", "graph_timeout"] += 1
+    metrics.calls["graph_timeout"] += 1
+
+    told = lines(draw(look(metrics), before, 2.0))
+
+    assert told["lookups"] == ["1,301", "150.5/s"]
+    assert told["calls to Meta"] == ["1", "0.5/s"]
+    assert told["near"] == ["1,300", "150.0/s"]
+    assert told["graph_timeout"] == ["1", "0.5/s"]
+    assert told["hit ratio"] == ["99.9%"]
+    assert "blocked" not in told
+
+
+def test_one_look_tells_no_growth(metrics) -> None:
+    """Only what was counted since the start."""
+    metrics.answers["hit", "blocked"] += 2
+
+    told = lines(draw(look(metrics), None, 0.0))
+
+    assert (told["lookups"], told["blocked"]) == (["2"], ["2"])
+
+
+def test_nothing_grows_backwards(metrics) -> None:
+    """An instance that was started anew counts from 0."""
+    metrics.answers["hit", "blocked"] += 2
+    before = look(metrics)
+
+    told = lines(draw(look(Metrics()), before, 1.0))
+
+    assert told["lookups"] == ["0", "0.0/s"]
+    assert told["hit ratio"] == ["-"]
+
+
+def test_a_closed_gate_and_the_quota_are_told(metrics) -> None:
+    """The causes that stop calls, and for how long yet."""
+    closed_for = dict.fromkeys(Cause, 0.0) | {Cause.TOKEN_REJECTED: 41.2}
+
+    told = lines(draw(look(metrics, StoreReading(closed_for, 28.0)), None, 0.0))
+
+    assert " ".join(told["gate"]) == "closed: token_rejected for 41 s"
+    assert told["quota used"] == ["28%"]
+    assert told["store"] == ["up"]
+
+
+def test_a_store_that_is_away_tells_nothing_of_the_gate(metrics) -> None:
+    """It is there that the gate is kept."""
+    told = lines(draw(look(metrics), None, 0.0))
+
+    assert told["store"] == ["away"]
+    assert " ".join(told["gate"]) == "not known"
