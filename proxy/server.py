@@ -41,7 +41,10 @@ HEADER_TIMEOUT = 10.0
 PARENT_LOOKED_AT_EVERY = 0.1
 """Seconds after which a worker notices that its parent stops, or was killed."""
 
-READ_LATER = ("PYTHON", "SSL_CERT_", "TZ", "LANG", "LC_", "MALLOC_", "LD_")
+READ_LATER = (
+    *("PYTHON", "SSL_CERT_", "TZ", "LANG", "LC_", "MALLOC_", "LD_"),
+    *("RES_OPTIONS", "LOCALDOMAIN", "HOSTALIASES"),
+)
 """What in the environment of a worker some library may look at while it serves."""
 
 LAST_WORD_WITHIN = 0.2

@@ -67,9 +67,9 @@ def new_client(url: str, connections: int) -> redis.Redis:
     """A client for *url* that opens its connections when they are first used.
 
     At most *connections* of them to each server, one for each thread that may
-    ask. One more try after a connection was found dead (the store restarted, or
-    closed an idle one), none after a timeout: a store that hangs hangs the
-    second time.
+    ask, beside those of `Reads`. One more try after a connection was found dead
+    (the store restarted, or closed an idle one), none after a timeout: a store
+    that hangs hangs the second time.
     """
     # redis-py retries ten times or never, by constructor, so all of it is said.
     options: dict[str, Any] = {

@@ -110,10 +110,12 @@ class NearCache:
 
     def follow(self) -> None:
         """Have somebody begin to keep the copies true, unless somebody does."""
+        if self._start is None:
+            return
         with self._lock:
-            start, self._start = self._start, None
-        if start is not None:
-            start(self)
+            if self._start is not None:
+                self._start(self)
+                self._start = None
 
     def get(self, key: str) -> Copy | None:
         """The copy under *key*, if it may be used now."""
@@ -144,8 +146,7 @@ class NearCache:
 
         None: what is read must not be kept, for nobody would tell if it changes.
         """
-        if self._start is not None:
-            self.follow()
+        self.follow()
         now = self._clock()
         if now >= self._trusted_until:
             return None
@@ -166,10 +167,19 @@ class NearCache:
                 return
             del self._loading[key]
             if stored is None:
+                self._copies.pop(key, None)
                 return
             self._copies[key] = Copy(stored, loading.begun_at + lives_for)
             if len(self._copies) > self._entries:
                 self._evict()
+
+    def forget(self, key: str) -> None:
+        """Drop the copy of what was read while nobody would tell if it changes.
+
+        In an outage it would be answered, though something newer is known.
+        """
+        with self._lock:
+            self._copies.pop(key, None)
 
     def invalidate(self, keys: list[str] | None) -> None:
         """Drop what has changed; None: everything has."""
@@ -241,6 +251,7 @@ class Follower:
             try:
                 self.follow(near)
             except Unable as unable:
+                near.restart()
                 if not self._is_unable:
                     log.warning("near cache off", extra={"store": str(unable)})
                 self._is_unable = True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import deque
 from collections.abc import Sequence
 from typing import Any
@@ -20,6 +21,7 @@ class Reads:
     def __init__(self, client: redis.Redis) -> None:
         self._pool = client.connection_pool
         self._idle: deque[Any] = deque()
+        self._owner = os.getpid()
 
     def look(self, keys: Sequence[bytes], *, with_life: bool) -> list[Any]:
         """The values of *keys*, in one trip, as MGET gives them.
@@ -46,6 +48,9 @@ class Reads:
 
     def _take(self) -> Any:
         """A connection that nobody uses, that which was used last."""
+        if self._owner != os.getpid():
+            # A forked process must not read the answers to its parent's questions.
+            self._idle, self._owner = deque(), os.getpid()
         try:
             connection = self._idle.pop()
         except IndexError:

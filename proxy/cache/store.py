@@ -63,6 +63,9 @@ WRITTEN_LATELY = 120.0
 TOKEN_NOTED_FOR = 400 * 86400.0
 """Seconds for which it is known which token was used: longer than any entry lives."""
 
+LONGEST_COPY = 4096
+"""Bytes of an entry that is copied; a profile takes some 400."""
+
 TRIPS_AT_ONCE = 32
 """Trips to the store at once, in each process."""
 
@@ -277,7 +280,9 @@ class EntryStore:
                     self._keys(igsid)[:3], with_life=loading is not None
                 )
             seen = _seen(igsid, values)
-            stored = values[0] if seen.entry else None
+            stored = _worth_copying(values[0]) if seen.entry else None
+            if near and not loading:
+                near.forget(key)
             return seen
         finally:
             if near and loading:
@@ -698,6 +703,11 @@ def _seen(igsid: Igsid, values: list[bytes | None]) -> Seen:
         note=decode_note(note) if note is not None else None,
         has_written=marker not in ([], [None]),
     )
+
+
+def _worth_copying(stored: bytes | None) -> bytes | None:
+    """*stored*, unless it is so long that a few like it would fill the near cache."""
+    return stored if stored and len(stored) <= LONGEST_COPY else None
 
 
 def token_key(page: str) -> str:

@@ -69,7 +69,7 @@ class Served:
     def __init__(self, entry: StoredOutcome, source: str, now: float) -> None:
         """*source* says where it comes from, to be counted."""
         made = wire.rendition(entry)
-        self.status = f"{made.status} {HTTPStatus(made.status).phrase}"
+        self.status = f"{made.status} {HTTPStatus(made.status).phrase.upper()}"
         self.body = [made.body]
         self.counted_as = source, name_of(entry.outcome)
         self.fresh_until = entry.fresh_until
@@ -130,15 +130,15 @@ class HitPath:
         if (
             path.startswith(PATH)
             and environ["REQUEST_METHOD"] == "GET"
-            and not environ["QUERY_STRING"]
+            and not environ.get("QUERY_STRING")
             and "HTTP_IF_NONE_MATCH" not in environ
             and "HTTP_CACHE_CONTROL" not in environ
             and "CONTENT_LENGTH" not in environ
             and "HTTP_TRANSFER_ENCODING" not in environ
         ):
             now = self._wall()
-            if now >= self._tick_at:
-                self._tick(now)
+            if not self._tick_at - TICK <= now < self._tick_at:
+                self._tick(now)  # Also after the clock was set back.
             if environ.get("HTTP_AUTHORIZATION") in self._admitted or self._admit(
                 environ
             ):

@@ -42,7 +42,8 @@ ANYBODY = Caller("anybody", frozenset({Scope.READ}))
 ANYBODY_HERE = Caller("anybody here", frozenset(Scope))
 
 Keys = Mapping[str, Caller]
-"""Callers by the SHA-256 of their key, in hex. The keys themselves are nowhere."""
+"""Callers by the SHA-256 of their key, in hex. The keys themselves are only in
+requests, and for a quarter of a second where it is remembered whom they admit."""
 
 
 def read_keys(text: str) -> Keys:
@@ -99,7 +100,7 @@ def new_key(name: str, scopes: frozenset[Scope]) -> tuple[str, str]:
 
 
 def digest_of(key: str) -> str:
-    """What the file and the memory hold of a key."""
+    """What the file holds of a key."""
     return hashlib.sha256(key.encode()).hexdigest()
 
 

@@ -171,7 +171,7 @@ def test_a_copy_ends_with_its_entry(
 
 
 def test_once_an_erase_has_answered_no_process_remembers(
-    process: Process, url: str, begin: Begin, raw: redis.Redis, igsid: Igsid
+    process: Process, raw: redis.Redis, igsid: Igsid
 ) -> None:
     """However hard they are asked meanwhile, and whoever erases."""
     eraser = EntryStore(process.entries._cache, "default")
@@ -186,10 +186,12 @@ def test_once_an_erase_has_answered_no_process_remembers(
                     process.entries.look(igsid)
 
             hammers = [pool.submit(hammer) for _ in range(4)]
-            eraser.erase(igsid)
-            assert recalled(process, igsid) is None
-            assert process.entries.look(igsid).entry is None
-            stop.append(True)
+            try:
+                eraser.erase(igsid)
+                assert recalled(process, igsid) is None
+                assert process.entries.look(igsid).entry is None
+            finally:
+                stop.append(True)
             for each in hammers:
                 each.result()
 

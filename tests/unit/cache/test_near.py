@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
-import pytest
-from fakes import FakeClock
+from collections import deque
+from types import SimpleNamespace
+from typing import Any
 
-from proxy.cache.near import SECOND_CHANCES, TRUSTED_FOR, NearCache
+import pytest
+import redis
+from fakes import FakeClock
+from redis.sentinel import SentinelConnectionPool
+
+from proxy.cache.near import SECOND_CHANCES, TRUSTED_FOR, Follower, NearCache
 
 KEY = "default:1254001000000001"
 GRACE = 600.0
@@ -205,6 +211,131 @@ def test_when_the_store_is_back_the_outage_s_copies_are_gone(near: NearCache) ->
     near.restart()
 
     assert near.get_in_outage(KEY) is None
+
+
+def test_what_was_read_and_is_not_there_any_more_is_no_outage_s_copy(
+    near: NearCache, clock: FakeClock
+) -> None:
+    """Whether anybody would have told or not."""
+    keep(near, KEY)
+    loading = near.begin(KEY)
+    assert loading is not None
+    near.end(KEY, loading, None)
+    assert near.get_in_outage(KEY) is None
+
+    keep(near, KEY)
+    near.forget(KEY)
+    assert near.get_in_outage(KEY) is None
+
+
+class Wire:
+    """A connection on which what comes is written down: pushes, answers, pauses."""
+
+    host, port = "old", 6379
+
+    def __init__(self, clock: FakeClock, told: deque[Any], *script: Any) -> None:
+        self.clock = clock
+        self.told = told
+        self.script = list(script)
+
+    def send_command(self, *command: str) -> None:
+        assert command == ("PING",)
+
+    def can_read(self, timeout: float) -> bool:
+        if not self.script:
+            self.clock.now += timeout
+            return False
+        if isinstance(self.script[0], float):
+            self.clock.now += self.script.pop(0)
+            return False
+        return True
+
+    def read_response(self, *, push_request: bool) -> Any:
+        message = self.script.pop(0)
+        if isinstance(message, list):
+            self.told.append(message)
+            return None
+        return message
+
+
+def beat(near: NearCache, clock: FakeClock, *script: Any) -> None:
+    """One sign of life is asked for, and this is what comes."""
+    told: deque[Any] = deque()
+    client = SimpleNamespace(connection_pool=None)
+    follower = Follower(client, "pp:e:", clock=clock)  # type: ignore[arg-type]
+    follower._beat(Wire(clock, told, *script), near, told)
+
+
+CHANGED = [b"invalidate", [b"pp:e:{default:1254001000000001}"]]
+
+
+def test_trust_counts_from_when_the_sign_of_life_was_asked_for(
+    near: NearCache, clock: FakeClock
+) -> None:
+    """Not from when it came: what it proves ends where it was sent."""
+    asked_at = clock.now
+
+    beat(near, clock, 0.3, b"PONG")
+
+    assert near._trusted_until == asked_at + TRUSTED_FOR
+
+
+def test_what_comes_before_the_sign_of_life_is_heeded_before_it(
+    clock: FakeClock,
+) -> None:
+    """Trusted first, a copy could be used that is known to be gone."""
+    events: list[str] = []
+
+    class Watched(NearCache):
+        def invalidate(self, keys: list[str] | None) -> None:
+            events.append("invalidate")
+
+        def trust(self, asked_at: float) -> None:
+            events.append("trust")
+
+    beat(Watched(4, outage_grace=GRACE, clock=clock), clock, CHANGED, b"PONG", CHANGED)
+
+    assert events == ["invalidate", "trust", "invalidate"]
+
+
+@pytest.mark.parametrize("keys", [CHANGED, [b"invalidate", None]])
+def test_a_message_drops_the_copy_it_is_about(
+    near: NearCache, clock: FakeClock, keys: Any
+) -> None:
+    """By the tag of the person; None is about all of them."""
+    keep(near, KEY)
+
+    beat(near, clock, keys, b"PONG")
+
+    assert near.get_in_outage(KEY) is None
+
+
+def test_a_connection_that_is_silent_is_given_up(
+    near: NearCache, clock: FakeClock
+) -> None:
+    with pytest.raises(redis.TimeoutError):
+        beat(near, clock, CHANGED, 5.0)
+
+
+def test_a_master_that_leads_no_more_is_left(near: NearCache, clock: FakeClock) -> None:
+    """Though it answers: whoever erases asks another."""
+
+    class Elsewhere(SentinelConnectionPool):
+        def __init__(self) -> None:
+            """Knows only this."""
+
+        def get_master_address(self) -> tuple[str, int]:
+            return "new", 6379
+
+    follower = Follower(
+        SimpleNamespace(connection_pool=Elsewhere()),  # type: ignore[arg-type]
+        "pp:e:",
+        clock=clock,
+    )
+    told: deque[Any] = deque()
+
+    with pytest.raises(redis.ConnectionError):
+        follower._beat(Wire(clock, told, b"PONG"), near, told)
 
 
 def test_whoever_follows_is_started_once_and_not_before_somebody_asks() -> None:

@@ -15,8 +15,8 @@ from proxy.app import create_app
 from proxy.cache.near import NearCache
 from proxy.outcomes import Outcome, Reason
 from proxy.settings import Settings
-from proxy.web.hitpath import HitPath
-from proxy.web.keys import digest_of
+from proxy.web.hitpath import MOST_ADMITTED, HitPath
+from proxy.web.keys import Caller, Doorkeeper, Scope, digest_of
 
 URL = f"/profiles/{ADA}"
 
@@ -80,7 +80,7 @@ class Both:
         body = wsgi(environ, lambda *args: told.extend(args))
         headers = dict(told[1])
         assert len(headers) == len(told[1]), "a header twice"
-        return told[0].partition(" ")[0], headers, b"".join(body)
+        return told[0], headers, b"".join(body)
 
     def ask_both(self, url: str = URL, **request: Any) -> tuple[Told, Told]:
         """What both say, with a name for the request so that it is the same."""
@@ -227,8 +227,44 @@ def test_only_who_may_read_is_answered(
     for _ in range(2):
         ours, theirs = both.ask_both(headers={"Authorization": authorization})
         assert ours == theirs
-        assert ours[0] == status
+        assert ours[0].startswith(status)
     assert both.passed_on == (0 if status == "200" else 2)
+
+
+@pytest.mark.parametrize("later", [1.0, -1800.0], ids=["later", "set back"])
+def test_a_key_that_is_taken_away_admits_nobody(tmp_path: Any, later: float) -> None:
+    """Nor is it forgotten to look, should the clock be set back meanwhile."""
+    keys = {digest_of("pp_reader"): Caller("inbox", frozenset({Scope.READ}))}
+    near = NearCache(100, outage_grace=600.0, clock=lambda: 0.0)
+    near.trust(0.0)
+    both = Both(near)
+    both.front._doorkeeper = Doorkeeper(lambda: keys, allow_anonymous=False)
+    both.store(a_profile())
+    reader = {"Authorization": "Bearer pp_reader"}
+    assert both.ask(both.front, headers=reader)[0] == "200 OK"
+    assert both.passed_on == 0
+
+    keys.clear()
+    both.is_draining = True
+    both.clock.now += later
+    both.ask(both.front, headers=reader)
+
+    assert both.passed_on == 1
+    assert both.front._closing == [("Connection", "close")]
+
+
+def test_what_is_remembered_of_keys_has_a_limit() -> None:
+    """One key can be shown in as many ways as there are spaces."""
+    keys = {digest_of("pp_reader"): Caller("inbox", frozenset({Scope.READ}))}
+    both = Both()
+    both.front._doorkeeper = Doorkeeper(lambda: keys, allow_anonymous=False)
+    both.store(a_profile())
+
+    for spaces in range(MOST_ADMITTED + 10):
+        shown = "Bearer" + " " * (1 + spaces) + "pp_reader"
+        assert both.ask(both.front, headers={"Authorization": shown})[0] == "200 OK"
+
+    assert len(both.front._admitted) == MOST_ADMITTED
 
 
 def test_while_it_drains_callers_are_sent_elsewhere(both: Both) -> None:
@@ -295,10 +331,11 @@ def test_a_store_that_is_away_is_asked_once_for_each_request(both: Both) -> None
 
     answer = both.ask(both.front)
 
-    assert answer[0] == "200"
+    assert answer[0] == "200 OK"
     assert answer[1]["Cache-Status"] == (
         "profile-proxy; fwd=uri-miss; detail=store_unavailable"
     )
+    assert len(both.redis.commands) == 1
 
 
 def test_in_an_outage_copies_are_answered() -> None:
@@ -314,6 +351,9 @@ def test_in_an_outage_copies_are_answered() -> None:
     both.server.connected = False
     moment[0] = 10.0
     answer = both.ask(both.front)
+    both.clock.now += 30 * 3600
+    too_old = both.ask(both.front)
 
     assert answer[1]["Cache-Status"] == "profile-proxy; hit; ttl=3600"
-    assert both.graph.calls == before
+    assert "hit" not in too_old[1]["Cache-Status"]
+    assert both.graph.calls == before + 1
