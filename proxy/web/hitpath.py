@@ -122,7 +122,6 @@ class HitPath:
         self._log_access = log_access
         self._recall = people.recall
         self._admitted: set[str | None] = set()
-        self._closing: list[tuple[str, str]] = []
         self._tick_at = -math.inf
 
     def __call__(self, environ: Environ, start_response: Any) -> Iterable[bytes]:
@@ -151,11 +150,9 @@ class HitPath:
                     if not served.made_at <= now < served.good_until:
                         served.make_headers(now)
                     request_id = wire.request_id(environ.get("HTTP_X_REQUEST_ID"))
-                    headers = [
-                        *served.headers,
-                        ("X-Request-ID", request_id),
-                        *self._closing,
-                    ]
+                    headers = [*served.headers, ("X-Request-ID", request_id)]
+                    if self._draining():
+                        headers.append(wire.CLOSE)
                     if self._log_access is not None:
                         self._log_access(
                             igsid=path[len(PATH) :],
@@ -172,7 +169,6 @@ class HitPath:
     def _tick(self, now: float) -> None:
         self._tick_at = now + TICK
         self._admitted.clear()
-        self._closing = [wire.CLOSE] if self._draining() else []
         self._each_tick()
 
     def _admit(self, environ: Environ) -> bool:
