@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Collection, Hashable
+from collections.abc import Callable, Collection, Hashable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from enum import StrEnum
 from functools import partial
-from typing import Protocol
+from typing import Protocol, TypeVar
 
-from proxy.cache.bulkhead import Bulkhead
-from proxy.cache.flight import Flight
+from proxy.cache.bulkhead import SEAT_WAIT, Bulkhead
+from proxy.cache.flight import CALLS_WITHOUT_STORE, Flight
 from proxy.cache.gate import Gate, GateState, Passage, Tally
 from proxy.cache.store import Census, EntryStore, Erased, Flushed, Seen, decode
 from proxy.logs import last_four
@@ -28,6 +28,7 @@ from proxy.outcomes import (
     LookupFailure,
     NotCached,
     Outcome,
+    Overloaded,
     PermissionMissing,
     Profile,
     Reason,
@@ -60,6 +61,7 @@ COUNTED_AT_MOST = 100_000
 """Entries that an operator who wants to know how many there are has looked at."""
 
 log = logging.getLogger(__name__)
+T = TypeVar("T")
 
 
 class What(StrEnum):
@@ -181,10 +183,71 @@ class ProfileLookup:
         try:
             answer = find()
         except LookupFailure as failure:
-            self._metrics.count_failure(failure)
+            self._count(failure)
             raise
-        self._metrics.count_answer(answer, self._wall())
+        self._count(answer)
         return answer
+
+    def find_many(
+        self,
+        igsids: Sequence[Igsid],
+        *,
+        payer: str | None = None,
+        directives: Directives = NO_DIRECTIVES,
+    ) -> dict[Igsid, Answer | LookupFailure]:
+        """`find` for each of *igsids*, in their order, all by one deadline.
+
+        One trip to each server of the store for all whom this process has no copy
+        of. Who is missing is fetched side by side, each as if asked for alone: those
+        first whom nobody asks about yet, while the others' flights go on.
+        """
+        give_up_at = self._flight.give_up_at()
+        self.notice_token()
+        found: dict[Igsid, Answer | LookupFailure] = {}
+        for igsid in igsids:
+            if answer := self._recall(igsid, directives):
+                found[igsid] = answer
+        looks = self._store.look_many([igsid for igsid in igsids if igsid not in found])
+        missing: dict[Igsid, Seen | StoreUnavailable] = {}
+        for igsid, seen in looks.items():
+            told = _told(partial(self._known, igsid, seen, directives))
+            if told is None:
+                missing[igsid] = seen
+            else:
+                found[igsid] = told
+        found |= self._fetch_many(missing, payer, directives, give_up_at)
+        for one in found.values():
+            self._count(one)
+        return {igsid: found[igsid] for igsid in igsids}
+
+    def _fetch_many(
+        self,
+        missing: dict[Igsid, Seen | StoreUnavailable],
+        payer: str | None,
+        directives: Directives,
+        give_up_at: float,
+    ) -> dict[Igsid, Answer | LookupFailure]:
+        if not missing:
+            return {}
+
+        def fetch(igsid: Igsid) -> Answer:
+            seen = missing[igsid]
+            return self._fetch_once(igsid, seen, payer, directives, give_up_at)
+
+        # While the store is away there are few calls, so the rest of a page need not
+        # try: thousands that did would keep the process from its hits.
+        away = [i for i in missing if isinstance(missing[i], StoreUnavailable)]
+        too_many = Overloaded(retry_after=SEAT_WAIT)
+        found: dict[Igsid, Answer | LookupFailure]
+        found = dict.fromkeys(away[CALLS_WITHOUT_STORE:], too_many)
+        order = [igsid for igsid in missing if igsid not in found]
+        order.sort(key=lambda igsid: _is_flying(missing[igsid]))
+        jobs = [partial(_told, partial(fetch, igsid)) for igsid in order]
+        try:
+            fetched = self._bulkhead.side_by_side(jobs)
+        except Overloaded as overloaded:
+            return found | dict.fromkeys(order, overloaded)
+        return found | dict(zip(order, fetched, strict=True))
 
     def _find(
         self,
@@ -195,21 +258,48 @@ class ProfileLookup:
     ) -> Answer:
         give_up_at = self._flight.give_up_at()
         self.notice_token()
-        try:
-            if seen is None:
-                entry = self._recall(igsid)
-                if entry and directives.allow(entry, self._wall()):
-                    return Answer(entry, Source.HIT)
+        if seen is None:
+            if answer := self._recall(igsid, directives):
+                return answer
+            try:
                 seen = self._store.look(igsid)
-            elif isinstance(seen, StoreUnavailable):
+            except StoreUnavailable as away:
+                seen = away
+        if answer := self._known(igsid, seen, directives):
+            return answer
+        return self._fetch_once(igsid, seen, payer, directives, give_up_at)
+
+    def _known(
+        self, igsid: Igsid, seen: Seen | StoreUnavailable, directives: Directives
+    ) -> Answer | None:
+        """What may be answered without asking anybody; None: somebody must be.
+
+        Raises:
+            NotCached: nobody may be.
+        """
+        if isinstance(seen, StoreUnavailable):
+            entry = self._usable(self._store.recall_in_outage(igsid))
+        else:
+            entry = self._usable(seen.entry)
+        if entry and directives.allow(entry, self._wall()):
+            if isinstance(seen, Seen) and not directives.only_if_cached:
+                self._refresh_later(igsid, entry, seen)
+            return Answer(entry, Source.HIT)
+        if directives.only_if_cached:
+            raise NotCached()
+        return None
+
+    def _fetch_once(
+        self,
+        igsid: Igsid,
+        seen: Seen | StoreUnavailable,
+        payer: str | None,
+        directives: Directives,
+        give_up_at: float,
+    ) -> Answer:
+        try:
+            if isinstance(seen, StoreUnavailable):
                 raise seen
-            if entry := self._usable(seen.entry):
-                if directives.allow(entry, self._wall()):
-                    if not directives.only_if_cached:
-                        self._refresh_later(igsid, entry, seen)
-                    return Answer(entry, Source.HIT)
-            if directives.only_if_cached:
-                raise NotCached()
             return self._ask_once(igsid, seen, payer, directives, give_up_at)
         except StoreUnavailable:
             return self._find_without_store(igsid, directives, give_up_at)
@@ -257,8 +347,6 @@ class ProfileLookup:
         entry = self._usable(self._store.recall_in_outage(igsid))
         if entry and directives.allow(entry, self._wall()):
             return Answer(entry, Source.HIT)
-        if directives.only_if_cached:
-            raise NotCached()
         try:
             answer = self._flight.without_store(
                 igsid, self._fetch_ungated, give_up_at=give_up_at
@@ -362,13 +450,20 @@ class ProfileLookup:
         """
         return self._gate.look(self._graph.token_digest())
 
-    def _recall(self, igsid: Igsid) -> StoredOutcome | None:
+    def _recall(self, igsid: Igsid, directives: Directives) -> Answer | None:
         """This process's own copy, while it is fresh; the rest needs a look."""
-        copy = self._store.recall(igsid)
+        copy, now = self._store.recall(igsid), self._wall()
         entry = decode(copy.stored, igsid) if copy else None
-        if entry and entry.freshness(self._wall()) is Freshness.FRESH:
-            return entry
+        if entry and entry.freshness(now) is Freshness.FRESH:
+            if directives.allow(entry, now):
+                return Answer(entry, Source.HIT)
         return None
+
+    def _count(self, answer: Answer | LookupFailure) -> None:
+        if isinstance(answer, Answer):
+            self._metrics.count_answer(answer, self._wall())
+        else:
+            self._metrics.count_failure(answer)
 
     def _usable(self, entry: StoredOutcome | None) -> StoredOutcome | None:
         if entry and entry.freshness(self._wall()) is not Freshness.EXPIRED:
@@ -511,6 +606,19 @@ class ProfileLookup:
             self._store.note_token(digest)
             self._known_token = digest
             self._look_again_at = -math.inf
+
+
+def _told(find: Callable[[], T]) -> T | LookupFailure:
+    """What *find* returns, or the failure that it raises."""
+    try:
+        return find()
+    except LookupFailure as failure:
+        return failure
+
+
+def _is_flying(seen: Seen | StoreUnavailable) -> bool:
+    """Whether somebody else asks Meta about a person just now."""
+    return isinstance(seen, Seen) and seen.lease is not None
 
 
 def _in_place_of(failure: LookupFailure, kept: StoredOutcome | None) -> Answer:

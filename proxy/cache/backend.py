@@ -230,6 +230,36 @@ class ProfileCache(RedisCache):
         life = client.pttl(self.whole_key(keys[0])) if with_life else 0
         return self.get_many(*keys), life / 1000
 
+    def look_many(
+        self, people: Sequence[Sequence[str]], *, with_life: bool = False
+    ) -> list[tuple[list[bytes | None], float]]:
+        """`look` for each of *people*, in one trip to each server."""
+        client = self.client
+        whole = [[self.whole_key(key) for key in keys] for keys in people]
+        if isinstance(client, StoreClient):
+            packed = [[key.encode() for key in keys] for keys in whole]
+            looks = client.reads.look_many(packed, with_life=with_life)
+            return [
+                (values, values.pop() / 1000 if with_life else 0.0) for values in looks
+            ]
+        by_first = {keys[0]: keys for keys in whole}
+
+        def read(node: redis.Redis, there: list[str]) -> list[Any]:
+            pipe = node.pipeline(transaction=False)
+            for first in there:
+                pipe.mget(by_first[first])
+                pipe.pttl(first)
+            return pipe.execute()
+
+        found = {
+            first: (values, life / 1000)
+            for there, replies in self._spread(list(by_first), read)
+            for first, values, life in zip(
+                there, replies[::2], replies[1::2], strict=True
+            )
+        }
+        return [found[keys[0]] for keys in whole]
+
     @property
     def tells_changes(self) -> bool:
         """Whether one connection can be told of all that changes. Not on a Cluster."""

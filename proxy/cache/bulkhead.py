@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import TypeVar
 
+from proxy.crew import Crew
 from proxy.outcomes import Overloaded
 
 SEAT_WAIT = 1.0
@@ -13,6 +15,9 @@ SEAT_WAIT = 1.0
 
 NARROW = 1
 """Calls at once while the quota is nearly used up."""
+
+
+T = TypeVar("T")
 
 
 class Bulkhead:
@@ -27,6 +32,7 @@ class Bulkhead:
         self._is_narrow = False
         self._changed = threading.Condition()
         self._room = threading.BoundedSemaphore(room)
+        self._crew = Crew(seats)
 
     @contextmanager
     def waiting(self) -> Iterator[None]:
@@ -41,6 +47,17 @@ class Bulkhead:
             yield
         finally:
             self._room.release()
+
+    def side_by_side(self, jobs: Sequence[Callable[[], T]]) -> list[T]:
+        """What *jobs* give that wait for Meta, as many at once as there are seats.
+
+        The seats and the room that each of them needs it takes itself.
+
+        Raises:
+            Overloaded: too many wait already.
+        """
+        with self.waiting():
+            return self._crew.run(jobs)
 
     @contextmanager
     def seat(self, within: float = SEAT_WAIT) -> Iterator[None]:

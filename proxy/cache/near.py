@@ -142,7 +142,7 @@ class NearCache:
         return copy if copy is not None and now < copy.ends_at else None
 
     def begin(self, key: str) -> Loading | None:
-        """Announce that *key* is about to be read; `end` must follow.
+        """Announce that *key* is about to be read; `end` or `cancel` must follow.
 
         None: what is read must not be kept, for nobody would tell if it changes.
         """
@@ -172,6 +172,12 @@ class NearCache:
             self._copies[key] = Copy(stored, loading.begun_at + lives_for)
             if len(self._copies) > self._entries:
                 self._evict()
+
+    def cancel(self, key: str, loading: Loading) -> None:
+        """Nothing was read after all: the copy stays as it is."""
+        with self._lock:
+            if self._loading.get(key) is loading:
+                del self._loading[key]
 
     def forget(self, key: str) -> None:
         """Drop the copy of what was read while nobody would tell if it changes.

@@ -22,7 +22,7 @@ import queue
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Annotated, NamedTuple, cast
@@ -31,7 +31,7 @@ import msgspec
 import redis
 
 from proxy.cache.backend import ProfileCache
-from proxy.cache.near import TRUSTED_FOR, Copy, NearCache
+from proxy.cache.near import TRUSTED_FOR, Copy, Loading, NearCache
 from proxy.outcomes import (
     Cut,
     GraphError,
@@ -273,20 +273,67 @@ class EntryStore:
         """Entry, lease and note, read together in one trip."""
         near, key = self._near, self._tag + igsid
         loading = near.begin(key) if near else None
-        stored, life = None, 0.0
         try:
             with self._noted("reads", igsid):
                 values, life = self._cache.look(
                     self._keys(igsid)[:3], with_life=loading is not None
                 )
-            seen = _seen(igsid, values)
-            stored = _worth_copying(values[0]) if seen.entry else None
-            if near and not loading:
-                near.forget(key)
-            return seen
-        finally:
+        except BaseException:
             if near and loading:
-                near.end(key, loading, stored, life)
+                near.cancel(key, loading)
+            raise
+        seen = _seen(igsid, values)
+        self._copy(key, loading, values[0] if seen.entry else None, life)
+        return seen
+
+    def look_many(
+        self, igsids: Sequence[Igsid]
+    ) -> dict[Igsid, Seen | StoreUnavailable]:
+        """`look` for each, in one trip to each server; some may be out of reach."""
+        by_place: dict[str, list[Igsid]] = {}
+        for igsid in igsids:
+            place = self._cache.place(self._keys(igsid)[0])
+            by_place.setdefault(place, []).append(igsid)
+        found: dict[Igsid, Seen | StoreUnavailable] = {}
+        for place, people in by_place.items():
+            try:
+                with self._reach.noted("reads", place):
+                    found.update(self._look_at(people))
+            except StoreUnavailable as away:
+                found.update(dict.fromkeys(people, away))
+        return found
+
+    def _look_at(self, igsids: list[Igsid]) -> dict[Igsid, Seen]:
+        near = self._near
+        keys = {igsid: self._tag + igsid for igsid in igsids}
+        loading = {key: near.begin(key) if near else None for key in keys.values()}
+        try:
+            looks = self._cache.look_many(
+                [self._keys(igsid)[:3] for igsid in igsids],
+                with_life=any(loading.values()),
+            )
+        except BaseException:
+            for key, begun in loading.items():
+                if near and begun:
+                    near.cancel(key, begun)
+            raise
+        found = {}
+        for (igsid, key), (values, life) in zip(keys.items(), looks, strict=True):
+            seen = found[igsid] = _seen(igsid, values)
+            self._copy(key, loading[key], values[0] if seen.entry else None, life)
+        return found
+
+    def _copy(
+        self, key: str, loading: Loading | None, stored: bytes | None, life: float
+    ) -> None:
+        """Keep a copy of what was read, if it may be; an older one goes in any case."""
+        if not self._near:
+            return
+        if loading:
+            is_long = stored is not None and len(stored) > LONGEST_COPY
+            self._near.end(key, loading, None if is_long else stored, life)
+        else:
+            self._near.forget(key)
 
     def recall(self, igsid: str) -> Copy | None:
         """What this process itself has of a person, if that is surely true. No trip."""
@@ -703,11 +750,6 @@ def _seen(igsid: Igsid, values: list[bytes | None]) -> Seen:
         note=decode_note(note) if note is not None else None,
         has_written=marker not in ([], [None]),
     )
-
-
-def _worth_copying(stored: bytes | None) -> bytes | None:
-    """*stored*, unless it is so long that a few like it would fill the near cache."""
-    return stored if stored and len(stored) <= LONGEST_COPY else None
 
 
 def token_key(page: str) -> str:

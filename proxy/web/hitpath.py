@@ -12,6 +12,7 @@ and a call that need not be one is none.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Iterable
 from http import HTTPStatus
 from typing import Any, Protocol
@@ -23,10 +24,24 @@ from proxy.outcomes import Freshness, Igsid, StoredOutcome, StoreUnavailable
 from proxy.web import wire
 from proxy.web.keys import Doorkeeper, Scope
 
-PATH = "/profiles/"
+PLACE = PAGE = "/profiles"
+"""Where people are, by their ids; and a page of them, by a query."""
+
+IDS = re.compile(r"ids=[0-9]{5,25}(?:(?:,|%2[Cc])[0-9]{5,25}){0,99}", re.ASCII)
+"""A query for a page of people and nothing else."""
 
 SEEN = "profile-proxy.seen"
 """Where a request that is handed on has what a look at the store has shown."""
+
+NOT_PLAIN = (
+    "HTTP_IF_NONE_MATCH",
+    "HTTP_CACHE_CONTROL",
+    "CONTENT_LENGTH",
+    "HTTP_TRANSFER_ENCODING",
+)
+"""What a request may not have that is answered here: conditions, directives, a body."""
+
+OK = "200 OK"
 
 TICK = 0.25
 """Seconds between two looks at what need not be looked at for each request."""
@@ -91,7 +106,7 @@ class Served:
 
 
 class HitPath:
-    """WSGI in front of the app: what has a query, condition, directive or body is its.
+    """WSGI in front of the app: what has a condition, directive or body is its.
 
     Source: https://flask.palletsprojects.com/en/stable/quickstart/#hooking-in-wsgi-middleware
     """
@@ -126,8 +141,9 @@ class HitPath:
 
     def __call__(self, environ: Environ, start_response: Any) -> Iterable[bytes]:
         path = environ["PATH_INFO"]
+        place, _, igsid = path.rpartition("/")
         if (
-            path.startswith(PATH)
+            place == PLACE
             and environ["REQUEST_METHOD"] == "GET"
             and not environ.get("QUERY_STRING")
             and "HTTP_IF_NONE_MATCH" not in environ
@@ -142,10 +158,10 @@ class HitPath:
                 environ
             ):
                 # Not yet known to be an id: if it is none, nothing is under it.
-                copy = self._recall(path[len(PATH) :])
+                copy = self._recall(igsid)
                 served: Served | None = copy.served if copy is not None else None
                 if served is None:
-                    served = self._find(environ, copy, now)
+                    served = self._find(environ, igsid, copy, now)
                 if served is not None and now < served.fresh_until:
                     if not served.made_at <= now < served.good_until:
                         served.make_headers(now)
@@ -155,7 +171,7 @@ class HitPath:
                         headers.append(wire.CLOSE)
                     if self._log_access is not None:
                         self._log_access(
-                            igsid=path[len(PATH) :],
+                            igsid=igsid,
                             status=int(served.status[:3]),
                             cache_status=dict(headers)["Cache-Status"],
                             seconds=self._wall() - now,
@@ -164,7 +180,65 @@ class HitPath:
                     self._answers[served.counted_as] += 1
                     start_response(served.status, headers)
                     return served.body
+        elif path == PAGE and _is_plain(environ):
+            return self._answer_page(environ, start_response)
         return self._app(environ, start_response)
+
+    def _answer_page(self, environ: Environ, start_response: Any) -> Iterable[bytes]:
+        """A page of people, if all of them are known to this process itself."""
+        now = self._wall()
+        page = self._find_page(environ, now) if self._may_read(environ, now) else None
+        if page is None:
+            return self._app(environ, start_response)
+        profiles: dict[str, bytes] = {}
+        problems: dict[str, bytes] = {}
+        for igsid, served in page.items():
+            to = profiles if served.status == OK else problems
+            to[igsid] = served.body[0]
+            self._answers[served.counted_as] += 1
+        body = wire.page_body(profiles, problems)
+        request_id = wire.request_id(environ.get("HTTP_X_REQUEST_ID"))
+        headers = [
+            *wire.page_headers(body),
+            wire.NOSNIFF,
+            ("X-Request-ID", request_id),
+        ]
+        if self._draining():
+            headers.append(wire.CLOSE)
+        if self._log_access is not None:
+            self._log_access(
+                igsid=None,
+                status=200,
+                cache_status=None,
+                seconds=self._wall() - now,
+                request_id=request_id,
+                route=PAGE,
+            )
+        start_response(OK, headers)
+        return [body]
+
+    def _find_page(self, environ: Environ, now: float) -> dict[str, Served] | None:
+        query = environ["QUERY_STRING"]
+        if IDS.fullmatch(query) is None:
+            return None
+        ids = query[len("ids=") :].upper().replace("%2C", ",").split(",")
+        page: dict[str, Served] = {}
+        for igsid in ids:
+            copy = self._recall(igsid)
+            if copy is None:
+                return None
+            served: Served = copy.served or _serve(copy, now)
+            if now >= served.fresh_until:
+                return None
+            page[igsid] = served
+        return page
+
+    def _may_read(self, environ: Environ, now: float) -> bool:
+        if now >= self._tick_at:
+            self._tick(now)
+        return environ.get("HTTP_AUTHORIZATION") in self._admitted or self._admit(
+            environ
+        )
 
     def _tick(self, now: float) -> None:
         self._tick_at = now + TICK
@@ -181,15 +255,14 @@ class HitPath:
             self._admitted.add(environ.get("HTTP_AUTHORIZATION"))
         return True
 
-    def _find(self, environ: Environ, copy: Copy | None, now: float) -> Served | None:
+    def _find(
+        self, environ: Environ, text: str, copy: Copy | None, now: float
+    ) -> Served | None:
         """What is to be sent, of a *copy* or of what the store has; else the view's."""
         if copy is not None:
-            entry = decode(copy.stored)
-            assert entry is not None  # It was read before it was kept.
-            copy.served = Served(entry, "near", now)
-            return copy.served  # type: ignore[no-any-return]
+            return _serve(copy, now)
         try:
-            igsid = wire.read_igsid(environ["PATH_INFO"][len(PATH) :])
+            igsid = wire.read_igsid(text)
             seen = self._people.look(igsid)
         except wire.Problem:
             return None
@@ -201,3 +274,18 @@ class HitPath:
             environ[SEEN] = seen
             return None
         return Served(entry, "hit", now)
+
+
+def _is_plain(environ: Environ) -> bool:
+    """Whether it is GET, with a query at most."""
+    return environ["REQUEST_METHOD"] == "GET" and not any(
+        name in environ for name in NOT_PLAIN
+    )
+
+
+def _serve(copy: Copy, now: float) -> Served:
+    """What is made of a copy when it is first asked for."""
+    entry = decode(copy.stored)
+    assert entry is not None  # It was read before it was kept.
+    served = copy.served = Served(entry, "near", now)
+    return served

@@ -40,4 +40,20 @@ def blueprint(
         )
         return wire.render(answer, fields, now=clock())
 
+    @bp.get("/profiles")
+    def read_profiles() -> Response:
+        """A page of people, 200 even if nobody is told of.
+
+        Or a problem: 400 ``invalid_ids`` or ``invalid_fields``. What is wrong with
+        one of them is among the ``problems`` of the page.
+        """
+        ids = wire.read_ids(request.args.getlist("ids"))
+        fields = wire.read_fields(request.args.getlist("fields"))
+        found = lookup.find_many(
+            list(filter(wire.is_igsid, ids)),
+            payer=g.caller.name,
+            directives=wire.read_directives(request.headers.get("Cache-Control")),
+        )
+        return wire.render_many(ids, found, fields)
+
     return bp

@@ -7,10 +7,10 @@ import re
 import threading
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from math import ceil, floor
 from random import getrandbits
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeGuard, TypeVar
 from urllib.request import parse_http_list
 
 import msgspec
@@ -67,6 +67,9 @@ LONGER_BODIES = {WEBHOOKS: 1024 * 1024}
 BODIES_AT_ONCE = 8
 """Bodies that are read at once in a process; each can hold a thread for long."""
 
+MOST_IDS = 100
+"""People on a page of them."""
+
 PROBLEM_TYPE = "urn:graph-profile-proxy:problem:"
 """What ``type`` of a problem starts with; its code follows (RFC 9457 §3.1.1)."""
 
@@ -103,6 +106,7 @@ RETRY_AFTER_UNTOLD = 60.0
 
 PROBLEMS: dict[str, int] = {
     "invalid_igsid": 400,
+    "invalid_ids": 400,
     "invalid_fields": 400,
     "invalid_body": 400,
     "invalid_request": 400,
@@ -122,6 +126,8 @@ PROBLEMS: dict[str, int] = {
 """What else an answer can be that is not what was asked for, and its status."""
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}", re.ASCII)
+
+NO_IGSID = "An igsid is 5 to 25 ASCII digits."
 
 Body = TypeVar("Body")
 
@@ -148,9 +154,28 @@ def read_igsid(text: str) -> Igsid:
     Raises:
         Problem: it is not 5 to 25 ASCII digits.
     """
-    if IGSID.fullmatch(text) is None:
-        raise Problem("invalid_igsid", "An igsid is 5 to 25 ASCII digits.")
+    if not is_igsid(text):
+        raise Problem("invalid_igsid", NO_IGSID)
     return Igsid(text)
+
+
+def is_igsid(text: str) -> TypeGuard[Igsid]:
+    return IGSID.fullmatch(text) is not None
+
+
+def read_ids(asked: list[str]) -> list[str]:
+    """Whom the ``ids`` parameters *asked* for, each once, igsids or not.
+
+    Raises:
+        Problem: ``invalid_ids``; there are none, or too many.
+    """
+    ids = list(dict.fromkeys(asked[0].split(","))) if asked else [""]
+    if ids == [""] or len(asked) > 1 or len(ids) > MOST_IDS:
+        raise Problem(
+            "invalid_ids",
+            f"Send one parameter ids, of up to {MOST_IDS} igsids by comma.",
+        )
+    return ids
 
 
 def read_fields(asked: list[str]) -> tuple[str, ...]:
@@ -328,6 +353,48 @@ def respond(made: Rendition, answer: Answer, *, now: float) -> Response:
     response.headers["Age"] = str(age(answer.entry.fetched_at, now))
     response.headers["Cache-Status"] = cache_status(answer, now)
     return response
+
+
+def render_many(
+    ids: Sequence[str],
+    found: Mapping[Igsid, Answer | LookupFailure],
+    fields: tuple[str, ...],
+) -> Response:
+    """A page of people: who each is, or why that is not told."""
+    profiles: dict[str, bytes] = {}
+    problems: dict[str, bytes] = {}
+    for asked in ids:
+        match found[asked] if is_igsid(asked) else None:
+            case Answer(entry=entry):
+                made = rendition(entry, fields)
+                (profiles if made.status == 200 else problems)[asked] = made.body
+            case LookupFailure() as failure:
+                problems[asked] = _json(failure_body(failure, asked))
+            case None:
+                problems[asked] = _json(problem_body(400, "invalid_igsid", NO_IGSID))
+    body = page_body(profiles, problems)
+    return Response(body, 200, page_headers(body))
+
+
+def page_body(profiles: Mapping[str, bytes], problems: Mapping[str, bytes]) -> bytes:
+    """A page of bodies that are JSON already, by whom they are about."""
+
+    def members(bodies: Mapping[str, bytes]) -> bytes:
+        return b",".join(
+            b"%b:%b" % (msgspec.json.encode(asked), body)
+            for asked, body in bodies.items()
+        )
+
+    return b'{"profiles":{%b},"problems":{%b}}' % (members(profiles), members(problems))
+
+
+def page_headers(body: bytes) -> list[tuple[str, str]]:
+    """Nobody keeps a page: each on it may be kept for another time."""
+    return [
+        ("Content-Type", JSON),
+        ("Content-Length", str(len(body))),
+        ("Cache-Control", "no-store"),
+    ]
 
 
 def age(fetched_at: float, now: float) -> int:

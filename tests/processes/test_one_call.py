@@ -131,6 +131,28 @@ def test_operators_who_force_a_fetch_together_cause_one_call(
     assert stack.meta.calls(igsid) == 1 + 1
 
 
+def test_pages_and_single_callers_share_one_call_for_each(stack) -> None:
+    """Two pages that overlap, of two instances, and somebody who asks for one alone."""
+    people = [crowd(n) for n in range(10, 40)]
+    for igsid in people:
+        stack.meta.person(igsid, delay=1.0)
+    pages = [people[:20], people[10:], people[::-1]]
+
+    answers = all_at_once(
+        [
+            lambda service=(stack.one, stack.other)[n % 2], page=page: service.get(
+                f"/profiles?ids={','.join(page)}"
+            )
+            for n, page in enumerate(pages)
+        ]
+        + [lambda: stack.other.get(f"/profiles/{people[0]}")]
+    )
+
+    assert [list(page.json()["profiles"]) for page in answers[:3]] == pages
+    assert answers[3].json()["id"] == people[0]
+    assert [stack.meta.calls(igsid) for igsid in people] == [1] * len(people)
+
+
 @pytest.mark.parametrize("how", ["erase", "flush"])
 def test_what_is_learned_before_an_erase_is_not_answered_after_it(stack, how) -> None:
     """A fetch under way writes nothing back, and its callers get later knowledge."""

@@ -307,6 +307,27 @@ def test_no_lease_is_given_while_a_note_lies_there(entries: EntryStore) -> None:
     assert entries.put(ADA, an_entry(), THEIRS, NOW) is False
 
 
+def test_many_are_seen_as_each_alone(entries: EntryStore) -> None:
+    """With lease and note, on one server or on several; nobody is left out."""
+    people = [Igsid(f"12540012345{n:04d}") for n in range(100)]
+    store(entries, an_entry())
+    for number, igsid in enumerate(people):
+        if number % 3 == 0:
+            entries.take(igsid, OURS, MINUTE)
+        if number % 6 == 0:
+            entries.fail(igsid, GraphTimeout(), OURS, now=NOW)
+
+    found = entries.look_many([ADA, *people])
+
+    assert list(found[ADA]) == list(entries.look(ADA))
+    assert {igsid: (seen.lease, type(seen.note)) for igsid, seen in found.items()} == {
+        igsid: (seen.lease, type(seen.note))
+        for igsid, seen in ((igsid, entries.look(igsid)) for igsid in found)
+    }
+    assert set(found) == {ADA, *people}
+    assert entries.look_many([]) == {}
+
+
 def test_a_taker_sees_what_was_stored_before(entries: EntryStore) -> None:
     """Reading again comes with the lease, so that nobody asks Meta in vain."""
     store(entries, an_entry())

@@ -228,6 +228,18 @@ def test_what_was_read_and_is_not_there_any_more_is_no_outage_s_copy(
     assert near.get_in_outage(KEY) is None
 
 
+def test_a_reading_that_failed_leaves_the_copy_to_the_outage(near: NearCache) -> None:
+    """That it failed is how one comes to be noticed."""
+    keep(near, KEY)
+    loading = near.begin(KEY)
+    assert loading is not None
+
+    near.cancel(KEY, loading)
+
+    assert near.get_in_outage(KEY) is not None
+    assert near._loading == {}
+
+
 class Wire:
     """A connection on which what comes is written down: pushes, answers, pauses."""
 

@@ -13,7 +13,7 @@ from werkzeug.test import EnvironBuilder
 
 from proxy.app import create_app
 from proxy.cache.near import NearCache
-from proxy.outcomes import Outcome, Reason
+from proxy.outcomes import Igsid, Outcome, Reason
 from proxy.settings import Settings
 from proxy.web.hitpath import MOST_ADMITTED, HitPath
 from proxy.web.keys import Caller, Doorkeeper, Scope, digest_of
@@ -355,3 +355,101 @@ def test_in_an_outage_copies_are_answered() -> None:
     assert answer[1]["Cache-Status"] == "profile-proxy; hit; ttl=3600"
     assert "hit" not in too_old[1]["Cache-Status"]
     assert both.graph.calls == before + 1
+
+
+BEN = Igsid("1254001234567891")
+QUERIES = [
+    f"ids={ADA}",
+    f"ids={ADA},{BEN}",
+    f"ids={BEN}%2C{ADA}%2c{BEN}",
+]
+
+
+@pytest.fixture
+def copies() -> Both:
+    """Ada has a profile and Ben has not consented, and both are copied."""
+    near = NearCache(100, outage_grace=600.0, clock=lambda: 0.0)
+    near.trust(0.0)
+    both = Both(near)
+    both.graph.outcomes[BEN] = a_refusal(igsid=BEN)
+    both.store(a_profile(name='Zoë 🦄 "x" <b>\\ \u2028 \u0007'))
+    both.ask(both.view, f"/profiles?ids={ADA},{BEN}")
+    both.ask(both.view, f"/profiles?ids={ADA},{BEN}")
+    return both
+
+
+@pytest.mark.parametrize("query", QUERIES)
+def test_a_page_is_what_the_view_says(copies: Both, query: str) -> None:
+    """And counted as so many answers."""
+    for _ in range(2):
+        ours, theirs = copies.ask_both("/profiles", query_string=query)
+        assert ours == theirs
+    assert copies.passed_on == 0
+    assert ours[1]["Cache-Control"] == "no-store"
+    copies.is_draining = True
+    assert copies.ask(copies.front, "/profiles", query_string=query)[1]["Connection"]
+
+
+@pytest.mark.parametrize(
+    ("url", "request_"),
+    [
+        ("/profiles", {"query_string": f"ids={ADA}&fields=name"}),
+        ("/profiles", {"query_string": f"ids={ADA}", "method": "HEAD"}),
+        ("/profiles", {"query_string": f"ids={ADA},12"}),
+        ("/profiles", {"query_string": f"ids={ADA},"}),
+        ("/profiles", {"query_string": ""}),
+        ("/profiles", {"query_string": "ids=" + ",".join([ADA] * 101)}),
+        (
+            "/profiles",
+            {
+                "query_string": f"ids={ADA}",
+                "headers": {"Cache-Control": "only-if-cached"},
+            },
+        ),
+        ("/profiles", {"query_string": f"ids={ADA}", "headers": {"Host": "evil.x"}}),
+        ("/profiles/", {"query_string": f"ids={ADA}"}),
+        ("/profilesx", {"query_string": f"ids={ADA}"}),
+        (f"/profiles{ADA}", {}),
+    ],
+)
+def test_every_other_page_is_the_view_s(
+    copies: Both, url: str, request_: dict[str, Any]
+) -> None:
+    """Handed on untouched, whoever is known."""
+    ours, theirs = copies.ask_both(url, **request_)
+
+    assert ours == theirs
+    assert copies.passed_on == 1
+
+
+def test_a_page_with_somebody_who_is_not_known_is_the_view_s(copies: Both) -> None:
+    """Or whose profile is stale: it has to be refreshed."""
+    copies.ask(copies.front, "/profiles", query_string=f"ids={ADA},77777")
+    assert copies.passed_on == 1
+    copies.clock.now += 3600
+    copies.ask(copies.front, "/profiles", query_string=f"ids={ADA}")
+    assert copies.passed_on == 2
+    assert ADA in copies.background.jobs
+
+
+def test_the_access_log_has_the_same_line_for_a_page(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Without the ids, which are many and in the query."""
+    near = NearCache(100, outage_grace=600.0, clock=lambda: 0.0)
+    near.trust(0.0)
+    both = Both(near, PROXY_ACCESS_LOG="1")
+    both.store(a_profile())
+    both.ask(both.view)
+    caplog.clear()
+    caplog.set_level("INFO", "proxy.logs")
+
+    both.ask_both("/profiles", query_string=f"ids={ADA}")
+
+    assert both.passed_on == 0
+    ours, theirs = (
+        {k: v for k, v in vars(record).items() if k in LOGGED}
+        for record in caplog.records
+        if record.message == "request"
+    )
+    assert ours == theirs

@@ -1,0 +1,335 @@
+"""Many people in one question: one trip, side by side, and each for themselves."""
+
+from __future__ import annotations
+
+import threading
+
+import fakeredis
+import pytest
+import redis
+from builders import HOUR, a_profile, a_refusal
+from fakes import FakeGraph
+from test_lookup import World
+
+from proxy.cache.flight import CALLS_WITHOUT_STORE
+from proxy.cache.near import NearCache
+from proxy.outcomes import (
+    Answer,
+    Directives,
+    GraphTimeout,
+    GraphUnavailable,
+    Igsid,
+    NotCached,
+    Overloaded,
+    Source,
+    StoreUnavailable,
+    Told,
+    TooManyMisses,
+)
+
+PEOPLE = [Igsid(f"12540012345{n:02d}") for n in range(20)]
+ADA, BEN, CLEO, DOV = PEOPLE[:4]
+
+
+@pytest.fixture
+def world() -> World:
+    world = World()
+    for igsid in PEOPLE:
+        world.graph.outcomes[igsid] = a_profile(igsid=igsid)
+    return world
+
+
+def kind(answer: Answer | Exception) -> object:
+    return answer.source if isinstance(answer, Answer) else type(answer)
+
+
+def test_they_come_in_the_order_they_were_asked_for(world) -> None:
+    """Whether known or not, and each counted as what it is."""
+    world.graph.outcomes[BEN] = a_refusal(igsid=BEN)
+    world.graph.outcomes[CLEO] = GraphUnavailable()
+    world.find(DOV)
+
+    found = world.lookup.find_many([DOV, CLEO, BEN, ADA])
+
+    assert [(igsid, kind(answer)) for igsid, answer in found.items()] == [
+        (DOV, Source.HIT),
+        (CLEO, GraphUnavailable),
+        (BEN, Source.FETCHED),
+        (ADA, Source.FETCHED),
+    ]
+    assert world.counted() == {
+        ("fetched", "profile"): 2,
+        ("fetched", "consent_required"): 1,
+        ("hit", "profile"): 1,
+        ("none", "graph_unavailable"): 1,
+    }
+
+
+def test_those_who_are_known_cost_one_trip(world) -> None:
+    """However many they are."""
+    world.lookup.find_many(PEOPLE)
+    trips = []
+    look_many = world.store._cache.look_many
+
+    def counted(people, **options):
+        trips.append(len(people))
+        return look_many(people, **options)
+
+    world.store._cache.look_many = counted
+    world.store.look = None
+
+    found = world.lookup.find_many(PEOPLE)
+
+    assert {kind(answer) for answer in found.values()} == {Source.HIT}
+    assert trips == [len(PEOPLE)]
+
+
+def test_copies_cost_none() -> None:
+    """What a page has read the next one has, alone or in a page."""
+    near = NearCache(100, outage_grace=600.0, clock=lambda: 0.0)
+    near.trust(0.0)
+    server = fakeredis.FakeServer()
+    world = World(redis=fakeredis.FakeRedis(server=server))
+    world.store._near = near
+    for igsid in PEOPLE:
+        world.graph.outcomes[igsid] = a_profile(igsid=igsid)
+    world.lookup.find_many(PEOPLE)
+    world.lookup.find_many(PEOPLE)
+
+    server.connected = False
+    found = world.lookup.find_many(PEOPLE)
+
+    assert {kind(answer) for answer in found.values()} == {Source.HIT}
+    assert world.find(ADA).source is Source.HIT
+    assert world.metrics.store_errors["reads"] == 0
+
+
+def test_what_changes_while_a_page_is_read_is_not_copied(world) -> None:
+    """Of the others there are copies."""
+    near = NearCache(100, outage_grace=600.0, clock=lambda: 0.0)
+    near.trust(0.0)
+    world.lookup.find_many([ADA, BEN])
+    world.store._near = near
+    look_many = world.store._cache.look_many
+
+    def overtaken(people, **options):
+        values = look_many(people, **options)
+        near.invalidate([world.store._tag + ADA])
+        return values
+
+    world.store._cache.look_many = overtaken
+
+    world.lookup.find_many([ADA, BEN])
+
+    assert world.store.recall(ADA) is None
+    assert world.store.recall(BEN)
+
+
+class MeetingGraph(FakeGraph):
+    """Meta, which answers nobody before *callers* have asked."""
+
+    def __init__(self, callers: int) -> None:
+        super().__init__()
+        self.meeting = threading.Barrier(callers)
+
+    def fetch(self, igsid: Igsid, within: float) -> Told:
+        self.meeting.wait(10)
+        return super().fetch(igsid, within)
+
+
+def test_those_who_are_missing_are_fetched_side_by_side() -> None:
+    """Nobody is answered before all have been asked about."""
+    world = World(graph=MeetingGraph(len(PEOPLE)))
+    for igsid in PEOPLE:
+        world.graph.outcomes[igsid] = a_profile(igsid=igsid)
+
+    found = world.lookup.find_many(PEOPLE)
+
+    assert {kind(answer) for answer in found.values()} == {Source.FETCHED}
+    assert sorted(world.graph.asked) == PEOPLE
+
+
+class WatchedGraph(FakeGraph):
+    """Meta, which notices how many ask at once."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.most = self.now = 0
+        self.lock = threading.Lock()
+
+    def fetch(self, igsid: Igsid, within: float) -> Told:
+        with self.lock:
+            self.now += 1
+            self.most = max(self.most, self.now)
+        told = super().fetch(igsid, within)
+        with self.lock:
+            self.now -= 1
+        return told
+
+
+def test_no_page_asks_for_more_at_once_than_there_are_seats() -> None:
+    """The rest wait for their turn."""
+    world = World(graph=WatchedGraph(), seats=3)
+    for igsid in PEOPLE:
+        world.graph.outcomes[igsid] = a_profile(igsid=igsid)
+
+    found = world.lookup.find_many(PEOPLE)
+
+    assert {kind(answer) for answer in found.values()} == {Source.FETCHED}
+    assert world.graph.most <= 3
+
+
+def test_a_page_shares_the_flights_of_others(world) -> None:
+    """One call for each person, though two pages ask for them at once."""
+    others = World(redis=world.redis, clock=world.clock)
+    others.graph.outcomes = world.graph.outcomes
+    pages = []
+
+    def ask(lookup) -> None:
+        pages.append(lookup.find_many(PEOPLE))
+
+    threads = [
+        threading.Thread(target=ask, args=(lookup,))
+        for lookup in (world.lookup, world.lookup, others.lookup)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(10)
+
+    assert len(pages) == 3
+    assert sorted(world.graph.asked + others.graph.asked) == PEOPLE
+
+
+def test_those_nobody_asks_about_come_first(world) -> None:
+    """So that waiting for others does not hold up what one could do oneself."""
+    for igsid in (ADA, CLEO):
+        world.store.take(igsid, "elsewhere", 6.0)
+    begun = []
+    join = world.lookup._flight.join
+
+    def noted(igsid, *args, **kwargs):
+        begun.append(igsid)
+        if igsid in (ADA, CLEO):
+            raise GraphTimeout()
+        return join(igsid, *args, **kwargs)
+
+    world.lookup._flight.join = noted
+    world.bulkhead._crew._threads = 0
+
+    found = world.lookup.find_many([ADA, BEN, CLEO, DOV])
+
+    assert begun == [BEN, DOV, ADA, CLEO]
+    assert list(found) == [ADA, BEN, CLEO, DOV]
+
+
+def test_each_who_is_fetched_is_charged(world) -> None:
+    """Two are allowed for; the rest of the page is that person's problem."""
+    world.find(ADA)
+
+    found = world.lookup.find_many([ADA, BEN, CLEO, DOV], payer="inbox")
+
+    kinds = [kind(answer) for answer in found.values()]
+    assert kinds[0] is Source.HIT
+    assert sorted(map(str, kinds[1:])) == sorted(
+        map(str, [Source.FETCHED, Source.FETCHED, TooManyMisses])
+    )
+
+
+def test_those_who_are_stale_are_answered_and_refreshed_later(world) -> None:
+    world.lookup.find_many(PEOPLE)
+    world.clock.now += HOUR + 1
+    world.background.jobs.clear()
+
+    found = world.lookup.find_many(PEOPLE)
+
+    assert {kind(answer) for answer in found.values()} == {Source.HIT}
+    assert set(PEOPLE) <= set(world.background.jobs)
+    assert world.graph.calls == len(PEOPLE)
+
+
+def test_directives_hold_for_each(world) -> None:
+    """Nothing stored that is not wanted, and no call where none is."""
+    world.find(ADA)
+    world.clock.now += 1
+
+    kept = world.lookup.find_many(
+        [ADA, BEN], directives=Directives(only_if_cached=True)
+    )
+    anew = world.lookup.find_many([ADA], directives=Directives(no_cache=True))
+
+    assert [kind(answer) for answer in kept.values()] == [Source.HIT, NotCached]
+    assert anew[ADA].is_forced
+    assert world.graph.asked == [ADA, ADA]
+
+
+def test_one_deadline_is_everybody_s(world) -> None:
+    """Those it is too late for are told so; nobody waits once for each."""
+
+    class SlowGraph(FakeGraph):
+        def fetch(self, igsid: Igsid, within: float) -> Told:
+            world.clock.now += 4.0
+            return super().fetch(igsid, within)
+
+    slow = World(redis=world.redis, clock=world.clock, graph=SlowGraph(), seats=1)
+    slow.graph.outcomes = world.graph.outcomes
+    slow.bulkhead._crew._threads = 0
+    started = world.clock.now
+
+    found = slow.lookup.find_many(PEOPLE[:6])
+
+    assert [kind(answer) for answer in found.values()] == [
+        *[Source.FETCHED] * 2,
+        *[GraphTimeout] * 4,
+    ]
+    assert world.clock.now - started <= 12.0
+
+
+def test_where_too_many_wait_those_who_are_known_are_answered(world) -> None:
+    """A page that finds no room costs only those who are missing."""
+    world.find(ADA)
+    for _ in range(400):
+        world.bulkhead._room.acquire()
+
+    found = world.lookup.find_many([ADA, BEN])
+
+    assert [kind(answer) for answer in found.values()] == [Source.HIT, Overloaded]
+
+
+def test_while_the_store_is_away_few_are_fetched() -> None:
+    """Four at once; the others are told that it is too much, without a try."""
+    server = fakeredis.FakeServer()
+    redis_ = fakeredis.FakeRedis(server=server)
+    world = World(redis=redis_, graph=MeetingGraph(CALLS_WITHOUT_STORE))
+    for igsid in PEOPLE:
+        world.graph.outcomes[igsid] = a_profile(igsid=igsid)
+    server.connected = False
+
+    found = world.lookup.find_many(PEOPLE)
+
+    assert [kind(answer) for answer in found.values()] == [
+        *[Source.FETCHED] * CALLS_WITHOUT_STORE,
+        *[Overloaded] * (len(PEOPLE) - CALLS_WITHOUT_STORE),
+    ]
+    assert list(found) == PEOPLE
+
+
+def test_a_part_of_the_store_that_is_away_costs_only_those_who_are_there(world) -> None:
+    """On a Cluster; whoever is elsewhere is answered as ever."""
+    world.find(ADA)
+    world.find(BEN)
+    place = world.store._cache.place
+    world.store._cache.place = lambda key: "away" if BEN in key else place(key)
+    look_many = world.store._cache.look_many
+
+    def look(people, **options):
+        if any(BEN in key for keys in people for key in keys):
+            raise redis.ConnectionError()
+        return look_many(people, **options)
+
+    world.store._cache.look_many = look
+
+    found = world.store.look_many([ADA, BEN])
+
+    assert found[ADA].entry
+    assert isinstance(found[BEN], StoreUnavailable)
