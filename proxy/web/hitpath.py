@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from http import HTTPStatus
 from typing import Any, Protocol
 
@@ -21,14 +21,20 @@ from proxy.cache.near import Copy
 from proxy.cache.store import Seen, decode
 from proxy.metrics import name_of
 from proxy.outcomes import Freshness, Igsid, StoredOutcome, StoreUnavailable
-from proxy.web import wire
+from proxy.web import pictures, wire
 from proxy.web.keys import Doorkeeper, Scope
+from proxy.web.wire import Rendition
 
 PLACE = PAGE = "/profiles"
 """Where people are, by their ids; and a page of them, by a query."""
 
+PATH = PLACE + "/"
+
 IDS = re.compile(r"ids=[0-9]{5,25}(?:(?:,|%2[Cc])[0-9]{5,25}){0,99}", re.ASCII)
 """A query for a page of people and nothing else."""
+
+PICTURE, WITH_INITIALS = "picture", f"fallback={pictures.INITIALS}"
+"""Where the picture is, below its person; and the query that may be asked with."""
 
 SEEN = "profile-proxy.seen"
 """Where a request that is handed on has what a look at the store has shown."""
@@ -49,6 +55,8 @@ TICK = 0.25
 MOST_ADMITTED = 1024
 """Ways to show a key that are remembered from tick to tick."""
 
+NONE_YET: Mapping[str, Served] = {}
+
 Environ = dict[str, Any]
 Wsgi = Callable[[Environ, Any], Iterable[bytes]]
 
@@ -64,6 +72,7 @@ class People(Protocol):
 class Served:
     """A rendition, ready to be sent again and again.
 
+    Of a copy, it has with it what was made of the *pictures*, by the query.
     *headers* are all but those of one request; they hold from *made_at* until
     *good_until*, a second at most.
     """
@@ -78,12 +87,14 @@ class Served:
         "good_until",
         "headers",
         "made_at",
+        "pictures",
         "status",
     )
 
-    def __init__(self, entry: StoredOutcome, source: str, now: float) -> None:
-        """*source* says where it comes from, to be counted."""
-        made = wire.rendition(entry)
+    def __init__(
+        self, entry: StoredOutcome, made: Rendition, *, source: str, now: float
+    ) -> None:
+        """*made* is of *entry*; *source* says where it comes from, to be counted."""
         self.status = f"{made.status} {HTTPStatus(made.status).phrase.upper()}"
         self.body = [made.body]
         self.counted_as = source, name_of(entry.outcome)
@@ -91,6 +102,7 @@ class Served:
         self._fetched_at = entry.fetched_at
         self._fixed = [*made.headers, wire.NOSNIFF]
         self._detail = wire.detail_of(entry)
+        self.pictures = NONE_YET
         self.make_headers(now)
 
     def make_headers(self, now: float) -> None:
@@ -141,7 +153,7 @@ class HitPath:
 
     def __call__(self, environ: Environ, start_response: Any) -> Iterable[bytes]:
         path = environ["PATH_INFO"]
-        place, _, igsid = path.rpartition("/")
+        place, _, last = path.rpartition("/")
         if (
             place == PLACE
             and environ["REQUEST_METHOD"] == "GET"
@@ -158,10 +170,10 @@ class HitPath:
                 environ
             ):
                 # Not yet known to be an id: if it is none, nothing is under it.
-                copy = self._recall(igsid)
+                copy = self._recall(last)
                 served: Served | None = copy.served if copy is not None else None
                 if served is None:
-                    served = self._find(environ, igsid, copy, now)
+                    served = self._find(environ, last, copy, now)
                 if served is not None and now < served.fresh_until:
                     if not served.made_at <= now < served.good_until:
                         served.make_headers(now)
@@ -171,7 +183,7 @@ class HitPath:
                         headers.append(wire.CLOSE)
                     if self._log_access is not None:
                         self._log_access(
-                            igsid=igsid,
+                            igsid=last,
                             status=int(served.status[:3]),
                             cache_status=dict(headers)["Cache-Status"],
                             seconds=self._wall() - now,
@@ -182,6 +194,8 @@ class HitPath:
                     return served.body
         elif path == PAGE and _is_plain(environ):
             return self._answer_page(environ, start_response)
+        elif last == PICTURE and place.startswith(PATH) and _is_plain(environ):
+            return self._answer_picture(environ, place[len(PATH) :], start_response)
         return self._app(environ, start_response)
 
     def _answer_page(self, environ: Environ, start_response: Any) -> Iterable[bytes]:
@@ -233,6 +247,48 @@ class HitPath:
             page[igsid] = served
         return page
 
+    def _answer_picture(
+        self, environ: Environ, igsid: str, start_response: Any
+    ) -> Iterable[bytes]:
+        """A person's picture, if the profile would be answered here."""
+        query, now = environ["QUERY_STRING"], self._wall()
+        served = None
+        if query in ("", WITH_INITIALS) and self._may_read(environ, now):
+            served = self._find_picture(environ, igsid, query, now)
+        if served is None or now >= served.fresh_until:
+            return self._app(environ, start_response)
+        if not served.made_at <= now < served.good_until:
+            served.make_headers(now)
+        request_id = wire.request_id(environ.get("HTTP_X_REQUEST_ID"))
+        headers = [*served.headers, ("X-Request-ID", request_id)]
+        if self._draining():
+            headers.append(wire.CLOSE)
+        if self._log_access is not None:
+            self._log_access(
+                igsid=igsid,
+                status=int(served.status[:3]),
+                cache_status=dict(headers)["Cache-Status"],
+                seconds=self._wall() - now,
+                request_id=request_id,
+                route="/profiles/<igsid>/picture",
+            )
+        self._answers[served.counted_as] += 1
+        start_response(served.status, headers)
+        return served.body
+
+    def _find_picture(
+        self, environ: Environ, igsid: str, query: str, now: float
+    ) -> Served | None:
+        copy = self._recall(igsid)
+        if copy is not None:
+            profile: Served = copy.served or _serve(copy, now)
+            return profile.pictures.get(query) or _picture(copy, query, now)
+        entry = self._look(environ, igsid, now)
+        if entry is None:
+            return None
+        made = pictures.rendition(entry, fallback=query == WITH_INITIALS)
+        return Served(entry, made, source="hit", now=now)
+
     def _may_read(self, environ: Environ, now: float) -> bool:
         if now >= self._tick_at:
             self._tick(now)
@@ -261,6 +317,13 @@ class HitPath:
         """What is to be sent, of a *copy* or of what the store has; else the view's."""
         if copy is not None:
             return _serve(copy, now)
+        entry = self._look(environ, text, now)
+        if entry is None:
+            return None
+        return Served(entry, wire.rendition(entry), source="hit", now=now)
+
+    def _look(self, environ: Environ, text: str, now: float) -> StoredOutcome | None:
+        """What the store has of somebody, if it is fresh; else the view is told."""
         try:
             igsid = wire.read_igsid(text)
             seen = self._people.look(igsid)
@@ -273,7 +336,7 @@ class HitPath:
         if entry is None or entry.freshness(now) is not Freshness.FRESH:
             environ[SEEN] = seen
             return None
-        return Served(entry, "hit", now)
+        return entry
 
 
 def _is_plain(environ: Environ) -> bool:
@@ -285,7 +348,22 @@ def _is_plain(environ: Environ) -> bool:
 
 def _serve(copy: Copy, now: float) -> Served:
     """What is made of a copy when it is first asked for."""
+    entry = _entry(copy)
+    served = Served(entry, wire.rendition(entry), source="near", now=now)
+    copy.served = served
+    return served
+
+
+def _picture(copy: Copy, query: str, now: float) -> Served:
+    """The same of its picture, beside what is made of it already."""
+    entry = _entry(copy)
+    made = pictures.rendition(entry, fallback=query == WITH_INITIALS)
+    served = Served(entry, made, source="near", now=now)
+    copy.served.pictures = {**copy.served.pictures, query: served}
+    return served
+
+
+def _entry(copy: Copy) -> StoredOutcome:
     entry = decode(copy.stored)
     assert entry is not None  # It was read before it was kept.
-    served = copy.served = Served(entry, "near", now)
-    return served
+    return entry

@@ -7,7 +7,8 @@ from collections.abc import Callable
 from flask import Blueprint, Response, g, request
 
 from proxy.lookup import ProfileLookup
-from proxy.web import wire
+from proxy.outcomes import LookupFailure
+from proxy.web import pictures, wire
 from proxy.web.hitpath import SEEN
 from proxy.web.keys import Doorkeeper, Scope
 
@@ -55,5 +56,28 @@ def blueprint(
             directives=wire.read_directives(request.headers.get("Cache-Control")),
         )
         return wire.render_many(ids, found, fields)
+
+    @bp.get("/profiles/<igsid>/picture")
+    def read_picture(igsid: str) -> Response:
+        """A redirect to one person's picture.
+
+        Or a problem: as for the profile, and 400 ``invalid_fallback`` and 404
+        ``no_picture``. With ``fallback=initials``, an SVG in place of what is
+        wrong with the person, with Meta or with us, but not with the request.
+        """
+        person = wire.read_igsid(igsid)
+        fallback = pictures.read_fallback(request.args.getlist("fallback"))
+        try:
+            answer = lookup.find(
+                person,
+                payer=g.caller.name,
+                seen=request.environ.get(SEEN),
+                directives=wire.read_directives(request.headers.get("Cache-Control")),
+            )
+        except LookupFailure as failure:
+            if not fallback:
+                raise
+            return pictures.render_failure(person, failure)
+        return pictures.render(answer, fallback=fallback, now=clock())
 
     return bp

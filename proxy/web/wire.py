@@ -108,6 +108,7 @@ PROBLEMS: dict[str, int] = {
     "invalid_igsid": 400,
     "invalid_ids": 400,
     "invalid_fields": 400,
+    "invalid_fallback": 400,
     "invalid_body": 400,
     "invalid_request": 400,
     "unknown_key": 401,
@@ -115,6 +116,7 @@ PROBLEMS: dict[str, int] = {
     "invalid_verify_token": 403,
     "not_local": 403,
     "scope_missing": 403,
+    "no_picture": 404,
     "unknown_path": 404,
     "method_not_allowed": 405,
     "length_required": 411,
@@ -331,12 +333,30 @@ def as_sent(
         # A caller's own cache must not outlive the moment the person writes.
         headers.append(("Cache-Control", "private, no-cache"))
         return Rendition(status, headers, sent, None)
-    # Of the entry, not of this moment: it is read together with Age.
-    lifetime = max(0, floor(entry.fresh_until - entry.fetched_at))
     tag = hashlib.sha256(sent).hexdigest()[:32]
-    headers.append(("Cache-Control", f"private, max-age={lifetime}"))
+    headers.append(("Cache-Control", kept_for(entry)))
     headers.append(("ETag", f'"{tag}"'))
     return Rendition(status, headers, sent, tag)
+
+
+def kept_for(entry: StoredOutcome) -> str:
+    """For how long a caller may keep a profile, or what is made of it.
+
+    Of the entry, not of this moment: it is read together with Age.
+    """
+    return f"private, max-age={max(0, floor(entry.fresh_until - entry.fetched_at))}"
+
+
+def problem_rendition(code: str, detail: str, igsid: str, kept: str) -> Rendition:
+    """A problem that is true of an entry for as long as that is."""
+    status = PROBLEMS[code]
+    body = _json(problem_body(status, code, detail, igsid=igsid))
+    headers = [
+        ("Content-Type", PROBLEM),
+        ("Content-Length", str(len(body))),
+        ("Cache-Control", kept),
+    ]
+    return Rendition(status, headers, body, None)
 
 
 def render(answer: Answer, fields: tuple[str, ...], *, now: float) -> Response:

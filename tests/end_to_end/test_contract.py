@@ -52,7 +52,7 @@ def test_every_answer_is_as_described(stack, guarded) -> None:
     )
 
     assert run.returncode == 0, run.stdout + run.stderr
-    assert "Tested: 13" in run.stdout
+    assert "Tested: 14" in run.stdout
     assert "Traceback" not in guarded.service.log()
 
 
@@ -91,6 +91,8 @@ PATHS: dict[str, Callable[[], tuple[str, str]]] = {
     "a profile's head": lambda: ("HEAD", f"/profiles/{ADA}"),
     "a refusal": lambda: ("GET", f"/profiles/{BEN}"),
     "somebody gone": lambda: ("GET", f"/profiles/{CLEO}"),
+    "a picture": lambda: ("GET", f"/profiles/{ADA}/picture"),
+    "initials": lambda: ("GET", f"/profiles/{BEN}/picture?fallback=initials"),
     "a page": lambda: ("GET", f"/profiles?ids={ADA},{BEN},x"),
     "a failure": lambda: ("GET", f"/profiles/{IVO}"),
     "a node": lambda: ("GET", f"/v25.0/{ADA}"),

@@ -19,6 +19,7 @@ from proxy.web.hitpath import MOST_ADMITTED, HitPath
 from proxy.web.keys import Caller, Doorkeeper, Scope, digest_of
 
 URL = f"/profiles/{ADA}"
+INITIALS = f"{URL}/picture?fallback=initials"
 
 Told = tuple[str, dict[str, str], bytes]
 
@@ -74,7 +75,9 @@ class Both:
     def ask(self, wsgi: Any, url: str = URL, **request: Any) -> Told:
         request.setdefault("headers", {})
         request["headers"] = {"Host": "localhost"} | request["headers"]
-        environ = EnvironBuilder(path=url, **request).get_environ()
+        path, _, query = url.partition("?")
+        request.setdefault("query_string", query)
+        environ = EnvironBuilder(path=path, **request).get_environ()
         environ.setdefault("REMOTE_ADDR", "127.0.0.1")
         told: list[Any] = []
         body = wsgi(environ, lambda *args: told.extend(args))
@@ -109,20 +112,36 @@ ENTRIES: list[Callable[[], Outcome]] = [
 ]
 
 
+@pytest.mark.parametrize("url", [URL, f"{URL}/picture", INITIALS])
 @pytest.mark.parametrize("entry", ENTRIES)
 @pytest.mark.parametrize("age", [0.0, 0.6, 1.0, 59.9, 299.0])
 def test_it_says_what_the_view_says(
-    both: Both, entry: Callable[[], Outcome], age: float
+    both: Both, entry: Callable[[], Outcome], age: float, url: str
 ) -> None:
     """Status, headers and body; the first time, and from what was then made."""
     both.store(entry())
     both.clock.now += age
 
     for _ in range(3):
-        ours, theirs = both.ask_both()
+        ours, theirs = both.ask_both(url)
         assert ours == theirs
         assert ours[1]["Cache-Status"].startswith("profile-proxy; hit; ttl=")
     assert both.passed_on == 0
+
+
+@pytest.mark.parametrize("url", [URL, f"{URL}/picture", INITIALS])
+def test_whatever_is_asked_of_a_copy_is_one_near_hit(url: str) -> None:
+    """And no miss before: a picture has no copy of its own."""
+    near = NearCache(100, outage_grace=600.0, clock=lambda: 0.0)
+    near.trust(0.0)
+    both = Both(near)
+    both.store(a_profile())
+    both.ask(both.front)
+    before = near.hits, near.misses
+
+    both.ask(both.front, url)
+
+    assert (near.hits, near.misses) == (before[0] + 1, before[1])
 
 
 def test_a_clock_that_is_behind_makes_no_negative_age(both: Both) -> None:
@@ -176,6 +195,14 @@ def test_a_miss_is_looked_for_once(both: Both) -> None:
         (URL, {"headers": {"Via": "1.1 x"}}),
         (URL, {"environ_base": {"REMOTE_ADDR": "10.0.0.1"}}),
         (URL + "/", {}),
+        (URL + "/picture/", {}),
+        (URL + "/pictures", {}),
+        (URL + "/picture?fallback=none", {}),
+        (URL + "/picture?fallback=initials&x=1", {}),
+        (URL + "?fallback=initials", {}),
+        ("/profiles/picture", {}),
+        ("/profiles//picture", {}),
+        (URL + "/picture", {"headers": {"Cache-Control": "no-cache"}}),
         ("/profiles/", {}),
         ("/profiles/12", {}),
         ("/profiles/١٢٥٤٠٠١", {}),
@@ -301,14 +328,17 @@ def test_a_changed_token_is_noticed_by_hits_too(both: Both) -> None:
     assert "token" in both.background.jobs
 
 
-def test_the_access_log_has_the_same_line(caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize("url", [URL, f"{URL}/picture", INITIALS])
+def test_the_access_log_has_the_same_line(
+    caplog: pytest.LogCaptureFixture, url: str
+) -> None:
     """But for how long it took."""
     both = Both(PROXY_ACCESS_LOG="1")
     both.store(a_profile())
     caplog.clear()
     caplog.set_level("INFO", "proxy.logs")
 
-    both.ask_both()
+    both.ask_both(url)
 
     ours, theirs = (
         {k: v for k, v in vars(record).items() if k in LOGGED}
