@@ -13,7 +13,7 @@ import wrk
 from children import CORES, LOAD, Contender, Failed, pinned
 from contenders import Meta
 from figures import Figure, ratio
-from rounds import Pace, alone, paths, people, start
+from rounds import Pace, alone, page, paths, people, start
 
 OURS, NEAR_OFF = "profile-proxy", "profile-proxy, near cache off"
 NGINX, OPEN_FILES = "nginx", "nginx with open_file_cache"
@@ -151,6 +151,50 @@ def refusals(pace: Pace) -> list[Figure]:
             )
             for status in refused
         ),
+    ]
+
+
+def pages(pace: Pace) -> list[Figure]:
+    """People a second on warm pages of 50, against hits on one at a time."""
+    wrk.check()
+    with ExitStack() as running:
+        meta, ours = alone(running)
+        crowd = people(pace.people)
+        of_fifty = [page(crowd[n : n + 50]) for n in range(0, len(crowd), 50)]
+        asked = {1: paths(crowd), 50: of_fifty}
+        for order in asked.values():
+            _warm_up(ours.port, order)
+        told: dict[int, list[float]] = {size: [] for size in asked}
+        for size in pace.each(list(asked)):
+            with _only_hits(meta, f"pages of {size}"):
+                rate = wrk.rate(ours.port, asked[size], seconds=pace.seconds)
+            told[size].append(size * rate)
+    return [
+        Figure(what="people a second, one at a time", samples=told[1]),
+        Figure(what="people a second, 50 on a page", samples=told[50]),
+        ratio("50 on a page against one", told[50], told[1], at_least=2, aim=5),
+    ]
+
+
+def pictures(pace: Pace) -> list[Figure]:
+    """Redirects to pictures a second, against hits on profiles."""
+    wrk.check()
+    with ExitStack() as running:
+        meta, ours = alone(running)
+        warm = paths(people(pace.people))
+        asked = {200: warm, 302: [f"{path}/picture" for path in warm]}
+        rates: dict[int, list[float]] = {status: [] for status in asked}
+        for status, order in asked.items():
+            _warm_up(ours.port, order, status)
+        for status in pace.each(list(asked)):
+            order, seconds = asked[status], pace.seconds
+            with _only_hits(meta, str(status)):
+                rate = wrk.rate(ours.port, order, seconds=seconds, status=status)
+            rates[status].append(rate)
+    return [
+        Figure(what="profiles a second", samples=rates[200]),
+        Figure(what="redirects a second", samples=rates[302]),
+        ratio("redirects against profiles", rates[302], rates[200], at_least=0.5),
     ]
 
 

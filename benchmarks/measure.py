@@ -19,9 +19,9 @@ import plot
 from children import Failed, Missing
 from figures import Figure
 from flush import flush
-from hits import hits, refusals, two_workers, zipf
+from hits import hits, pages, pictures, refusals, two_workers, zipf
 from memory import redis_memory, worker_memory
-from misses import misses, stampede, waiters
+from misses import cold_page, misses, stampede, waiters
 from rounds import QUICK, THOROUGH, Pace
 from trouble import hits_while_misses_hang, sigterm, stalled_clients
 
@@ -30,9 +30,12 @@ ROWS: dict[str, Callable[[Pace], list[Figure]]] = {
     for row in (
         hits,
         refusals,
+        pages,
+        pictures,
         zipf,
         hits_while_misses_hang,
         misses,
+        cold_page,
         stampede,
         sigterm,
         stalled_clients,

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from contextlib import ExitStack
 
 import contenders
 import load
 from children import CORES, LOAD, SERVER
 from figures import Figure, milliseconds, ratio
-from rounds import Pace, alone, path, paths, people, start
+from rounds import Pace, alone, page, path, paths, people, start
 
 
 def misses(pace: Pace) -> list[Figure]:
@@ -26,6 +27,25 @@ def misses(pace: Pace) -> list[Figure]:
     return [
         milliseconds("200 misses until the last answer", took, at_most=1000, aim=750),
         Figure(what="failed misses", samples=failed, exactly=0),
+    ]
+
+
+def cold_page(pace: Pace) -> list[Figure]:
+    """A page of 100 people who are all missing, with Meta at 300 ms."""
+    took, failed = [], []
+    with ExitStack() as running:
+        meta, ours = alone(running)
+        load.prime(ours.port, paths(people(50)))
+        for _ in pace.each([None]):
+            cold = people(100)
+            meta.hold_back(cold, 0.3)
+            wall, [asked] = load.burst(ours.port, [page(cold)])
+            told = json.loads(asked.received.partition(b"\r\n\r\n")[2] or b"{}")
+            took.append(wall)
+            failed.append(100 - len(told.get("profiles", [])))
+    return [
+        milliseconds("a cold page of 100", took, at_most=800),
+        Figure(what="people who are missing on it", samples=failed, exactly=0),
     ]
 
 

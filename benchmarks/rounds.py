@@ -55,6 +55,11 @@ def paths(igsids: Sequence[str]) -> list[str]:
     return [path(igsid) for igsid in igsids]
 
 
+def page(igsids: Sequence[str]) -> str:
+    """All of them in one request."""
+    return f"/profiles?ids={','.join(igsids)}"
+
+
 def start(
     running: ExitStack,
     figures: list[Figure],
