@@ -29,7 +29,8 @@ from enum import StrEnum
 from typing import NamedTuple, cast
 
 from proxy.cache.backend import ProfileCache
-from proxy.cache.store import Reach, Trip, token_key
+from proxy.cache.reach import Reach, Trip
+from proxy.cache.store import token_key
 from proxy.outcomes import (
     CAUSES,
     Cause,

@@ -17,7 +17,8 @@ from servers import Nodes, Server, client_of, free_port
 from services import wait_until
 
 from proxy.cache.backend import REDIS_TIMEOUT, ProfileCache, new_client
-from proxy.cache.store import PROBED_EVERY, EntryStore, Flushed
+from proxy.cache.reach import PROBED_EVERY
+from proxy.cache.store import EntryStore, Flushed
 from proxy.outcomes import Igsid, StoredOutcome, StoreUnavailable
 
 LEASE = "0123456789abcdef"

@@ -8,7 +8,7 @@ import pytest
 import redis
 from fakes import FakeClock
 
-from proxy.cache.store import PROBED_EVERY, Reach
+from proxy.cache.reach import PROBED_EVERY, Reach
 from proxy.outcomes import StoreUnavailable
 
 

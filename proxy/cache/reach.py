@@ -1,0 +1,193 @@
+"""Whether the store does as it is told, and how many may ask it at once."""
+
+from __future__ import annotations
+
+import logging
+import queue
+import threading
+import time
+from collections.abc import Callable, Collection
+from types import TracebackType
+
+import redis
+
+from proxy.outcomes import StoreUnavailable
+
+log = logging.getLogger(__name__)
+
+TRIPS_AT_ONCE = 32
+"""Trips to the store at once, in each process."""
+
+TURN_WITHIN = 1.0
+"""Seconds until a turn has come, unless the store hangs."""
+
+PROBED_EVERY = 1.0
+"""Seconds between two trips to a store that hangs."""
+
+
+class Reach:
+    """Whether the store does as it is told; says once that it is away, or back.
+
+    Reads and writes apart: a store that is full still answers the one and
+    refuses the other, and would else be said to come and go with every miss.
+    So are the nodes of a Cluster, of which one can be away.
+
+    Trips take turns. Hundreds that ask at the same moment for somebody cold would
+    open as many connections at once; some would be dropped for it, and others
+    would take the crowd for a store that hangs.
+
+    One that hangs costs each process a timeout a second, and not each trip one: once
+    a trip has timed out that began after another had, and none came back between,
+    nobody tries for a second. Then one trip does, as a probe.
+    """
+
+    def __init__(
+        self,
+        places: Callable[[], Collection[str]],
+        *,
+        count_error: Callable[[str], None] = lambda kind: None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """*places* are all that can fail by themselves, as known at the moment.
+
+        *count_error* is told the kind of whatever goes wrong, each time; *clock* is
+        monotonic, in seconds.
+        """
+        self._places = places
+        self._count_error = count_error
+        self._clock = clock
+        self._failing: set[tuple[str, str]] = set()
+        self._silent_since: dict[str, float] = {}  # by the places that timed out
+        self._probe_at: dict[str, float] = {}  # by the places that hang
+        self._lock = threading.Lock()
+        # A third of what a semaphore costs, and far less where many wait for one.
+        self._turns: queue.SimpleQueue[None] = queue.SimpleQueue()
+        for _ in range(TRIPS_AT_ONCE):
+            self._turns.put(None)
+
+    def noted(self, kind: str, place: str = "") -> Trip:
+        """Whatever goes wrong with Redis in there is one thing to those above.
+
+        Without a *place*, it is about all of them.
+        """
+        return Trip(self, kind, place)
+
+    def begin(self, kind: str, place: str) -> tuple[float, bool]:
+        """Wait for a turn; when the trip has begun, and whether it is a probe.
+
+        Raises:
+            StoreUnavailable: it should not begin.
+        """
+        try:
+            self._turns.get(timeout=TURN_WITHIN)
+        except queue.Empty:
+            self._count_error(kind)
+            raise StoreUnavailable() from None
+        if place not in self._probe_at:
+            return self._clock(), False
+        try:
+            return self._clock(), self._takes_probe(place)
+        except StoreUnavailable:
+            self._turns.put(None)
+            raise
+
+    def end(
+        self,
+        kind: str,
+        place: str,
+        began: tuple[float, bool],
+        error: BaseException | None,
+    ) -> None:
+        """Give the turn back, and note what came of the trip.
+
+        Raises:
+            StoreUnavailable: the store has not done as it was told.
+        """
+        self._turns.put(None)
+        if error is None:
+            if self._failing:
+                self._note_success(kind, place)
+        elif isinstance(error, redis.RedisError):
+            self._note_failure(kind, place, began, error)
+            raise StoreUnavailable() from None
+
+    def _note_failure(
+        self, kind: str, place: str, began: tuple[float, bool], error: redis.RedisError
+    ) -> None:
+        self._count_error(kind)
+        with self._lock:
+            is_first = not self._failing
+            self._failing.add((kind, place))
+            if isinstance(error, redis.TimeoutError):
+                self._note_timeout(place, *began)
+            else:  # It answers, if not as one would wish.
+                self._silent_since.pop(place, None)
+                self._probe_at.pop(place, None)
+        if is_first:
+            log.warning("store away", extra={"error": type(error).__name__})
+
+    def _note_timeout(self, place: str, began_at: float, is_probe: bool) -> None:
+        """Have *place* left alone for a second, unless it was the first to be silent.
+
+        One that began before that tells of the same moment.
+        """
+        now = self._clock()
+        silent_since = self._silent_since.get(place)
+        if silent_since is None:
+            self._silent_since[place] = now
+        elif is_probe or began_at >= silent_since:
+            self._probe_at[place] = now + PROBED_EVERY
+
+    def _note_success(self, kind: str, place: str) -> None:
+        places = self._places()
+        with self._lock:
+            was_failing = bool(self._failing)
+            self._failing = {
+                (what, where)
+                for what, where in self._failing
+                if where in places and not (what == kind and place in ("", where))
+            }
+            for known in (self._silent_since, self._probe_at):
+                for where in list(known):
+                    if where not in places or place in ("", where):
+                        del known[where]
+            is_back = was_failing and not self._failing
+        if is_back:
+            log.warning("store back")
+
+    def _takes_probe(self, place: str) -> bool:
+        """Whether a trip to *place* is the probe, which others leave to it.
+
+        Raises:
+            StoreUnavailable: it hangs, and it is not time to try again.
+        """
+        with self._lock:
+            probe_at, now = self._probe_at.get(place), self._clock()
+            if probe_at is None:
+                return False
+            if now < probe_at:
+                raise StoreUnavailable()
+            self._probe_at[place] = now + PROBED_EVERY
+            return True
+
+
+class Trip:
+    """One trip to the store, as a ``with``; a class, since a generator costs thrice."""
+
+    __slots__ = ("_began", "_kind", "_place", "_reach")
+
+    def __init__(self, reach: Reach, kind: str, place: str) -> None:
+        self._reach = reach
+        self._kind = kind
+        self._place = place
+
+    def __enter__(self) -> None:
+        self._began = self._reach.begin(self._kind, self._place)
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._reach.end(self._kind, self._place, self._began, error)
