@@ -308,3 +308,23 @@ def test_a_store_that_tells_nothing_is_served_without_copies(
 
     assert seen.entry is not None and near.size == 0
     assert [each.message for each in caplog.records] == ["near cache off"]
+
+
+@pytest.mark.parametrize("is_trusted", [True, False], ids=["told", "not told"])
+def test_what_a_look_has_not_found_is_no_outage_s_copy(
+    process: Process, raw: redis.Redis, igsid: Igsid, is_trusted: bool
+) -> None:
+    """Of two who read, the one who cannot write next must not tell what is gone."""
+    now = [0.0]
+    near = NearCache(10, outage_grace=600.0, clock=lambda: now[0])
+    entries = EntryStore(process.entries._cache, "default", near=near, sleep=no_wait)
+    near.trust(0.0)
+    put(raw, igsid)
+    entries.look(igsid)
+    assert entries.recall_in_outage(igsid) is not None
+
+    raw.delete(key(igsid))
+    now[0] = 0.1 if is_trusted else 1.0
+    entries.look(igsid)
+
+    assert entries.recall_in_outage(igsid) is None
