@@ -15,6 +15,7 @@ from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from enum import IntEnum
 from functools import partial
+from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
@@ -49,6 +50,9 @@ READ_LATER = (
 
 LAST_WORD_WITHIN = 0.2
 """Seconds in which a caller who has just connected must begin to ask."""
+
+NETWORK_NICENESS = -10
+"""Of the thread that reads and writes sockets."""
 
 IN_MEMORY = "/dev/shm"
 """Where the system keeps files in memory."""
@@ -243,6 +247,36 @@ def load_app(
     return app
 
 
+def put_network_first() -> None:
+    """Have the thread that reads and writes sockets go before those that run Python.
+
+    It takes what has come in one go then, and whoever answers is not stopped halfway
+    with the lock that all Python needs: an eighth less CPU for a hit. Where the
+    system does not permit that (RLIMIT_NICE in getrlimit(2)), it is as good as the
+    others.
+    """
+    network = _network_thread()
+    if network is None:
+        return
+    # Those that run Python are made by it, and must not be as it is.
+    ordinary = os.SCHED_OTHER | os.SCHED_RESET_ON_FORK
+    with suppress(OSError):
+        os.sched_setscheduler(network, ordinary, os.sched_param(0))
+        os.setpriority(os.PRIO_PROCESS, network, NETWORK_NICENESS)
+
+
+def _network_thread() -> int | None:
+    """The thread of granian's runtime, whose name those have too that it makes."""
+    threads = []
+    for stat in Path("/proc/self/task").glob("*/stat"):
+        with suppress(OSError):
+            name, _, rest = stat.read_text().rpartition(")")
+            started_at = int(rest.split()[19])
+            if name.partition("(")[2] == "tokio-rt-worker":
+                threads.append((started_at, int(stat.parent.name)))
+    return min(threads)[1] if threads else None
+
+
 def check_free(address: Address) -> None:
     """Make sure that nobody listens at *address*.
 
@@ -268,8 +302,12 @@ def _stop_with(phase: SharedPhase, parent: int, inherited: object, counts: str) 
 
     Where SIGTERM's handler is still the *inherited* one, granian is not up yet.
     """
+    is_up = False
     while phase() is not Phase.STOPPING and os.getppid() == parent:
         time.sleep(PARENT_LOOKED_AT_EVERY)
+        if not is_up and signal.getsignal(signal.SIGTERM) is not inherited:
+            is_up = True
+            put_network_first()
     if os.getppid() != parent:
         shutil.rmtree(counts, ignore_errors=True)  # There is nobody else to do it.
     while (stop := signal.getsignal(signal.SIGTERM)) is inherited:

@@ -14,6 +14,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Iterable, Mapping
+from functools import lru_cache
 from http import HTTPStatus
 from typing import Any, Protocol
 
@@ -55,6 +56,12 @@ TICK = 0.25
 MOST_ADMITTED = 1024
 """Ways to show a key that are remembered from tick to tick."""
 
+UNLIKE = frozenset({"ETag", "Location"})
+"""Headers that no two have alike."""
+
+MOST_ALIKE = 4096
+"""Headers that are remembered for those who have the same."""
+
 NONE_YET: Mapping[str, Served] = {}
 
 Environ = dict[str, Any]
@@ -73,48 +80,60 @@ class Served:
     """A rendition, ready to be sent again and again.
 
     Of a copy, it has with it what was made of the *pictures*, by the query.
-    *headers* are all but those of one request; they hold from *made_at* until
-    *good_until*, a second at most.
+    Thousands of these lie in memory, and a hit is over sooner than a few fetches from
+    there. So what many have alike is one object for all of them, and what changes
+    from second to second is not kept.
     """
 
     __slots__ = (
-        "_detail",
         "_fetched_at",
         "_fixed",
+        "_statuses",
         "body",
         "counted_as",
         "fresh_until",
-        "good_until",
-        "headers",
-        "made_at",
         "pictures",
         "status",
     )
 
-    def __init__(
-        self, entry: StoredOutcome, made: Rendition, *, source: str, now: float
-    ) -> None:
+    def __init__(self, entry: StoredOutcome, made: Rendition, *, source: str) -> None:
         """*made* is of *entry*; *source* says where it comes from, to be counted."""
-        self.status = f"{made.status} {HTTPStatus(made.status).phrase.upper()}"
-        self.body = [made.body]
-        self.counted_as = source, name_of(entry.outcome)
+        self.body = made.body
         self.fresh_until = entry.fresh_until
         self._fetched_at = entry.fetched_at
-        self._fixed = [*made.headers, wire.NOSNIFF]
-        self._detail = wire.detail_of(entry)
+        self._fixed = (
+            *(
+                header if header[0] in UNLIKE else alike(*header)
+                for header in made.headers
+            ),
+            wire.NOSNIFF,
+        )
+        self._statuses = wire.hits_with(wire.detail_of(entry))
+        self.status, self.counted_as = _manner(
+            made.status, source, name_of(entry.outcome)
+        )
         self.pictures = NONE_YET
-        self.make_headers(now)
 
-    def make_headers(self, now: float) -> None:
-        age, ttl = wire.age(self._fetched_at, now), wire.ttl(self.fresh_until, now)
-        # Before they are said to hold, since others may be looking.
-        self.headers = [
+    def headers(self, now: float, request_id: str) -> list[tuple[str, str]]:
+        """All that are sent at *now*, at which it is fresh."""
+        return [
             *self._fixed,
-            ("Age", str(age)),
-            ("Cache-Status", wire.hit_status(ttl) + self._detail),
+            wire.AGES[int(now - self._fetched_at)],
+            self._statuses[int(self.fresh_until - now)],
+            ("X-Request-ID", request_id),
         ]
-        self.made_at = now
-        self.good_until = min(self._fetched_at + age + 1, self.fresh_until - ttl)
+
+
+@lru_cache(MOST_ALIKE)
+def alike(name: str, value: str) -> tuple[str, str]:
+    """A header, the same object for all who have it."""
+    return name, value
+
+
+@lru_cache(MOST_ALIKE)
+def _manner(status: int, source: str, outcome: str) -> tuple[str, tuple[str, str]]:
+    """What WSGI calls this *status*, and what it is counted as."""
+    return f"{status} {HTTPStatus(status).phrase.upper()}", (source, outcome)
 
 
 class HitPath:
@@ -175,10 +194,8 @@ class HitPath:
                 if served is None:
                     served = self._find(environ, last, copy, now)
                 if served is not None and now < served.fresh_until:
-                    if not served.made_at <= now < served.good_until:
-                        served.make_headers(now)
                     request_id = wire.request_id(environ.get("HTTP_X_REQUEST_ID"))
-                    headers = [*served.headers, ("X-Request-ID", request_id)]
+                    headers = served.headers(now, request_id)
                     if self._draining():
                         headers.append(wire.CLOSE)
                     if self._log_access is not None:
@@ -191,7 +208,7 @@ class HitPath:
                         )
                     self._answers[served.counted_as] += 1
                     start_response(served.status, headers)
-                    return served.body
+                    return [served.body]
         elif path == PAGE and _is_plain(environ):
             return self._answer_page(environ, start_response)
         elif last == PICTURE and place.startswith(PATH) and _is_plain(environ):
@@ -208,7 +225,7 @@ class HitPath:
         problems: dict[str, bytes] = {}
         for igsid, served in page.items():
             to = profiles if served.status == OK else problems
-            to[igsid] = served.body[0]
+            to[igsid] = served.body
             self._answers[served.counted_as] += 1
         body = wire.page_body(profiles, problems)
         request_id = wire.request_id(environ.get("HTTP_X_REQUEST_ID"))
@@ -241,7 +258,7 @@ class HitPath:
             copy = self._recall(igsid)
             if copy is None:
                 return None
-            served: Served = copy.served or _serve(copy, now)
+            served: Served = copy.served or _serve(copy)
             if now >= served.fresh_until:
                 return None
             page[igsid] = served
@@ -257,10 +274,8 @@ class HitPath:
             served = self._find_picture(environ, igsid, query, now)
         if served is None or now >= served.fresh_until:
             return self._app(environ, start_response)
-        if not served.made_at <= now < served.good_until:
-            served.make_headers(now)
         request_id = wire.request_id(environ.get("HTTP_X_REQUEST_ID"))
-        headers = [*served.headers, ("X-Request-ID", request_id)]
+        headers = served.headers(now, request_id)
         if self._draining():
             headers.append(wire.CLOSE)
         if self._log_access is not None:
@@ -274,20 +289,20 @@ class HitPath:
             )
         self._answers[served.counted_as] += 1
         start_response(served.status, headers)
-        return served.body
+        return [served.body]
 
     def _find_picture(
         self, environ: Environ, igsid: str, query: str, now: float
     ) -> Served | None:
         copy = self._recall(igsid)
         if copy is not None:
-            profile: Served = copy.served or _serve(copy, now)
-            return profile.pictures.get(query) or _picture(copy, query, now)
+            profile: Served = copy.served or _serve(copy)
+            return profile.pictures.get(query) or _picture(copy, query)
         entry = self._look(environ, igsid, now)
         if entry is None:
             return None
         made = pictures.rendition(entry, fallback=query == WITH_INITIALS)
-        return Served(entry, made, source="hit", now=now)
+        return Served(entry, made, source="hit")
 
     def _may_read(self, environ: Environ, now: float) -> bool:
         if now >= self._tick_at:
@@ -316,11 +331,11 @@ class HitPath:
     ) -> Served | None:
         """What is to be sent, of a *copy* or of what the store has; else the view's."""
         if copy is not None:
-            return _serve(copy, now)
+            return _serve(copy)
         entry = self._look(environ, text, now)
         if entry is None:
             return None
-        return Served(entry, wire.rendition(entry), source="hit", now=now)
+        return Served(entry, wire.rendition(entry), source="hit")
 
     def _look(self, environ: Environ, text: str, now: float) -> StoredOutcome | None:
         """What the store has of somebody, if it is fresh; else the view is told."""
@@ -346,19 +361,19 @@ def _is_plain(environ: Environ) -> bool:
     )
 
 
-def _serve(copy: Copy, now: float) -> Served:
+def _serve(copy: Copy) -> Served:
     """What is made of a copy when it is first asked for."""
     entry = _entry(copy)
-    served = Served(entry, wire.rendition(entry), source="near", now=now)
+    served = Served(entry, wire.rendition(entry), source="near")
     copy.served = served
     return served
 
 
-def _picture(copy: Copy, query: str, now: float) -> Served:
+def _picture(copy: Copy, query: str) -> Served:
     """The same of its picture, beside what is made of it already."""
     entry = _entry(copy)
     made = pictures.rendition(entry, fallback=query == WITH_INITIALS)
-    served = Served(entry, made, source="near", now=now)
+    served = Served(entry, made, source="near")
     copy.served.pictures = {**copy.served.pictures, query: served}
     return served
 

@@ -7,7 +7,8 @@ import re
 import threading
 import time
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from math import ceil, floor
 from random import getrandbits
 from typing import Any, NamedTuple, TypeGuard, TypeVar
@@ -54,6 +55,9 @@ JSON, PROBLEM = "application/json", "application/problem+json"
 NOSNIFF = ("X-Content-Type-Options", "nosniff")
 CLOSE = ("Connection", "close")
 """The server's to send (PEP 3333), but granian leaves it to us."""
+
+SECONDS_REMEMBERED = 8192
+"""Values of a header that says seconds, of which each is made once."""
 
 MAX_BODY_BYTES = 64 * 1024
 """The longest body a request may have: an operator's, which is a line of JSON."""
@@ -472,6 +476,33 @@ def cache_status(answer: Answer, now: float) -> str:
 def hit_status(ttl: int) -> str:
     """That it was a hit, and for how many seconds it is fresh."""
     return f"{CACHE_NAME}; hit; ttl={ttl}"
+
+
+class Seconds(dict[int, tuple[str, str]]):
+    """A header by the seconds it says: made once, and not for each answer."""
+
+    def __init__(self, make: Callable[[int], tuple[str, str]]) -> None:
+        super().__init__()
+        self._make = make
+
+    def __missing__(self, seconds: int) -> tuple[str, str]:
+        header = self._make(seconds)
+        if len(self) < SECONDS_REMEMBERED:
+            self[seconds] = header
+        return header
+
+
+AGES = Seconds(lambda seconds: ("Age", str(max(0, seconds))))
+"""Age, which is never negative."""
+
+
+@cache
+def hits_with(detail: str) -> Seconds:
+    """Cache-Status of hits with this *detail*, by the seconds for which they are fresh.
+
+    There are as many details as reasons.
+    """
+    return Seconds(lambda ttl: ("Cache-Status", hit_status(ttl) + detail))
 
 
 def detail_of(entry: StoredOutcome) -> str:

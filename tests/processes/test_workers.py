@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -12,6 +15,7 @@ import pytest
 from servers import require
 from services import Service, all_at_once, wait_until
 
+from proxy.server import NETWORK_NICENESS
 from proxy.settings import usable_cores
 
 CALLERS = 20
@@ -87,3 +91,42 @@ def test_fewer_workers_than_cores_are_where_there_is_room(start) -> None:
     [worker] = service.workers()
 
     assert cores_of_threads(worker) == {frozenset(ours)}
+
+
+def may_go_first() -> bool:
+    """Whether the system lets us put one thread before others."""
+    tried = [sys.executable, "-c", "import os; os.setpriority(os.PRIO_PROCESS, 0, -1)"]
+    return subprocess.run(tried, stderr=subprocess.DEVNULL).returncode == 0
+
+
+def niceness_of_threads(worker: int) -> list[int]:
+    threads = Path(f"/proc/{worker}/task")
+    return sorted(
+        os.getpriority(os.PRIO_PROCESS, int(task.name)) for task in threads.iterdir()
+    )
+
+
+def test_the_network_goes_before_what_runs_python(stack, start) -> None:
+    """One thread does, and none of those that it makes afterwards."""
+    require(Path("/proc/self/task").exists(), "a system that lists threads")
+    service = start("1")
+    [worker] = service.workers()
+    first = NETWORK_NICENESS if may_go_first() else 0
+    waiting = [str(10_000 + n) for n in range(CALLERS)]
+    for igsid in waiting:
+        stack.meta.person(igsid, wire="hang", times=1)
+
+    wait_until(
+        lambda: first in niceness_of_threads(worker), 5, "the network goes first"
+    )
+    with ThreadPoolExecutor(CALLERS) as pool:
+        for igsid in waiting:
+            pool.submit(service.get, f"/profiles/{igsid}")
+        for igsid in waiting:
+            stack.meta.await_calls(igsid)
+        goes_first, *others = niceness_of_threads(worker)
+        stack.meta.order("release")
+
+    assert goes_first == first
+    assert min(others) >= 0
+    assert len(others) > CALLERS
