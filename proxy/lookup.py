@@ -12,7 +12,7 @@ from functools import partial
 from typing import Protocol, TypeVar
 
 from proxy.cache.bulkhead import SEAT_WAIT, Bulkhead
-from proxy.cache.flight import CALLS_WITHOUT_STORE, Flight
+from proxy.cache.flight import CALLS_WITHOUT_STORE, FLIGHTS_OF_A_CALLER, Flight
 from proxy.cache.gate import Gate, GateState, Passage, Tally
 from proxy.cache.store import Census, EntryStore, Erased, Flushed, Seen, decode
 from proxy.logs import last_four
@@ -24,6 +24,7 @@ from proxy.outcomes import (
     Directives,
     Freshness,
     GraphTimeout,
+    GraphUnavailable,
     Igsid,
     LookupFailure,
     NotCached,
@@ -199,10 +200,30 @@ class ProfileLookup:
 
         One trip to each server of the store for all whom this process has no copy
         of. Who is missing is fetched side by side, each as if asked for alone: those
-        first whom nobody asks about yet, while the others' flights go on.
+        first whom nobody asks about yet, while the others' flights go on. That can
+        take seconds, so all are looked at once more afterwards.
         """
         give_up_at = self._flight.give_up_at()
         self.notice_token()
+        found: dict[Igsid, Answer | LookupFailure] = {}
+        asked = list(igsids)
+        for _ in range(FLIGHTS_OF_A_CALLER):
+            known, missing = self._look_for(asked, directives)
+            found |= known | self._fetch_many(missing, payer, directives, give_up_at)
+            asked = self._overtaken(found) if missing else []
+            if not asked:
+                break
+        found |= dict.fromkeys(asked, GraphUnavailable())
+        for one in found.values():
+            self._count(one)
+        return {igsid: found[igsid] for igsid in igsids}
+
+    def _look_for(
+        self, igsids: list[Igsid], directives: Directives
+    ) -> tuple[
+        dict[Igsid, Answer | LookupFailure], dict[Igsid, Seen | StoreUnavailable]
+    ]:
+        """What is known of *igsids*; and for whom Meta must be asked, as last seen."""
         found: dict[Igsid, Answer | LookupFailure] = {}
         for igsid in igsids:
             if answer := self._recall(igsid, directives):
@@ -215,10 +236,27 @@ class ProfileLookup:
                 missing[igsid] = seen
             else:
                 found[igsid] = told
-        found |= self._fetch_many(missing, payer, directives, give_up_at)
-        for one in found.values():
-            self._count(one)
-        return {igsid: found[igsid] for igsid in igsids}
+        return found, missing
+
+    def _overtaken(self, found: dict[Igsid, Answer | LookupFailure]) -> list[Igsid]:
+        """Who must be asked about again, after those answered first have waited.
+
+        Meanwhile some may have been erased, have written to the business, or have a
+        picture that is dead by now. Of whom something newer is known has that instead.
+        """
+        overtaken = []
+        answers = {i: one for i, one in found.items() if isinstance(one, Answer)}
+        for igsid, seen in self._store.look_many(list(answers)).items():
+            answer = answers[igsid]
+            kept = (
+                seen.entry if isinstance(seen, Seen) and answer.stored else answer.entry
+            )
+            entry = self._usable(kept)
+            if entry is None:
+                overtaken.append(igsid)
+            else:
+                found[igsid] = replace(answer, entry=entry)
+        return overtaken
 
     def _fetch_many(
         self,

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 
 import fakeredis
 import pytest
 import redis
-from builders import HOUR, a_profile, a_refusal
+from builders import HOUR, a_profile, a_refusal, picture_url
 from fakes import FakeGraph
-from test_lookup import World
+from test_lookup import World, name_of
 
 from proxy.cache.flight import CALLS_WITHOUT_STORE
 from proxy.cache.near import NearCache
@@ -283,6 +284,121 @@ def test_one_deadline_is_everybody_s(world) -> None:
         *[GraphTimeout] * 4,
     ]
     assert world.clock.now - started <= 12.0
+
+
+class MeanwhileGraph(FakeGraph):
+    """Meta, and what happens elsewhere while it is asked about one person."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.meanwhile: dict[Igsid, Callable[[], object]] = {}
+
+    def fetch(self, igsid: Igsid, within: float) -> Told:
+        told = super().fetch(igsid, within)
+        self.meanwhile.pop(igsid, lambda: None)()
+        return told
+
+
+def a_slow_page() -> World:
+    """Ada and Ben are known, Ben as refusing; the page asks Meta for each in turn."""
+    world = World(graph=MeanwhileGraph())
+    for igsid in PEOPLE:
+        world.graph.outcomes[igsid] = a_profile(igsid=igsid, name="Before")
+    world.graph.outcomes[BEN] = a_refusal(igsid=BEN)
+    world.lookup.find_many([ADA, BEN])
+    for igsid in (ADA, BEN):
+        world.graph.outcomes[igsid] = a_profile(igsid=igsid, name="After")
+    world.graph.asked.clear()
+    world.bulkhead._crew._threads = 0
+    return world
+
+
+def test_who_writes_while_a_page_waits_is_not_told_as_refusing() -> None:
+    """The message has been acknowledged before the page is answered."""
+    world = a_slow_page()
+    world.graph.meanwhile[CLEO] = lambda: world.lookup.hear_from([BEN])
+
+    found = world.lookup.find_many([BEN, CLEO])
+
+    assert name_of(found[BEN]) == "After"
+    assert world.graph.asked == [CLEO, BEN]
+
+
+@pytest.mark.parametrize("erased", [ADA, CLEO], ids=["known before", "just fetched"])
+def test_who_is_erased_while_a_page_waits_is_not_told_from_before(erased) -> None:
+    """Neither what was stored at first nor what the page itself has learned."""
+    world = a_slow_page()
+
+    def erase() -> None:
+        world.graph.outcomes[erased] = a_profile(igsid=erased, name="Anew")
+        world.lookup.erase(erased)
+
+    world.graph.meanwhile[DOV] = erase
+
+    found = world.lookup.find_many([ADA, CLEO, DOV])
+
+    assert name_of(found[erased]) == "Anew"
+    assert world.graph.asked == [CLEO, DOV, erased]
+
+
+def test_a_picture_that_dies_while_a_page_waits_is_not_sent() -> None:
+    """It was alive when the page began."""
+    world = a_slow_page()
+    dies_at = world.clock.now + 4
+    link = {"profile_pic": picture_url(dies_at), "picture_expires_at": dies_at}
+    world.graph.outcomes[CLEO] = a_profile(igsid=CLEO, **link)
+    world.find(CLEO)
+    world.graph.meanwhile[DOV] = lambda: world.pass_time(4.5)
+
+    found = world.lookup.find_many([CLEO, DOV])
+
+    assert found[CLEO].entry.outcome.profile_pic is None
+
+
+def test_what_is_learned_elsewhere_while_a_page_waits_is_told_at_once() -> None:
+    """It costs no call: the look that would find an erasure finds it."""
+    world = a_slow_page()
+    world.graph.meanwhile[DOV] = lambda: world.lookup.refresh(ADA)
+
+    found = world.lookup.find_many([ADA, DOV])
+
+    assert name_of(found[ADA]) == "After"
+    assert world.graph.asked == [DOV, ADA]
+
+
+def test_a_page_whose_people_are_erased_all_the_time_has_an_end() -> None:
+    """Three rounds, and then it is a failure."""
+
+    class ErasingGraph(FakeGraph):
+        def fetch(self, igsid: Igsid, within: float) -> Told:
+            world.lookup.erase(BEN if igsid == ADA else ADA)
+            return super().fetch(igsid, within)
+
+    world = World(graph=ErasingGraph())
+    for igsid in (ADA, BEN):
+        world.graph.outcomes[igsid] = a_profile(igsid=igsid)
+    world.bulkhead._crew._threads = 0
+
+    found = world.lookup.find_many([ADA, BEN])
+
+    assert [kind(answer) for answer in found.values()] == [
+        GraphUnavailable,
+        Source.FETCHED,
+    ]
+    assert world.graph.asked == [ADA, BEN, ADA, BEN]
+
+
+def test_an_answer_that_could_not_be_kept_is_answered_all_the_same() -> None:
+    """Nothing has been removed, if it was never there."""
+    server = fakeredis.FakeServer()
+    world = World(redis=fakeredis.FakeRedis(server=server), graph=MeanwhileGraph())
+    world.graph.outcomes[ADA] = a_profile()
+    world.graph.meanwhile[ADA] = lambda: setattr(server, "connected", False)
+
+    found = world.lookup.find_many([ADA])
+
+    assert (kind(found[ADA]), found[ADA].stored) == (Source.FETCHED, False)
+    assert world.graph.calls == 1
 
 
 def test_where_too_many_wait_those_who_are_known_are_answered(world) -> None:
