@@ -16,6 +16,7 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import suppress
+from dataclasses import replace
 
 from proxy.cache.bulkhead import SEAT_WAIT, Bulkhead
 from proxy.cache.store import EntryStore, Lease, Seen
@@ -219,8 +220,19 @@ class Flight:
         return None
 
     def _is_new(self, known: Seen) -> Callable[[StoredOutcome | None], bool]:
+        """Whether an entry tells more than the one that was *known*.
+
+        One that is merely to be refreshed later does not: that was held back, and
+        Meta was not asked. If it was and told nothing, what it said is another.
+        """
+
         def is_new(entry: StoredOutcome | None) -> bool:
-            return self._is_usable(entry) and entry != known.entry
+            if entry is None or not self._is_usable(entry):
+                return False
+            before = known.entry
+            return before is None or before != replace(
+                entry, refresh_after=before.refresh_after
+            )
 
         return is_new
 

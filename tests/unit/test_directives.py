@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import fakeredis
 import pytest
-from builders import ADA, HOUR, MINUTE, a_profile, a_refusal
+from builders import ADA, HOUR, LIFETIMES, MINUTE, a_profile, a_refusal
 from fakes import FakeGraph
 from test_lookup import World, name_of
 
 from proxy.outcomes import (
     Answer,
     Directives,
+    GraphError,
     GraphTimeout,
     GraphUnavailable,
     Igsid,
@@ -21,6 +22,7 @@ from proxy.outcomes import (
     Told,
     TooManyMisses,
 )
+from proxy.policy import postpone, stamp, supersede
 
 ANEW = Directives(no_cache=True)
 KEPT_ONLY = Directives(only_if_cached=True)
@@ -185,6 +187,69 @@ def test_a_failure_since_the_caller_looked_is_theirs_too(world) -> None:
     assert (late.source, name_of(late)) == (Source.STALE, "Before")
     assert isinstance(late.failure, GraphTimeout)
     assert world.graph.calls == 2
+
+
+def has_refresh_held_back(world: World) -> None:
+    """Somebody is about to refresh Ada, and is kept from it while others wait."""
+    world.has_stale(name="Before")
+    world.graph.outcomes[ADA] = a_profile(name="After")
+    world.store.take(ADA, "elsewhere", 6.0)
+
+    def hold_back(seconds: float) -> None:
+        world.pass_time(seconds)
+        known, now = world.store.look(ADA).entry, world.clock.now
+        assert known
+        later = postpone(known, now, 60.0)
+        world.store.put(ADA, later, "elsewhere", now, again=True)
+
+    world.lookup._flight._sleep = hold_back
+
+
+def test_a_flight_that_was_held_back_is_no_news_to_who_wants_it_new(world) -> None:
+    """By the quota, or by the allowance of another key; Meta has told nothing."""
+    has_refresh_held_back(world)
+
+    answer = ask(world, ANEW)
+
+    assert (answer.source, name_of(answer)) == (Source.FETCHED, "After")
+    assert answer.is_forced
+    assert world.graph.calls == 1
+
+
+def test_who_cannot_ask_after_one_that_was_held_back_is_told_why(world) -> None:
+    """Not that Meta does not show the person: nobody has asked it."""
+    has_refresh_held_back(world)
+    for _ in range(2):
+        world.gate.charge("inbox")
+
+    answer = ask(world, ANEW, payer="inbox")
+
+    assert (answer.source, name_of(answer)) == (Source.STALE, "Before")
+    assert isinstance(answer.failure, TooManyMisses)
+    assert world.graph.calls == 0
+
+
+def test_who_is_not_shown_to_another_is_not_asked_about_again(world) -> None:
+    """Meta was asked and said 100/33, which is news though the profile stays."""
+    world.has_stale(name="Before")
+    world.store.take(ADA, "elsewhere", 6.0)
+    said = GraphError(100, 33, "tr")
+    not_shown = stamp(
+        a_refusal(reason=Reason.UNAVAILABLE, said=said), world.clock.now, LIFETIMES, 0.0
+    )
+
+    def end(seconds: float) -> None:
+        world.pass_time(seconds)
+        known, now = world.store.look(ADA).entry, world.clock.now
+        kept = supersede(known, not_shown, now)
+        world.store.put(ADA, kept, "elsewhere", now, again=True)
+
+    world.lookup._flight._sleep = end
+
+    answer = ask(world, ANEW)
+
+    assert (answer.source, answer.failure) == (Source.STALE, None)
+    assert world.graph.calls == 0
 
 
 @pytest.mark.parametrize(("age", "calls"), [(MINUTE, 1), (MINUTE + 1, 2)])
