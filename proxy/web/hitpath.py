@@ -305,8 +305,8 @@ class HitPath:
         return Served(entry, made, source="hit")
 
     def _may_read(self, environ: Environ, now: float) -> bool:
-        if now >= self._tick_at:
-            self._tick(now)
+        if not self._tick_at - TICK <= now < self._tick_at:
+            self._tick(now)  # Also after the clock was set back.
         return environ.get("HTTP_AUTHORIZATION") in self._admitted or self._admit(
             environ
         )
