@@ -102,7 +102,11 @@ def blueprint(
             return _nothing_here()
         person = wire.read_igsid(igsid)
         fields = read_fields(request.args.getlist("fields"))
-        answer = lookup.find(person, payer=g.caller.name)
+        answer = lookup.find(
+            person,
+            payer=g.caller.name,
+            directives=wire.read_directives(request.headers.get("Cache-Control")),
+        )
         made = _rendition(answer.entry, fields, words_of)
         return wire.respond(made, answer, now=clock())
 

@@ -80,6 +80,25 @@ def test_it_is_the_same_lookup(client, graph, clock) -> None:
     assert client.get(NODE, headers=tag).status_code == 304
 
 
+def test_directives_are_heeded_as_at_the_other_door(client, graph, clock) -> None:
+    """Nobody is asked who is not to be, and whoever is to be asked is."""
+    graph.outcomes[ADA] = a_profile(name="Before")
+    not_kept = client.get(NODE, headers={"Cache-Control": "only-if-cached"})
+    assert (not_kept.status_code, not_kept.json["error"]["code"]) == (503, 2)
+    assert not_kept.headers["Cache-Status"] == "profile-proxy; detail=not_cached"
+    assert graph.calls == 0
+
+    client.get(NODE)
+    graph.outcomes[ADA] = a_profile(name="After")
+    clock.now += 60
+    young = client.get(NODE, headers={"Cache-Control": "max-age=60"})
+    anew = client.get(NODE, headers={"Cache-Control": "no-cache"})
+
+    assert (young.json["name"], anew.json["name"]) == ("Before", "After")
+    assert anew.headers["Cache-Status"] == "profile-proxy; fwd=request; stored"
+    assert graph.calls == 2
+
+
 @pytest.mark.parametrize("version", ["v2.8", "v25.0", "v26.0", "v99.99"])
 def test_any_version_is_answered(client, graph, version) -> None:
     """Meta's own is a setting of the service."""
