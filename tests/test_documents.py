@@ -18,7 +18,7 @@ from proxy.cli import main
 from proxy.metrics import Metrics, StoreReading
 from proxy.outcomes import Cause, Reason, Told
 from proxy.settings import ROWS, Settings
-from proxy.web import wire
+from proxy.web import graph_door, wire
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
@@ -107,6 +107,40 @@ def test_every_code_is_documented_with_its_status() -> None:
 
     assert {name: int(cells[1]) for name, cells in documented.items()} == CODES
     assert set(problem["properties"]["code"]["enum"]) == set(CODES)
+
+
+def statuses(operation: str) -> set[int]:
+    """What openapi.yaml says that an operation can answer with."""
+    for item in OPENAPI["paths"].values():
+        for described in item.values():
+            if described["operationId"] == operation:
+                return set(map(int, described["responses"]))
+    raise KeyError(operation)
+
+
+def test_every_status_that_a_lookup_can_end_in_is_documented() -> None:
+    """At every door through which one is made."""
+    failures = {status for status, _ in wire.FAILURES.values()}
+    refusals = {status for status, _ in wire.REFUSALS.values()}
+    meta_s = {status for status, _ in graph_door.FAILURES.values()}
+    admission = {401, 403}
+
+    assert statuses("readProfile") == {200, 304, 400, *admission, *refusals, *failures}
+    assert statuses("readPicture") == {
+        *(200, 302, 400),
+        *admission,
+        *refusals,
+        *failures,
+    }
+    assert statuses("readProfiles") == {200, 400, *admission}
+    assert statuses("refreshProfile") == {200, 400, *admission, 411, 413, *failures}
+    assert statuses("readNode") == {200, 304, 400, *admission, 404, *meta_s}
+
+
+@pytest.mark.parametrize("operation", ["flush", "refreshProfile", "receiveWebhook"])
+def test_what_is_refused_of_a_body_is_documented(operation) -> None:
+    """Before it is read: of unknown length, or too long."""
+    assert {411, 413} <= statuses(operation)
 
 
 def test_every_reason_to_be_degraded_is_documented() -> None:

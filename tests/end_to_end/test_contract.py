@@ -13,7 +13,7 @@ from services import ADA, BEN, BIN, CLEO, IVO, VERIFY_TOKEN, crowd
 
 EXPECTED = """\
 [checks]
-not_a_server_error.expected-statuses = ["2xx", "3xx", "4xx", "502"]
+not_a_server_error.expected-statuses = ["2xx", "3xx", "4xx", "502", "503", "504"]
 
 [[operations]]
 include-operation-id = "readNode"
@@ -23,7 +23,9 @@ positive_data_acceptance.expected-statuses = [
     "2xx", "3xx", "400", "401", "403", "404", "5xx"
 ]
 """
-"""So many strangers in a row make a lost permission likely, which is a 502.
+"""So many strangers in a row make a lost permission likely, which is a 502; and on a
+busy machine the simulated Meta or the store may take too long. Where a path may answer
+with which of them is in the description, and is checked. A 500 never is.
 At the Graph door a refusal is a 400, though nothing is wrong with the question; and
 an ``access_token`` that is made up counts, beside a header that is right."""
 
@@ -47,7 +49,7 @@ def test_every_answer_is_as_described(stack, guarded) -> None:
         ],
         capture_output=True,
         text=True,
-        timeout=100,
+        timeout=300,
         cwd=guarded.file.parent,
     )
 
