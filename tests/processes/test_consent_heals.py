@@ -150,3 +150,26 @@ def test_consent_that_lags_is_asked_for_again_within_five_seconds(stack) -> None
     wait_until(
         lambda: stack.one.get(f"/profiles/{igsid}").status_code == 200, 5, "it heals"
     )
+
+
+def test_a_page_that_waits_for_somebody_tells_nothing_from_before(stack) -> None:
+    """It has seen the refusal, and is answered after the message was acknowledged."""
+    igsid, slow = crowd(next(_numbers)), crowd(next(_numbers))
+    stack.meta.person(igsid, **REFUSED)
+    assert stack.one.get(f"/profiles/{igsid}").status_code == 403
+    stack.meta.person(slow, wire="hang", times=1)
+
+    def heal() -> int:
+        stack.meta.await_calls(slow)
+        stack.meta.person(igsid, profile={"name": "Ben"})
+        acknowledged = post_webhook(stack.other, a_webhook(igsid)).status_code
+        stack.meta.order("release")
+        return acknowledged
+
+    healed, page = all_at_once(
+        [heal, lambda: stack.one.get(f"/profiles?ids={igsid},{slow}").json()]
+    )
+
+    assert healed == 200
+    assert page["problems"] == {}
+    assert page["profiles"][igsid]["name"] == "Ben"
