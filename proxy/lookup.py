@@ -445,7 +445,7 @@ class ProfileLookup:
         if not people:
             return
         with self._bulkhead.waiting():
-            may_be_copied = self._store.drop_refusals(people)
+            may_be_copied = self._store.drop_refusals(people, self._flight.lease_for)
             if prefetch:
                 for igsid in people:
                     self._later(("prefetch", igsid), partial(self._prefetch, igsid))

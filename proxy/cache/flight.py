@@ -94,7 +94,7 @@ class Flight:
         """*graph_timeout* in seconds; *wall* is epoch seconds, *clock* monotonic."""
         self._store = store
         self._graph_timeout = graph_timeout
-        self._lease_for = lease_for(graph_timeout)
+        self.lease_for = lease_for(graph_timeout)
         self._bulkhead = bulkhead
         self._wall = wall
         self._clock = clock
@@ -287,9 +287,9 @@ class Flight:
     ) -> Seen:
         """Take the lease; after a lost reply, ask whether it has become ours."""
         try:
-            return self._store.take(igsid, lease, self._lease_for, known_note)
+            return self._store.take(igsid, lease, self.lease_for, known_note)
         except StoreUnavailable:
-            return self._store.take(igsid, lease, self._lease_for, known_note)
+            return self._store.take(igsid, lease, self.lease_for, known_note)
 
     def _fly(
         self,

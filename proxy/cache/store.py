@@ -113,15 +113,24 @@ return {redis.call('DEL', KEYS[1]), redis.call('DEL', KEYS[2]),
         redis.call('DEL', KEYS[3])}
 """
 # A quote within a name or a link is stored as \", so only an entry that is a profile
-# has these bytes.
+# has these bytes. How old it is shows in how much of its life is over, which is by the
+# clock of whoever wrote it and by Redis's pace, so that no two clocks are compared.
 _DROP_REFUSAL = """
 local entry = redis.call('MGET', KEYS[1])[1]
 local stays = entry and string.find(entry, '"profile":', 1, true)
 local is_again = redis.call('PTTL', KEYS[4]) > ARGV[1] - ARGV[2]
-if not stays then redis.call('DEL', KEYS[1]) end
+local is_young = false
+if stays then
+  local from = string.match(entry, '"fetched_at":([%d.]+)')
+  local till = string.match(entry, '"usable_until":([%d.]+)')
+  local left = redis.call('PTTL', KEYS[1])
+  is_young = not (from and till) or (till - from) * 1000 - left < tonumber(ARGV[3])
+else
+  redis.call('DEL', KEYS[1])
+end
 redis.call('DEL', KEYS[2], KEYS[3])
 redis.call('SET', KEYS[4], '', 'PX', ARGV[1])
-return (is_again or not stays) and 1 or 0
+return (is_again or is_young or not stays) and 1 or 0
 """
 
 _UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
@@ -419,14 +428,15 @@ class EntryStore:
         self.outlast_copies()
         return Erased(*map(bool, there))
 
-    def drop_refusals(self, people: Collection[Igsid]) -> bool:
+    def drop_refusals(self, people: Collection[Igsid], lease_for: float) -> bool:
         """Drop what Meta has refused of *people*, who have written to the business.
 
         And whatever is under way, for it may have been asked before they wrote. A
         profile stays. In every replica, too; but True if a process may still have a
         copy, so that nothing may be promised before `outlast_copies`. That is so of
-        whoever has no profile here, and of whoever had none half a second ago,
-        because of the message before.
+        whoever has no profile here, and of whoever had none half a second ago:
+        because of the message before, or because it has only just been stored, which
+        takes no longer after the fetch than a lease lasts.
 
         A trip to each server, and for replicas another.
         """
@@ -434,7 +444,8 @@ class EntryStore:
         for igsid in dict.fromkeys(people):
             keys = self._keys(igsid)
             places.setdefault(self._cache.place(keys[0]), []).append(keys)
-        args = [math.floor(seconds * 1000) for seconds in (WRITTEN_LATELY, TRUSTED_FOR)]
+        seconds = WRITTEN_LATELY, TRUSTED_FOR, TRUSTED_FOR + lease_for
+        args = [math.floor(each * 1000) for each in seconds]
         replies: list[int] = []
         for place, groups in places.items():
             with self._reach.noted("writes", place):

@@ -589,7 +589,7 @@ def test_an_erase_takes_the_marker_of_a_message(
     entries: EntryStore, raw: redis.Redis
 ) -> None:
     """It is about the person, too."""
-    entries.drop_refusals([ADA, BEN])
+    entries.drop_refusals([ADA, BEN], MINUTE)
 
     entries.erase(ADA)
 
@@ -607,7 +607,7 @@ def test_whoever_writes_is_refused_no_more(
     store(entries, an_entry(a_refusal(reason)))
     entries.take(ADA, OURS, MINUTE)
 
-    assert entries.drop_refusals([ADA]) is True
+    assert entries.drop_refusals([ADA], MINUTE) is True
 
     assert entries.put(ADA, an_entry(a_refusal(reason)), OURS, NOW) is False
     assert entries.fail(ADA, GraphTimeout(), OURS, now=NOW) is False
@@ -629,9 +629,10 @@ def test_the_profile_of_whoever_writes_stays(
 ) -> None:
     """But not what is under way: it may have been told that there is no consent."""
     store(entries, an_entry(profile))
+    raw.pexpire(key("e"), 1_800_000)  # half of its life is over
     entries.take(ADA, OURS, MINUTE)
 
-    assert entries.drop_refusals([ADA]) is False
+    assert entries.drop_refusals([ADA], MINUTE) is False
 
     assert entries.put(ADA, an_entry(a_refusal()), OURS, NOW) is False
     assert entries.look(ADA) == Seen(an_entry(profile), None, None)
@@ -642,7 +643,7 @@ def test_no_words_of_a_refusal_make_a_profile_of_it(entries: EntryStore) -> None
     said = GraphError(230, None, '"profile":{"name":"x"}')
     store(entries, an_entry(a_refusal(said=said)))
 
-    entries.drop_refusals([ADA])
+    entries.drop_refusals([ADA], MINUTE)
 
     assert entries.look(ADA) == NOBODY
 
@@ -651,7 +652,7 @@ def test_a_note_goes_with_the_flight_that_left_it(entries: EntryStore) -> None:
     """Whoever writes is asked for at once."""
     fail(entries, GraphTimeout())
 
-    entries.drop_refusals([ADA])
+    entries.drop_refusals([ADA], MINUTE)
 
     assert entries.look(ADA) == NOBODY
 
@@ -660,18 +661,33 @@ def test_a_message_after_a_message_waits_for_the_same_copies(
     entries: EntryStore, raw: redis.Redis
 ) -> None:
     """The first has dropped what some process may still have; not for long."""
-    entries.drop_refusals([ADA])
+    entries.drop_refusals([ADA], MINUTE)
     store(entries, an_entry())
+    raw.pexpire(key("e"), 1_800_000)  # half of its life is over
 
-    assert entries.drop_refusals([ADA]) is True
+    assert entries.drop_refusals([ADA], MINUTE) is True
 
     raw.pexpire(key("w"), 119_400)
-    assert entries.drop_refusals([ADA]) is False
+    assert entries.drop_refusals([ADA], MINUTE) is False
+
+
+@pytest.mark.parametrize(
+    ("age_ms", "is_young"), [(0, True), (6_000, True), (6_600, False)]
+)
+def test_a_profile_that_has_just_come_waits_for_copies_of_what_was_there_before(
+    entries: EntryStore, raw: redis.Redis, age_ms: int, is_young: bool
+) -> None:
+    """A refusal that it has replaced, or that was flushed just before it came."""
+    store(entries, an_entry(a_refusal()))
+    store(entries, an_entry())
+    raw.pexpire(key("e"), 3_600_000 - age_ms)
+
+    assert entries.drop_refusals([ADA], 6.0) is is_young
 
 
 def test_copies_are_waited_for_when_there_is_nothing_left(entries: EntryStore) -> None:
     """An erase, a flush or the store itself may have dropped it just now."""
-    assert entries.drop_refusals([ADA]) is True
+    assert entries.drop_refusals([ADA], MINUTE) is True
 
 
 def test_who_takes_the_lease_knows_that_the_person_has_written(
@@ -679,7 +695,7 @@ def test_who_takes_the_lease_knows_that_the_person_has_written(
 ) -> None:
     """For two minutes, and of nobody else."""
     before = entries.take(BEN, OURS, MINUTE)
-    entries.drop_refusals([ADA])
+    entries.drop_refusals([ADA], MINUTE)
 
     assert entries.take(ADA, OURS, MINUTE) == Seen(None, OURS, None, has_written=True)
     assert before == Seen(None, OURS, None)
@@ -695,7 +711,7 @@ def test_a_thousand_people_are_dropped_in_one_go(
         cache.set(key("e", igsid).removeprefix("pp:"), encode(refusal), HOUR)
     store(entries, an_entry(a_refusal(igsid=BEN)))
 
-    assert entries.drop_refusals([*people, *people]) is True
+    assert entries.drop_refusals([*people, *people], MINUTE) is True
 
     markers = {key("w", igsid) for igsid in people}
     assert keys_in(raw) == {key("e", BEN), *markers}

@@ -190,7 +190,7 @@ def test_a_refusal_that_was_dropped_has_gone_from_the_replica_too(
         for _ in range(10):
             for igsid in people:
                 refuse(entries, igsid)
-            entries.drop_refusals(people)
+            entries.drop_refusals(people, 6.0)
             assert replica.keys("pp:e:*") == []
             assert len(replica.keys("pp:w:*")) == len(people)
             entries.erase(ADA)
@@ -204,7 +204,7 @@ def test_a_drop_that_a_replica_does_not_confirm_is_none(
     paused()
 
     for _ in range(2):
-        assert_promises_nothing(lambda: entries.drop_refusals([ADA]))
+        assert_promises_nothing(lambda: entries.drop_refusals([ADA], 6.0))
 
 
 def test_a_replica_that_is_well_again_lets_erase_again(

@@ -727,7 +727,7 @@ def test_consent_that_lags_behind_the_message_is_asked_for_again_soon(
     store, time
 ) -> None:
     """Meta may tell of the message before it shows the person."""
-    store.drop_refusals([ADA])
+    store.drop_refusals([ADA], 6.0)
 
     entry = a_flight(store, time).find(ADA, refused).entry
 
@@ -737,7 +737,7 @@ def test_consent_that_lags_behind_the_message_is_asked_for_again_soon(
 
 def test_others_are_not_asked_for_again_so_soon(store, time) -> None:
     """Without a message, nothing has changed."""
-    store.drop_refusals([Igsid("1254001234567891")])
+    store.drop_refusals([Igsid("1254001234567891")], 6.0)
 
     assert a_flight(store, time).find(ADA, refused).entry == an_entry(a_refusal())
 
@@ -749,7 +749,7 @@ def test_a_refusal_learned_before_the_message_is_nobodys_answer(store, time) -> 
     def fetch(igsid: Igsid, deadline: float) -> StoredOutcome:
         asked.append(igsid)
         if len(asked) == 1:
-            store.drop_refusals([ADA])
+            store.drop_refusals([ADA], 6.0)
             return an_entry(a_refusal())
         return an_entry()
 

@@ -154,10 +154,11 @@ def test_whoever_writes_is_refused_no_more(client, kind) -> None:
     assert client.graph.calls == 2
 
 
-def test_a_profile_stays_and_nobody_waits(client, naps) -> None:
-    """The usual case, by far: somebody known goes on writing."""
+def test_a_profile_stays_and_nobody_waits(client, store, naps) -> None:
+    """The usual case, by far: somebody known for a while goes on writing."""
     client.graph.outcomes[ADA] = a_profile()
     client.get(f"/profiles/{ADA}")
+    store.pexpire(f"pp:e:{{default:{ADA}}}", 1_800_000)
 
     post(client, a_body(ADA))
 
@@ -169,6 +170,18 @@ def test_a_profile_stays_and_nobody_waits(client, naps) -> None:
 def test_a_refusal_is_outlasted_once_for_all_of_them(client, naps) -> None:
     """Other processes may have copies; they were all dropped at the same time."""
     post(client, a_body(ADA, "1254001234567891", "1254001234567892"))
+
+    assert naps == [TRUSTED_FOR]
+
+
+def test_a_refusal_that_was_only_just_replaced_is_outlasted_too(client, naps) -> None:
+    """By somebody who asked for it anew, a moment before the message is told of."""
+    client.graph.outcomes[ADA] = a_refusal()
+    client.get(f"/profiles/{ADA}")
+    client.graph.outcomes[ADA] = a_profile()
+    client.get(f"/profiles/{ADA}", headers={"Cache-Control": "no-cache"})
+
+    post(client, a_body(ADA))
 
     assert naps == [TRUSTED_FOR]
 
