@@ -169,7 +169,7 @@ class ProfileLookup:
         """
         give_up_at = self._flight.give_up_at()
         self.notice_token()
-        return self._counted(
+        answer = self._counted(
             lambda: self._flight.join(
                 igsid,
                 self._store.look(igsid),
@@ -179,6 +179,9 @@ class ProfileLookup:
                 anew=True,
             )
         )
+        if not answer.stored:
+            raise StoreUnavailable()
+        return answer
 
     def _counted(self, find: Callable[[], Answer]) -> Answer:
         try:

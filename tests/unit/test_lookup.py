@@ -206,6 +206,24 @@ def test_a_forced_fetch_is_charged_to_who_leads_it(world) -> None:
     assert world.store.look(ADA).lease is None
 
 
+def test_a_forced_fetch_that_could_not_be_kept_is_none() -> None:
+    """What is shown afterwards would be from before, should the store be back."""
+    server = fakeredis.FakeServer()
+
+    class Cutting(FakeGraph):
+        def fetch(self, igsid: Igsid, within: float) -> Told:
+            server.connected = False
+            return super().fetch(igsid, within)
+
+    world = World(redis=fakeredis.FakeRedis(server=server), graph=Cutting())
+    world.graph.outcomes[ADA] = a_profile()
+
+    with pytest.raises(StoreUnavailable):
+        world.lookup.refresh(ADA)
+
+    assert world.graph.calls == 1
+
+
 def test_a_forced_fetch_does_not_pass_a_closed_gate(world) -> None:
     """An operator who forces it in an outage must not make it longer."""
     world.fail_until_closed()
