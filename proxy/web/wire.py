@@ -71,6 +71,9 @@ LONGER_BODIES = {WEBHOOKS: 1024 * 1024}
 BODIES_AT_ONCE = 8
 """Bodies that are read at once in a process; each can hold a thread for long."""
 
+LONGEST_ECHO = 40
+"""Characters of what a caller has sent that a problem repeats."""
+
 MOST_IDS = 100
 """People on a page of them."""
 
@@ -197,12 +200,16 @@ def read_fields(asked: list[str]) -> tuple[str, ...]:
         return FIELDS
     names = asked[0].split(",")
     unknown = [name for name in names if name not in FIELDS and name != "id"]
-    if unknown or len(asked) > 1 or len(set(names)) < len(names):
-        wrong = "unknown" if unknown else "named twice"
-        raise Problem(
-            "invalid_fields",
-            f"A field is {wrong}. Known are id,{','.join(FIELDS)}, each once.",
-        )
+    wrong = None
+    if len(asked) > 1:
+        wrong = "There is more than one parameter fields."
+    elif unknown:
+        wrong = f"There is no field {unknown[0][:LONGEST_ECHO]!r}."
+    elif len(set(names)) < len(names):
+        wrong = "A field is named twice."
+    if wrong:
+        known = f"Known are id,{','.join(FIELDS)}, each once."
+        raise Problem("invalid_fields", f"{wrong} {known}")
     return tuple(field for field in FIELDS if field in names)
 
 
@@ -257,7 +264,10 @@ class BodyReader:
         try:
             return msgspec.json.decode(self.read_bytes(from_request), type=shape)
         except msgspec.MsgspecError as exc:
-            raise Problem("invalid_body", f"The body is no good: {exc}.") from None
+            raise Problem(
+                "invalid_body",
+                f"The body is no good: {exc}. GET /openapi.yaml says what it may be.",
+            ) from None
         except (UnicodeDecodeError, RecursionError):
             raise Problem("invalid_body", "The body is not JSON in UTF-8.") from None
 

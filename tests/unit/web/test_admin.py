@@ -259,6 +259,7 @@ def test_an_unknown_key_is_named(client) -> None:
     answer = flush(client, what="all", older=1)
 
     assert "older" in answer.json["detail"]
+    assert "GET /openapi.yaml" in answer.json["detail"]
 
 
 def test_a_flush_is_json_or_nothing(client, three, store) -> None:

@@ -140,6 +140,26 @@ def test_fields_that_are_unknown_or_repeated_are_refused(client, graph, query) -
 
 
 @pytest.mark.parametrize(
+    ("query", "words"),
+    [
+        ("fields=name,nam", "no field 'nam'."),
+        ("fields=name,", "no field ''."),
+        (f"fields={'x' * 5000}", f"no field '{'x' * 40}'."),
+        ("fields=name,name", "named twice"),
+        ("fields=name&fields=username", "more than one parameter"),
+    ],
+    ids=["typing mistake", "nothing", "long", "twice", "two"],
+)
+def test_what_is_wrong_with_the_fields_is_said(client, query, words) -> None:
+    """In so many words, and with what is known."""
+    detail = client.get(f"{URL}?{query}").json["detail"]
+
+    assert words in detail
+    assert "id,name,username," in detail
+    assert len(detail) < 250
+
+
+@pytest.mark.parametrize(
     "igsid",
     [
         "1234",
