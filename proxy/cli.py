@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import secrets
 import subprocess
 import sys
 import time
@@ -35,7 +34,9 @@ REFUSED, MISUSED, AWAY = 1, 2, 3
 """Exit codes: a refusal, or a check failed; usage or settings; store or Graph away."""
 
 DEMO_TOKEN = "EAADEMOPAGETOKEN"
-DEMO_SECRET = "demoappsecret"
+DEMO_SECRET = "0123456789abcdef0123456789abcdef"
+DEMO_WORD = "a-word-of-your-own"
+"""No secrets: docs/api.md has them, so that what stands there can be tried here."""
 
 TOP_EVERY, TOP_WITHIN = 1.0, 5.0
 """Seconds between two looks at an instance, and how long one may take."""
@@ -106,7 +107,7 @@ def demo() -> None:
         {
             f"{PREFIX}PAGE_TOKEN": DEMO_TOKEN,
             f"{PREFIX}APP_SECRET": DEMO_SECRET,
-            f"{PREFIX}WEBHOOK_VERIFY_TOKEN": secrets.token_hex(8),
+            f"{PREFIX}WEBHOOK_VERIFY_TOKEN": DEMO_WORD,
             f"{PREFIX}LISTEN": os.environ.get(f"{PREFIX}LISTEN", ""),
             f"{PREFIX}DRAIN_FOR": "0s",
             f"{PREFIX}LOG_LEVEL": "warning",
@@ -203,7 +204,7 @@ def stats(as_json: bool) -> None:
 
 
 @main.command("top")
-@click.option("--url", help="Where the instance is, if not at PROXY_LISTEN.")
+@click.option("--url", help="Where it is, if not at PROXY_LISTEN: host:port.")
 @_exits
 def top_(url: str | None) -> None:
     """What a running instance does, each second, until Ctrl-C.
@@ -211,6 +212,8 @@ def top_(url: str | None) -> None:
     Once, where stdout is no terminal.
     """
     url = (url or _url_of(read_settings(os.environ))).rstrip("/")
+    if "://" not in url:
+        url = f"http://{url}"
     session = requests.Session()
     session.trust_env = False
     before, looked_at = None, 0.0
@@ -364,11 +367,13 @@ def _simulated_graph(webhook_url: str) -> Iterator[str]:
 
 def _what_to_try(settings: Settings, graph_url: str) -> str:
     base = f"http://{settings.listen}"
+    handshake = f"hub.mode=subscribe&hub.verify_token={DEMO_WORD}&hub.challenge=1158"
     return f"""\
 profile-proxy demo: the proxy at {base}, a simulated Meta at {graph_url}
 
 Try, in another terminal:
   curl -i {base}/profiles/1254001000000001   Ada: a miss, and then a hit
+  curl -i -H 'Cache-Control: no-cache' {base}/profiles/1254001000000001   asked anew
   curl -i {base}/profiles/1254001000000002   Ben has not consented: 403
   curl -X POST {graph_url}/_sim/people/1254001000000002/writes   Ben writes; ask again
   curl -i {base}/profiles/1254001000000003   Cleo is gone: 404
@@ -376,10 +381,24 @@ Try, in another terminal:
   curl -i {base}/profiles/1254001000000005   Eve has an emoji in her name
   curl -i {base}/profiles/1254001000000006   Finn has no picture and no name
   curl -i {base}/profiles/1254001000000007   Gus's picture is about to die
+  curl -i '{base}/profiles?ids=1254001000000001,1254001000000002'   two at once
+  curl -i {base}/profiles/1254001000000001/picture   where Ada's picture is: 302
+  curl -i '{base}/profiles/1254001000000004/picture?fallback=initials'   for an <img>
+  curl -i '{base}/v25.0/1254001000000001?fields=name,profile_pic'   as Meta answers it
+  curl -i '{base}/webhooks/instagram?{handshake}'   Meta's handshake
+  curl -i {base}/admin/profiles/1254001000000001   why this answer
+  curl -i -X POST {base}/admin/profiles/1254001000000001/refresh   fetch Ada now
   curl -i -X DELETE {base}/admin/profiles/1254001000000001   erase Ada
   curl -i -H 'Content-Type: application/json' -d '{{"what": "all"}}' {base}/admin/flush
+  curl -i {base}/admin/stats   what was saved
   curl -i {base}/readyz   how it is
   curl {graph_url}/_sim/calls   what Meta was asked
+
+And the commands: stats, top, get, erase, flush
+  export PROXY_LISTEN={settings.listen} PROXY_STORE_URL={settings.store_url}
+  export PROXY_GRAPH_URL={graph_url} PROXY_PAGE_TOKEN={DEMO_TOKEN}
+  export PROXY_APP_SECRET={DEMO_SECRET}
+  {sys.argv[0]} stats
 
 Ctrl-C ends it, and leaves nothing behind.
 """

@@ -150,7 +150,10 @@ def test_top_goes_on_at_a_terminal_until_it_is_interrupted(stack) -> None:
     """It begins at the top of the screen each second, and ends well."""
     ours, theirs = pty.openpty()
     running = subprocess.Popen(
-        [BIN / "profile-proxy", "top", "--url", stack.service.url],
+        [
+            *(BIN / "profile-proxy", "top"),
+            *("--url", stack.service.url.removeprefix("http://")),
+        ],
         stdin=subprocess.DEVNULL,
         stdout=theirs,
         stderr=subprocess.PIPE,

@@ -1,4 +1,4 @@
-"""Every command of the README, run against the demo, gives what the README prints."""
+"""What README.md, docs/api.md and the demo tell to type does what they say."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ import requests
 from servers import require
 from services import BIN, free_port, wait_until
 
-README = Path(__file__).parents[2] / "README.md"
+ROOT = Path(__file__).parents[2]
+README, API = ROOT / "README.md", ROOT / "docs" / "api.md"
 
 
 def sessions(text: str) -> list[tuple[str, str]]:
@@ -51,10 +52,10 @@ def without_chance(printed: str) -> str:
 
 
 @pytest.fixture(scope="module")
-def demo() -> Iterator[tuple[str, str]]:
+def demo() -> Iterator[tuple[str, str, str]]:
     """``profile-proxy demo``, which is what ``make run`` starts.
 
-    Where it is, and where its simulated Meta.
+    Where it is, where its simulated Meta, and what it has printed.
     """
     port = free_port()
     env = {k: v for k, v in os.environ.items() if not k.startswith("PROXY_")}
@@ -81,7 +82,7 @@ def demo() -> Iterator[tuple[str, str]]:
             return False
 
     wait_until(is_up, 15, "the demo answers")
-    yield f"localhost:{port}", simulator.removeprefix("http://")
+    yield f"localhost:{port}", simulator.removeprefix("http://"), told
     process.send_signal(signal.SIGINT)
     process.communicate(timeout=20)
     assert process.returncode == 0
@@ -93,12 +94,12 @@ def demo() -> Iterator[tuple[str, str]]:
 
 
 def test_every_command_of_the_readme_prints_what_it_says(
-    demo: tuple[str, str],
+    demo: tuple[str, str, str],
 ) -> None:
     """In the order of the page, as a reader would type them."""
     require(shutil.which("curl") is not None, "curl")
 
-    proxy, simulator = demo
+    proxy, simulator, _ = demo
     for command, printed in sessions(README.read_text()):
         typed = command.replace("localhost:8080", proxy)
         typed = re.sub(r"127\.0\.0\.1:\d+", simulator, typed)
@@ -109,6 +110,62 @@ def test_every_command_of_the_readme_prints_what_it_says(
             timeout=20,
         )
         assert without_chance(told.stdout) == without_chance(printed), command
+
+
+def in_a_shell(typed: str) -> str:
+    """What *typed* prints; it must not fail."""
+    told = subprocess.run(
+        ["bash", "-c", typed], capture_output=True, text=True, timeout=20, check=True
+    )
+    return told.stdout
+
+
+def test_the_commands_of_the_api_print_what_it_says(demo: tuple[str, str, str]) -> None:
+    """Each block as it would be pasted into a shell."""
+    require(shutil.which("curl") is not None, "curl")
+
+    blocks = re.findall(r"```console\n(.*?)```", API.read_text(), re.DOTALL)
+    for block in blocks:
+        lines = block.splitlines()
+        commands = "\n".join(x[2:] for x in lines if x.startswith("$ "))
+        printed = "\n".join(x for x in lines if not x.startswith("$ "))
+        typed = commands.replace("localhost:8080", demo[0])
+        assert in_a_shell(typed).strip() == printed, commands
+
+    assert len(blocks) == 2
+
+
+def test_every_command_that_the_demo_prints_does_what_it_says(
+    demo: tuple[str, str, str],
+) -> None:
+    """Where no status stands beside it, it is answered with what was asked for."""
+    require(shutil.which("curl") is not None, "curl")
+
+    proxy, simulator, told = demo
+    assert requests.post(f"http://{simulator}/_sim/reset", timeout=5).ok
+    flush = {"url": f"http://{proxy}/admin/flush", "json": {"what": "all"}}
+    assert requests.post(**flush, timeout=5).ok
+    commands = re.findall(r"^  (curl .+?)(?:   (.*))?$", told, re.MULTILINE)
+    for command, about in commands:
+        answer = in_a_shell(command.replace("curl ", "curl --silent ", 1))
+        if " -i " in command:
+            status = re.search(r"\b[2-5]\d\d$", about)
+            assert answer.split()[1] == (status[0] if status else "200"), command
+        assert answer, command
+
+    assert len(commands) > 15
+
+
+def test_the_operators_commands_find_the_demo(demo: tuple[str, str, str]) -> None:
+    """With the settings that it prints for them."""
+    typed = "\n".join(demo[2].partition("And the commands: ")[2].splitlines()[1:5])
+    command = typed.split()[-2]
+
+    assert "entries.profile" in in_a_shell(typed)
+    more = typed.removesuffix("stats")
+    assert "hit ratio" in in_a_shell(f"{more} top")
+    assert "Eve" in in_a_shell(f"{more} get 1254001000000005")
+    assert Path(command).name == "profile-proxy"
 
 
 def test_the_readme_has_the_sessions_it_should() -> None:

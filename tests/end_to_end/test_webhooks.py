@@ -20,7 +20,6 @@ from services import (
     APP_SECRET,
     BEN,
     VERIFY_TOKEN,
-    Service,
     a_webhook,
     crowd,
     free_port,
@@ -172,36 +171,6 @@ def test_it_is_logged_without_whom_it_is_about(stack) -> None:
 
 
 # As the documents say.
-
-
-@pytest.fixture
-def documented(stack) -> Iterator[Service]:
-    """A service with the token and the secret of docs/api.md."""
-    page = (DOCS / "api.md").read_text()
-    [token] = re.findall(r"hub\.verify_token=([\w-]+)&", page)
-    [secret] = re.findall(r"\(The secret is `(\w+)`\.\)", page)
-    more = {"WEBHOOK_VERIFY_TOKEN": token, "WEBHOOK_SECRETS": secret}
-    service = Service(**stack.settings | more)
-    yield service
-    service.stop()
-
-
-def test_the_examples_of_the_api_do_what_they_say(documented: Service) -> None:
-    """As they would be pasted, one after the other in a shell."""
-    require(shutil.which("curl") is not None, "curl")
-    page = (DOCS / "api.md").read_text()
-
-    ran = 0
-    for block in re.findall(r"```console\n(.*?)```", page, re.DOTALL):
-        lines = block.splitlines()
-        commands = "\n".join(x[2:] for x in lines if x.startswith("$ "))
-        printed = "\n".join(x for x in lines if not x.startswith("$ "))
-        typed = commands.replace("localhost:8080", f"localhost:{documented.port}")
-        told = subprocess.run(["bash", "-c", typed], capture_output=True, text=True)
-        assert told.stdout == printed
-        ran += 1
-
-    assert ran == 2
 
 
 @pytest.fixture
