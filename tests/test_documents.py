@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from pathlib import Path
 
@@ -243,17 +242,6 @@ def test_every_test_that_a_page_names_exists() -> None:
 
     for path in re.findall(r"`((?:unit|stores|processes|end_to_end)/[\w./]*)`", page):
         assert (ROOT / "tests" / path).exists(), path
-
-
-def test_the_examples_of_the_api_are_json() -> None:
-    """Somebody will paste them."""
-    page = (DOCS / "api.md").read_text()
-
-    examples = re.findall(r"```json\n(.*?)```", page, re.DOTALL)
-
-    assert len(examples) >= 5
-    for example in examples:
-        json.loads(example)
 
 
 def test_the_decisions_are_numbered_in_a_row() -> None:
