@@ -275,19 +275,22 @@ class ProfileLookup:
             seen = missing[igsid]
             return self._fetch_once(igsid, seen, payer, directives, give_up_at)
 
+        def told_without(igsid: Igsid) -> Answer | LookupFailure:
+            kept = self._kept(igsid, missing[igsid])
+            too_many = Overloaded(retry_after=SEAT_WAIT)
+            return _told(partial(_in_place_of, too_many, kept))
+
         # While the store is away there are few calls, so the rest of a page need not
         # try: thousands that did would keep the process from its hits.
         away = [i for i in missing if isinstance(missing[i], StoreUnavailable)]
-        too_many = Overloaded(retry_after=SEAT_WAIT)
-        found: dict[Igsid, Answer | LookupFailure]
-        found = dict.fromkeys(away[CALLS_WITHOUT_STORE:], too_many)
+        found = {igsid: told_without(igsid) for igsid in away[CALLS_WITHOUT_STORE:]}
         order = [igsid for igsid in missing if igsid not in found]
         order.sort(key=lambda igsid: _is_flying(missing[igsid]))
         jobs = [partial(_told, partial(fetch, igsid)) for igsid in order]
         try:
             fetched = self._bulkhead.side_by_side(jobs)
-        except Overloaded as overloaded:
-            return found | dict.fromkeys(order, overloaded)
+        except Overloaded:
+            return found | {igsid: told_without(igsid) for igsid in order}
         return found | dict(zip(order, fetched, strict=True))
 
     def _find(
@@ -318,10 +321,7 @@ class ProfileLookup:
         Raises:
             NotCached: nobody may be.
         """
-        if isinstance(seen, StoreUnavailable):
-            entry = self._usable(self._store.recall_in_outage(igsid))
-        else:
-            entry = self._usable(seen.entry)
+        entry = self._kept(igsid, seen)
         if entry and directives.allow(entry, self._wall()):
             if isinstance(seen, Seen) and not directives.only_if_cached:
                 self._refresh_later(igsid, entry, seen)
@@ -377,9 +377,9 @@ class ProfileLookup:
     def _last_known(self, igsid: Igsid) -> StoredOutcome | None:
         """Looked for again: what was there may have been erased since."""
         try:
-            return self._usable(self._store.look(igsid).entry)
-        except StoreUnavailable:
-            return self._usable(self._store.recall_in_outage(igsid))
+            return self._kept(igsid, self._store.look(igsid))
+        except StoreUnavailable as away:
+            return self._kept(igsid, away)
 
     def _find_without_store(
         self, igsid: Igsid, directives: Directives, give_up_at: float
@@ -505,6 +505,14 @@ class ProfileLookup:
             self._metrics.count_answer(answer, self._wall())
         else:
             self._metrics.count_failure(answer)
+
+    def _kept(
+        self, igsid: Igsid, seen: Seen | StoreUnavailable
+    ) -> StoredOutcome | None:
+        """What may be used of what was seen; in an outage, of what was copied."""
+        if isinstance(seen, StoreUnavailable):
+            return self._usable(self._store.recall_in_outage(igsid))
+        return self._usable(seen.entry)
 
     def _usable(self, entry: StoredOutcome | None) -> StoredOutcome | None:
         if entry and entry.freshness(self._wall()) is not Freshness.EXPIRED:

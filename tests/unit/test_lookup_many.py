@@ -412,6 +412,41 @@ def test_where_too_many_wait_those_who_are_known_are_answered(world) -> None:
     assert [kind(answer) for answer in found.values()] == [Source.HIT, Overloaded]
 
 
+def test_where_too_many_wait_what_was_not_wanted_is_told_after_all(world) -> None:
+    """No caller gets less for having asked for more, in a page or alone."""
+    world.find(ADA)
+    for _ in range(400):
+        world.bulkhead._room.acquire()
+
+    found = world.lookup.find_many([ADA, BEN], directives=Directives(no_cache=True))
+    alone = world.lookup.find(ADA, directives=Directives(no_cache=True))
+
+    assert [kind(answer) for answer in found.values()] == [Source.STALE, Overloaded]
+    assert isinstance(found[ADA].failure, Overloaded)
+    assert (alone.source, alone.entry) == (Source.STALE, found[ADA].entry)
+
+
+def test_while_the_store_is_away_copies_are_told_to_who_wanted_it_new() -> None:
+    """Where Meta may not be asked about any more of them."""
+    near = NearCache(100, outage_grace=600.0, clock=lambda: 0.0)
+    near.trust(0.0)
+    server = fakeredis.FakeServer()
+    world = World(redis=fakeredis.FakeRedis(server=server))
+    world.store._near = near
+    for igsid in PEOPLE:
+        world.graph.outcomes[igsid] = a_profile(igsid=igsid)
+    for _ in range(2):
+        world.lookup.find_many(PEOPLE)
+    server.connected = False
+
+    found = world.lookup.find_many(PEOPLE, directives=Directives(no_cache=True))
+
+    assert [kind(answer) for answer in found.values()] == [
+        *[Source.FETCHED] * CALLS_WITHOUT_STORE,
+        *[Source.STALE] * (len(PEOPLE) - CALLS_WITHOUT_STORE),
+    ]
+
+
 def test_while_the_store_is_away_few_are_fetched() -> None:
     """Four at once; the others are told that it is too much, without a try."""
     server = fakeredis.FakeServer()
