@@ -6,7 +6,7 @@ import fakeredis
 import pytest
 from builders import ADA, HOUR, LIFETIMES, MINUTE, a_profile, a_refusal
 from fakes import FakeGraph
-from test_lookup import World, name_of
+from test_lookup import BEN, World, name_of
 
 from proxy.outcomes import (
     Answer,
@@ -19,6 +19,7 @@ from proxy.outcomes import (
     Reason,
     Refusal,
     Source,
+    Throttled,
     Told,
     TooManyMisses,
 )
@@ -187,6 +188,25 @@ def test_a_failure_since_the_caller_looked_is_theirs_too(world) -> None:
     assert (late.source, name_of(late)) == (Source.STALE, "Before")
     assert isinstance(late.failure, GraphTimeout)
     assert world.graph.calls == 2
+
+
+def test_a_closed_gate_is_the_reason_for_who_came_to_it_second_too(world) -> None:
+    """Who led was stopped by it; who followed is told of that, and not of less."""
+    has_fresh(world)
+    world.graph.outcomes[BEN] = Throttled(retry_after=MINUTE)
+    with pytest.raises(Throttled):
+        world.find(BEN)
+    seen = world.store.look(ADA)
+    calls = world.graph.calls
+
+    first = ask(world, ANEW)
+    late = world.lookup.find(ADA, seen=seen, directives=ANEW)
+
+    for answer in (first, late):
+        assert (answer.source, name_of(answer)) == (Source.STALE, "Before")
+        assert isinstance(answer.failure, Throttled)
+        assert not answer.failure.asked
+    assert world.graph.calls == calls
 
 
 def has_refresh_held_back(world: World) -> None:
