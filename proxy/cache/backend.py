@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import timedelta
-from functools import partial
+from functools import cached_property, partial
 from typing import Any, TypeVar, cast
 from urllib.parse import parse_qs, unquote, urlsplit
 
@@ -211,6 +211,15 @@ class ProfileCache(RedisCache):
         """The client, for what a cache's interface has no words for: scripts."""
         return cast(redis.Redis, self._write_client)
 
+    # Asked once: redis-py's classes make `isinstance` cost a microsecond.
+    @cached_property
+    def _cluster(self) -> Cluster | None:
+        return self.client if isinstance(self.client, Cluster) else None
+
+    @cached_property
+    def _reads(self) -> Reads | None:
+        return self.client.reads if isinstance(self.client, StoreClient) else None
+
     def whole_key(self, key: str) -> str:
         """*key* as it stands in Redis."""
         return self._get_prefix() + key
@@ -222,23 +231,22 @@ class ProfileCache(RedisCache):
 
         And *with_life* for how many seconds the first lives; else 0.0.
         """
-        client = self.client
-        if isinstance(client, StoreClient):
-            whole_keys = [self.whole_key(key).encode() for key in keys]
-            values = client.reads.look(whole_keys, with_life=with_life)
+        if self._reads is not None:
+            prefix = self._get_prefix()
+            whole_keys = [f"{prefix}{key}".encode() for key in keys]
+            values = self._reads.look(whole_keys, with_life=with_life)
             return values, values.pop() / 1000 if with_life else 0.0
-        life = client.pttl(self.whole_key(keys[0])) if with_life else 0
+        life = self.client.pttl(self.whole_key(keys[0])) if with_life else 0
         return self.get_many(*keys), life / 1000
 
     def look_many(
         self, people: Sequence[Sequence[str]], *, with_life: bool = False
     ) -> list[tuple[list[bytes | None], float]]:
         """`look` for each of *people*, in one trip to each server."""
-        client = self.client
         whole = [[self.whole_key(key) for key in keys] for keys in people]
-        if isinstance(client, StoreClient):
+        if self._reads is not None:
             packed = [[key.encode() for key in keys] for keys in whole]
-            looks = client.reads.look_many(packed, with_life=with_life)
+            looks = self._reads.look_many(packed, with_life=with_life)
             return [
                 (values, values.pop() / 1000 if with_life else 0.0) for values in looks
             ]
@@ -263,7 +271,7 @@ class ProfileCache(RedisCache):
     @property
     def tells_changes(self) -> bool:
         """Whether one connection can be told of all that changes. Not on a Cluster."""
-        return not isinstance(self.client, Cluster)
+        return self._cluster is None
 
     def set(
         self, key: str, value: bytes, timeout: float | timedelta | None = None
@@ -338,22 +346,20 @@ class ProfileCache(RedisCache):
 
     def nodes(self) -> list[redis.Redis]:
         """A client for each server that keys are written to."""
-        return (
-            self.client.nodes() if isinstance(self.client, Cluster) else [self.client]
-        )
+        return [self.client] if self._cluster is None else self._cluster.nodes()
 
     def place(self, key: str) -> str:
         """Where *key* is: the same word for all that come and go together."""
-        if isinstance(self.client, Cluster):
+        if self._cluster is not None:
             with suppress(redis.RedisError):
-                return "{}:{}".format(*self.client.home(self.whole_key(key)))
+                return "{}:{}".format(*self._cluster.home(self.whole_key(key)))
         return ""
 
     def places(self) -> Collection[str]:
         """All that `place` can say at the moment; none is all of them together."""
-        if isinstance(self.client, Cluster):
+        if self._cluster is not None:
             with suppress(redis.RedisError):
-                primaries = self.client.layout().primaries
+                primaries = self._cluster.layout().primaries
                 return {"", *("{}:{}".format(*address) for address in primaries)}
         return {""}
 
@@ -447,7 +453,7 @@ class ProfileCache(RedisCache):
             NotReplicated: they have not, in time.
         """
         for node in self.nodes():
-            tag = self.client.tag(node) if isinstance(self.client, Cluster) else "{}"
+            tag = "{}" if self._cluster is None else self._cluster.tag(node)
             self._await_replicas(node, _replication_of(node), tag)
 
     def _await_replicas(
@@ -488,20 +494,20 @@ class ProfileCache(RedisCache):
 
     def _standing(self) -> list[tuple[object, ...]]:
         """Who the servers are, and on a Cluster what each says that it has."""
-        if not isinstance(self.client, Cluster):
+        if self._cluster is None:
             return [_history(_replication_of(self.client))]
-        self.client.layout(fresh=True)
+        self._cluster.layout(fresh=True)
         return [
             (*_history(_replication_of(node)), *_slots_of(node))
-            for node in self.client.nodes()
+            for node in self._cluster.nodes()
         ]
 
     def _spread(
         self, whole_keys: list[str], do: Callable[[redis.Redis, list[str]], T]
     ) -> list[tuple[list[str], T]]:
         """What *do* gives for each server, with the keys that are there."""
-        if isinstance(self.client, Cluster):
-            return self.client.spread(whole_keys, do)
+        if self._cluster is not None:
+            return self._cluster.spread(whole_keys, do)
         return [(whole_keys, do(self.client, whole_keys))]
 
     def _write(

@@ -7,8 +7,15 @@ from collections import deque
 from collections.abc import Sequence
 from typing import Any
 
+import hiredis
 import redis
+from redis._parsers import BaseParser
 from redis.sentinel import SentinelConnectionPool
+
+UNFINISHED = object()
+"""What a reader says of an answer of which more must come."""
+
+MOST_BYTES_AT_ONCE = 65536
 
 
 class Reads:
@@ -19,8 +26,9 @@ class Reads:
     """
 
     def __init__(self, client: redis.Redis) -> None:
-        self._pool = client.connection_pool
-        self._idle: deque[Any] = deque()
+        self._pool: Any = client.connection_pool
+        self._master_moves = isinstance(self._pool, SentinelConnectionPool)
+        self._idle: deque[Line] = deque()
         self._owner = os.getpid()
 
     def look(self, keys: Sequence[bytes], *, with_life: bool) -> list[Any]:
@@ -51,53 +59,94 @@ class Reads:
 
     def _trip(self, asked: bytes, lives: int) -> list[Any]:
         """All that is told in one: the values of an MGET, and so many *lives*."""
-        connection = self._take()
+        line = self._take()
         try:
             try:
-                return self._ask(connection, asked, lives)
+                return line.ask(asked, lives)
             except redis.ConnectionError:
                 # The store restarted, or has hung up on an idle one: once more.
-                return self._ask(connection, asked, lives)
+                return line.ask(asked, lives)
         finally:
-            self._idle.append(connection)
+            self._idle.append(line)
 
-    def _take(self) -> Any:
-        """A connection that nobody uses, that which was used last."""
+    def _take(self) -> Line:
+        """A line that nobody uses, that which was used last."""
         if self._owner != os.getpid():
             # A forked process must not read the answers to its parent's questions.
             self._idle, self._owner = deque(), os.getpid()
         try:
-            connection = self._idle.pop()
+            line = self._idle.pop()
         except IndexError:
             # Not the pool's, which would count it and look after it.
             pool = self._pool
-            return pool.connection_class(**pool.connection_kwargs)
-        self._leave_old_master(connection)
-        return connection
+            return Line(pool.connection_class(**pool.connection_kwargs))
+        if self._master_moves:
+            self._leave_old_master(line.connection)
+        return line
 
-    def _ask(self, connection: Any, asked: bytes, lives: int) -> list[Any]:
+    def _leave_old_master(self, connection: Any) -> None:
+        """Connect anew, behind Sentinels, once they have named another master."""
+        there = connection.host, connection.port
+        if connection.is_connected and self._pool.master_address != there:
+            connection.disconnect()
+
+
+class Line:
+    """A connection that redis-py makes, and over which we ask and listen ourselves."""
+
+    def __init__(self, connection: Any) -> None:
+        self.connection = connection
+        self._reader = _new_reader()
+
+    def ask(self, asked: bytes, lives: int) -> list[Any]:
+        """The array that answers *asked*, with so many numbers that follow it.
+
+        Raises:
+            redis.RedisError: the store did not answer, or with an error.
+        """
+        connection = self.connection
         try:
             if not connection.is_connected:
-                connection.connect()  # What sending does would not ask a Sentinel.
-            connection.send_packed_command([asked], check_health=False)
-            told: list[Any] = connection.read_response()
+                connection.connect()
+                self._reader = _new_reader()
+            socket = connection._sock
+            socket.sendall(asked)
+            told: list[Any] = self._next(socket)
             for _ in range(lives):
-                told.append(connection.read_response())
+                told.append(self._next(socket))
+        except TimeoutError:
+            connection.disconnect()
+            raise redis.TimeoutError("no answer in time") from None
+        except OSError as exc:
+            connection.disconnect()
+            raise redis.ConnectionError(str(exc)) from None
         except BaseException:
             # What comes late would be taken for the answer to somebody else.
             connection.disconnect()
             raise
         return told
 
-    def _leave_old_master(self, connection: Any) -> None:
-        """Connect anew, behind Sentinels, once they have named another master."""
-        pool = self._pool
-        if (
-            isinstance(pool, SentinelConnectionPool)
-            and connection.is_connected
-            and pool.master_address != (connection.host, connection.port)
-        ):
-            connection.disconnect()
+    def _next(self, socket: Any) -> Any:
+        """The next answer; what the store tells unasked is passed over."""
+        told = self._reader.gets()
+        while told is UNFINISHED or type(told) is hiredis.PushNotification:
+            if told is UNFINISHED:
+                received = socket.recv(MOST_BYTES_AT_ONCE)
+                if not received:
+                    raise redis.ConnectionError("the store has hung up")
+                self._reader.feed(received)
+            told = self._reader.gets()
+        if isinstance(told, Exception):
+            raise told
+        return told
+
+
+def _new_reader() -> Any:
+    return hiredis.Reader(
+        protocolError=redis.InvalidResponse,
+        replyError=BaseParser.parse_error,
+        notEnoughData=UNFINISHED,
+    )
 
 
 def _packed(keys: Sequence[bytes], lives_of: Sequence[bytes]) -> bytes:

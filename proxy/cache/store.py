@@ -271,11 +271,10 @@ class EntryStore:
         """Entry, lease and note, read together in one trip."""
         near, key = self._near, self._tag + igsid
         loading = near.begin(key) if near else None
+        keys = self._keys(igsid)[:3]
         try:
-            with self._noted("reads", igsid):
-                values, life = self._cache.look(
-                    self._keys(igsid)[:3], with_life=loading is not None
-                )
+            with self._reach.noted("reads", self._cache.place(keys[0])):
+                values, life = self._cache.look(keys, with_life=loading is not None)
         except BaseException:
             if near and loading:
                 near.cancel(key, loading)
