@@ -11,8 +11,8 @@ from enum import StrEnum
 from functools import partial
 from typing import Protocol, TypeVar
 
-from proxy.cache.bulkhead import SEAT_WAIT, Bulkhead
-from proxy.cache.flight import CALLS_WITHOUT_STORE, FLIGHTS_OF_A_CALLER, Flight
+from proxy.cache.bulkhead import CALLS_WITHOUT_STORE, SEAT_WAIT, Bulkhead
+from proxy.cache.flight import FLIGHTS_OF_A_CALLER, Flight
 from proxy.cache.gate import Gate, GateState, Passage, Tally
 from proxy.cache.store import Census, EntryStore, Erased, Flushed, Seen, decode
 from proxy.logs import last_four
@@ -413,17 +413,23 @@ class ProfileLookup:
         return self._store.erase(igsid)
 
     def flush(
-        self, what: What, *, older_than: float | None = None, dry_run: bool = False
+        self,
+        what: What,
+        *,
+        older_than: float | None = None,
+        dry_run: bool = False,
+        every_page: bool = False,
     ) -> Flushed:
         """Drop the entries *what* covers that were fetched *older_than* seconds ago.
 
-        Entries that cannot be read go with ``all``, whatever their age.
+        Of this Page's people, or of those of *every_page*. Entries that cannot be
+        read go with ``all``, whatever their age.
 
         Raises:
             StoreUnavailable: some of them may still be there.
         """
         if what is What.ALL and not older_than:
-            return self._store.flush(None, dry_run=dry_run)
+            return self._store.flush(None, dry_run=dry_run, every_page=every_page)
         # No moment is compared where none was asked for: what lands during the
         # first pass, or was stored by a host whose clock is ahead, goes too.
         fetched_by = self._wall() - older_than if older_than else math.inf
@@ -433,7 +439,7 @@ class ProfileLookup:
                 return what is What.ALL
             return what.covers(entry.outcome) and entry.fetched_at <= fetched_by
 
-        return self._store.flush(matches, dry_run=dry_run)
+        return self._store.flush(matches, dry_run=dry_run, every_page=every_page)
 
     def hear_from(self, people: Collection[Igsid], *, prefetch: bool = False) -> None:
         """Forget what Meta has refused of *people*, who have written to the business.
@@ -456,7 +462,7 @@ class ProfileLookup:
                 self._store.outlast_copies()
 
     def census(self) -> Census:
-        """How many profiles and how many refusals of each reason are stored.
+        """How many profiles and how many refusals of each reason this Page has.
 
         Raises:
             StoreUnavailable: nobody can tell just now.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from copy import copy
 from typing import TypeVar
 
 from proxy.crew import Crew
@@ -16,6 +17,8 @@ SEAT_WAIT = 1.0
 NARROW = 1
 """Calls at once while the quota is nearly used up."""
 
+CALLS_WITHOUT_STORE = 4
+"""Calls to Meta at once, in each process, while the store is away."""
 
 T = TypeVar("T")
 
@@ -27,12 +30,19 @@ class Bulkhead:
     """
 
     def __init__(self, *, seats: int, room: int) -> None:
-        self._seats = seats
-        self._taken = 0
+        self._free = _Free(seats)
+        self._calls = 0
         self._is_narrow = False
         self._changed = threading.Condition()
         self._room = threading.BoundedSemaphore(room)
         self._crew = Crew(seats)
+        self.seats_without_store = threading.BoundedSemaphore(CALLS_WITHOUT_STORE)
+
+    def of_page(self) -> Bulkhead:
+        """The same seats and room for another Page, narrow by a quota of its own."""
+        other = copy(self)
+        other._calls, other._is_narrow = 0, False
+        return other
 
     @contextmanager
     def waiting(self) -> Iterator[None]:
@@ -69,20 +79,31 @@ class Bulkhead:
         with self._changed:
             if not self._changed.wait_for(self._is_free, within):
                 raise Overloaded(retry_after=SEAT_WAIT)
-            self._taken += 1
+            self._free.seats -= 1
+            self._calls += 1
         try:
             yield
         finally:
             with self._changed:
-                self._taken -= 1
+                self._free.seats += 1
+                self._calls -= 1
                 self._changed.notify_all()
 
     def narrow(self, is_narrow: bool) -> None:
-        """Let calls go one at a time, or side by side again."""
+        """Let this Page's calls go one at a time, or side by side again."""
         if is_narrow is not self._is_narrow:
             with self._changed:
                 self._is_narrow = is_narrow
                 self._changed.notify_all()
 
     def _is_free(self) -> bool:
-        return self._taken < (NARROW if self._is_narrow else self._seats)
+        if self._is_narrow and self._calls >= NARROW:
+            return False
+        return self._free.seats > 0
+
+
+class _Free:
+    """Seats that nobody has, of whatever Page."""
+
+    def __init__(self, seats: int) -> None:
+        self.seats = seats

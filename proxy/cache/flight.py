@@ -41,9 +41,6 @@ LEASE_OUTLIVES_CALL = 1.0
 FIRST_PAUSE, LONGEST_PAUSE, GROWTH = 0.005, 0.05, 1.5
 """Seconds between two looks at another process's flight, and how they grow."""
 
-CALLS_WITHOUT_STORE = 4
-"""Calls to Meta at once, in each process, while the store is away."""
-
 FLIGHTS_OF_A_CALLER = 3
 """How often one caller leads: again if the lease was lost while Meta was asked.
 
@@ -101,7 +98,6 @@ class Flight:
         self._sleep = sleep
         self._lock = threading.Lock()
         self._flights: dict[Igsid, dict[Lease, Future[_Landing]]] = {}
-        self._seats_without_store = threading.BoundedSemaphore(CALLS_WITHOUT_STORE)
 
     def give_up_at(self) -> float:
         """Until when whoever comes now waits, by the clock of the flights."""
@@ -402,7 +398,7 @@ class Flight:
     ) -> Answer:
         landing: _Landing = None
         try:
-            if not self._seats_without_store.acquire(blocking=False):
+            if not self._bulkhead.seats_without_store.acquire(blocking=False):
                 raise Overloaded(retry_after=SEAT_WAIT)
             try:
                 deadline = min(self._clock() + self._graph_timeout, give_up_at)
@@ -413,7 +409,7 @@ class Flight:
                 landing = failure
                 raise
             finally:
-                self._seats_without_store.release()
+                self._bulkhead.seats_without_store.release()
         finally:
             self._leave(igsid, NO_LEASE, shared, landing)
 

@@ -21,6 +21,7 @@ import math
 import time
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass
 from typing import Annotated, NamedTuple, cast
 
@@ -267,6 +268,12 @@ class EntryStore:
         )
         self._risks: tuple[float, list[str]] = -math.inf, []
 
+    def of_page(self, page: str) -> EntryStore:
+        """The same store, of another Page's people: both reach it, or neither."""
+        other = copy(self)
+        other._page, other._tag = page, f"{page}:"
+        return other
+
     def look(self, igsid: Igsid) -> Seen:
         """Entry, lease and note, read together in one trip."""
         near, key = self._near, self._tag + igsid
@@ -456,9 +463,11 @@ class EntryStore:
         matches: Callable[[StoredOutcome | None], bool] | None,
         *,
         dry_run: bool = False,
+        every_page: bool = False,
     ) -> Flushed:
         """Remove the entries that *matches* picks; None picks all, unread.
 
+        Of this Page; or of *every_page*, those whom nobody serves any more too.
         *matches* is given None for an entry that cannot be read. Leases and
         notes go first, all of them, in a pass of their own: a fetch begun
         before it has then either lost its lease or written where the second
@@ -466,12 +475,13 @@ class EntryStore:
         Each pass goes over every server, and at the end their replicas have
         forgotten what they have, and so has every process.
         """
+        whose = "*" if every_page else f"{{{self._tag}*"
         with self._reach.noted("writes"), self._cache.unchanged():
             if not dry_run:
-                for keys in self._cache.scan("[ln]:*"):
+                for keys in self._cache.scan(f"[ln]:{whose}"):
                     self._cache.unlink_all(keys)
             matched = deleted = 0
-            for keys in self._cache.scan("e:*"):
+            for keys in self._cache.scan(f"e:{whose}"):
                 if matches is not None:
                     keys = self._pick(keys, matches)
                 matched += len(keys)
@@ -485,14 +495,14 @@ class EntryStore:
     def census(
         self, kind_of: Callable[[StoredOutcome | None], str], at_most: int
     ) -> Census:
-        """Count entries by what *kind_of* makes of them, up to *at_most* of them.
+        """Count this Page's entries by what *kind_of* makes of them, up to *at_most*.
 
         It is given None for an entry that cannot be read.
         """
         kinds: Counter[str] = Counter()
         met: set[bytes] = set()  # SCAN may name a key twice.
         with self._reach.noted("reads"):
-            for keys in self._cache.scan("e:*"):
+            for keys in self._cache.scan(f"e:{{{self._tag}*"):
                 new = list(dict.fromkeys(key for key in keys if key not in met))
                 if len(met) + len(new) > at_most:
                     return Census(kinds, is_complete=False)

@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 import redis
-from fakes import no_wait
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from servers import REAL_STORES
@@ -187,9 +186,9 @@ def test_nothing_is_seen_of_somebody_unknown(entries: EntryStore) -> None:
     assert entries.look(ADA) == NOBODY
 
 
-def test_pages_do_not_see_each_other(entries: EntryStore, cache: ProfileCache) -> None:
+def test_pages_do_not_see_each_other(entries: EntryStore) -> None:
     """The same number is another person for another Page."""
-    other = EntryStore(cache, "shop", sleep=no_wait)
+    other = entries.of_page("shop")
     store(entries, an_entry())
     store(other, an_entry(a_refusal()))
 
@@ -206,6 +205,49 @@ def test_why_an_entry_ends_and_what_meta_said_last_come_back(
     store(entries, entry)
 
     assert entries.look(ADA).entry == entry
+
+
+def test_a_flush_of_one_page_leaves_the_others(
+    entries: EntryStore, raw: redis.Redis
+) -> None:
+    """Their leases too, and a Page whose name only begins like this one's."""
+    shop, shop_2 = entries.of_page("shop"), entries.of_page("shop-2")
+    for each in (entries, shop, shop_2):
+        store(each, an_entry())
+        each.take(BEN, OURS, MINUTE)
+
+    assert shop.flush(None, dry_run=True) == Flushed(1, 0)
+    assert shop.flush(None) == Flushed(1, 1)
+
+    assert keys_in(raw) == {
+        f"pp:{kind}:{{{page}:{igsid}}}"
+        for page in ("default", "shop-2")
+        for kind, igsid in (("e", ADA), ("l", BEN))
+    }
+
+
+def test_a_flush_of_every_page_reaches_those_that_nobody_serves(
+    entries: EntryStore, raw: redis.Redis
+) -> None:
+    """A Page that was taken out of the settings has left its entries behind."""
+    for page in ("shop", "gone"):
+        store(entries.of_page(page), an_entry())
+    store(entries, an_entry())
+
+    assert entries.flush(lambda entry: True, every_page=True) == Flushed(3, 3)
+
+    assert keys_in(raw) == set()
+
+
+def test_a_census_is_of_one_page(entries: EntryStore) -> None:
+    """How many there are of another says nothing of this one."""
+    store(entries, an_entry())
+    store(entries.of_page("shop"), an_entry())
+    store(entries.of_page("shop"), an_entry(a_profile(BEN)))
+
+    shop = entries.of_page("shop").census(lambda entry: "one", 10)
+
+    assert shop == Census({"one": 2}, True)
 
 
 @pytest.mark.parametrize("at_most", [2499, 2500])

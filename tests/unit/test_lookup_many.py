@@ -12,7 +12,7 @@ from builders import HOUR, a_profile, a_refusal, picture_url
 from fakes import FakeGraph
 from test_lookup import World, name_of
 
-from proxy.cache.flight import CALLS_WITHOUT_STORE
+from proxy.cache.bulkhead import CALLS_WITHOUT_STORE
 from proxy.cache.near import NearCache
 from proxy.outcomes import (
     Answer,

@@ -8,7 +8,7 @@ from contextlib import ExitStack
 
 import pytest
 
-from proxy.cache.bulkhead import Bulkhead
+from proxy.cache.bulkhead import CALLS_WITHOUT_STORE, Bulkhead
 from proxy.outcomes import Overloaded
 
 
@@ -71,6 +71,32 @@ def test_when_it_is_narrow_one_calls_at_a_time() -> None:
         assert not is_free(bulkhead)
         bulkhead.narrow(False)
         assert is_free(bulkhead)
+
+
+def test_pages_share_seats_and_one_that_is_narrow_leaves_them_to_others() -> None:
+    """One Page's quota is nearly used up: that says nothing of another's."""
+    shop = Bulkhead(seats=3, room=10)
+    outlet = shop.of_page()
+    shop.narrow(True)
+
+    with outlet.seat(), outlet.seat():
+        assert is_free(shop)  # Its first call, whatever others make.
+        with shop.seat():
+            assert not is_free(shop)
+            assert not is_free(outlet)
+        assert is_free(outlet)
+
+
+def test_pages_share_the_room_and_the_calls_without_a_store() -> None:
+    """The threads that hits need are the process's, not a Page's."""
+    shop = Bulkhead(seats=3, room=1)
+    outlet = shop.of_page()
+
+    with shop.waiting(), pytest.raises(Overloaded), outlet.waiting():
+        pass
+    for _ in range(CALLS_WITHOUT_STORE):
+        assert shop.seats_without_store.acquire(blocking=False)
+    assert not outlet.seats_without_store.acquire(blocking=False)
 
 
 def test_there_is_room_for_so_many_to_wait() -> None:

@@ -12,9 +12,8 @@ from builders import ADA, NOW, a_profile, a_refusal, an_entry
 from fakes import no_wait
 
 from proxy.cache.backend import ProfileCache
-from proxy.cache.bulkhead import Bulkhead
+from proxy.cache.bulkhead import CALLS_WITHOUT_STORE, Bulkhead
 from proxy.cache.flight import (
-    CALLS_WITHOUT_STORE,
     FLIGHTS_OF_A_CALLER,
     NO_LEASE,
     Fetch,
