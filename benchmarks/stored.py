@@ -13,9 +13,8 @@ from typing import Any
 
 import redis
 
-from proxy.app import DEFAULT_PAGE
 from proxy.cache.store import encode
-from proxy.outcomes import FIELDS, Igsid, Profile, StoredOutcome
+from proxy.outcomes import DEFAULT_PAGE, FIELDS, Igsid, Profile, StoredOutcome
 from proxy.simulator import people
 from proxy.simulator.pictures import signed_url
 

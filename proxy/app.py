@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Hashable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import TypeVar, cast
+from typing import NamedTuple, TypeVar, cast
 
 import redis
 from flask import Flask, Response, g, request
@@ -32,7 +32,9 @@ from proxy.graph.words import words_of
 from proxy.logs import log_access
 from proxy.lookup import Graph, ProfileLookup
 from proxy.metrics import Metrics, StoreReading
-from proxy.outcomes import LookupFailure, Reason, StoreUnavailable
+from proxy.outcomes import DEFAULT_PAGE, LookupFailure, Reason, StoreUnavailable
+from proxy.pages import Named, Pages, UnknownPage
+from proxy.pages_file import BadPages, PageSettings, read_pages
 from proxy.policy import Lifetimes, backoffs
 from proxy.settings import (
     EMBEDDED,
@@ -43,19 +45,15 @@ from proxy.settings import (
     read_secrets,
 )
 from proxy.watched import BadFile, WatchedFile
-from proxy.web import admin, graph_door, probes, profiles, webhooks, wire
-from proxy.web.hitpath import HitPath
+from proxy.web import admin, graph_door, paged, probes, profiles, webhooks, wire
+from proxy.web.hitpath import HitPath, Wsgi
 from proxy.web.keys import Doorkeeper, Keys, read_keys
-
-DEFAULT_PAGE = "default"
-"""The Page that PROXY_PAGE_TOKEN belongs to, as it is named in keys of the store."""
 
 SPARE_CONNECTIONS = 32
 """Connections to the store beyond one for each thread that serves."""
 
-LOOKUP = "profile-proxy.lookup"
-"""Where an app's extensions have its ProfileLookup."""
-
+PAGES = "profile-proxy.pages"
+"""Where an app's extensions have its Pages."""
 
 BEGIN = "profile-proxy.begin"
 """Where an app's extensions have what begins the threads of a process that serves.
@@ -70,6 +68,9 @@ SPARE_THREADS = 64
 Later = Callable[[Hashable, Callable[[], None]], bool]
 """Runs a job in the background, unless one of that name waits there already."""
 
+NewPage = Callable[[str, Callable[[], Graph]], ProfileLookup]
+"""Makes a Page by its name, with what makes its client if there is to be one."""
+
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 
@@ -79,6 +80,7 @@ def create_app(
     *,
     client: redis.Redis | None = None,
     graph: Graph | None = None,
+    graphs: Mapping[str, Graph] = {},
     later: Later | None = None,
     near: NearCache | None = None,
     clock: Callable[[], float] = time.time,
@@ -88,12 +90,12 @@ def create_app(
 ) -> Flask:
     """Build the service, from the environment if *settings* is left out.
 
-    Whatever reaches outside can be replaced here: *client* is the store's,
-    *graph* asks Meta, *later* runs a job in the background, *near* is this
-    process's own cache and whoever gives it keeps it true, *clock* tells the
-    time in epoch seconds, *jitter* draws from [0, 1) and *sleep* waits. *draining*
-    tells whether the server is about to stop. Opens no connection; a store that is
-    away is a state to live with, not an error.
+    Whatever reaches outside can be replaced here: *client* is the store's, *graph*
+    asks Meta (*graphs* for other Pages, by name), *later* runs a job in the
+    background, *near* is this process's own cache and whoever gives it keeps it
+    true, *clock* tells the time in epoch seconds, *jitter* draws from [0, 1) and
+    *sleep* waits. *draining* tells whether the server is about to stop. Opens no
+    connection; a store that is away is a state to live with, not an error.
 
     Raises:
         SettingsError: the settings, or a file they name, are no good.
@@ -110,61 +112,87 @@ def create_app(
         near = near or _new_near(settings, client)
     metrics = Metrics()
     metrics.near = near
-    lookup = new_lookup(
+    pages = new_pages(
         app,
         settings,
         files=files,
         client=client,
         near=near,
-        graph=graph,
+        graphs={**graphs, DEFAULT_PAGE: graph} if graph else graphs,
         metrics=metrics,
         later=later,
         clock=clock,
         jitter=jitter,
         sleep=sleep,
     )
-    app.extensions[LOOKUP] = lookup
+    app.extensions[PAGES] = pages
     doorkeeper = _new_doorkeeper(settings, files)
 
     def degraded_by() -> list[str]:
         reasons = files.problems()
         try:
-            lookup.check_store()
-            reasons += lookup.store_risks()
+            pages.any.check_store()
+            reasons += pages.any.store_risks()
         except StoreUnavailable:
             reasons.append("store_unavailable")
         return reasons
 
     def exposition() -> bytes:
         try:
-            gate = lookup.gate_state()
+            gates = {name: page.gate_state() for name, page in pages.all().items()}
         except StoreUnavailable:
             return metrics.exposition(None)
-        closed_for = {state.cause: state.closed_for for state in gate.causes}
-        return metrics.exposition(StoreReading(closed_for, gate.usage_percent))
+        return metrics.exposition(
+            {
+                name: StoreReading(
+                    {state.cause: state.closed_for for state in gate.causes},
+                    gate.usage_percent,
+                )
+                for name, gate in gates.items()
+            }
+        )
 
     def begin() -> None:
         metrics.keep_folding()
         if near is not None:
             near.follow()
 
-    def each_tick() -> None:
-        begin()
-        lookup.notice_token()
+    def new_front(behind: Wsgi, name: str, page: ProfileLookup) -> HitPath:
+        def each_tick() -> None:
+            begin()
+            page.notice_token()
+
+        return HitPath(
+            behind,
+            page.store,
+            doorkeeper,
+            wall=clock,
+            draining=draining,
+            each_tick=each_tick,
+            answers=metrics.of_page(name).answers,
+            log_access=paged.log_access_of(name) if settings.access_log else None,
+        )
 
     app.extensions[BEGIN] = begin
     app.before_request(begin)
-    app.register_blueprint(profiles.blueprint(lookup, doorkeeper, clock))
-    app.register_blueprint(graph_door.blueprint(lookup, doorkeeper, words_of, clock))
     bodies = wire.BodyReader()
-    app.register_blueprint(
-        admin.blueprint(lookup, doorkeeper, bodies, clock, metrics.totals)
-    )
+    for each in (
+        profiles.blueprint(pages, doorkeeper, clock),
+        graph_door.blueprint(pages, doorkeeper, words_of, clock),
+        admin.blueprint(pages, doorkeeper, clock, metrics.totals),
+    ):
+        app.register_blueprint(each)
+        app.register_blueprint(
+            each,
+            name=f"{each.name}_of_page",
+            url_prefix=f"{paged.PREFIX}{each.url_prefix or ''}",
+        )
+    app.register_blueprint(admin.flush_blueprint(pages, doorkeeper, bodies))
     app.register_blueprint(probes.blueprint(degraded_by, draining, exposition))
     if settings.webhook_verify_token is not None:
         app.register_blueprint(
             webhooks.blueprint(
-                lookup,
+                pages,
                 bodies,
                 metrics,
                 verify_token=files.secret(
@@ -177,16 +205,12 @@ def create_app(
         )
     _handle_errors(app)
     _frame_requests(app, access_log=settings.access_log, draining=draining)
-    app.wsgi_app = HitPath(  # type: ignore[method-assign]  # as Flask says to
-        app.wsgi_app,
-        lookup.store,
-        doorkeeper,
-        wall=clock,
-        draining=draining,
-        each_tick=each_tick,
-        answers=metrics.answers,
-        log_access=log_access if settings.access_log else None,
-    )
+    front: Wsgi = app.wsgi_app
+    if settings.pages_file:
+        front = paged.PagedHits(front, pages, new_front)
+    if pages.default:
+        front = new_front(front, DEFAULT_PAGE, pages.default)
+    app.wsgi_app = front  # type: ignore[method-assign,assignment]  # as Flask says to
     for warning in settings.warnings:
         log.warning(warning)
     return app
@@ -198,9 +222,49 @@ def read_settings(env: Mapping[str, str]) -> Settings:
     Raises:
         SettingsError: with every mistake there is.
     """
-    return Settings.from_env(
-        env, {"API_KEYS_FILE": _open_keys, "BLOCKED_CODES": _check_blocked_codes}
+    read: dict[str, PageSettings] = {}
+
+    def check_pages(path: Path) -> None:
+        read.update(_open_pages(path, read_pages).value())
+
+    settings = Settings.from_env(
+        env,
+        {
+            "API_KEYS_FILE": _open_keys,
+            "PAGES_FILE": check_pages,
+            "BLOCKED_CODES": _check_blocked_codes,
+        },
     )
+    secrets = [settings.webhook_secrets, settings.app_secret]
+    secrets += [page.app_secret for page in read.values()]
+    if settings.webhook_verify_token and not any(secrets):
+        raise SettingsError(
+            [
+                "PROXY_WEBHOOK_VERIFY_TOKEN is set, so PROXY_WEBHOOK_SECRETS,"
+                " PROXY_APP_SECRET or a Page's app_secret must be: webhooks are signed"
+                " with the app's secret"
+            ]
+        )
+    return settings
+
+
+def graph_url_of(settings: Settings, page: str | None) -> str | None:
+    """Where Meta is for a Page, if the file of Pages says so."""
+    if settings.pages_file is None:
+        return None
+    named = _open_pages(settings.pages_file, read_pages).value().get(page or "")
+    return named.url if named else None
+
+
+def _open_pages(path: Path, read: Callable[[str], T]) -> WatchedFile[T]:
+    """The file of Pages, as *read* takes its text."""
+    try:
+        return WatchedFile(path, read, time.monotonic)
+    except BadPages as exc:
+        mistakes = [f"PROXY_PAGES_FILE: {mistake}" for mistake in exc.mistakes]
+        raise SettingsError(mistakes) from None
+    except BadFile as exc:
+        raise SettingsError([f"PROXY_PAGES_FILE {exc}"]) from None
 
 
 def _open_keys(path: Path) -> WatchedFile[Keys]:
@@ -223,26 +287,29 @@ def _check_blocked_codes(codes: BlockedCodes) -> None:
         )
 
 
-def new_lookup(
+def new_pages(
     app: Flask,
     settings: Settings,
     *,
     files: _Files | None = None,
     client: redis.Redis | None = None,
     near: NearCache | None = None,
-    graph: Graph | None = None,
+    graphs: Mapping[str, Graph] = {},
     metrics: Metrics | None = None,
     later: Later | None = None,
     clock: Callable[[], float] = time.time,
     jitter: Callable[[], float] = random.random,
     sleep: Callable[[float], None] = time.sleep,
-) -> ProfileLookup:
+) -> Pages:
     """Build what answers questions, for the service or for a command.
+
+    *graphs*, by Page, ask Meta in place of a client of ours.
 
     Raises:
         SettingsError: the settings, or a file they name, are no good.
     """
     client = client or _new_client(settings)
+    files = files or _Files()
     cache = Cache(
         app,
         config={
@@ -253,45 +320,65 @@ def new_lookup(
         },
     )
     metrics = metrics or Metrics()
-    store = EntryStore(
+    later = later or Background().submit
+    every_store = EntryStore(
         cast(ProfileCache, cache.cache),
         DEFAULT_PAGE,
         near=near,
         count_error=metrics.count_store_error,
         sleep=sleep,
     )
-    bulkhead = Bulkhead(
+    every_bulkhead = Bulkhead(
         seats=settings.graph_concurrency, room=settings.threads - SPARE_THREADS
     )
-    return ProfileLookup(
-        store=store,
-        flight=Flight(
-            store,
-            graph_timeout=settings.graph_timeout,
+
+    def new_page(name: str, new_graph: Callable[[], Graph]) -> ProfileLookup:
+        """A Page with all that is its own, on what the Pages of a process share."""
+        store = every_store.of_page(name)
+        bulkhead = every_bulkhead.of_page()
+        return ProfileLookup(
+            store=store,
+            flight=Flight(
+                store,
+                graph_timeout=settings.graph_timeout,
+                bulkhead=bulkhead,
+                wall=clock,
+                clock=time.monotonic,
+                sleep=sleep,
+            ),
+            gate=Gate(
+                cast(ProfileCache, cache.cache),
+                name,
+                reach=store.reach,
+                backoffs=backoffs(settings.token_retry),
+                probe_for=lease_for(settings.graph_timeout),
+                usage_soft=settings.usage_soft,
+                misses_per_minute=settings.misses_per_minute,
+            ),
             bulkhead=bulkhead,
+            graph=graphs.get(name) or new_graph(),
+            metrics=metrics.of_page(name),
+            later=later if name == DEFAULT_PAGE else _of_page(name, later),
+            lifetimes=_lifetimes(settings),
+            usage_hard=settings.usage_hard,
             wall=clock,
             clock=time.monotonic,
-            sleep=sleep,
-        ),
-        gate=Gate(
-            cast(ProfileCache, cache.cache),
-            DEFAULT_PAGE,
-            reach=store.reach,
-            backoffs=backoffs(settings.token_retry),
-            probe_for=lease_for(settings.graph_timeout),
-            usage_soft=settings.usage_soft,
-            misses_per_minute=settings.misses_per_minute,
-        ),
-        bulkhead=bulkhead,
-        graph=graph or _new_graph(settings, files or _Files()),
-        metrics=metrics,
-        later=later or Background().submit,
-        lifetimes=_lifetimes(settings),
-        usage_hard=settings.usage_hard,
-        wall=clock,
-        clock=time.monotonic,
-        jitter=jitter,
-    )
+            jitter=jitter,
+        )
+
+    default = None
+    if token := settings.page_token:
+        new_graph = partial(
+            _new_graph, settings, DEFAULT_PAGE, files, token, settings.app_secret
+        )
+        default = new_page(DEFAULT_PAGE, new_graph)
+    named = files.pages(settings, new_page)
+    return Pages(default, named) if named else Pages(default)
+
+
+def _of_page(name: str, later: Later) -> Later:
+    """*later*, for one Page: two Pages may have jobs about the same number."""
+    return lambda key, job: later(("page", name, key), job)
 
 
 def _new_client(settings: Settings) -> redis.Redis:
@@ -328,6 +415,7 @@ class _Files:
 
     def __init__(self) -> None:
         self._watched: dict[str, WatchedFile[object]] = {}
+        self._named: _NamedPages | None = None
 
     def secret(
         self, setting: str, secret: Secret, read: Callable[[str], str] = read_secret
@@ -347,11 +435,25 @@ class _Files:
             return None
         return self._watch("api_keys_file", _open_keys(settings.api_keys_file))
 
+    def pages(
+        self, settings: Settings, new_page: NewPage
+    ) -> Callable[[], Named] | None:
+        """The Pages that have a name, at the moment; None when no file has any."""
+        if settings.pages_file is None:
+            return None
+        self._named = named = _NamedPages(settings, new_page)
+        return self._watch("pages_file", _open_pages(settings.pages_file, named.read))
+
+    def app_secrets(self) -> list[str]:
+        """Those of the Pages that have a name, at the moment."""
+        return self._named.app_secrets() if self._named else []
+
     def problems(self) -> list[str]:
         """Which files are no good at the moment, after a look at each."""
-        for file in self._watched.values():
+        for file in list(self._watched.values()):
             file.value()
-        return [f"{name}_bad" for name, file in self._watched.items() if file.problem]
+        bad = [f"{name}_bad" for name, file in self._watched.items() if file.problem]
+        return bad + (self._named.problems() if self._named else [])
 
     def _watch(self, name: str, file: WatchedFile[T]) -> Callable[[], T]:
         self._watched[name] = file  # type: ignore[assignment]  # read only
@@ -365,21 +467,95 @@ def _read(read: Callable[[str], str], text: str) -> str:
         raise BadFile(f"must be {exc}") from None
 
 
-def _new_graph(settings: Settings, files: _Files) -> GraphClient:
-    secret = settings.app_secret
+class _Made(NamedTuple):
+    """A Page that is served, what it was made of, and its files."""
+
+    of: PageSettings
+    lookup: ProfileLookup
+    files: _Files
+    app_secret: Callable[[], str] | None
+
+
+class _NamedPages:
+    """The Pages of the file, each made anew when what the file says of it changes.
+
+    A Page that is made anew goes on where it was: all that has to be remembered of
+    it is in the store, and a flight under way ends where it began.
+    """
+
+    def __init__(self, settings: Settings, new_page: NewPage) -> None:
+        self._settings = settings
+        self._new_page = new_page
+        self._made: dict[str, _Made] = {}
+
+    def read(self, text: str) -> Named:
+        """The Pages of a file that has just been read.
+
+        Raises:
+            BadFile: it is no good, and all Pages are as before.
+        """
+        told = read_pages(text)
+        made = {name: self._make(name, page) for name, page in told.items()}
+        self._made = made
+        return Named(
+            {name: page.lookup for name, page in made.items()},
+            {account: name for name, page in told.items() for account in page.ids},
+        )
+
+    def app_secrets(self) -> list[str]:
+        return [made.app_secret() for made in self._made.values() if made.app_secret]
+
+    def problems(self) -> list[str]:
+        """Which files of which Page are no good, as reasons."""
+        return [
+            f"{problem}:{name}"
+            for name, made in self._made.items()
+            for problem in made.files.problems()
+        ]
+
+    def _make(self, name: str, page: PageSettings) -> _Made:
+        known = self._made.get(name)
+        if known and known.of == page:
+            return known
+        if page.is_in_clear:
+            log.warning("url is http: the token goes in clear", extra={"page": name})
+        files, secret = _Files(), page.app_secret
+        new_graph = partial(
+            _new_graph, self._settings, name, files, page.token, secret, page.url
+        )
+        return _Made(
+            page,
+            self._new_page(name, new_graph),
+            files,
+            files.secret("app_secret_file", secret) if secret else None,
+        )
+
+
+def _new_graph(
+    settings: Settings,
+    page: str,
+    files: _Files,
+    token: Secret,
+    secret: Secret | None,
+    url: str | None = None,
+) -> GraphClient:
     return GraphClient(
-        f"{settings.graph_url}/{settings.graph_version}",
-        token=files.secret("page_token_file", settings.page_token),
+        f"{url or settings.graph_url}/{settings.graph_version}",
+        token=files.secret("page_token_file", token),
         app_secret=files.secret("app_secret_file", secret) if secret else None,
         blocked=settings.blocked_codes,
         calls_at_once=settings.graph_concurrency,
+        page=page,
     )
 
 
 def _signature_check(
     settings: Settings, files: _Files
 ) -> Callable[[bytes, str | None], bool]:
-    """Tells of a webhook's body and its signature if one of our secrets made it."""
+    """Tells of a webhook's body and its signature if one of our secrets made it.
+
+    Those of Pages among them: each may be of another app.
+    """
     several, app_secret = settings.webhook_secrets, settings.app_secret
     listed = one = None
     if several is not None:
@@ -389,7 +565,9 @@ def _signature_check(
 
     def check(body: bytes, signature: str | None) -> bool:
         secrets = listed().split(",") if listed else []
-        return is_signed(body, signature, [*secrets, one()] if one else secrets)
+        if one:
+            secrets.append(one())
+        return is_signed(body, signature, [*secrets, *files.app_secrets()])
 
     return check
 
@@ -421,6 +599,7 @@ def _handle_errors(app: Flask) -> None:
     app.register_error_handler(wire.Problem, wire.render_problem)
     app.register_error_handler(LookupFailure, wire.render_failure)
     app.register_error_handler(StoreUnavailable, wire.render_store_unavailable)
+    app.register_error_handler(UnknownPage, paged.render_unknown_page)
 
     @app.errorhandler(HTTPException)
     def refuse(error: HTTPException) -> Response:
@@ -462,6 +641,7 @@ def _frame_requests(
                 route=request.url_rule.rule if request.url_rule else None,
                 igsid=(request.view_args or {}).get("igsid"),
                 status=response.status_code,
+                page=g.get("page"),
                 cache_status=response.headers.get("Cache-Status"),
                 seconds=time.monotonic() - g.started,
                 request_id=g.request_id,

@@ -20,12 +20,20 @@ from flask import Flask
 
 from proxy import settings as settings_module
 from proxy import top
-from proxy.app import new_lookup, read_settings
+from proxy.app import graph_url_of, new_pages, read_settings
 from proxy.cache import engine
 from proxy.cache.backend import masked
 from proxy.logs import audited, last_four, write_to_stderr
-from proxy.lookup import ProfileLookup, What
-from proxy.outcomes import FIELDS, LookupFailure, Profile, Refusal, StoreUnavailable
+from proxy.lookup import What
+from proxy.outcomes import (
+    DEFAULT_PAGE,
+    FIELDS,
+    LookupFailure,
+    Profile,
+    Refusal,
+    StoreUnavailable,
+)
+from proxy.pages import Pages, UnknownPage
 from proxy.server import serve
 from proxy.settings import EMBEDDED, PREFIX, Settings, SettingsError
 from proxy.web import keys, wire
@@ -43,6 +51,8 @@ TOP_EVERY, TOP_WITHIN = 1.0, 5.0
 
 BY = "command line"
 """Who acts, in the audit line of a command."""
+
+_page = click.option("--page", help="Which Page, if not that of PROXY_PAGE_TOKEN.")
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -74,7 +84,7 @@ def _exits(command: Callable[P, T]) -> Callable[P, T]:
             return command(*args, **kwargs)
         except SettingsError as exc:
             _fail(MISUSED, *exc.mistakes)
-        except wire.Problem as exc:
+        except (wire.Problem, UnknownPage) as exc:
             _fail(MISUSED, str(exc))
         except (engine.EngineMissing, engine.EngineFailed, StoreUnavailable) as exc:
             _fail(AWAY, str(exc))
@@ -121,12 +131,13 @@ def demo() -> None:
 
 @main.command()
 @click.argument("igsid")
+@_page
 @click.option("--json", "as_json", is_flag=True, help="The body, as HTTP has it.")
 @_exits
-def get(igsid: str, as_json: bool) -> None:
+def get(igsid: str, page: str | None, as_json: bool) -> None:
     """Who is this person? From the store if it may be used, else from Meta."""
     person = wire.read_igsid(igsid)
-    lookup = _new_lookup(read_settings(os.environ))
+    lookup = _new_pages(read_settings(os.environ), page).find(page)
     try:
         answer = lookup.find(person)
     except LookupFailure as failure:
@@ -143,13 +154,15 @@ def get(igsid: str, as_json: bool) -> None:
 
 @main.command()
 @click.argument("igsid")
+@_page
 @click.option("--json", "as_json", is_flag=True, help="The receipt, for scripts.")
 @_exits
-def erase(igsid: str, as_json: bool) -> None:
+def erase(igsid: str, page: str | None, as_json: bool) -> None:
     """Erase what is stored about a person. The next GET asks Meta again."""
     person = wire.read_igsid(igsid)
-    lookup = _new_lookup(read_settings(os.environ))
-    with audited("erase", by=BY, person=last_four(person)) as line:
+    lookup = _new_pages(read_settings(os.environ), page).find(page)
+    whose = {"page": page or DEFAULT_PAGE, "person": last_four(person)}
+    with audited("erase", by=BY, **whose) as line:
         receipt = wire.erase_receipt(person, lookup.erase(person), time.time())
         line["id"] = receipt["id"]
     _show(receipt, as_json)
@@ -167,46 +180,54 @@ def _seconds(_: click.Context, __: click.Parameter, text: str | None) -> float |
 @click.option(
     "--older-than", callback=_seconds, help="Only what was fetched so long ago: 1h."
 )
+@click.option("--page", help="Only what is one Page's; all Pages' if left out.")
 @click.option("--dry-run", is_flag=True, help="Count, and remove nothing.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @click.option("--json", "as_json", is_flag=True, help="The counts, for scripts.")
 @_exits
 def flush(
-    what: str, older_than: float | None, dry_run: bool, yes: bool, as_json: bool
+    what: str,
+    older_than: float | None,
+    page: str | None,
+    dry_run: bool,
+    yes: bool,
+    as_json: bool,
 ) -> None:
     """Remove entries: all, profiles, refusals, or the refusals for one reason."""
-    lookup = _new_lookup(read_settings(os.environ))
+    pages = _new_pages(read_settings(os.environ))
     if not dry_run and not yes:
         if not sys.stdin.isatty():
             raise click.UsageError("Nobody is there to ask; add --yes or --dry-run.")
-        found = lookup.flush(What(what), older_than=older_than, dry_run=True)
+        found = pages.flush(What(what), page=page, older_than=older_than, dry_run=True)
         click.confirm(f"Remove {found.matched} entries?", abort=True, err=True)
-    asked = {"older_than": older_than, "dry_run": dry_run}
-    with audited("flush", by=BY, what=what, **asked) as line:
-        done = lookup.flush(What(what), older_than=older_than, dry_run=dry_run)
+    asked: dict[str, Any] = {"older_than": older_than, "dry_run": dry_run}
+    with audited("flush", by=BY, what=what, page=page, **asked) as line:
+        done = pages.flush(What(what), page=page, **asked)
         counts = wire.render_flushed(done)
         line |= counts
     _show(counts, as_json)
 
 
 @main.command()
+@_page
 @click.option("--json", "as_json", is_flag=True, help="One object, for scripts.")
 @_exits
-def stats(as_json: bool) -> None:
-    """The gates, the quota in use, and how many entries the store has.
+def stats(page: str | None, as_json: bool) -> None:
+    """A Page's gates, how much of its quota is used, and how many entries it has.
 
     Of all instances on the store of the settings; what one of them has counted
     is in its GET /admin/stats, and in `profile-proxy top`.
     """
-    lookup = _new_lookup(read_settings(os.environ))
+    lookup = _new_pages(read_settings(os.environ), page).find(page)
     told = wire.render_gate(lookup.gate_state()) | wire.render_census(lookup.census())
     _show(told if as_json else _flat(told), as_json)
 
 
 @main.command("top")
 @click.option("--url", help="Where it is, if not at PROXY_LISTEN: host:port.")
+@click.option("--page", help="Only what is one Page's; all Pages' if left out.")
 @_exits
-def top_(url: str | None) -> None:
+def top_(url: str | None, page: str | None) -> None:
     """What a running instance does, each second, until Ctrl-C.
 
     Once, where stdout is no terminal.
@@ -219,10 +240,10 @@ def top_(url: str | None) -> None:
     before, looked_at = None, 0.0
     try:
         while True:
-            now, at = _look_at(session, url), time.monotonic()
-            page = top.draw(now, before, at - looked_at)
+            now, at = _look_at(session, url, page), time.monotonic()
+            drawn = top.draw(now, before, at - looked_at)
             # Without CLEAR where stdout is no terminal: click leaves it out.
-            click.echo(f"{top.CLEAR}profile-proxy at {url}\n\n{page}", nl=False)
+            click.echo(f"{top.CLEAR}profile-proxy at {url}\n\n{drawn}", nl=False)
             if not sys.stdout.isatty():
                 return
             before, looked_at = now, at
@@ -238,11 +259,11 @@ def _url_of(settings: Settings) -> str:
     return f"http://{listen._replace(host=here)}"
 
 
-def _look_at(session: requests.Session, url: str) -> top.Reading:
+def _look_at(session: requests.Session, url: str, page: str | None) -> top.Reading:
     try:
         answer = session.get(f"{url}/metrics", timeout=TOP_WITHIN)
         answer.raise_for_status()
-        return top.read(answer.text)
+        return top.read(answer.text, page)
     except (requests.RequestException, ValueError) as exc:
         _fail(AWAY, f"No instance tells its metrics at {url}: {type(exc).__name__}")
 
@@ -309,13 +330,14 @@ def config(as_json: bool) -> None:
     read_settings(os.environ)
 
 
-def _new_lookup(settings: Settings) -> ProfileLookup:
-    """What answers, on the store and the Graph of the settings; says which."""
+def _new_pages(settings: Settings, page: str | None = None) -> Pages:
+    """What answers, on the store and the *page*'s Graph of the settings; says which."""
     write_to_stderr(settings.log_level)
-    lookup = new_lookup(Flask("proxy"), settings)
-    graph = f"{settings.graph_url}/{settings.graph_version}"
+    pages = new_pages(Flask("proxy"), settings)
+    url = graph_url_of(settings, page) or settings.graph_url
+    graph = f"{url}/{settings.graph_version}"
     click.echo(f"store {masked(settings.store_url)}, Graph {graph}", err=True)
-    return lookup
+    return pages
 
 
 def _show(values: dict[str, Any], as_json: bool) -> None:

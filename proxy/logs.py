@@ -72,6 +72,7 @@ def log_access(
     request_id: str,
     method: str = "GET",
     route: str | None = "/profiles/<igsid>",
+    page: str | None = "default",
 ) -> None:
     """One line for a request, where the operator wants one for each."""
     log.info(
@@ -79,6 +80,7 @@ def log_access(
         extra={
             "method": method,
             "route": route,
+            "page": page,
             "person": last_four(igsid) if igsid else None,
             "status": status,
             "cache_status": cache_status,

@@ -50,6 +50,7 @@ __all__ = [
     "Seen",
     "Tally",
     "What",
+    "hear_from",
 ]
 
 BRIEFLY = 1.0
@@ -119,6 +120,7 @@ class ProfileLookup:
         and the flights' own; *jitter* draws from [0, 1).
         """
         self.store = self._store = store
+        self._page = store.page
         self._flight = flight
         self._gate = gate
         self._bulkhead = bulkhead
@@ -442,24 +444,8 @@ class ProfileLookup:
         return self._store.flush(matches, dry_run=dry_run, every_page=every_page)
 
     def hear_from(self, people: Collection[Igsid], *, prefetch: bool = False) -> None:
-        """Forget what Meta has refused of *people*, who have written to the business.
-
-        When it returns, nobody is told any more what was learned before. With
-        *prefetch*, they are fetched in the background, charged to nobody.
-
-        Raises:
-            StoreUnavailable: it cannot be promised that anything is forgotten.
-            Overloaded: as many wait as may; here for half a second.
-        """
-        if not people:
-            return
-        with self._bulkhead.waiting():
-            may_be_copied = self._store.drop_refusals(people, self._flight.lease_for)
-            if prefetch:
-                for igsid in people:
-                    self._later(("prefetch", igsid), partial(self._prefetch, igsid))
-            if may_be_copied:
-                self._store.outlast_copies()
+        """`hear_from` of this Page's people alone."""
+        hear_from([(self, people)], prefetch=prefetch)
 
     def census(self) -> Census:
         """How many profiles and how many refusals of each reason this Page has.
@@ -496,6 +482,14 @@ class ProfileLookup:
             StoreUnavailable: nobody can tell just now.
         """
         return self._gate.look(self._graph.token_digest())
+
+    def _forget_refusals(self, people: Collection[Igsid], prefetch: bool) -> bool:
+        """Whether somebody may still have a copy of what was dropped."""
+        may_be_copied = self._store.drop_refusals(people, self._flight.lease_for)
+        if prefetch:
+            for igsid in people:
+                self._later(("prefetch", igsid), partial(self._prefetch, igsid))
+        return may_be_copied
 
     def _recall(self, igsid: Igsid, directives: Directives) -> Answer | None:
         """This process's own copy, while it is fresh; the rest needs a look."""
@@ -554,7 +548,7 @@ class ProfileLookup:
         self._metrics.refreshes["failed" if failed else "succeeded"] += 1
         if failed:
             line = {"person": last_four(igsid), "result": type(landing).__name__}
-            log.info("refresh failed", extra=line)
+            log.info("refresh failed", extra={"page": self._page} | line)
         with suppress(StoreUnavailable):
             self._gate.count(Tally.REFRESH_FAILED if failed else Tally.REFRESHED)
 
@@ -656,11 +650,38 @@ class ProfileLookup:
                 flushed = self._store.flush(_depends_on_token)
                 log.warning(
                     "token changed, what the old one did not show is dropped",
-                    extra={"deleted": flushed.deleted},
+                    extra={"page": self._page, "deleted": flushed.deleted},
                 )
             self._store.note_token(digest)
             self._known_token = digest
             self._look_again_at = -math.inf
+
+
+def hear_from(
+    writers: Sequence[tuple[ProfileLookup, Collection[Igsid]]],
+    *,
+    prefetch: bool = False,
+) -> None:
+    """Forget what Meta has refused of people who have written to a business.
+
+    Each Page with its own *writers*; all of the same process. When it returns, nobody
+    is told any more what was learned before. With *prefetch*, they are fetched in the
+    background, charged to nobody.
+
+    Raises:
+        StoreUnavailable: it cannot be promised that anything is forgotten.
+        Overloaded: as many wait as may; here for half a second, however many Pages.
+    """
+    writers = [(page, people) for page, people in writers if people]
+    if not writers:
+        return
+    first = writers[0][0]
+    with first._bulkhead.waiting():
+        may_be_copied = [
+            page._forget_refusals(people, prefetch) for page, people in writers
+        ]
+        if any(may_be_copied):
+            first._store.outlast_copies()
 
 
 def _told(find: Callable[[], T]) -> T | LookupFailure:

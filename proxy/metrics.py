@@ -14,6 +14,7 @@ import os
 import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping
+from copy import copy
 from dataclasses import dataclass
 from glob import glob
 from itertools import count, product
@@ -35,6 +36,7 @@ from prometheus_client.registry import Collector
 
 from proxy.outcomes import (
     CAUSES,
+    DEFAULT_PAGE,
     Answer,
     Cause,
     GraphTimeout,
@@ -96,7 +98,7 @@ Key = TypeVar("Key", str, tuple[str, str])
 
 @dataclass(frozen=True, slots=True)
 class StoreReading:
-    """What the store tells all processes alike; *closed_for* is in seconds."""
+    """What the store tells all alike of a Page; *closed_for* is in seconds."""
 
     closed_for: Mapping[Cause, float]
     usage_percent: float | None
@@ -118,14 +120,16 @@ class Totals:
     calls: int
 
     @classmethod
-    def of(cls, families: Iterable[Metric]) -> Totals:
-        """Read them from what Prometheus gets to see."""
+    def of(cls, families: Iterable[Metric], page: str | None = None) -> Totals:
+        """Read them from what Prometheus gets to see, of one Page or of all."""
         answers: dict[tuple[str, str], int] = {}
         calls = 0
         for sample in (each for family in families for each in family.samples):
+            if page is not None and sample.labels.get("page") != page:
+                continue
             if sample.name == PREFIX + "answers_total":
                 key = sample.labels["source"], sample.labels["outcome"]
-                answers[key] = int(sample.value)
+                answers[key] = answers.get(key, 0) + int(sample.value)
             elif sample.name == PREFIX + "graph_calls_total":
                 calls += int(sample.value)
         return cls(answers, calls)
@@ -179,7 +183,7 @@ class NearCounts(Protocol):
 
 
 class Metrics:
-    """What one process counts.
+    """What one process counts, of one Page what is a Page's.
 
     ``metrics.answers["near", "profile"] += 1`` is right without a lock, from any
     thread: CPython passes the GIL on between two bytecodes only where a function is
@@ -188,15 +192,7 @@ class Metrics:
     code, and for ``+=`` on the subscript; not for a count behind a method call.
     """
 
-    def __init__(self) -> None:
-        self.answers = _zeros(
-            *product(("near", "hit", "fetched", "collapsed"), OUTCOMES),
-            ("stale", PROFILE),
-            *(("none", code) for code in FAILURES.values()),
-        )
-        """By source and outcome; the source ``none`` is a failure."""
-        self.calls = _zeros(*OUTCOMES, *(FAILURES[failure] for failure in CAUSES))
-        self.refreshes = _zeros("succeeded", "failed")
+    def __init__(self, page: str = DEFAULT_PAGE) -> None:
         self.store_errors = _zeros("reads", "writes")
         self.near_looks = _zeros("hit", "miss", "bypassed")
         self.near_drops = _zeros("invalidated", "evicted")
@@ -215,35 +211,67 @@ class Metrics:
         is_shared = values.ValueClass._multiprocess
         self._is_folding = not is_shared  # A process by itself folds when asked.
         self._registry = CollectorRegistry()
+        self._folds: list[_Fold[str] | _Fold[tuple[str, str]]] = []
         self._declare(None if is_shared else self._registry)
+        self._by_page = {page: self}
+        self._begin(page)
         if is_shared:
             self._registry.register(_OfWorkers(os.environ[_FOLDER]))
+
+    def of_page(self, page: str) -> Metrics:
+        """The same, counting what is *page*'s for that one. Made once for each name."""
+        with self._lock:
+            if page not in self._by_page:
+                other = copy(self)
+                other._begin(page)
+                self._by_page[page] = other
+            return self._by_page[page]
+
+    def _begin(self, page: str) -> None:
+        """Begin to count for *page*."""
+        self.answers = _zeros(
+            *product(("near", "hit", "fetched", "collapsed"), OUTCOMES),
+            ("stale", PROFILE),
+            *(("none", code) for code in FAILURES.values()),
+        )
+        """By source and outcome; the source ``none`` is a failure."""
+        self.calls = _zeros(*OUTCOMES, *(FAILURES[failure] for failure in CAUSES))
+        self.refreshes = _zeros("succeeded", "failed")
+        answers, calls, refreshes = self._of_pages
+        self._folds += (
+            _Fold(self.answers, answers, page),
+            _Fold(self.calls, calls, page),
+            _Fold(self.refreshes, refreshes, page),
+        )
 
     def _declare(self, registry: CollectorRegistry | None) -> None:
         disable_created_metrics()  # A second series for each, which nobody asks for.
 
+        def counter(name: str, about: str, *labels: str) -> Counter:
+            return Counter(PREFIX + name, about, labels, registry=registry)
+
         def folded(
             counts: dict[Key, int], name: str, about: str, *labels: str
         ) -> _Fold[Key]:
-            return _Fold(
-                counts, Counter(PREFIX + name, about, labels, registry=registry)
-            )
+            return _Fold(counts, counter(name, about, *labels))
 
-        self._folds = (
-            folded(
-                self.answers,
+        self._of_pages = (
+            counter(
                 "answers_total",
                 "Lookups, by where the answer came from and what it was.",
                 "source",
                 "outcome",
+                "page",
             ),
-            folded(self.calls, "graph_calls_total", "Calls to Meta.", "result"),
-            folded(
-                self.refreshes,
+            counter("graph_calls_total", "Calls to Meta.", "result", "page"),
+            counter(
                 "refreshes_total",
                 "Stale profiles that were to be refreshed.",
                 "result",
+                "page",
             ),
+        )
+        self._folds += (
             folded(
                 self.store_errors,
                 "store_errors_total",
@@ -385,18 +413,18 @@ class Metrics:
             for fold in self._folds:
                 fold.take_over()
 
-    def totals(self) -> Totals:
+    def totals(self, page: str | None = None) -> Totals:
         """The sums over the workers of an instance, as a scrape would tell them."""
         self.fold()
-        return Totals.of(self._registry.collect())
+        return Totals.of(self._registry.collect(), page)
 
-    def exposition(self, reading: StoreReading | None) -> bytes:
+    def exposition(self, readings: Mapping[str, StoreReading] | None) -> bytes:
         """All of it as Prometheus reads it, summed over the workers of an instance.
 
-        *reading* is what the store tells; None while it is away.
+        *readings* are what the store tells, by Page; None while it is away.
         """
         self.fold()
-        return generate_latest(self._registry) + generate_latest(_OfStore(reading))
+        return generate_latest(self._registry) + generate_latest(_OfStore(readings))
 
 
 def name_of(outcome: Outcome | LookupFailure) -> str:
@@ -444,13 +472,16 @@ def _zeros(*keys: Key) -> dict[Key, int]:
 
 
 class _Fold(Generic[Key]):
-    """Plain counts by their labels, and how much of them a counter has taken over."""
+    """Plain counts by their labels, and how much of them a counter has taken over.
 
-    def __init__(self, counts: dict[Key, int], counter: Counter) -> None:
+    *more* are labels that all of them have in common, after their own.
+    """
+
+    def __init__(self, counts: dict[Key, int], counter: Counter, *more: str) -> None:
         self._counts: dict[Key, int] = counts
         self._taken: dict[Key, int] = dict(counts)
         self._series: dict[Key, Counter] = {
-            key: counter.labels(*((key,) if isinstance(key, str) else key))
+            key: counter.labels(*((key,) if isinstance(key, str) else key), *more)
             for key in counts
         }
 
@@ -488,29 +519,33 @@ def _is_begun(file: str) -> bool:
 class _OfStore(Collector):
     """What is read for a scrape, and is not any process's own."""
 
-    def __init__(self, reading: StoreReading | None) -> None:
-        self._reading = reading
+    def __init__(self, readings: Mapping[str, StoreReading] | None) -> None:
+        self._readings = readings
 
     def collect(self) -> Iterator[Metric]:
-        reading = self._reading
+        readings = self._readings
         yield GaugeMetricFamily(
             PREFIX + "store_up",
             "1 while the store answers.",
-            float(reading is not None),
+            float(readings is not None),
         )
-        if reading is None:
+        if readings is None:
             return
         closed = GaugeMetricFamily(
             PREFIX + "gate_closed_for_seconds",
             "For how long Meta will not be asked yet, by cause; 0 when it may be.",
-            labels=["cause"],
+            labels=["cause", "page"],
         )
-        for cause, seconds in reading.closed_for.items():
-            closed.add_metric([cause.value], seconds)
+        usage = GaugeMetricFamily(
+            PREFIX + "graph_usage_ratio",
+            "How much of Meta's quota is used: 1 is all of it.",
+            labels=["page"],
+        )
+        for page, reading in readings.items():
+            for cause, seconds in reading.closed_for.items():
+                closed.add_metric([cause.value, page], seconds)
+            if reading.usage_percent is not None:
+                usage.add_metric([page], reading.usage_percent / 100)
         yield closed
-        if reading.usage_percent is not None:
-            yield GaugeMetricFamily(
-                PREFIX + "graph_usage_ratio",
-                "How much of Meta's quota is used: 1 is all of it.",
-                reading.usage_percent / 100,
-            )
+        if usage.samples:
+            yield usage

@@ -14,6 +14,9 @@ digits do not fit a float, which is what JSON readers elsewhere make of it."""
 IGSID = re.compile(r"[0-9]{5,25}", re.ASCII)
 """What all of an Igsid must match."""
 
+DEFAULT_PAGE = "default"
+"""The name of the Page that is meant where none is named: PROXY_PAGE_TOKEN's."""
+
 FIELDS = (
     "name",
     "username",
@@ -303,14 +306,19 @@ class UpdateResult(StrEnum):
     WRITTEN = "written"
     IGNORED = "ignored"
     UNREADABLE = "unreadable"
+    NO_PAGE = "no_page"
 
 
 class Update(NamedTuple):
-    """One update of a webhook; *writer* is who has written, if that is what it says."""
+    """One update of a webhook; *writer* is who has written, if that is what it says.
+
+    To the business with that *account*, by whichever of its ids.
+    """
 
     kind: UpdateKind
     result: UpdateResult
     writer: Igsid | None = None
+    account: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

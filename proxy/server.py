@@ -25,7 +25,7 @@ from granian.http import HTTP1Settings
 from granian.log import LogLevels
 from granian.server.mp import MPServer, WorkerProcess
 
-from proxy.app import BEGIN, LOOKUP, create_app
+from proxy.app import BEGIN, PAGES, create_app
 from proxy.cache.backend import masked
 from proxy.logs import JsonLines, write_to_stderr
 from proxy.metrics import share
@@ -247,7 +247,7 @@ def load_app(
     app.extensions[BEGIN]()
     # A store that is not there is said now, rather than when somebody asks.
     with suppress(StoreUnavailable):
-        app.extensions[LOOKUP].check_store()
+        app.extensions[PAGES].any.check_store()
     return app
 
 

@@ -173,7 +173,8 @@ def _split(text: str) -> SplitResult:
     return parts
 
 
-def _graph_url(text: str) -> str:
+def read_graph_url(text: str) -> str:
+    """Where Meta is, without the version."""
     parts = _split(text)
     host = parts.hostname or ""
     bare = not re.search(r"[\s?#@]", text)
@@ -299,7 +300,13 @@ def usable_cores() -> int:
 
 
 ROWS = (
-    Row("PAGE_TOKEN", None, read_secret, "Page access token", secret=True),
+    Row(
+        "PAGE_TOKEN",
+        None,
+        read_secret,
+        "Page access token of the default Page",
+        secret=True,
+    ),
     Row(
         "APP_SECRET",
         "",
@@ -307,7 +314,8 @@ ROWS = (
         "the app's secret; adds appsecret_proof to each call",
         secret=True,
     ),
-    Row("GRAPH_URL", "https://graph.facebook.com", _graph_url, "where Meta is"),
+    Row("PAGES_FILE", "", Path, "file of more Pages, each with its own token"),
+    Row("GRAPH_URL", "https://graph.facebook.com", read_graph_url, "where Meta is"),
     Row(
         "GRAPH_VERSION",
         "v25.0",
@@ -465,8 +473,9 @@ ROWS = (
 class Settings:
     """What the operator has decided. Durations are in seconds."""
 
-    page_token: Secret
+    page_token: Secret | None
     app_secret: Secret | None
+    pages_file: Path | None
     graph_url: str
     graph_version: str
     graph_timeout: float
@@ -603,8 +612,11 @@ def _secret(row: Row, given: Mapping[str, str]) -> Secret | None:
     if file and name in given:
         raise ValueError(f"{name} and {name}_FILE are both set; keep one")
     if not file and name not in given:
-        if row.default is None:
-            raise ValueError(f"{name} or {name}_FILE must be set: {row.help}")
+        if row.default is None and f"{PREFIX}PAGES_FILE" not in given:
+            raise ValueError(
+                f"{name} or {name}_FILE must be set ({row.help}), or"
+                f" {PREFIX}PAGES_FILE for several Pages"
+            )
         return None
     try:
         text = Path(file).read_text() if file else given[name]
@@ -641,10 +653,11 @@ def _half_configured(values: Mapping[str, Any]) -> list[str]:
 
 def _half_webhooks(values: Mapping[str, Any]) -> list[str]:
     names = "webhook_verify_token", "webhook_secrets", "app_secret", "webhook_prefetch"
-    if not values.keys() >= set(names):
+    if not values.keys() >= {*names, "pages_file"}:
         return []  # One of them is no good in itself.
     token, secrets, app_secret, prefetch = (values[name] for name in names)
-    if token and not (secrets or app_secret):
+    # Each Page has a secret, or none, that is not known here.
+    if token and not (secrets or app_secret or values["pages_file"]):
         return [
             "PROXY_WEBHOOK_VERIFY_TOKEN is set, so PROXY_WEBHOOK_SECRETS or"
             " PROXY_APP_SECRET must be: webhooks are signed with the app's secret"

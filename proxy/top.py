@@ -8,31 +8,54 @@ from typing import NamedTuple
 from prometheus_client.parser import text_string_to_metric_families
 
 from proxy.metrics import PREFIX, Totals
+from proxy.outcomes import DEFAULT_PAGE
+from proxy.pages import UnknownPage
 
 CLEAR = "\x1b[H\x1b[J"
 """What a terminal takes for: begin at the top, with nothing below."""
 
 
 class Reading(NamedTuple):
-    """One look at an instance: what it has counted, and how things are."""
+    """One look at an instance: what it has counted, and how things are.
+
+    *closed_for* is by cause, of a Page by its name, and *usage* by Page.
+    """
 
     totals: Totals
     gauges: Mapping[str, float]
     closed_for: Mapping[str, float]
+    usage: Mapping[str, float]
 
 
-def read(exposition: str) -> Reading:
-    """Read what ``GET /metrics`` of an instance says."""
+def read(exposition: str, page: str | None = None) -> Reading:
+    """Read what ``GET /metrics`` of an instance says, of one Page or of all.
+
+    Raises:
+        UnknownPage: the instance has no such Page.
+    """
     families = list(text_string_to_metric_families(exposition))
     gauges: dict[str, float] = {}
     closed_for: dict[str, float] = {}
+    usage: dict[str, float] = {}
+    pages: set[str] = set()
     for sample in (each for family in families for each in family.samples):
         name = sample.name.removeprefix(PREFIX)
+        whose = sample.labels.get("page")
+        if whose is None:
+            if not sample.labels:
+                gauges[name] = sample.value
+            continue
+        pages.add(whose)
+        if page not in (None, whose):
+            continue
         if name == "gate_closed_for_seconds":
-            closed_for[sample.labels["cause"]] = sample.value
-        elif not sample.labels:
-            gauges[name] = sample.value
-    return Reading(Totals.of(families), gauges, closed_for)
+            of_page = "" if whose == (page or DEFAULT_PAGE) else f"{whose}: "
+            closed_for[of_page + sample.labels["cause"]] = sample.value
+        elif name == "graph_usage_ratio":
+            usage[whose] = sample.value
+    if page is not None and page not in pages:
+        raise UnknownPage(page)
+    return Reading(Totals.of(families, page), gauges, closed_for, usage)
 
 
 def draw(now: Reading, before: Reading | None, seconds: float) -> str:
@@ -83,7 +106,7 @@ def _state(now: Reading) -> list[str]:
         for cause, seconds in now.closed_for.items()
         if seconds
     ]
-    usage = now.gauges.get("graph_usage_ratio")
+    usage = max(now.usage.values(), default=None)
     trusted = "" if now.gauges.get("near_trusted") else ", not in use"
     gate = "closed: " + ", ".join(closed) if closed else "open"
     return [

@@ -89,6 +89,7 @@ def test_every_route_is_documented() -> None:
         (method.upper(), path)
         for path, item in OPENAPI["paths"].items()
         for method in item
+        if method != "parameters"
     }
     page = (DOCS / "api.md").read_text()
     listed = set(re.findall(r"^\| `([A-Z]+) (/[^`]*)` \|", page, re.MULTILINE))
@@ -111,8 +112,8 @@ def test_every_code_is_documented_with_its_status() -> None:
 def statuses(operation: str) -> set[int]:
     """What openapi.yaml says that an operation can answer with."""
     for item in OPENAPI["paths"].values():
-        for described in item.values():
-            if described["operationId"] == operation:
+        for method, described in item.items():
+            if method != "parameters" and described["operationId"] == operation:
                 return set(map(int, described["responses"]))
     raise KeyError(operation)
 
@@ -131,9 +132,26 @@ def test_every_status_that_a_lookup_can_end_in_is_documented() -> None:
         *refusals,
         *failures,
     }
-    assert statuses("readProfiles") == {200, 400, *admission}
-    assert statuses("refreshProfile") == {200, 400, *admission, 411, 413, *failures}
+    assert statuses("readProfiles") == {200, 400, *admission, 404}
+    assert statuses("refreshProfile") == {
+        *(200, 400, 404, 411, 413),
+        *admission,
+        *failures,
+    }
     assert statuses("readNode") == {200, 304, 400, *admission, 404, *meta_s}
+
+
+@pytest.mark.parametrize(
+    "operation",
+    [
+        *("readProfile", "readPicture", "readProfiles", "readNode", "readStats"),
+        *("inspectProfile", "eraseProfile", "refreshProfile"),
+    ],
+)
+def test_a_page_with_a_name_can_answer_as_the_default_one(operation: str) -> None:
+    """They are the same routes."""
+    assert statuses(f"{operation}OfPage") == statuses(operation)
+    assert 404 in statuses(operation)
 
 
 @pytest.mark.parametrize("operation", ["flush", "refreshProfile", "receiveWebhook"])
@@ -146,7 +164,7 @@ def test_every_reason_to_be_degraded_is_documented() -> None:
     """In docs/api.md, and in docs/operations.md with what to do about it."""
     health = OPENAPI["paths"]["/readyz"]["get"]["responses"]["200"]["content"]
     properties = health["application/json"]["schema"]["properties"]
-    reasons = set(properties["reasons"]["items"]["enum"])
+    reasons = set(properties["reasons"]["items"]["anyOf"][0]["enum"])
     operations = (DOCS / "operations.md").read_text()
     table = operations.partition("| reason | what to do |")[2].partition("\n\n")[0]
     api = (DOCS / "api.md").read_text()
@@ -190,7 +208,8 @@ def exposed() -> dict[str, tuple[str, set[str]]]:
     metrics = Metrics()
     metrics.count_call(Told(a_profile(), 1.0, "0badcafe", "v25.0"), 0.1)
     reading = StoreReading(dict.fromkeys(Cause, 0.0), usage_percent=1.0)
-    families = text_string_to_metric_families(metrics.exposition(reading).decode())
+    text = metrics.exposition({"default": reading}).decode()
+    families = text_string_to_metric_families(text)
     return {
         family.name + ("_total" if family.type == "counter" else ""): (
             family.type,

@@ -400,7 +400,8 @@ class Gate:
             if left_open and passage.probe:
                 self._give_back(keys=left_open, args=[passage.probe])
         for number in opened:
-            log.warning("gate opened", extra={"cause": [*causes][number - 1].value})
+            line = {"page": self._page, "cause": [*causes][number - 1].value}
+            log.warning("gate opened", extra=line)
 
     def fail(self, passage: Passage, failure: LookupFailure, told: Told) -> float:
         """Count *failure* towards its cause; for how many seconds the gate is closed.
@@ -432,6 +433,7 @@ class Gate:
                 _LEVELS[cause],
                 "gate closed",
                 extra={
+                    "page": self._page,
                     "cause": cause.value,
                     "seconds": left / 1000,
                     "failures": failures,

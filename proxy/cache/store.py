@@ -255,7 +255,7 @@ class EntryStore:
         until no process's own cache can have what was removed.
         """
         self._cache = cache
-        self._page = page
+        self.page = page
         self._clock = clock
         self._near = near
         self._sleep = sleep
@@ -271,7 +271,7 @@ class EntryStore:
     def of_page(self, page: str) -> EntryStore:
         """The same store, of another Page's people: both reach it, or neither."""
         other = copy(self)
-        other._page, other._tag = page, f"{page}:"
+        other.page, other._tag = page, f"{page}:"
         return other
 
     def look(self, igsid: Igsid) -> Seen:
@@ -514,14 +514,14 @@ class EntryStore:
 
     def token_digest(self) -> str | None:
         """Which Page token asked last, without telling what it is."""
-        key = token_key(self._page)
+        key = token_key(self.page)
         with self._reach.noted("reads", self._cache.place(key)):
             known = self._cache.get(key)
             return known.decode("ascii", "replace") if known is not None else None
 
     def note_token(self, digest: str) -> None:
         """Remember which Page token is in use now."""
-        key = token_key(self._page)
+        key = token_key(self.page)
         with self._reach.noted("writes", self._cache.place(key)):
             self._cache.set(key, digest.encode(), TOKEN_NOTED_FOR)
 
@@ -573,7 +573,7 @@ class EntryStore:
         return self._reach.noted(kind, self._cache.place(self._keys(igsid)[0]))
 
     def _keys(self, igsid: Igsid) -> tuple[str, str, str, str]:
-        tag = f"{{{self._page}:{igsid}}}"
+        tag = f"{{{self.page}:{igsid}}}"
         return f"e:{tag}", f"l:{tag}", f"n:{tag}", f"w:{tag}"
 
     def _run(

@@ -27,6 +27,7 @@ from proxy.graph.replies import BlockedCodes, PictureRefused, read_reply
 from proxy.graph.usage import Usage, read_usage
 from proxy.logs import last_four
 from proxy.outcomes import (
+    DEFAULT_PAGE,
     FIELDS,
     GraphError,
     GraphTimeout,
@@ -81,9 +82,10 @@ class GraphClient:
         app_secret: Callable[[], str] | None,
         blocked: BlockedCodes,
         calls_at_once: int,
+        page: str = DEFAULT_PAGE,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Ask at *base_url*, such as ``https://graph.facebook.com/v25.0``.
+        """Ask at *base_url*, such as ``https://graph.facebook.com/v25.0``, for *page*.
 
         *token* and *app_secret* are called for each call, so that a rotated
         one is used at once. *clock* is monotonic, in seconds.
@@ -92,6 +94,7 @@ class GraphClient:
         self._token = token
         self._app_secret = app_secret
         self._blocked = blocked
+        self._page = page
         self._clock = clock
         self._without_picture_until = 0.0
         self._session = _new_session(calls_at_once)
@@ -134,7 +137,7 @@ class GraphClient:
             PictureRefused: as ``read_reply`` does.
         """
         started = self._clock()
-        line: dict[str, Any] = {"person": last_four(igsid)}
+        line: dict[str, Any] = {"page": self._page, "person": last_four(igsid)}
         token = self._token()
         usage = Usage(None, 0.0)
         version: str | None = None

@@ -73,7 +73,7 @@ def _updates(told: dict[str, Any]) -> Iterator[Update]:
         is_test = entry.get("id") == TEST_ACCOUNT
         for name in _LISTS:
             for event in _objects(entry.get(name)):
-                yield _update(event, is_test)
+                yield _update(event, entry.get("id"), is_test)
         for _ in _objects(entry.get("changes")):
             yield Update(UpdateKind.CHANGE, UpdateResult.IGNORED)
 
@@ -85,14 +85,16 @@ def _objects(value: Any) -> list[dict[str, Any]]:
     return [item for item in value if isinstance(item, dict)]
 
 
-def _update(event: dict[str, Any], is_test: bool) -> Update:
+def _update(event: dict[str, Any], account: object, is_test: bool) -> Update:
     kind = _kind(event)
     if is_test or kind not in (UpdateKind.MESSAGE, UpdateKind.POSTBACK):
         return Update(kind, UpdateResult.IGNORED)
     writer = _writer(event)
     if writer is None:
         return Update(kind, UpdateResult.UNREADABLE)
-    return Update(kind, UpdateResult.WRITTEN, writer)
+    # Where the account is no text, it is none that anybody lists.
+    to = account if isinstance(account, str) else None
+    return Update(kind, UpdateResult.WRITTEN, writer, to)
 
 
 def _kind(event: dict[str, Any]) -> UpdateKind:

@@ -16,7 +16,6 @@ from typing import Any
 from flask import Blueprint, Response, g, request
 from werkzeug.exceptions import HTTPException
 
-from proxy.lookup import ProfileLookup
 from proxy.outcomes import (
     FIELDS,
     GraphError,
@@ -33,7 +32,8 @@ from proxy.outcomes import (
     TokenRejected,
     TooManyMisses,
 )
-from proxy.web import wire
+from proxy.pages import Pages, UnknownPage
+from proxy.web import paged, wire
 from proxy.web.keys import Doorkeeper, Environ, Scope
 
 DEFAULT_FIELDS = ("name",)
@@ -70,27 +70,30 @@ INVALID = 100
 
 UNKNOWN_KEY = "Invalid OAuth access token: send an API key of this proxy"
 
-_PATH = re.compile(r"/v[0-9]+\.[0-9]+(/|$)", re.ASCII)
+_PATH = re.compile(r"(/pages/[^/]+)?/v[0-9]+\.[0-9]+(/|$)", re.ASCII)
 
 WordsOf = Callable[[Refusal], tuple[int, str, str]]
 """The status, the message and the ``type`` of a refusal."""
 
 
 def blueprint(
-    lookup: ProfileLookup,
+    pages: Pages,
     doorkeeper: Doorkeeper,
     words_of: WordsOf,
     clock: Callable[[], float],
 ) -> Blueprint:
-    """The routes, answering from *lookup*; *clock* is epoch seconds."""
+    """The routes, answering from *pages*; *clock* is epoch seconds."""
     bp = Blueprint("graph_door", __name__)
+    paged.take_page(bp)
     bp.register_error_handler(wire.Problem, render_problem)
     bp.register_error_handler(LookupFailure, render_failure)
     bp.register_error_handler(HTTPException, render_http_error)
+    bp.register_error_handler(UnknownPage, render_unknown_page)
 
     @bp.before_request
     def admit() -> None:
         g.caller = doorkeeper.admit(_bearing_token(request.environ), Scope.READ)
+        g.lookup = pages.find(g.page)
 
     @bp.get("/v<float:version>/<igsid>")
     def read_node(version: float, igsid: str) -> Response:
@@ -102,7 +105,7 @@ def blueprint(
             return _nothing_here()
         person = wire.read_igsid(igsid)
         fields = read_fields(request.args.getlist("fields"))
-        answer = lookup.find(
+        answer = g.lookup.find(
             person,
             payer=g.caller.name,
             directives=wire.read_directives(request.headers.get("Cache-Control")),
@@ -170,6 +173,11 @@ def render_http_error(error: HTTPException) -> Response:
     if error.code in (404, 405):
         return _nothing_here()
     return render_problem(wire.Problem("invalid_request", "The request is malformed."))
+
+
+def render_unknown_page(unknown: UnknownPage) -> Response:
+    """A Page that is none, as Meta would not know an object. Nobody is asked."""
+    return render_problem(wire.Problem("unknown_page", str(unknown)))
 
 
 def render_bug() -> Response:

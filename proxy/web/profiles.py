@@ -6,22 +6,24 @@ from collections.abc import Callable
 
 from flask import Blueprint, Response, g, request
 
-from proxy.lookup import ProfileLookup
 from proxy.outcomes import LookupFailure
-from proxy.web import pictures, wire
+from proxy.pages import Pages
+from proxy.web import paged, pictures, wire
 from proxy.web.hitpath import SEEN
 from proxy.web.keys import Doorkeeper, Scope
 
 
 def blueprint(
-    lookup: ProfileLookup, doorkeeper: Doorkeeper, clock: Callable[[], float]
+    pages: Pages, doorkeeper: Doorkeeper, clock: Callable[[], float]
 ) -> Blueprint:
-    """The routes, answering from *lookup*; *clock* is epoch seconds."""
+    """The routes, answering from *pages*; *clock* is epoch seconds."""
     bp = Blueprint("profiles", __name__)
+    paged.take_page(bp)
 
     @bp.before_request
     def admit() -> None:
         g.caller = doorkeeper.admit(request.environ, Scope.READ)
+        g.lookup = pages.find(g.page)
 
     @bp.get("/profiles/<igsid>")
     def read_profile(igsid: str) -> Response:
@@ -33,7 +35,7 @@ def blueprint(
         """
         person = wire.read_igsid(igsid)
         fields = wire.read_fields(request.args.getlist("fields"))
-        answer = lookup.find(
+        answer = g.lookup.find(
             person,
             payer=g.caller.name,
             seen=request.environ.get(SEEN),
@@ -50,7 +52,7 @@ def blueprint(
         """
         ids = wire.read_ids(request.args.getlist("ids"))
         fields = wire.read_fields(request.args.getlist("fields"))
-        found = lookup.find_many(
+        found = g.lookup.find_many(
             list(filter(wire.is_igsid, ids)),
             payer=g.caller.name,
             directives=wire.read_directives(request.headers.get("Cache-Control")),
@@ -68,7 +70,7 @@ def blueprint(
         person = wire.read_igsid(igsid)
         fallback = pictures.read_fallback(request.args.getlist("fallback"))
         try:
-            answer = lookup.find(
+            answer = g.lookup.find(
                 person,
                 payer=g.caller.name,
                 seen=request.environ.get(SEEN),

@@ -12,16 +12,16 @@ from collections.abc import Callable
 
 from flask import Blueprint, Response, request
 
-from proxy.lookup import ProfileLookup
 from proxy.metrics import Metrics
-from proxy.outcomes import Overloaded, StoreUnavailable, Update
+from proxy.outcomes import Igsid, Overloaded, StoreUnavailable, Update, UpdateResult
+from proxy.pages import Pages
 from proxy.web import wire
 
 _CHALLENGE = re.compile(r"[!-~]{1,256}", re.ASCII)
 
 
 def blueprint(
-    lookup: ProfileLookup,
+    pages: Pages,
     bodies: wire.BodyReader,
     metrics: Metrics,
     *,
@@ -76,16 +76,35 @@ def blueprint(
             # Signed, so Meta's, and the same bytes would come again: no error.
             metrics.webhooks["unreadable"] += 1
             return wire.render_ok(wire.render_updates(0, 0))
-        writers = list(
-            dict.fromkeys(update.writer for update in updates if update.writer)
-        )
+        updates, people = _by_page(updates, pages.of_account)
         try:
-            lookup.hear_from(writers, prefetch=prefetch)
+            pages.hear_from(people, prefetch=prefetch)
         except (StoreUnavailable, Overloaded):
             metrics.webhooks["failed"] += 1
             raise
         metrics.webhooks["accepted"] += 1
         metrics.count_updates(updates)
-        return wire.render_ok(wire.render_updates(len(updates), len(writers)))
+        writers = sum(map(len, people.values()))
+        return wire.render_ok(wire.render_updates(len(updates), writers))
 
     return bp
+
+
+def _by_page(
+    updates: list[Update], of_account: Callable[[str | None], str | None]
+) -> tuple[list[Update], dict[str, list[Igsid]]]:
+    """*updates*, and who has written to which Page, each person once.
+
+    Who has written to an account that is no Page's here is nobody's.
+    """
+    told: list[Update] = []
+    people: dict[str, dict[Igsid, None]] = {}
+    for update in updates:
+        if (writer := update.writer) is not None:
+            page = of_account(update.account)
+            if page is None:
+                update = update._replace(result=UpdateResult.NO_PAGE, writer=None)
+            else:
+                people.setdefault(page, {})[writer] = None
+        told.append(update)
+    return told, {page: list(writers) for page, writers in people.items()}

@@ -124,6 +124,7 @@ PROBLEMS: dict[str, int] = {
     "not_local": 403,
     "scope_missing": 403,
     "no_picture": 404,
+    "unknown_page": 404,
     "unknown_path": 404,
     "method_not_allowed": 405,
     "length_required": 411,

@@ -12,7 +12,7 @@ import subprocess
 from types import SimpleNamespace
 
 import pytest
-from services import ADA, BEN, BIN, CLEO, HANA, PAGE_TOKEN, free_port
+from services import ADA, APP_SECRET, BEN, BIN, CLEO, HANA, PAGE_TOKEN, free_port
 
 
 def run(stack: SimpleNamespace, *words: str, **more: str):
@@ -103,6 +103,52 @@ def test_flush_without_yes_asks_and_never_guesses(stack) -> None:
 
     assert told.returncode == 2
     assert "--yes" in told.stderr
+    assert stack.redis.exists(f"pp:e:{{default:{ADA}}}")
+
+
+@pytest.fixture
+def shop(stack, tmp_path):
+    """A file of Pages with one, whose Meta is the same as ours, and her entry there."""
+    file = tmp_path / "pages.toml"
+    file.write_text(
+        f'[pages.shop]\ntoken = "{PAGE_TOKEN}"\napp_secret = "{APP_SECRET}"\n'
+        f'url = "{stack.meta.url}"\n'
+    )
+    return {"PAGES_FILE": str(file)}
+
+
+def test_the_commands_are_about_the_page_that_is_named(stack, shop) -> None:
+    """Each with --page; a flush without it is of all Pages."""
+    stack.service.get(f"/profiles/{ADA}")
+
+    told = run(stack, "get", ADA, "--page", "shop", "--json", **shop)
+    stats = run(stack, "stats", "--page", "shop", "--json", **shop)
+    dry = run(stack, "flush", "all", "--dry-run", "--json", **shop)
+    flushed = run(stack, "flush", "all", "--page", "shop", "--yes", "--json", **shop)
+    run(stack, "get", ADA, "--page", "shop", **shop)
+    erased = run(stack, "erase", ADA, "--page", "shop", "--json", **shop)
+
+    assert json.loads(told.stdout)["name"] == "Ada Lovelace"
+    assert f"Graph {stack.meta.url}/v25.0" in told.stderr
+    assert json.loads(stats.stdout)["entries"]["profile"] == 1
+    assert json.loads(dry.stdout)["matched"] == 2
+    assert json.loads(flushed.stdout) == {"matched": 1, "deleted": 1}
+    assert json.loads(erased.stdout)["was_there"]["entry"] is True
+    assert [line["page"] for line in audit_lines(erased.stderr)] == ["shop"]
+    assert list(stack.redis.scan_iter("pp:e:*")) == [f"pp:e:{{default:{ADA}}}".encode()]
+
+
+@pytest.mark.parametrize(
+    "words", [["get", ADA], ["erase", ADA], ["stats"], ["flush", "all", "--yes"]]
+)
+def test_a_command_about_a_page_that_is_none_exits_with_2(stack, shop, words) -> None:
+    """And does nothing."""
+    stack.service.get(f"/profiles/{ADA}")
+
+    told = run(stack, *words, "--page", "shopp", **shop)
+
+    assert told.returncode == 2
+    assert "There is no such Page here." in told.stderr
     assert stack.redis.exists(f"pp:e:{{default:{ADA}}}")
 
 

@@ -25,6 +25,7 @@ ALLOWED = {
     "kind": {"reads", "writes", *(kind.value for kind in UpdateKind)},
     "cause": {*(cause.value for cause in Cause), "invalidated", "evicted"},
     "version": {"v25.0"},
+    "page": {"default"},
     "le": {*map(str, SECONDS_OF_A_CALL), "+Inf"},
 }
 """Every label there is, and what it may say."""

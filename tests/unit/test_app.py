@@ -22,6 +22,50 @@ def mistakes(**env: str) -> list[str]:
     return raised.value.mistakes
 
 
+def test_a_bad_file_of_pages_is_told_with_all_other_mistakes(tmp_path: Path) -> None:
+    """Each of its own mistakes too, by Page and key, and no value."""
+    file = tmp_path / "pages.toml"
+    file.write_text('[pages.shop]\ntoken = "two words"\n[pages.outlet]\n')
+
+    told = mistakes(PAGES_FILE=str(file), THREADS="1")
+
+    assert told == [
+        "PROXY_PAGES_FILE: pages.shop.token must be printable ASCII without spaces,"
+        " and not empty",
+        "PROXY_PAGES_FILE: pages.outlet: token or token_file must be set",
+        "PROXY_THREADS must be a whole number between 96 and 4096",
+    ]
+    file.unlink()
+    assert mistakes(PAGES_FILE=str(file)) == [
+        "PROXY_PAGES_FILE cannot be read: No such file or directory"
+    ]
+
+
+def test_with_several_pages_none_has_to_be_the_default_one(tmp_path: Path) -> None:
+    """The token of PROXY_PAGE_TOKEN may be left out, and only then."""
+    file = tmp_path / "pages.toml"
+    file.write_text('[pages.shop]\ntoken = "EAASHOP"\n')
+
+    assert read_settings({"PROXY_PAGES_FILE": str(file)}).page_token is None
+    with pytest.raises(SettingsError) as raised:
+        read_settings({})
+    assert "PROXY_PAGES_FILE for several Pages" in str(raised.value)
+
+
+@pytest.mark.parametrize("of", ["", 'app_secret = "shopsecret"'])
+def test_webhooks_need_a_secret_which_can_be_a_pages(tmp_path: Path, of: str) -> None:
+    """Without any, nobody could ever sign one."""
+    file = tmp_path / "pages.toml"
+    file.write_text(f'[pages.shop]\ntoken = "EAASHOP"\n{of}\n')
+    given = {"PAGES_FILE": str(file), "WEBHOOK_VERIFY_TOKEN": "word"}
+
+    if of:
+        assert settings(**given).webhook_verify_token is not None
+    else:
+        [told] = mistakes(**given)
+        assert "a Page's app_secret must be" in told
+
+
 @pytest.mark.parametrize("codes", ["551", "9010", "100/33,803", "12345", ","])
 def test_codes_that_may_be_about_a_person_may_mean_blocked(codes: str) -> None:
     """An operator who has seen one can say so."""

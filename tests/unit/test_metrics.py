@@ -46,8 +46,8 @@ def hasty_threads() -> Iterator[None]:
     sys.setswitchinterval(before)
 
 
-def scrape(metrics: Metrics, reading: StoreReading | None = None) -> str:
-    return metrics.exposition(reading).decode()
+def scrape(metrics: Metrics, **readings: StoreReading) -> str:
+    return metrics.exposition(readings or None).decode()
 
 
 def told(outcome: Outcome | LookupFailure, version: str | None = None) -> Told:
@@ -232,7 +232,7 @@ def test_the_gate_and_the_quota_are_shown(metrics) -> None:
     """As the store tells them at the moment."""
     closed_for = dict.fromkeys(Cause, 0.0) | {Cause.THROTTLED: 41.5}
 
-    text = scrape(metrics, StoreReading(closed_for, usage_percent=28.0))
+    text = scrape(metrics, default=StoreReading(closed_for, usage_percent=28.0))
 
     assert total(text, "store_up") == 1
     assert total(text, "gate_closed_for_seconds", cause="throttled") == 41.5
@@ -242,7 +242,8 @@ def test_the_gate_and_the_quota_are_shown(metrics) -> None:
 
 def test_a_quota_that_meta_does_not_tell_is_not_shown(metrics) -> None:
     """Nothing told is not the same as nothing used."""
-    text = scrape(metrics, StoreReading(dict.fromkeys(Cause, 0.0), usage_percent=None))
+    reading = StoreReading(dict.fromkeys(Cause, 0.0), usage_percent=None)
+    text = scrape(metrics, default=reading)
 
     assert total(text, "graph_usage_ratio") is None
     assert total(text, "gate_closed_for_seconds") == 0
@@ -250,11 +251,58 @@ def test_a_quota_that_meta_does_not_tell_is_not_shown(metrics) -> None:
 
 def test_without_the_store_what_it_would_tell_is_not_shown(metrics) -> None:
     """An open gate would be a guess."""
-    text = scrape(metrics, None)
+    text = scrape(metrics)
 
     assert total(text, "store_up") == 0
     assert total(text, "gate_closed_for_seconds") is None
     assert total(text, "graph_usage_ratio") is None
+
+
+def test_each_page_is_counted_by_its_name(metrics) -> None:
+    """What is a process's, such as errors of the store, is counted once for all."""
+    shop = metrics.of_page("shop")
+    metrics.answers["near", "profile"] += 1
+    shop.answers["near", "profile"] += 2
+    shop.count_call(told(a_profile()), 0.1)
+    shop.refreshes["failed"] += 4
+    shop.count_store_error("reads")
+
+    text = scrape(metrics)
+
+    assert total(text, "answers_total", page="default") == 1
+    assert total(text, "answers_total", page="shop") == 2
+    assert total(text, "graph_calls_total", page="shop") == 1
+    assert total(text, "refreshes_total", page="default") == 0
+    assert total(text, "refreshes_total", page="shop") == 4
+    assert total(text, "store_errors_total", kind="reads") == 1
+    assert total(text, "graph_call_seconds_count") == 1
+    assert (metrics.totals().lookups, metrics.totals("shop").lookups) == (3, 2)
+    assert (metrics.totals("default").calls, metrics.totals("shop").calls) == (0, 1)
+
+
+def test_a_page_that_comes_back_goes_on_with_its_counts(metrics) -> None:
+    """Taken out of the settings and put in again, or with another token."""
+    metrics.of_page("shop").answers["near", "profile"] += 1
+
+    metrics.of_page("shop").answers["near", "profile"] += 1
+
+    assert total(scrape(metrics), "answers_total", page="shop") == 2
+
+
+def test_the_gate_of_each_page_is_shown(metrics) -> None:
+    """A Page whose quota Meta does not tell has none shown."""
+    readings = {
+        page: StoreReading(dict.fromkeys(Cause, 0.0) | {Cause.THROTTLED: wait}, usage)
+        for page, wait, usage in (("default", 0.0, None), ("shop", 9.0, 80.0))
+    }
+
+    text = scrape(metrics, **readings)
+
+    closed = {"cause": "throttled"}
+    assert total(text, "gate_closed_for_seconds", page="default", **closed) == 0
+    assert total(text, "gate_closed_for_seconds", page="shop", **closed) == 9
+    assert total(text, "graph_usage_ratio", page="shop") == 0.8
+    assert total(text, "graph_usage_ratio", page="default") is None
 
 
 def test_a_process_by_itself_needs_no_thread(metrics) -> None:

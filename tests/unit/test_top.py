@@ -6,6 +6,7 @@ import pytest
 
 from proxy.metrics import Metrics, StoreReading
 from proxy.outcomes import Cause
+from proxy.pages import UnknownPage
 from proxy.top import Reading, draw, read
 
 
@@ -14,8 +15,10 @@ def metrics() -> Metrics:
     return Metrics()
 
 
-def look(metrics: Metrics, reading: StoreReading | None = None) -> Reading:
-    return read(metrics.exposition(reading).decode())
+def look(
+    metrics: Metrics, page: str | None = None, **readings: StoreReading
+) -> Reading:
+    return read(metrics.exposition(readings or None).decode(), page)
 
 
 def lines(page: str) -> dict[str, list[str]]:
@@ -66,11 +69,39 @@ def test_a_closed_gate_and_the_quota_are_told(metrics) -> None:
     """The causes that stop calls, and for how long yet."""
     closed_for = dict.fromkeys(Cause, 0.0) | {Cause.TOKEN_REJECTED: 41.2}
 
-    told = lines(draw(look(metrics, StoreReading(closed_for, 28.0)), None, 0.0))
+    now = look(metrics, default=StoreReading(closed_for, 28.0))
+    told = lines(draw(now, None, 0.0))
 
     assert " ".join(told["gate"]) == "closed: token_rejected for 41 s"
     assert told["quota used"] == ["28%"]
     assert told["store"] == ["up"]
+
+
+def test_several_pages_are_told_together_or_one_alone(metrics) -> None:
+    """Counts are summed; a closed gate has its Page's name; the worst quota counts."""
+    metrics.answers["near", "profile"] += 3
+    metrics.of_page("shop").answers["near", "profile"] += 4
+    closed = dict.fromkeys(Cause, 0.0) | {Cause.THROTTLED: 9.0}
+    state = {
+        "default": StoreReading(dict.fromkeys(Cause, 0.0), 28.0),
+        "shop": StoreReading(closed, 80.0),
+    }
+
+    all_of_them = lines(draw(look(metrics, **state), None, 0.0))
+    shop = lines(draw(look(metrics, "shop", **state), None, 0.0))
+    default = lines(draw(look(metrics, "default", **state), None, 0.0))
+
+    assert [t["lookups"] for t in (all_of_them, shop, default)] == [["7"], ["4"], ["3"]]
+    assert " ".join(all_of_them["gate"]) == "closed: shop: throttled for 9 s"
+    assert " ".join(shop["gate"]) == "closed: throttled for 9 s"
+    assert default["gate"] == ["open"]
+    assert (all_of_them["quota used"], default["quota used"]) == (["80%"], ["28%"])
+
+
+def test_a_page_that_the_instance_does_not_have_is_no_page_of_zeros(metrics) -> None:
+    """A name with a slip in it."""
+    with pytest.raises(UnknownPage):
+        look(metrics, "shopp")
 
 
 def test_a_store_that_is_away_tells_nothing_of_the_gate(metrics) -> None:

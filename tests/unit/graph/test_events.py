@@ -22,9 +22,9 @@ WRITTEN, IGNORED = UpdateResult.WRITTEN, UpdateResult.IGNORED
 UNREADABLE = UpdateResult.UNREADABLE
 
 MEANINGS = {
-    "message-text": Update(UpdateKind.MESSAGE, WRITTEN, ADA),
-    "postback-icebreaker": Update(UpdateKind.POSTBACK, WRITTEN, ADA),
-    "standby": Update(UpdateKind.MESSAGE, WRITTEN, "8422400000000597"),
+    "message-text": Update(UpdateKind.MESSAGE, WRITTEN, ADA, ACCOUNT),
+    "postback-icebreaker": Update(UpdateKind.POSTBACK, WRITTEN, ADA, ACCOUNT),
+    "standby": Update(UpdateKind.MESSAGE, WRITTEN, "8422400000000597", ACCOUNT),
     "echo": Update(UpdateKind.ECHO, IGNORED),
     "reaction": Update(UpdateKind.REACTION, IGNORED),
     "seen-doc": Update(UpdateKind.SEEN, IGNORED),
@@ -111,7 +111,7 @@ def test_any_message_to_the_business_counts(message: dict[str, Any]) -> None:
     """What is in it says nothing of consent."""
     updates = read_updates(body_of(a_message(**message)))
 
-    assert updates == [Update(UpdateKind.MESSAGE, WRITTEN, ADA)]
+    assert updates == [Update(UpdateKind.MESSAGE, WRITTEN, ADA, ACCOUNT)]
 
 
 @pytest.mark.parametrize(
@@ -145,8 +145,16 @@ def test_a_message_from_nobody_is_counted(sender: object) -> None:
 
     assert updates == [
         Update(UpdateKind.MESSAGE, UNREADABLE),
-        Update(UpdateKind.MESSAGE, WRITTEN, ADA),
+        Update(UpdateKind.MESSAGE, WRITTEN, ADA, ACCOUNT),
     ]
+
+
+@pytest.mark.parametrize("account", [17841400000000000, None, ["1"], {}], ids=str)
+def test_an_account_that_is_no_text_is_nobodys(account: object) -> None:
+    """Who has written is known all the same; it was to the default Page."""
+    [update] = read_updates(body_of(a_message(), id=account))
+
+    assert update == Update(UpdateKind.MESSAGE, WRITTEN, ADA, None)
 
 
 @pytest.mark.parametrize(
