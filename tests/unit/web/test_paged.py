@@ -7,6 +7,7 @@ import hmac
 import json
 import logging
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import fakeredis
@@ -406,3 +407,26 @@ def test_a_pages_hits_are_counted_as_its_own(new_service, caplog) -> None:
     assert {(line.route, line.page) for line in lines} == {
         ("/pages/<page>/profiles/<igsid>", "shop")
     }
+
+
+def test_a_page_that_is_made_anew_gets_a_new_hit_path() -> None:
+    """The old one would go on to look after a token that is used no more."""
+    served: dict[str, object] = {"shop": "first"}
+    pages: Any = SimpleNamespace(get=served.get)
+    made: list[object] = []
+
+    def new_front(behind: Any, name: str, page: object) -> Any:
+        made.append(page)
+        return lambda environ, start_response: [environ["PATH_INFO"].encode()]
+
+    hits = PagedHits(lambda *_: [b"the app"], pages, new_front)
+
+    def told() -> list[bytes]:
+        return list(hits({"PATH_INFO": "/pages/shop/profiles/1"}, None))
+
+    assert told() == told() == [b"/profiles/1"]
+    served["shop"] = "second"
+    assert told() == [b"/profiles/1"]
+    del served["shop"]
+    assert told() == [b"the app"]
+    assert made == ["first", "second"]
