@@ -12,6 +12,8 @@ from contextlib import contextmanager
 from dataclasses import replace
 from functools import wraps
 from importlib import metadata
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, NoReturn, ParamSpec, TypeVar
 
 import click
@@ -45,6 +47,16 @@ DEMO_TOKEN = "EAADEMOPAGETOKEN"
 DEMO_SECRET = "0123456789abcdef0123456789abcdef"
 DEMO_WORD = "a-word-of-your-own"
 """No secrets: docs/api.md has them, so that what stands there can be tried here."""
+DEMO_SHOP_TOKEN = "IGAADEMOSHOPTOKEN"
+DEMO_SHOP_SECRET = "demoshopsecret"
+DEMO_PAGES = """\
+[pages.shop]
+token = "{token}"
+app_secret = "{secret}"
+url = "{url}"
+ids = ["17841400000000001"]
+"""
+"""A second Page, of an Instagram login, which has a secret of its own."""
 
 TOP_EVERY, TOP_WITHIN = 1.0, 5.0
 """Seconds between two looks at an instance, and how long one may take."""
@@ -124,9 +136,18 @@ def demo() -> None:
         }
     )
     webhook_url = f"http://{settings.listen}/webhooks/instagram"
-    with engine.start() as embedded, _simulated_graph(webhook_url) as graph_url:
-        settings = replace(settings, store_url=embedded.url, graph_url=graph_url)
-        serve(settings, lambda: click.echo(_what_to_try(settings, graph_url)))
+    with (
+        engine.start() as embedded,
+        _simulated_graph(webhook_url) as graph_url,
+        TemporaryDirectory(prefix="profile-proxy-demo-") as folder,
+    ):
+        pages = Path(folder, "pages.toml")
+        told = {"token": DEMO_SHOP_TOKEN, "secret": DEMO_SHOP_SECRET, "url": graph_url}
+        pages.write_text(DEMO_PAGES.format(**told))
+        settings = replace(
+            settings, store_url=embedded.url, graph_url=graph_url, pages_file=pages
+        )
+        serve(settings, lambda: click.echo(_what_to_try(settings, graph_url, pages)))
 
 
 @main.command()
@@ -372,6 +393,7 @@ def _simulated_graph(webhook_url: str) -> Iterator[str]:
         [
             *(*command, "--listen", "127.0.0.1:0", "--token", DEMO_TOKEN),
             *("--app-secret", DEMO_SECRET, "--webhook-url", webhook_url),
+            *("--page", f"shop={DEMO_SHOP_TOKEN}:{DEMO_SHOP_SECRET}"),
         ],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
@@ -387,7 +409,7 @@ def _simulated_graph(webhook_url: str) -> Iterator[str]:
             simulator.terminate()
 
 
-def _what_to_try(settings: Settings, graph_url: str) -> str:
+def _what_to_try(settings: Settings, graph_url: str, pages: Path) -> str:
     base = f"http://{settings.listen}"
     handshake = f"hub.mode=subscribe&hub.verify_token={DEMO_WORD}&hub.challenge=1158"
     return f"""\
@@ -407,6 +429,8 @@ Try, in another terminal:
   curl -i {base}/profiles/1254001000000001/picture   where Ada's picture is: 302
   curl -i '{base}/profiles/1254001000000004/picture?fallback=initials'   for an <img>
   curl -i '{base}/v25.0/1254001000000001?fields=name,profile_pic'   as Meta answers it
+  curl -i {base}/pages/shop/profiles/1254101000000001   Ada, as another Page knows her
+  curl -i {base}/pages/shop/profiles/1254001000000001   not by the first one's id: 404
   curl -i '{base}/webhooks/instagram?{handshake}'   Meta's handshake
   curl -i {base}/admin/profiles/1254001000000001   why this answer
   curl -i -X POST {base}/admin/profiles/1254001000000001/refresh   fetch Ada now
@@ -419,8 +443,11 @@ Try, in another terminal:
 And the commands: stats, top, get, erase, flush
   export PROXY_LISTEN={settings.listen} PROXY_STORE_URL={settings.store_url}
   export PROXY_GRAPH_URL={graph_url} PROXY_PAGE_TOKEN={DEMO_TOKEN}
-  export PROXY_APP_SECRET={DEMO_SECRET}
+  export PROXY_APP_SECRET={DEMO_SECRET} PROXY_PAGES_FILE={pages}
   {sys.argv[0]} stats
+  {sys.argv[0]} stats --page shop
+
+Take a Page out of {pages}, and it is gone in 2 s.
 
 Ctrl-C ends it, and leaves nothing behind.
 """

@@ -8,6 +8,8 @@ import sys
 import threading
 from collections.abc import Sequence
 
+from proxy.simulator.people import MOST_PAGES
+from proxy.simulator.scenario import FIRST_PAGE
 from proxy.simulator.server import DEFAULT_TOKEN, Simulator
 
 
@@ -23,6 +25,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     app_secret = options.app_secret or os.environ.get("SIM_APP_SECRET") or None
     if options.webhook_url and not app_secret:
         parser.error("--webhook-url needs --app-secret, to sign with")
+    names = [name for name, _ in options.page]
+    if len(set(names)) < len(names) or len(names) >= MOST_PAGES:
+        parser.error(f"--page names each Page once, and {MOST_PAGES - 1} at most")
     try:
         simulator = Simulator(
             host,
@@ -31,6 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             app_secret=app_secret,
             public_url=options.public_url,
             webhook_url=options.webhook_url,
+            pages=dict(options.page),
             is_verbose=options.verbose,
         )
     except OSError as exc:
@@ -76,6 +82,15 @@ def _parser() -> argparse.ArgumentParser:
         "--app-secret", help="if given, appsecret_proof is demanded (SIM_APP_SECRET)"
     )
     parser.add_argument(
+        "--page",
+        type=_page,
+        action="append",
+        default=[],
+        metavar="NAME=TOKEN[:SECRET]",
+        help="one more Page, whose people have other ids; a token IGA... is one of an"
+        " Instagram login, and answered as graph.instagram.com does",
+    )
+    parser.add_argument(
         "--public-url",
         metavar="URL",
         help="where the pictures can be reached, if not where it listens",
@@ -95,6 +110,14 @@ def _parser() -> argparse.ArgumentParser:
         "--verbose", action="store_true", help="one line per request on stderr"
     )
     return parser
+
+
+def _page(text: str) -> tuple[str, tuple[str, str | None]]:
+    name, _, rest = text.partition("=")
+    token, _, secret = rest.partition(":")
+    if not name or not token or name == FIRST_PAGE:
+        raise argparse.ArgumentTypeError("NAME=TOKEN or NAME=TOKEN:SECRET is needed")
+    return name, (token, secret or None)
 
 
 def _webhook_url(text: str) -> str:

@@ -13,9 +13,15 @@ from proxy.simulator.reading import (
     read_text,
 )
 from proxy.simulator.replies import Reply, own
-from proxy.simulator.scenario import Scenario, Throttle, TokenDeath, Usage
+from proxy.simulator.scenario import (
+    FIRST_PAGE,
+    Scenario,
+    Throttle,
+    TokenDeath,
+    Usage,
+)
 from proxy.simulator.scripts import Script, read_script
-from proxy.simulator.webhooks import Webhooks
+from proxy.simulator.webhooks import Webhooks, account_of
 
 LONGEST_POLL = 30.0
 _PEOPLE = "/_sim/people/"
@@ -91,10 +97,13 @@ class Control:
     def _writes(self, method: str, igsid: str) -> Reply:
         if method != "POST":
             return own(405, {"problem": f"{method} is not for writing"})
-        if self._webhooks is None:
-            raise BadRequest("start with --webhook-url and --app-secret")
+        rules = self._scenario.rules_of(self._scenario.page_with(igsid) or FIRST_PAGE)
+        if self._webhooks is None or rules.app_secret is None:
+            raise BadRequest("start with --webhook-url and the Page's app secret")
         self._scenario.direct(igsid, Script(profile={}))
-        status = self._webhooks.tell_of_message(igsid, self._clock())
+        status = self._webhooks.tell_of_message(
+            igsid, account_of(rules.number), rules.app_secret, self._clock()
+        )
         return own(200, {"igsid": igsid, "consents": True, "webhook": status})
 
     def _health(self, query: Mapping[str, str]) -> Reply:
@@ -104,15 +113,21 @@ class Control:
         scripted = self._scenario.scripted()
         cast = [
             {
-                "igsid": person.igsid,
+                "igsid": igsid,
+                "page": page,
                 "name": person.called,
                 "shows": person.shows,
-                "scripted": person.igsid in scripted,
+                "scripted": igsid in scripted,
             }
+            for page in self._scenario.pages
             for person in people.CAST.values()
+            if (igsid := self._id_at(page, person.igsid))
         ]
         answer = {"people": cast, "crowd": f"{people.CROWD}...", "scripted": scripted}
         return own(200, answer)
+
+    def _id_at(self, page: str, igsid: str) -> str:
+        return people.id_at(self._scenario.rules_of(page).number, igsid)
 
     def _calls(self, query: Mapping[str, str]) -> Reply:
         if "igsid" in query:
@@ -130,48 +145,61 @@ class Control:
         return own(200 if come else 408, {"total": total})
 
     def _throttle(self, body: object) -> Reply:
-        order = read_object(body, {"code", "minutes"})
+        order = read_object(body, {"code", "minutes", "page"})
+        page = self._page(order)
         if order.get("code") is None:
-            self._scenario.throttle(None)
+            self._scenario.throttle(None, page)
             return own(200, {"throttled": False})
         code = read_integer(order["code"], "code", low=0, high=100_000)
         if errors.throttled(code) is None:
             raise BadRequest("'code' must be 4, 17, 32, 613 or 80000 to 80014")
         minutes = read_integer(order.get("minutes", 0), "minutes", low=0, high=100_000)
-        self._scenario.throttle(Throttle(code, minutes))
+        self._scenario.throttle(Throttle(code, minutes), page)
         return own(200, {"throttled": True})
 
     def _token(self, body: object) -> Reply:
-        order = read_object(body, {"alive", "subcode", "value"})
+        order = read_object(body, {"alive", "subcode", "value", "page"})
+        page = self._page(order)
         value = read_text(order["value"], "value") if "value" in order else None
         subcode = order.get("subcode", 463)
         if subcode is not None:
             subcode = read_integer(subcode, "subcode", low=0, high=10_000_000)
         if value is not None:
-            self._scenario.change(token=value)
+            self._scenario.change(page=page, token=value)
         if "alive" in order:
             is_alive = read_flag(order["alive"], "alive")
             death = None if is_alive else TokenDeath(subcode, self._clock())
-            self._scenario.let_token_die(death)
-        return own(200, {"alive": self._scenario.rules.death is None})
+            self._scenario.let_token_die(death, page)
+        return own(200, {"alive": self._scenario.rules_of(page).death is None})
 
     def _usage(self, body: object) -> Reply:
-        order = read_object(body, {"call_count", "minutes"})
+        order = read_object(body, {"call_count", "minutes", "page"})
+        page = self._page(order)
         if order.get("call_count") is None:
-            self._scenario.say_usage(None)
+            self._scenario.say_usage(None, page)
             return own(200, {"scripted": False})
         percent = read_integer(order["call_count"], "call_count", low=0, high=1000)
         minutes = read_integer(order.get("minutes", 0), "minutes", low=0, high=100_000)
-        self._scenario.say_usage(Usage(percent, minutes))
+        self._scenario.say_usage(Usage(percent, minutes), page)
         return own(200, {"scripted": True})
 
     def _fields(self, body: object) -> Reply:
-        gone = read_object(body, {"nonexisting"}).get("nonexisting", [])
+        order = read_object(body, {"nonexisting", "page"})
+        gone = order.get("nonexisting", [])
         if not isinstance(gone, list):
             raise BadRequest("'nonexisting' must be a list of names")
         names = frozenset(read_text(name, "nonexisting") for name in gone)
-        self._scenario.change(fields_gone=names)
+        self._scenario.change(page=self._page(order), fields_gone=names)
         return own(200, {"nonexisting": sorted(names)})
+
+    def _page(self, order: Mapping[str, object]) -> str:
+        """Which Page an order is about."""
+        page = read_text(order.get("page", FIRST_PAGE), "page")
+        if page not in self._scenario.pages:
+            raise BadRequest(
+                f"'page' must be one of: {', '.join(self._scenario.pages)}"
+            )
+        return page
 
     def _release(self, body: object) -> Reply:
         self._scenario.release()

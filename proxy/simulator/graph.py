@@ -4,7 +4,7 @@ import hashlib
 import hmac
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from email.utils import formatdate
 from urllib.parse import parse_qsl, unquote
 
@@ -19,6 +19,7 @@ from proxy.simulator.usage import usage_headers
 
 NEWEST_VERSION = "v25.0"
 _VERSION = re.compile(r"v[0-9]{1,3}\.[0-9]{1,2}")
+_PREFIX = re.compile(r"\(#[0-9]+\) ")
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,19 +95,25 @@ def answer(
     headers = _headers(call, trace, now)
     refusal = _refuse_caller(call, rules, now)
     if refusal is not None:
-        return _failed(refusal, headers, trace)
+        return _failed(refusal, rules, headers, trace)
     headers |= usage_headers(rules, this_hour)
     throttled = rules.throttle and errors.throttled(rules.throttle.code)
     if throttled:
-        return _failed(throttled, headers, trace)
+        return _failed(throttled, rules, headers, trace)
     if "ids" in call.query:
-        return _failed(errors.IDS_RETIRED, headers, trace)
+        return _failed(errors.IDS_RETIRED, rules, headers, trace)
     if script is not None and script.content is not None:
         return _changed(Reply(200, headers, script.content), script)
     said = _describe(call, rules, album, script=script, nth=nth, now=now)
     if isinstance(said, GraphError):
-        return _changed(_failed(said, headers, trace), script)
+        return _changed(_failed(said, rules, headers, trace), script)
     return _changed(Reply(200, headers, escaped(said)), script)
+
+
+def _at_instagram(error: GraphError) -> GraphError:
+    """*error* as graph.instagram.com words it: another type, no code in the message."""
+    message = _PREFIX.sub("", error.message)
+    return replace(error, message=message, type="IGApiException")
 
 
 def _refuse_caller(call: Call, rules: Rules, now: float) -> GraphError | None:
@@ -114,10 +121,9 @@ def _refuse_caller(call: Call, rules: Rules, now: float) -> GraphError | None:
     if token is None:
         is_me = call.node == "me"
         return errors.ACTIVE_TOKEN_MISSING if is_me else errors.TOKEN_MISSING
-    if token.startswith("IGA"):
-        return errors.TOKEN_UNREADABLE
     if not hmac.compare_digest(token.encode(), rules.token.encode()):
-        return errors.TOKEN_INVALID
+        is_login = token.startswith("IGA")
+        return errors.TOKEN_UNREADABLE if is_login else errors.TOKEN_INVALID
     if rules.death is not None:
         return errors.dead_token(rules.death.subcode, rules.death.died_at, now)
     return _refuse_proof(call, token, rules.app_secret)
@@ -147,7 +153,9 @@ def _describe(
     if script is not None and script.error is not None:
         return script.error
     laid_over = None if script is None else script.profile
-    person = _person(call, nth) if laid_over is None else people.anybody(call.node)
+    person = _person(call, rules, nth)
+    if laid_over is not None:
+        person = people.anybody(call.node)
     if isinstance(person, GraphError):
         return person
     for name in call.fields:
@@ -160,15 +168,15 @@ def _describe(
     return {name: profile[name] for name in asked if name in profile}
 
 
-def _person(call: Call, nth: int) -> GraphError | Person:
+def _person(call: Call, rules: Rules, nth: int) -> GraphError | Person:
     if call.method not in ("GET", "HEAD") or not call.node:
         return errors.no_such_object(call.node, call.method.lower())
     if not people.looks_like_an_id(call.node):
         return errors.no_such_alias(call.node)
     if call.edge:
         return errors.unknown_path(call.edge)
-    person = people.find(call.node)
-    if person is None:
+    person = people.find(call.node, rules.number)
+    if person is None or person.refusal == people.HIDDEN:
         return errors.no_such_object(call.node)
     if person.is_flaky and nth % 2:
         return errors.UNAVAILABLE_FOR_NOW
@@ -191,7 +199,11 @@ def _headers(call: Call, trace: str, now: float) -> dict[str, str]:
     }
 
 
-def _failed(error: GraphError, headers: Mapping[str, str], trace: str) -> Reply:
+def _failed(
+    error: GraphError, rules: Rules, headers: Mapping[str, str], trace: str
+) -> Reply:
+    if rules.has_instagram_login:
+        error = _at_instagram(error)
     message = error.message.encode("latin-1", "replace").decode("latin-1")
     kind = _CHALLENGES.get(error.code, "invalid_request")
     challenge = f'OAuth "Facebook Platform" "{kind}" "{_one_line(message)}"'

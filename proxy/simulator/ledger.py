@@ -11,7 +11,10 @@ HOUR = 3600.0
 
 @dataclass(slots=True)
 class Record:
-    """One call as `GET /_sim/calls` shows it. It never holds a token."""
+    """One call as `GET /_sim/calls` shows it. It never holds a token.
+
+    ``page`` is whose token it came with, None for nobody's.
+    """
 
     igsid: str
     path: str
@@ -19,6 +22,7 @@ class Record:
     authorization: str
     proof: bool
     at: float
+    page: str | None = None
     status: int | None = None
 
 
@@ -26,7 +30,7 @@ class Record:
 class Arrival:
     """A call's place in the row: the *nth* about its person, since the start.
 
-    ``this_hour`` counts all calls of the current hour, this one among them.
+    ``this_hour`` counts its Page's calls of the current hour, this one among them.
     """
 
     record: Record
@@ -52,7 +56,7 @@ class Ledger:
         self._by_person: Counter[str] = Counter()
         self._calls: deque[Record] = deque(maxlen=MOST_CALLS)
         self._hour = -1
-        self._this_hour = 0
+        self._this_hour: Counter[str | None] = Counter()
 
     def arrive(self, record: Record) -> Arrival:
         """Count one call, and wake whoever waited for it."""
@@ -63,16 +67,17 @@ class Ledger:
                 del self._by_person[next(iter(self._by_person))]
             self._calls.append(record)
             self._running.add(id(record))
-            self._count_hour(record.at)
+            self._count_hour(record)
             self._changed.notify_all()
             nth = self._by_person[record.igsid]
-            return Arrival(record, nth, self._this_hour)
+            return Arrival(record, nth, self._this_hour[record.page])
 
-    def _count_hour(self, at: float) -> None:
-        hour = int(at // HOUR)
+    def _count_hour(self, record: Record) -> None:
+        hour = int(record.at // HOUR)
         if hour != self._hour:
-            self._hour, self._this_hour = hour, 0
-        self._this_hour += 1
+            self._hour = hour
+            self._this_hour.clear()
+        self._this_hour[record.page] += 1
 
     def leave(self, record: Record, status: int | None) -> None:
         """Note how a call was answered; None when it got no answer."""

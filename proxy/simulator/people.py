@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from proxy.simulator import errors
 from proxy.simulator.errors import GraphError
@@ -18,6 +18,7 @@ FIELDS = (
     "is_business_follow_user",
 )
 CROWD = "1254002"
+MOST_PAGES = 10
 PICTURE_LIFE = 4.5 * 86400.0
 
 
@@ -51,6 +52,9 @@ def _profile(name: str | None, username: str, followers: int) -> dict[str, objec
         "is_business_follow_user": False,
     }
 
+
+HIDDEN = errors.no_such_object("")
+"""The refusal of whom Meta does not show; its message has their id."""
 
 # A blossom, a family of four joined by ZWJ, Hebrew, a right-to-left mark and Arabic.
 _EVE = (
@@ -133,7 +137,7 @@ CAST: Mapping[str, Person] = {
             "Jo",
             "not visible: 400, code 100, subcode 33",
             _profile("Jo March", "jo.march", 1868),
-            refusal=errors.no_such_object("1254001000000010"),
+            refusal=HIDDEN,
         ),
     )
 }
@@ -148,11 +152,27 @@ _LAST_NAMES = (
 ).split()
 
 
-def find(igsid: str) -> Person | None:
-    """Who *igsid* is: one of the cast, one of the crowd, or nobody."""
-    if igsid in CAST:
-        return CAST[igsid]
-    return anybody(igsid) if igsid.startswith(CROWD) else None
+def prefix(number: int) -> str:
+    """How the ids of all begin who have written to the Page with that *number*."""
+    return f"1254{number}"
+
+
+def id_at(number: int, igsid: str) -> str:
+    """The id by which the Page with that *number* knows whom the first one does.
+
+    Meta gives a person another id for each business that they write to.
+    """
+    return prefix(number) + igsid[len(prefix(0)) :]
+
+
+def find(igsid: str, number: int = 0) -> Person | None:
+    """Who *igsid* is to a Page: one of the cast, one of the crowd, or nobody."""
+    if not igsid.startswith(prefix(number)):
+        return None
+    first = id_at(0, igsid)
+    if first in CAST:
+        return replace(CAST[first], igsid=igsid)
+    return anybody(igsid) if first.startswith(CROWD) else None
 
 
 def anybody(igsid: str) -> Person:

@@ -1,8 +1,12 @@
 """The state that tests change while the simulator runs."""
 
+import hmac
 import threading
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from typing import Any
 
+from proxy.simulator import people
 from proxy.simulator.reading import BadRequest
 from proxy.simulator.scripts import Script
 
@@ -35,7 +39,10 @@ class Usage:
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """What holds for every call to Meta just now."""
+    """What holds for every call to Meta for one Page just now.
+
+    ``number`` is the Page's place among all: its people have it in their ids.
+    """
 
     token: str = field(repr=False)
     app_secret: str | None = field(default=None, repr=False)
@@ -43,45 +50,88 @@ class Rules:
     throttle: Throttle | None = None
     usage: Usage | None = None
     fields_gone: frozenset[str] = frozenset()
+    number: int = 0
+
+    @property
+    def has_instagram_login(self) -> bool:
+        """Whether it is answered as at graph.instagram.com, in other words."""
+        return self.token.startswith("IGA")
+
+
+FIRST_PAGE = "default"
+"""The Page that is meant where none is named."""
 
 
 class Scenario:
-    """The rules, and who is scripted. Thread-safe; starts and resets to *rules*."""
+    """The rules, and who is scripted. Thread-safe; starts and resets to *rules*.
 
-    def __init__(self, rules: Rules) -> None:
-        self._first_rules = rules
+    *more* are the rules of other Pages, by name.
+    """
+
+    def __init__(self, rules: Rules, more: Mapping[str, Rules] = {}) -> None:
+        self._first_rules = {FIRST_PAGE: rules, **more}
         self._lock = threading.Lock()
         self._scripts: dict[str, Script] = {}
         self._released = threading.Event()
-        self.rules = rules
+        self._rules = dict(self._first_rules)
+
+    @property
+    def rules(self) -> Rules:
+        """Those of the first Page."""
+        return self._rules[FIRST_PAGE]
+
+    @property
+    def pages(self) -> list[str]:
+        """The names of all Pages."""
+        return list(self._rules)
+
+    def rules_of(self, page: str) -> Rules:
+        """The rules of a Page just now."""
+        return self._rules[page]
+
+    def page_of(self, token: str | None) -> str | None:
+        """Whose token it is; None: nobody's."""
+        given = (token or "").encode()
+        for page, rules in self._rules.items():
+            if hmac.compare_digest(given, rules.token.encode()):
+                return page
+        return None
+
+    def page_with(self, igsid: str) -> str | None:
+        """Whose people have ids like this one; None: no Page's more than another's."""
+        for page, rules in self._rules.items():
+            if igsid.startswith(people.prefix(rules.number)):
+                return page
+        return None
 
     def change(
         self,
         *,
+        page: str = FIRST_PAGE,
         token: str | None = None,
         fields_gone: frozenset[str] | None = None,
     ) -> None:
         """Change the token that is accepted, or the fields Meta does not know."""
-        with self._lock:
-            if token is not None:
-                self.rules = replace(self.rules, token=token)
-            if fields_gone is not None:
-                self.rules = replace(self.rules, fields_gone=fields_gone)
+        if token is not None:
+            self._replace(page, token=token)
+        if fields_gone is not None:
+            self._replace(page, fields_gone=fields_gone)
 
-    def let_token_die(self, death: TokenDeath | None) -> None:
+    def let_token_die(self, death: TokenDeath | None, page: str = FIRST_PAGE) -> None:
         """Kill the token, or with None bring it back to life."""
-        with self._lock:
-            self.rules = replace(self.rules, death=death)
+        self._replace(page, death=death)
 
-    def throttle(self, throttle: Throttle | None) -> None:
+    def throttle(self, throttle: Throttle | None, page: str = FIRST_PAGE) -> None:
         """Refuse every profile call with a limit's error, or with None no more."""
-        with self._lock:
-            self.rules = replace(self.rules, throttle=throttle)
+        self._replace(page, throttle=throttle)
 
-    def say_usage(self, usage: Usage | None) -> None:
+    def say_usage(self, usage: Usage | None, page: str = FIRST_PAGE) -> None:
         """Fix the usage header, or with None let it grow with the calls again."""
+        self._replace(page, usage=usage)
+
+    def _replace(self, page: str, **changes: Any) -> None:
         with self._lock:
-            self.rules = replace(self.rules, usage=usage)
+            self._rules[page] = replace(self._rules[page], **changes)
 
     def direct(self, igsid: str, script: Script) -> None:
         """Give *igsid* a script, in place of any other.
@@ -133,6 +183,6 @@ class Scenario:
     def reset(self) -> None:
         """Everything as at the start."""
         with self._lock:
-            self.rules = self._first_rules
+            self._rules = dict(self._first_rules)
             self._scripts.clear()
         self.release()

@@ -8,7 +8,7 @@ import socketserver
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qsl
@@ -17,9 +17,10 @@ from proxy.simulator import graph, people
 from proxy.simulator.control import Control
 from proxy.simulator.graph import Call, read_call
 from proxy.simulator.ledger import Ledger, Record
+from proxy.simulator.people import Person
 from proxy.simulator.pictures import Album, picture
 from proxy.simulator.replies import Reply, own
-from proxy.simulator.scenario import Rules, Scenario
+from proxy.simulator.scenario import FIRST_PAGE, Rules, Scenario
 from proxy.simulator.scripts import LONGEST_WAIT, Script, Wire
 from proxy.simulator.webhooks import Webhooks
 from proxy.simulator.wire import End, Manner, send, wait
@@ -36,8 +37,9 @@ class Simulator:
     Used as ``with Simulator() as meta: ... meta.url ...``. Port 0 takes any free
     port. *public_url* is where the pictures are said to be, if that differs from
     where it listens, as it does in a container. *webhook_url* is told when somebody
-    writes, signed with *app_secret*. Leaving it ends every call that hangs and closes
-    every connection.
+    writes, signed with the *app_secret* of their Page. *pages* are more Pages, each
+    with a token and perhaps a secret. Leaving it ends every call that hangs and
+    closes every connection.
     """
 
     def __init__(
@@ -49,20 +51,25 @@ class Simulator:
         app_secret: str | None = None,
         public_url: str | None = None,
         webhook_url: str | None = None,
+        pages: Mapping[str, tuple[str, str | None]] = {},
         is_verbose: bool = False,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.clock = clock
         self.is_verbose = is_verbose
-        self.scenario = Scenario(Rules(token, app_secret))
+        self.scenario = Scenario(
+            Rules(token, app_secret),
+            {
+                name: Rules(*page, number=number)
+                for number, (name, page) in enumerate(pages.items(), start=1)
+            },
+        )
         self.ledger = Ledger()
         self.stopping = threading.Event()
         self._listener = _Listener((host, port), self)
         self.url = _url(host, self._listener.server_port)
         self.album = Album((public_url or self.url).rstrip("/"))
-        webhooks = None
-        if webhook_url and app_secret:
-            webhooks = Webhooks(webhook_url, app_secret)
+        webhooks = Webhooks(webhook_url) if webhook_url else None
         self.control = Control(self.scenario, self.ledger, self.album, clock, webhooks)
         self._thread = threading.Thread(
             target=self._listener.serve_forever,
@@ -178,7 +185,11 @@ class _Exchange(BaseHTTPRequestHandler):
 
     def _answer_as_meta(self, call: Call) -> None:
         simulator = self.server.simulator
-        script = simulator.scenario.take_script(call.node)
+        asker = simulator.scenario.page_of(call.token)
+        page = asker or FIRST_PAGE
+        script = None
+        if simulator.scenario.page_with(call.node) in (None, page):
+            script = simulator.scenario.take_script(call.node)
         released = simulator.scenario.release_for()
         record = Record(
             igsid=call.node[:MOST_PATH_LENGTH],
@@ -187,16 +198,19 @@ class _Exchange(BaseHTTPRequestHandler):
             authorization=call.authorization,
             proof="appsecret_proof" in call.query,
             at=simulator.clock(),
+            page=asker,
         )
         arrival = simulator.ledger.arrive(record)
         status: int | None = None
         try:
-            if not self._hold_back(call, script, released):
+            number = simulator.scenario.rules_of(page).number
+            person = people.find(call.node, number)
+            if not self._hold_back(person, script, released):
                 self.close_connection = True
                 return
             reply = graph.answer(
                 call,
-                simulator.scenario.rules,
+                simulator.scenario.rules_of(page),
                 simulator.album,
                 script=script,
                 nth=arrival.nth,
@@ -215,11 +229,10 @@ class _Exchange(BaseHTTPRequestHandler):
             simulator.ledger.leave(record, status)
 
     def _hold_back(
-        self, call: Call, script: Script | None, released: threading.Event
+        self, person: Person | None, script: Script | None, released: threading.Event
     ) -> bool:
         """Wait as long as the person makes us; say if there is anybody to answer."""
         simulator = self.server.simulator
-        person = people.find(call.node)
         seconds = person.answers_after if person else 0.0
         if script is not None and script.answers_after is not None:
             seconds = script.answers_after

@@ -27,6 +27,10 @@ def usage_headers(rules: Rules, this_hour: int) -> dict[str, str]:
         pool = _POOLS.get(throttle.code, pool)
         if throttle.code in _PLATFORM_LIMITS and not usage.minutes:
             return {"x-app-usage": _compact(_percentages(usage.percent))}
+    if rules.has_instagram_login and not usage.minutes:
+        # Seen of graph.instagram.com: names of its own.
+        used = {"call_volume": usage.percent, "cpu_time": usage.percent // 4}
+        return {"x-app-usage": _compact(used)}
     case = {
         "type": pool,
         **_percentages(usage.percent),

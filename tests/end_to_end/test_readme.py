@@ -88,6 +88,7 @@ def demo() -> Iterator[tuple[str, str, str]]:
     assert process.returncode == 0
     assert f"http://127.0.0.1:{port}/profiles/1254001000000001" in told
     assert f"{simulator}/_sim/people/1254001000000002/writes" in told
+    assert f"http://127.0.0.1:{port}/pages/shop/profiles/1254101000000001" in told
     place.rmdir()  # which is an error if anything is left in it
     with pytest.raises(requests.ConnectionError):
         requests.get(simulator, timeout=1)
@@ -174,3 +175,4 @@ def test_the_readme_has_the_sessions_it_should() -> None:
 
     for what in ("000001", "fields=", "000002", "writes", "000003", "DELETE", "flush"):
         assert what in commands
+    assert "/pages/shop/" in commands

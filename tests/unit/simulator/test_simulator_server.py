@@ -78,6 +78,7 @@ def test_calls_are_listed_without_their_token(meta: Client) -> None:
                 "fields": ["name"],
                 "authorization": "query",
                 "proof": True,
+                "page": "default",
                 "status": 200,
             }
         ],

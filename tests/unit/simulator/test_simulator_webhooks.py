@@ -75,6 +75,27 @@ def test_whoever_writes_consents_and_is_told_of(
     assert BEN in telling.sim("GET", "people")[1]["scripted"]
 
 
+def test_a_message_to_another_page_is_of_its_account(receiver: Receiver) -> None:
+    """And signed with the secret of that Page's app."""
+    url = f"http://127.0.0.1:{receiver.server_port}/hooks"
+    pages = {"shop": ("EAASHOP", "shopsecret"), "cafe": ("EAACAFE", None)}
+    with Simulator(app_secret=SECRET, webhook_url=url, pages=pages) as simulator:
+        client = Client(simulator.url)
+        client.sim("POST", f"people/{BEN}/writes")
+        client.sim("POST", "people/1254101000000002/writes")
+        refused, _ = client.sim("POST", "people/1254201000000002/writes")
+
+    told = []
+    for (_, signature, body), secret in zip(
+        receiver.taken, (SECRET, "shopsecret"), strict=True
+    ):
+        right = hmac.new(secret.encode(), body, hashlib.sha256).hexdigest()
+        assert signature == f"sha256={right}"
+        told.append(json.loads(body)["entry"][0]["id"])
+    assert told == ["17841400000000000", "17841400000000001"]
+    assert refused == 400
+
+
 def test_what_comes_back_is_told(telling: Client, receiver: Receiver) -> None:
     """Also that nothing does."""
     receiver.status = 503

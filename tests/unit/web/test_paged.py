@@ -19,7 +19,7 @@ from werkzeug.test import EnvironBuilder
 
 from proxy.app import create_app
 from proxy.cache.near import NearCache
-from proxy.outcomes import GraphError, Igsid, Reason, TokenRejected
+from proxy.outcomes import GraphError, Igsid, Reason, Throttled, TokenRejected
 from proxy.settings import Settings
 from proxy.web.keys import digest_of
 from proxy.web.paged import PagedHits
@@ -204,6 +204,20 @@ def test_a_closed_gate_is_one_pages(service) -> None:
     closed = "gate_closed_for_seconds"
     assert total(text, closed, cause="token_rejected", page="shop") > 0
     assert total(text, closed, cause="token_rejected", page="default") == 0
+
+
+def test_a_throttle_is_one_pages(service) -> None:
+    """And so is how much of the quota is used."""
+    service.shop.outcomes[ADA] = Throttled()
+    service.shop.usage_percent = 100.0
+    service.default.outcomes[BEN] = a_profile(igsid=BEN)
+
+    throttled = service.get(f"/pages/shop/profiles/{ADA}")
+    other = service.get(f"/profiles/{BEN}")
+
+    assert (throttled.status_code, other.status_code) == (503, 200)
+    assert service.get("/pages/shop/admin/stats").json["usage_percent"] == 100.0
+    assert service.get("/admin/stats").json["usage_percent"] is None
 
 
 def test_a_changed_token_drops_only_its_own_pages_refusals(service) -> None:
