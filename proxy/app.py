@@ -446,7 +446,11 @@ class _Files:
 
     def app_secrets(self) -> list[str]:
         """Those of the Pages that have a name, at the moment."""
-        return self._named.app_secrets() if self._named else []
+        if self._named is None:
+            return []
+        # Nobody may have asked for a Page since the file was changed.
+        self._watched["pages_file"].value()
+        return self._named.app_secrets()
 
     def problems(self) -> list[str]:
         """Which files are no good at the moment, after a look at each."""

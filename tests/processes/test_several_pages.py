@@ -284,6 +284,21 @@ def test_a_token_is_rotated_in_the_file_of_pages_too(stack) -> None:
 
 
 @with_copies
+def test_a_new_secret_signs_though_nobody_asks_for_the_page(stack) -> None:
+    """Meta may be the first to come after the file was changed."""
+    new = "canarynewsecret0123456789abcdef0"
+    body = a_webhook(BEN)
+    assert post_webhook(stack.service, body, new).status_code == 403
+
+    stack.write(stack.shop().replace(SHOP_SECRET, new))
+
+    def is_taken() -> bool:
+        return post_webhook(stack.service, body, new).status_code == 200
+
+    wait_until(is_taken, LOOKED_AT_WITHIN, "it signs")
+
+
+@with_copies
 def test_a_bad_file_keeps_all_pages_as_they_were(stack) -> None:
     """It is told by readyz and, once by each worker, in the log; without the token."""
     before = stack.service.log().count("file is no good")
@@ -320,3 +335,20 @@ def test_a_pages_own_bad_file_is_told_with_its_name(stack) -> None:
 
     wait_until(is_told, LOOKED_AT_WITHIN, "it is told")
     assert stack.get(f"/pages/shop/profiles/{ADA}").status_code == 200
+
+
+def test_no_pages_token_or_secret_is_told(stack) -> None:
+    """After all of the above: in no line of the log, metric, answer or entry."""
+    stack.get(f"/pages/shop/profiles/{ADA}")
+    told = [
+        stack.service.log(),
+        *(stack.get(path).text for path in ("/metrics", "/readyz", "/openapi.yaml")),
+        stack.get("/pages/shop/admin/stats").text,
+        stack.get(f"/pages/shop/admin/profiles/{ADA}").text,
+        *(str(stack.redis.dump(key)) for key in stack.redis.scan_iter("*")),
+    ]
+
+    assert "asked Meta" in told[0]
+    for text in told:
+        for secret in (SHOP_TOKEN, SHOP_SECRET, PAGE_TOKEN, "canary"):
+            assert secret not in text
