@@ -166,6 +166,7 @@ def test_the_operators_commands_find_the_demo(demo: tuple[str, str, str]) -> Non
     more = typed.removesuffix("stats")
     assert "hit ratio" in in_a_shell(f"{more} top")
     assert "Eve" in in_a_shell(f"{more} get 1254001000000005")
+    assert "Eve" in in_a_shell(f"{more} get 1254101000000005 --page shop")
     assert Path(command).name == "profile-proxy"
 
 
