@@ -21,6 +21,7 @@ max-examples = 50
 [[operations]]
 include-path-regex = "^/pages/"
 generation.max-examples = 5
+phases.coverage.enabled = false
 
 [[operations]]
 include-operation-id-regex = "^readNode"
