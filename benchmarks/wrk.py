@@ -24,7 +24,7 @@ DRAWS = 200_000
 _SCRIPT = """\
 local requests, number, threads = {}, 0, {}
 local expected = tonumber(os.getenv("BENCH_STATUS"))
-unexpected = 0 -- Not local, for done() to read it of each thread.
+unexpected, which = 0, 0 -- Not local, for done() to read them of each thread.
 
 function setup(thread) table.insert(threads, thread) end
 
@@ -42,14 +42,17 @@ function request()
 end
 
 function response(status)
-  if status ~= expected then unexpected = unexpected + 1 end
+  if status ~= expected then unexpected, which = unexpected + 1, status end
 end
 
 function done(summary, latency)
-  local e, strange = summary.errors, 0
-  for _, thread in ipairs(threads) do strange = strange + thread:get("unexpected") end
-  io.write(string.format("MEASURED %d %d %d %d %d\\n", summary.requests,
-    summary.duration, strange, e.connect + e.read + e.write, e.timeout))
+  local e, strange, last = summary.errors, 0, 0
+  for _, thread in ipairs(threads) do
+    strange = strange + thread:get("unexpected")
+    last = math.max(last, thread:get("which"))
+  end
+  io.write(string.format("MEASURED %d %d %d %d %d %d\\n", summary.requests,
+    summary.duration, strange, last, e.connect + e.read + e.write, e.timeout))
 end
 """
 
@@ -93,14 +96,15 @@ def read(said: str) -> float:
     Raises:
         Failed: not all were as they must be.
     """
-    measured = re.search(r"^MEASURED (\d+) (\d+) (\d+) (\d+) (\d+)$", said, re.M)
+    measured = re.search(r"^MEASURED (\d+) (\d+) (\d+) (\d+) (\d+) (\d+)$", said, re.M)
     if measured is None:
         raise Failed(f"wrk said: {said[-500:]}")
-    requests, microseconds, strange, broken, late = map(int, measured.groups())
+    numbers = map(int, measured.groups())
+    requests, microseconds, strange, last, broken, late = numbers
     if not requests or strange or broken or late:
         raise Failed(
-            f"of {requests} answers {strange} were not what they must be,"
-            f" {broken} connections broke and {late} requests had none in time"
+            f"of {requests} answers {strange} were not what they must be (the last was"
+            f" {last}), {broken} connections broke and {late} requests had none in time"
         )
     return requests * 1e6 / microseconds
 

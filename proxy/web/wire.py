@@ -10,7 +10,7 @@ import uuid
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from math import ceil, floor
-from random import getrandbits
+from random import randbytes
 from typing import Any, NamedTuple, TypeGuard, TypeVar
 from urllib.request import parse_http_list
 
@@ -311,8 +311,7 @@ def request_id(header: str | None) -> str:
     """The caller's name for the request, if we can repeat it safely; else a new one."""
     if header is not None and _REQUEST_ID.fullmatch(header):
         return header
-    # Two thirds of the time an f-string takes.
-    return "%032x" % getrandbits(128)  # noqa: UP031
+    return randbytes(16).hex()
 
 
 class Rendition(NamedTuple):

@@ -10,16 +10,16 @@ MISS = b"HTTP/1.1 200 OK\r\ncache-status: profile-proxy; fwd=uri-miss; stored\r\
 
 
 def test_wrk_counts_what_was_answered_as_it_must_be() -> None:
-    assert read("2 threads\nMEASURED 3000 1500000 0 0 0\n") == 2000.0
+    assert read("2 threads\nMEASURED 3000 1500000 0 0 0 0\n") == 2000.0
 
 
 @pytest.mark.parametrize(
     "said",
     [
-        "MEASURED 3000 1500000 1 0 0",
-        "MEASURED 3000 1500000 0 1 0",
-        "MEASURED 3000 1500000 0 0 1",
-        "MEASURED 0 1500000 0 0 0",
+        "MEASURED 3000 1500000 1 503 0 0",
+        "MEASURED 3000 1500000 0 0 1 0",
+        "MEASURED 3000 1500000 0 0 0 1",
+        "MEASURED 0 1500000 0 0 0 0",
         "unable to connect to 127.0.0.1:9 Connection refused",
     ],
 )
