@@ -98,6 +98,7 @@ class NearCache:
         self._loading: dict[str, Loading] = {}
         self._lock = threading.Lock()
         self._trusted_until = -math.inf
+        self.heard_at = -math.inf
         self.hits = self.misses = self.bypassed = self.invalidated = self.evicted = 0
 
     @property
@@ -204,10 +205,16 @@ class NearCache:
 
     def trust(self, asked_at: float) -> None:
         """A sign of life that was asked for at this moment has been answered."""
+        self.heard_at = asked_at
         self._trusted_until = asked_at + TRUSTED_FOR
 
-    def restart(self) -> None:
-        """Nobody has told what changed for a while: begin with nothing."""
+    def restart(self, heard_at: float = -math.inf) -> None:
+        """Nobody has told what changed for a while: begin with nothing.
+
+        Where the store has answered, *heard_at* is when it was asked. That is known
+        first: whoever finds no copy any more must not think that it still hangs.
+        """
+        self.heard_at = max(self.heard_at, heard_at)
         self._trusted_until = -math.inf
         with self._lock:
             self._copies.clear()
@@ -274,9 +281,9 @@ class Follower:
             redis.RedisError: there is no connection, or no more.
         """
         told: deque[Any] = deque()
-        connection = self._connect(told)
+        connection, asked_at = self._connect(told)
         try:
-            near.restart()
+            near.restart(asked_at)
             if self._is_unable:
                 log.warning("near cache on")
                 self._is_unable = False
@@ -285,13 +292,15 @@ class Follower:
         finally:
             connection.disconnect()
 
-    def _connect(self, told: deque[Any]) -> Any:
+    def _connect(self, told: deque[Any]) -> tuple[Any, float]:
+        """A connection on which is *told* what changes, and when that was asked for."""
         options = {**self._pool.connection_kwargs, "protocol": 3}
         connection = self._pool.connection_class(**options)
         try:
             connection.connect()
             # Not by the parser's own way with these, which writes them to the log.
             connection._parser.set_invalidation_push_handler(told.append)
+            asked_at = self._clock()
             connection.send_command(
                 *("CLIENT", "TRACKING", "ON", "BCAST", "PREFIX", self._prefix)
             )
@@ -302,7 +311,7 @@ class Follower:
         except BaseException:
             connection.disconnect()
             raise
-        return connection
+        return connection, asked_at
 
     def _beat(self, connection: Any, near: NearCache, told: deque[Any]) -> None:
         """Ask for one sign of life, and read all that comes until the next is due."""

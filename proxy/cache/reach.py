@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import queue
 import threading
 import time
@@ -38,7 +39,8 @@ class Reach:
 
     One that hangs costs each process a timeout a second, and not each trip one: once
     a trip has timed out that began after another had, and none came back between,
-    nobody tries for a second. Then one trip does, as a probe.
+    nobody tries for a second. Then one trip does, as a probe; or all do, once the
+    store has answered somebody else.
     """
 
     def __init__(
@@ -47,15 +49,18 @@ class Reach:
         *,
         count_error: Callable[[str], None] = lambda kind: None,
         clock: Callable[[], float] = time.monotonic,
+        heard_at: Callable[[], float] = lambda: -math.inf,
     ) -> None:
         """*places* are all that can fail by themselves, as known at the moment.
 
         *count_error* is told the kind of whatever goes wrong, each time; *clock* is
-        monotonic, in seconds.
+        monotonic, in seconds. *heard_at* says by it when somebody else last asked the
+        store something that was answered.
         """
         self._places = places
         self._count_error = count_error
         self._clock = clock
+        self._heard_at = heard_at
         self._failing: set[tuple[str, str]] = set()
         self._silent_since: dict[str, float] = {}  # by the places that timed out
         self._probe_at: dict[str, float] = {}  # by the places that hang
@@ -164,6 +169,10 @@ class Reach:
         with self._lock:
             probe_at, now = self._probe_at.get(place), self._clock()
             if probe_at is None:
+                return False
+            if self._heard_at() > probe_at - PROBED_EVERY:
+                del self._probe_at[place]
+                self._silent_since.pop(place, None)
                 return False
             if now < probe_at:
                 raise StoreUnavailable()

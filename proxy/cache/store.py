@@ -264,7 +264,10 @@ class EntryStore:
         self._take, self._put = script(_TAKE), script(_PUT)
         self._fail, self._release = script(_FAIL), script(_RELEASE)
         self.reach = self._reach = Reach(
-            cache.places, count_error=count_error, clock=clock
+            cache.places,
+            count_error=count_error,
+            clock=clock,
+            heard_at=lambda: near.heard_at if near else -math.inf,
         )
         self._risks: tuple[float, list[str]] = -math.inf, []
 

@@ -5,8 +5,12 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import threading
 import time
+from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from itertools import count
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -23,6 +27,12 @@ from services import (
 )
 
 from proxy.cache.engine import find_binary
+
+CROWD, CALLERS = 300, 12
+"""People who are known, and who ask about them side by side."""
+
+FROZEN_FOR = 1.6
+"""Seconds; long enough to give up the connection that keeps copies true."""
 
 
 class Engine:
@@ -189,6 +199,37 @@ def test_a_store_that_goes_on_hanging_does_not_cost_each_a_timeout(world) -> Non
     ok = {"status": "ok", "reasons": []}
     wait_until(lambda: world.service.get("/readyz").json() == ok, 1.5, "all is well")
     assert "; hit" in world.service.get(f"/profiles/{ADA}").headers["Cache-Status"]
+
+
+def test_a_store_that_answers_again_costs_nobody_an_error(world) -> None:
+    """Copies bridge the time, and when they go it is known that it answers."""
+    world.store.start()
+    people = [str(1254002000000000 + n) for n in range(CROWD)]
+    for _ in range(2):
+        for igsid in people:
+            world.service.get(f"/profiles/{igsid}")
+    over = threading.Event()
+
+    def ask_on(first: int) -> Counter[int]:
+        statuses: Counter[int] = Counter()
+        for n in count(first, 7):
+            if over.is_set():
+                return statuses
+            answer = world.service.get(f"/profiles/{people[n % CROWD]}")
+            statuses[answer.status_code] += 1
+        raise AssertionError("counting does not end")
+
+    with ThreadPoolExecutor(CALLERS) as pool:
+        asking = [pool.submit(ask_on, first) for first in range(CALLERS)]
+        time.sleep(0.3)
+        world.store.freeze()
+        time.sleep(FROZEN_FOR)
+        world.store.thaw()
+        time.sleep(1.5)
+        over.set()
+
+    statuses = sum((each.result() for each in asking), Counter())
+    assert set(statuses) == {200}, statuses
 
 
 def test_a_store_that_dies_during_a_call_does_not_cost_its_answer(world) -> None:

@@ -151,6 +151,24 @@ def test_a_store_that_goes_on_hanging_costs_a_timeout_a_second(reach, clock) -> 
     assert tries(reach)
 
 
+def test_a_store_that_has_answered_somebody_else_is_used_at_once(clock) -> None:
+    """But not one that was asked before the last timeout, and answered then."""
+    heard_at = [clock.now]
+    reach = Reach(lambda: {""}, clock=clock, heard_at=lambda: heard_at[0])
+    clock.now += 0.1
+    tries(reach, ends=redis.TimeoutError)
+    tries(reach, ends=redis.TimeoutError)
+    assert not tries(reach)
+
+    heard_at[0] = clock.now
+    assert not tries(reach)
+
+    clock.now += 0.1
+    heard_at[0] = clock.now
+    assert tries(reach)
+    assert tries(reach)
+
+
 def test_the_second_begins_when_the_probe_has_ended(reach, clock) -> None:
     """Its own timeout must not count, or those after it would follow at once."""
     hang(reach, clock)
