@@ -8,7 +8,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
-from functools import cache
+from functools import cache, lru_cache
 from math import ceil, floor
 from random import randbytes
 from typing import Any, NamedTuple, TypeGuard, TypeVar
@@ -741,9 +741,16 @@ def moment(seconds: float | None) -> str | None:
     """Epoch seconds as RFC 3339 in UTC, whole seconds, rounded down."""
     if seconds is None:
         return None
-    # A quarter of the time that a datetime and its strftime take.
-    day = time.gmtime(floor(seconds))
-    return f"{day[0]:04}-{day[1]:02}-{day[2]:02}T{day[3]:02}:{day[4]:02}:{day[5]:02}Z"
+    day, second = divmod(floor(seconds), 86400)
+    minute, second = divmod(second, 60)
+    hour, minute = divmod(minute, 60)
+    return f"{_date(day)}T{hour:02}:{minute:02}:{second:02}Z"
+
+
+@lru_cache(64)
+def _date(day: int) -> str:
+    """The date so many days after the first of 1970; most are of these days."""
+    return time.strftime("%Y-%m-%d", time.gmtime(day * 86400))
 
 
 def render_said(said: GraphError) -> dict[str, Any]:
