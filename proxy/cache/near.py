@@ -180,13 +180,16 @@ class NearCache:
             if self._loading.get(key) is loading:
                 del self._loading[key]
 
-    def forget(self, key: str) -> None:
+    def forget(self, key: str, unless: bytes | None) -> None:
         """Drop the copy of what was read while nobody would tell if it changes.
 
-        In an outage it would be answered, though something newer is known.
+        In an outage it would be answered, though something newer is known; *unless*
+        is what was read, and a copy of just that stays.
         """
         with self._lock:
-            self._copies.pop(key, None)
+            copy = self._copies.get(key)
+            if copy is not None and copy.stored != unless:
+                del self._copies[key]
 
     def invalidate(self, keys: list[str] | None) -> None:
         """Drop what has changed; None: everything has."""

@@ -340,7 +340,7 @@ class EntryStore:
             is_long = stored is not None and len(stored) > LONGEST_COPY
             self._near.end(key, loading, None if is_long else stored, life)
         else:
-            self._near.forget(key)
+            self._near.forget(key, unless=stored)
 
     def recall(self, igsid: str) -> Copy | None:
         """What this process itself has of a person, if that is surely true. No trip."""

@@ -110,6 +110,32 @@ def test_what_was_read_over_a_reconnection_is_not_kept(
     assert near.get(KEY) is None
 
 
+def test_what_is_read_again_unchanged_stays_for_an_outage(
+    near: NearCache, clock: FakeClock
+) -> None:
+    """A process that is slow for a moment has it still when the store goes away."""
+    loading = near.begin(KEY)
+    assert loading is not None
+    near.end(KEY, loading, b"known", 3600.0)
+    clock.now += TRUSTED_FOR
+
+    near.forget(KEY, unless=b"known")
+    assert near.get_in_outage(KEY) is not None
+
+    near.forget(KEY, unless=b"newer")
+    assert near.get_in_outage(KEY) is None
+
+
+def test_nothing_is_left_of_what_is_read_and_gone(near: NearCache) -> None:
+    loading = near.begin(KEY)
+    assert loading is not None
+    near.end(KEY, loading, b"known", 3600.0)
+
+    near.forget(KEY, unless=None)
+
+    assert near.get_in_outage(KEY) is None
+
+
 def test_of_two_who_read_the_same_the_one_who_began_last_keeps(
     near: NearCache,
 ) -> None:
@@ -224,7 +250,7 @@ def test_what_was_read_and_is_not_there_any_more_is_no_outage_s_copy(
     assert near.get_in_outage(KEY) is None
 
     keep(near, KEY)
-    near.forget(KEY)
+    near.forget(KEY, unless=None)
     assert near.get_in_outage(KEY) is None
 
 
