@@ -10,7 +10,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from itertools import count
+from itertools import count, takewhile
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -27,12 +27,13 @@ from services import (
 )
 
 from proxy.cache.engine import find_binary
+from proxy.cache.near import SILENT_FOR
 
 CROWD, CALLERS = 300, 12
 """People who are known, and who ask about them side by side."""
 
-FROZEN_FOR = 1.6
-"""Seconds; long enough to give up the connection that keeps copies true."""
+FROZEN_FOR = SILENT_FOR + 0.6
+"""Seconds; nothing outside tells when the connection of the copies is given up."""
 
 
 class Engine:
@@ -81,6 +82,11 @@ class Engine:
     def thaw(self) -> None:
         assert self.process
         os.kill(self.process.pid, signal.SIGCONT)
+
+    def reads(self) -> int:
+        """How many readings it has answered: one for each look."""
+        calls: int = self.client.info("commandstats")["cmdstat_mget"]["calls"]
+        return calls
 
     def _answers(self) -> bool:
         try:
@@ -208,27 +214,28 @@ def test_a_store_that_answers_again_costs_nobody_an_error(world) -> None:
     for _ in range(2):
         for igsid in people:
             world.service.get(f"/profiles/{igsid}")
-    over = threading.Event()
+    over, statuses = threading.Event(), Counter[int]()
 
-    def ask_on(first: int) -> Counter[int]:
-        statuses: Counter[int] = Counter()
-        for n in count(first, 7):
-            if over.is_set():
-                return statuses
+    def ask_on(first: int) -> None:
+        for n in takewhile(lambda _: not over.is_set(), count(first, 7)):
             answer = world.service.get(f"/profiles/{people[n % CROWD]}")
             statuses[answer.status_code] += 1
-        raise AssertionError("counting does not end")
 
     with ThreadPoolExecutor(CALLERS) as pool:
         asking = [pool.submit(ask_on, first) for first in range(CALLERS)]
-        time.sleep(0.3)
-        world.store.freeze()
-        time.sleep(FROZEN_FOR)
-        world.store.thaw()
-        time.sleep(1.5)
-        over.set()
+        try:
+            wait_until(lambda: statuses[200] > CROWD, 10, "all are asked about")
+            read = world.store.reads()
+            world.store.freeze()
+            time.sleep(FROZEN_FOR)
+            world.store.thaw()
+            anew = read + CROWD
+            wait_until(lambda: world.store.reads() > anew, 10, "all are read anew")
+        finally:
+            over.set()
 
-    statuses = sum((each.result() for each in asking), Counter())
+    for each in asking:
+        each.result()
     assert set(statuses) == {200}, statuses
 
 
