@@ -328,3 +328,20 @@ def test_what_a_look_has_not_found_is_no_outage_s_copy(
     entries.look(igsid)
 
     assert entries.recall_in_outage(igsid) is None
+
+
+def test_a_look_that_finds_the_same_leaves_it_for_an_outage(
+    process: Process, raw: redis.Redis, igsid: Igsid
+) -> None:
+    """A process that is slow for a moment has something when the store goes away."""
+    now = [0.0]
+    near = NearCache(10, outage_grace=600.0, clock=lambda: now[0])
+    entries = EntryStore(process.entries._cache, "default", near=near, sleep=no_wait)
+    near.trust(0.0)
+    put(raw, igsid)
+    entries.look(igsid)
+
+    now[0] = 1.0
+    entries.look(igsid)
+
+    assert entries.recall_in_outage(igsid) is not None

@@ -136,6 +136,15 @@ def test_nothing_is_left_of_what_is_read_and_gone(near: NearCache) -> None:
     assert near.get_in_outage(KEY) is None
 
 
+def test_a_new_beginning_tells_when_the_store_was_heard(near: NearCache) -> None:
+    """Who finds no copy any more must not think that the store still hangs."""
+    near.restart(1007.5)
+    assert near.heard_at == 1007.5
+
+    near.restart()
+    assert near.heard_at == 1007.5
+
+
 def test_of_two_who_read_the_same_the_one_who_began_last_keeps(
     near: NearCache,
 ) -> None:
