@@ -85,8 +85,8 @@ def test_those_who_are_known_cost_one_trip(world) -> None:
     assert trips == [len(PEOPLE)]
 
 
-def test_copies_cost_none() -> None:
-    """What a page has read the next one has, alone or in a page."""
+def world_with_copies() -> tuple[World, fakeredis.FakeServer]:
+    """Meta knows all of PEOPLE, and copies are kept; and what turns the store off."""
     near = NearCache(100, outage_grace=600.0, clock=lambda: 0.0)
     near.trust(0.0)
     server = fakeredis.FakeServer()
@@ -94,6 +94,12 @@ def test_copies_cost_none() -> None:
     world.store._near = near
     for igsid in PEOPLE:
         world.graph.outcomes[igsid] = a_profile(igsid=igsid)
+    return world, server
+
+
+def test_copies_cost_none() -> None:
+    """What a page has read the next one has, alone or in a page."""
+    world, server = world_with_copies()
     world.lookup.find_many(PEOPLE)
     world.lookup.find_many(PEOPLE)
 
@@ -428,13 +434,7 @@ def test_where_too_many_wait_what_was_not_wanted_is_told_after_all(world) -> Non
 
 def test_while_the_store_is_away_copies_are_told_to_who_wanted_it_new() -> None:
     """Where Meta may not be asked about any more of them."""
-    near = NearCache(100, outage_grace=600.0, clock=lambda: 0.0)
-    near.trust(0.0)
-    server = fakeredis.FakeServer()
-    world = World(redis=fakeredis.FakeRedis(server=server))
-    world.store._near = near
-    for igsid in PEOPLE:
-        world.graph.outcomes[igsid] = a_profile(igsid=igsid)
+    world, server = world_with_copies()
     for _ in range(2):
         world.lookup.find_many(PEOPLE)
     server.connected = False
