@@ -743,8 +743,11 @@ def moment(seconds: float | None) -> str | None:
         return None
     day, second = divmod(floor(seconds), 86400)
     minute, second = divmod(second, 60)
-    hour, minute = divmod(minute, 60)
-    return f"{_date(day)}T{hour:02}:{minute:02}:{second:02}Z"
+    return _date(day) + _MINUTES[minute] + _SECONDS[second]
+
+
+_MINUTES = [f"T{hour:02}:{minute:02}:" for hour in range(24) for minute in range(60)]
+_SECONDS = [f"{second:02}Z" for second in range(60)]
 
 
 @lru_cache(64)
