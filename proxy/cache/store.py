@@ -23,7 +23,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass
-from typing import Annotated, NamedTuple, cast
+from typing import Annotated, cast
 
 import msgspec
 import redis
@@ -50,7 +50,7 @@ from proxy.outcomes import (
 
 log = logging.getLogger(__name__)
 
-SCHEMA = 2
+SCHEMA = 3
 """The version of the stored form. What has another is a miss, and is overwritten."""
 
 NOTE_TTL = 1.0
@@ -113,19 +113,19 @@ redis.call('DEL', KEYS[4])
 return {redis.call('DEL', KEYS[1]), redis.call('DEL', KEYS[2]),
         redis.call('DEL', KEYS[3])}
 """
-# A quote within a name or a link is stored as \", so only an entry that is a profile
-# has these bytes. How old it is shows in how much of its life is over, which is by the
-# clock of whoever wrote it and by Redis's pace, so that no two clocks are compared.
+# A profile has an array in the sixth place, and a refusal null. Before it are numbers
+# and an id, so that nothing that Meta says is taken for it. How old a profile is shows
+# in how much of its life is over, which is by the clock of whoever wrote it and by
+# Redis's pace, so that no two clocks are compared.
 _DROP_REFUSAL = """
 local entry = redis.call('MGET', KEYS[1])[1]
-local stays = entry and string.find(entry, '"profile":', 1, true)
+local stays = entry and string.find(entry, '^%[[^,]*,[^,]*,[^,]*,[^,]*,[^,]*,%[')
 local is_again = redis.call('PTTL', KEYS[4]) > ARGV[1] - ARGV[2]
 local is_young = false
 if stays then
-  local from = string.match(entry, '"fetched_at":([%d.]+)')
-  local till = string.match(entry, '"usable_until":([%d.]+)')
+  local from, till = string.match(entry, '^[^,]*,[^,]*,([%d.]+),[^,]*,([%d.]+),')
   local left = redis.call('PTTL', KEYS[1])
-  is_young = not (from and till) or (till - from) * 1000 - left < tonumber(ARGV[3])
+  is_young = not from or (till - from) * 1000 - left < tonumber(ARGV[3])
 else
   redis.call('DEL', KEYS[1])
 end
@@ -161,7 +161,7 @@ class _Said(msgspec.Struct, array_like=True):
 
 
 class _Person(msgspec.Struct, array_like=True):
-    """In this order, without names, which took a fifth of an entry's memory."""
+    """What Meta documents of a person, in the order of FIELDS, and a picture's end."""
 
     name: str | None = None
     username: str | None = None
@@ -173,7 +173,13 @@ class _Person(msgspec.Struct, array_like=True):
     picture_expires_at: _Moment | None = None
 
 
-class _Entry(msgspec.Struct, omit_defaults=True):
+class Form(msgspec.Struct, array_like=True):
+    """An entry in the form in which it is stored: a profile or a refusal.
+
+    Names would take a fifth of its memory. To make the entry of it takes several
+    times as long as to read it, so whoever can answers from this.
+    """
+
     v: int
     id: str
     fetched_at: _Moment
@@ -186,6 +192,28 @@ class _Entry(msgspec.Struct, omit_defaults=True):
     failed_refreshes: Annotated[int, msgspec.Meta(ge=0)] = 0
     cut_by: Cut | None = None
 
+    def entry(self) -> StoredOutcome:
+        """The entry that is stored in this form."""
+        last_said = None
+        outcome: Profile | Refusal
+        if self.profile is not None:
+            known = msgspec.structs.asdict(self.profile)
+            outcome = Profile(Igsid(self.id), **known)
+            last_said = _error(self.said) if self.said else None
+        else:
+            assert self.refusal is not None and self.said is not None  # See `read`.
+            outcome = Refusal(Igsid(self.id), self.refusal, _error(self.said))
+        return StoredOutcome(
+            outcome,
+            self.fetched_at,
+            self.fresh_until,
+            self.usable_until,
+            self.refresh_after or 0.0,
+            self.failed_refreshes,
+            self.cut_by,
+            last_said,
+        )
+
 
 class _Note(msgspec.Struct, omit_defaults=True):
     v: int
@@ -195,16 +223,42 @@ class _Note(msgspec.Struct, omit_defaults=True):
     asked: bool = True
 
 
-class Seen(NamedTuple):
+class Seen:
     """What is stored about a person, at one moment.
 
-    *has_written*, lately, is known to whoever takes the lease.
+    *has_written*, lately, is known to whoever takes the lease. Of an entry that was
+    read there is its *form*; the entry itself is made when it is first asked for.
     """
 
-    entry: StoredOutcome | None
-    lease: Lease | None
-    note: LookupFailure | None
-    has_written: bool = False
+    __slots__ = ("_entry", "form", "has_written", "lease", "note")
+
+    def __init__(
+        self,
+        entry: StoredOutcome | None,
+        lease: Lease | None,
+        note: LookupFailure | None,
+        has_written: bool = False,
+        *,
+        form: Form | None = None,
+    ) -> None:
+        self._entry = entry
+        self.form = form
+        self.lease = lease
+        self.note = note
+        self.has_written = has_written
+
+    @property
+    def entry(self) -> StoredOutcome | None:
+        if self._entry is None and self.form is not None:
+            self._entry = self.form.entry()
+        return self._entry
+
+    def __eq__(self, other: object) -> bool:
+        """Whether the same is told by both, in whatever form."""
+        return isinstance(other, Seen) and self._told() == other._told()
+
+    def _told(self) -> tuple[object, ...]:
+        return self.entry, self.lease, self.note, self.has_written
 
 
 @dataclass(frozen=True, slots=True)
@@ -290,7 +344,7 @@ class EntryStore:
                 near.cancel(key, loading)
             raise
         seen = _seen(igsid, values)
-        self._copy(key, loading, values[0] if seen.entry else None, life)
+        self._copy(key, loading, values[0] if seen.form else None, life)
         return seen
 
     def look_many(
@@ -327,7 +381,7 @@ class EntryStore:
         found = {}
         for (igsid, key), (values, life) in zip(keys.items(), looks, strict=True):
             seen = found[igsid] = _seen(igsid, values)
-            self._copy(key, loading[key], values[0] if seen.entry else None, life)
+            self._copy(key, loading[key], values[0] if seen.form else None, life)
         return found
 
     def _copy(
@@ -589,7 +643,8 @@ class EntryStore:
 def _seen(igsid: Igsid, values: list[bytes | None]) -> Seen:
     entry, lease, note, *marker = values
     return Seen(
-        entry=decode(entry, igsid) if entry is not None else None,
+        entry=None,
+        form=read(entry, igsid) if entry is not None else None,
         lease=lease.decode("ascii", "replace") if lease is not None else None,
         note=decode_note(note) if note is not None else None,
         has_written=marker not in ([], [None]),
@@ -607,7 +662,7 @@ def _left(entry: StoredOutcome, now: float) -> int:
 
 
 def encode(entry: StoredOutcome) -> bytes:
-    """*entry* as it is stored: JSON, its version first."""
+    """*entry* as it is stored: an array in JSON, its version first."""
     person = refusal = said = None
     match entry.outcome:
         case Profile() as profile:
@@ -615,52 +670,45 @@ def encode(entry: StoredOutcome) -> bytes:
             said = _said(entry.last_said) if entry.last_said else None
         case Refusal(reason=reason, said=error):
             refusal, said = reason, _said(error)
-    return msgspec.json.encode(
-        _Entry(
-            v=SCHEMA,
-            id=entry.outcome.igsid,
-            fetched_at=entry.fetched_at,
-            fresh_until=entry.fresh_until,
-            usable_until=entry.usable_until,
-            profile=person,
-            refusal=refusal,
-            said=said,
-            refresh_after=entry.refresh_after or None,
-            failed_refreshes=entry.failed_refreshes,
-            cut_by=entry.cut_by,
-        )
+    form = Form(
+        v=SCHEMA,
+        id=entry.outcome.igsid,
+        fetched_at=entry.fetched_at,
+        fresh_until=entry.fresh_until,
+        usable_until=entry.usable_until,
+        profile=person,
+        refusal=refusal,
+        said=said,
+        refresh_after=entry.refresh_after or None,
+        failed_refreshes=entry.failed_refreshes,
+        cut_by=entry.cut_by,
     )
+    values = list(msgspec.structs.astuple(form))
+    while not values[-1]:
+        del values[-1]  # What is left out at the end is nothing, when it is read.
+    return msgspec.json.encode(values)
 
 
 def decode(stored: bytes, igsid: Igsid | None = None) -> StoredOutcome | None:
+    """The entry that `read` reads, if it does."""
+    form = read(stored, igsid)
+    return form.entry() if form is not None else None
+
+
+def read(stored: bytes, igsid: Igsid | None = None) -> Form | None:
     """Read a stored entry; None for what is truncated, foreign or of another version.
 
     With *igsid*, an entry about anybody else is foreign too.
     """
     try:
-        entry = msgspec.json.decode(stored, type=_Entry)
+        form = msgspec.json.decode(stored, type=Form)
     except _UNREADABLE:
         return None
-    if entry.v != SCHEMA or (igsid is not None and entry.id != igsid):
+    if form.v != SCHEMA or (igsid is not None and form.id != igsid):
         return None
-    person, said = entry.profile, entry.said
-    outcome: Profile | Refusal
-    if person is not None:
-        outcome = Profile(Igsid(entry.id), **msgspec.structs.asdict(person))
-    elif entry.refusal is not None and said is not None:
-        outcome = Refusal(Igsid(entry.id), entry.refusal, _error(said))
-    else:
+    if form.profile is None and (form.refusal is None or form.said is None):
         return None
-    return StoredOutcome(
-        outcome,
-        entry.fetched_at,
-        entry.fresh_until,
-        entry.usable_until,
-        entry.refresh_after or 0.0,
-        entry.failed_refreshes,
-        entry.cut_by,
-        _error(said) if said and isinstance(outcome, Profile) else None,
-    )
+    return form
 
 
 def encode_note(failure: LookupFailure) -> bytes:

@@ -19,9 +19,9 @@ from http import HTTPStatus
 from typing import Any, Protocol
 
 from proxy.cache.near import Copy
-from proxy.cache.store import Seen, decode
-from proxy.metrics import name_of
-from proxy.outcomes import Freshness, Igsid, StoredOutcome, StoreUnavailable
+from proxy.cache.store import Form, Seen, read
+from proxy.metrics import PROFILE
+from proxy.outcomes import Igsid, Reason, StoreUnavailable
 from proxy.web import pictures, wire
 from proxy.web.keys import Doorkeeper, Scope
 from proxy.web.wire import Rendition
@@ -96,23 +96,24 @@ class Served:
         "status",
     )
 
-    def __init__(self, entry: StoredOutcome, made: Rendition, *, source: str) -> None:
-        """*made* is of *entry*; *source* says where it comes from, to be counted."""
+    def __init__(self, form: Form, made: Rendition, *, source: str) -> None:
+        """*made* is of what *form* stores; *source* says whence, to be counted."""
+        reason = form.refusal if form.profile is None else None
         self.body = made.body
-        self.fresh_until = entry.fresh_until
-        self._fetched_at = entry.fetched_at
-        self._fixed = (
-            *(
-                header if header[0] in UNLIKE else alike(*header)
-                for header in made.headers
-            ),
-            wire.NOSNIFF,
-        )
-        self._statuses = wire.hits_with(wire.detail_of(entry))
-        self.status, self.counted_as = _manner(
-            made.status, source, name_of(entry.outcome)
+        self.fresh_until = form.fresh_until
+        self._fetched_at = form.fetched_at
+        self._fixed = *made.headers, wire.NOSNIFF
+        self.status, self.counted_as, self._statuses = _manner(
+            made.status, source, reason
         )
         self.pictures = NONE_YET
+
+    def kept(self) -> Served:
+        """Itself, to lie in memory: what others have too it has with them."""
+        self._fixed = tuple(
+            header if header[0] in UNLIKE else alike(*header) for header in self._fixed
+        )
+        return self
 
     def headers(self, now: float, request_id: str) -> list[tuple[str, str]]:
         """All that are sent at *now*, at which it is fresh."""
@@ -131,9 +132,16 @@ def alike(name: str, value: str) -> tuple[str, str]:
 
 
 @lru_cache(MOST_ALIKE)
-def _manner(status: int, source: str, outcome: str) -> tuple[str, tuple[str, str]]:
-    """What WSGI calls this *status*, and what it is counted as."""
-    return f"{status} {HTTPStatus(status).phrase.upper()}", (source, outcome)
+def _manner(
+    status: int, source: str, reason: Reason | None
+) -> tuple[str, tuple[str, str], wire.Seconds]:
+    """What WSGI calls this *status*, what it is counted as, and its Cache-Status."""
+    outcome = PROFILE if reason is None else reason.value
+    return (
+        f"{status} {HTTPStatus(status).phrase.upper()}",
+        (source, outcome),
+        wire.hits_with(wire.detail_of(reason)),
+    )
 
 
 class HitPath:
@@ -258,7 +266,7 @@ class HitPath:
             copy = self._recall(igsid)
             if copy is None:
                 return None
-            served: Served = copy.served or _serve(copy)
+            served: Served = copy.served or _serve_copy(copy)
             if now >= served.fresh_until:
                 return None
             page[igsid] = served
@@ -296,13 +304,10 @@ class HitPath:
     ) -> Served | None:
         copy = self._recall(igsid)
         if copy is not None:
-            profile: Served = copy.served or _serve(copy)
-            return profile.pictures.get(query) or _picture(copy, query)
-        entry = self._look(environ, igsid, now)
-        if entry is None:
-            return None
-        made = pictures.rendition(entry, fallback=query == WITH_INITIALS)
-        return Served(entry, made, source="hit")
+            profile: Served = copy.served or _serve_copy(copy)
+            return profile.pictures.get(query) or _serve_copied_picture(copy, query)
+        form = self._look(environ, igsid, now)
+        return _serve_picture(form, query, source="hit") if form is not None else None
 
     def _may_read(self, environ: Environ, now: float) -> bool:
         if not self._tick_at - TICK <= now < self._tick_at:
@@ -331,13 +336,11 @@ class HitPath:
     ) -> Served | None:
         """What is to be sent, of a *copy* or of what the store has; else the view's."""
         if copy is not None:
-            return _serve(copy)
-        entry = self._look(environ, text, now)
-        if entry is None:
-            return None
-        return Served(entry, wire.rendition(entry), source="hit")
+            return _serve_copy(copy)
+        form = self._look(environ, text, now)
+        return _serve(form, source="hit") if form is not None else None
 
-    def _look(self, environ: Environ, text: str, now: float) -> StoredOutcome | None:
+    def _look(self, environ: Environ, text: str, now: float) -> Form | None:
         """What the store has of somebody, if it is fresh; else the view is told."""
         try:
             igsid = wire.read_igsid(text)
@@ -347,11 +350,11 @@ class HitPath:
         except StoreUnavailable as away:
             environ[SEEN] = away
             return None
-        entry = seen.entry
-        if entry is None or entry.freshness(now) is not Freshness.FRESH:
+        form = seen.form
+        if form is None or now >= form.fresh_until:
             environ[SEEN] = seen
             return None
-        return entry
+        return form
 
 
 def _is_plain(environ: Environ) -> bool:
@@ -361,24 +364,33 @@ def _is_plain(environ: Environ) -> bool:
     )
 
 
-def _serve(copy: Copy) -> Served:
+def _serve(form: Form, *, source: str) -> Served:
+    """A profile at once, and a refusal by way of its entry: they are asked for less."""
+    if form.profile is not None:
+        return Served(form, wire.profile_rendition(form), source=source)
+    return Served(form, wire.rendition(form.entry()), source=source)
+
+
+def _serve_picture(form: Form, query: str, *, source: str) -> Served:
+    made = pictures.rendition(form.entry(), fallback=query == WITH_INITIALS)
+    return Served(form, made, source=source)
+
+
+def _serve_copy(copy: Copy) -> Served:
     """What is made of a copy when it is first asked for."""
-    entry = _entry(copy)
-    served = Served(entry, wire.rendition(entry), source="near")
+    served = _serve(_form(copy), source="near").kept()
     copy.served = served
     return served
 
 
-def _picture(copy: Copy, query: str) -> Served:
+def _serve_copied_picture(copy: Copy, query: str) -> Served:
     """The same of its picture, beside what is made of it already."""
-    entry = _entry(copy)
-    made = pictures.rendition(entry, fallback=query == WITH_INITIALS)
-    served = Served(entry, made, source="near")
+    served = _serve_picture(_form(copy), query, source="near").kept()
     copy.served.pictures = {**copy.served.pictures, query: served}
     return served
 
 
-def _entry(copy: Copy) -> StoredOutcome:
-    entry = decode(copy.stored)
-    assert entry is not None  # It was read before it was kept.
-    return entry
+def _form(copy: Copy) -> Form:
+    form = read(copy.stored)
+    assert form is not None  # It was read before it was kept.
+    return form

@@ -11,14 +11,14 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import cache, lru_cache
 from math import ceil, floor
 from random import randbytes
-from typing import Any, NamedTuple, TypeGuard, TypeVar
+from typing import Any, TypeGuard, TypeVar
 from urllib.request import parse_http_list
 
 import msgspec
 from flask import Request, Response, request
 from werkzeug.exceptions import HTTPException
 
-from proxy.lookup import Census, Erased, Flushed, GateState, Seen, Tally
+from proxy.lookup import Census, Erased, Flushed, Form, GateState, Seen, Tally
 from proxy.metrics import OUTCOMES, Totals
 from proxy.outcomes import (
     FIELDS,
@@ -314,7 +314,7 @@ def request_id(header: str | None) -> str:
     return randbytes(16).hex()
 
 
-class Rendition(NamedTuple):
+class Rendition(msgspec.Struct, frozen=True):
     """An entry as HTTP, but for what changes with the time and with who asks.
 
     *tag* is the ETag, without quotes, of what has one.
@@ -337,28 +337,75 @@ def rendition(entry: StoredOutcome, fields: tuple[str, ...] = FIELDS) -> Renditi
             return as_sent(entry, status, PROBLEM, refusal_body(refusal))
 
 
+class _Whole(msgspec.Struct):
+    """The body of a profile with every field: quicker than a dict of the same."""
+
+    id: str
+    name: str | None
+    username: str | None
+    profile_pic: str | None
+    is_verified_user: bool | None
+    follower_count: int | None
+    is_user_follow_business: bool | None
+    is_business_follow_user: bool | None
+    fetched_at: str | None
+    picture_expires_at: str | None
+
+
+def profile_rendition(form: Form) -> Rendition:
+    """A profile with every field, byte for byte as `rendition` of its entry.
+
+    In half the time, for it is made of the form in which the entry is stored.
+    """
+    said = form.profile
+    assert said is not None
+    body = _Whole(
+        form.id,
+        said.name,
+        said.username,
+        said.profile_pic,
+        said.is_verified_user,
+        said.follower_count,
+        said.is_user_follow_business,
+        said.is_business_follow_user,
+        moment(form.fetched_at),
+        moment(said.picture_expires_at),
+    )
+    return _tagged(form, 200, JSON, msgspec.json.encode(body))
+
+
 def as_sent(
     entry: StoredOutcome, status: int, mimetype: str, body: Mapping[str, Any]
 ) -> Rendition:
     """*body*, which tells of *entry*, and the headers that say how long it is good."""
     sent = _json(body)
-    headers = [("Content-Type", mimetype), ("Content-Length", str(len(sent)))]
-    if isinstance(entry.outcome, Refusal):
+    if not isinstance(entry.outcome, Refusal):
+        return _tagged(entry, status, mimetype, sent)
+    headers = [
+        ("Content-Type", mimetype),
+        ("Content-Length", str(len(sent))),
         # A caller's own cache must not outlive the moment the person writes.
-        headers.append(("Cache-Control", "private, no-cache"))
-        return Rendition(status, headers, sent, None)
+        ("Cache-Control", "private, no-cache"),
+    ]
+    return Rendition(status, headers, sent, None)
+
+
+def _tagged(
+    entry: StoredOutcome | Form, status: int, mimetype: str, sent: bytes
+) -> Rendition:
     tag = hashlib.sha256(sent).hexdigest()[:32]
-    headers.append(("Cache-Control", kept_for(entry)))
-    headers.append(("ETag", f'"{tag}"'))
+    headers = [
+        ("Content-Type", mimetype),
+        ("Content-Length", str(len(sent))),
+        _KEPT[floor(entry.fresh_until - entry.fetched_at)],
+        ("ETag", f'"{tag}"'),
+    ]
     return Rendition(status, headers, sent, tag)
 
 
 def kept_for(entry: StoredOutcome) -> str:
-    """For how long a caller may keep a profile, or what is made of it.
-
-    Of the entry, not of this moment: it is read together with Age.
-    """
-    return f"private, max-age={max(0, floor(entry.fresh_until - entry.fetched_at))}"
+    """For how long a caller may keep what is made of a profile."""
+    return _KEPT[floor(entry.fresh_until - entry.fetched_at)][1]
 
 
 def problem_rendition(code: str, detail: str, igsid: str, kept: str) -> Rendition:
@@ -469,7 +516,7 @@ def cache_status(answer: Answer, now: float) -> str:
     forward = "fwd=request" if answer.is_forced else "fwd=uri-miss"
     match answer.source:
         case Source.HIT:
-            return hit_status(ttl(entry.fresh_until, now)) + detail_of(entry)
+            return hit_status(ttl(entry.fresh_until, now)) + detail_of(refused(entry))
         case Source.STALE:
             failure = answer.failure
             why = FAILURES[type(failure)][1] if failure else Reason.UNAVAILABLE.value
@@ -480,7 +527,7 @@ def cache_status(answer: Answer, now: float) -> str:
             parts = [forward, "collapsed"]
     if not answer.stored and not isinstance(entry.outcome, Refusal):
         parts.append("detail=store_unavailable")
-    return "; ".join([CACHE_NAME, *parts]) + detail_of(entry)
+    return "; ".join([CACHE_NAME, *parts]) + detail_of(refused(entry))
 
 
 def hit_status(ttl: int) -> str:
@@ -505,6 +552,12 @@ class Seconds(dict[int, tuple[str, str]]):
 AGES = Seconds(lambda seconds: ("Age", str(max(0, seconds))))
 """Age, which is never negative."""
 
+_KEPT = Seconds(lambda ttl: ("Cache-Control", f"private, max-age={max(0, ttl)}"))
+"""For how long a caller may keep a profile, or what is made of it.
+
+Of the entry, not of this moment: it is read together with Age.
+"""
+
 
 @cache
 def hits_with(detail: str) -> Seconds:
@@ -515,11 +568,14 @@ def hits_with(detail: str) -> Seconds:
     return Seconds(lambda ttl: ("Cache-Status", hit_status(ttl) + detail))
 
 
-def detail_of(entry: StoredOutcome) -> str:
-    """What Cache-Status ends with: the reason of a refusal."""
-    if isinstance(entry.outcome, Refusal):
-        return f"; detail={entry.outcome.reason.value}"
-    return ""
+def detail_of(reason: Reason | None) -> str:
+    """What Cache-Status ends with: the *reason* of a refusal."""
+    return f"; detail={reason.value}" if reason is not None else ""
+
+
+def refused(entry: StoredOutcome) -> Reason | None:
+    """Why *entry* tells nothing of the person, if it does not."""
+    return entry.outcome.reason if isinstance(entry.outcome, Refusal) else None
 
 
 def render_failure(failure: LookupFailure) -> Response:

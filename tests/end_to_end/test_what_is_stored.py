@@ -37,7 +37,7 @@ def test_no_entry_outlives_its_picture(stack) -> None:
     checked = 0
     for key in stack.redis.scan_iter("pp:e:*"):
         entry = json.loads(stack.redis.get(key))
-        *_, dies_at = entry.get("profile", [None])
+        *_, dies_at = entry[5] or [None]
         if dies_at is not None:
             checked += 1
             assert time.time() + stack.redis.pttl(key) / 1000 < dies_at
@@ -50,8 +50,8 @@ def test_what_is_stored_is_json_with_its_version(stack) -> None:
 
     entries = [stack.redis.get(key) for key in stack.redis.scan_iter("pp:e:*")]
 
-    assert {json.loads(entry)["v"] for entry in entries} == {2}
-    assert all(entry.startswith(b'{"v":2,') for entry in entries)
+    assert {json.loads(entry)[0] for entry in entries} == {3}
+    assert all(entry.startswith(b"[3,") for entry in entries)
 
 
 def test_a_flush_of_everything_spares_other_applications(stack) -> None:
@@ -76,10 +76,11 @@ def test_what_cannot_be_read_is_a_miss_and_is_replaced(stack) -> None:
     good = stack.redis.get(key)
     bad = [
         good[: len(good) // 2],
-        good.replace(b'"v":2', b'"v":99'),
+        good.replace(b"[3,", b"[99,", 1),
         good.replace(ADA.encode(), EVE.encode()),
         b"\x80\x04\x95pickle",
         b"{}",
+        b"[]",
         b"",
     ]
 

@@ -187,6 +187,5 @@ def test_a_picture_stored_by_the_one_ahead_ends_before_it_dies(stack) -> None:
 def _moved(stored: bytes, *, seconds: float) -> bytes:
     """The entry as if it had been stored so many *seconds* later."""
     entry = json.loads(stored)
-    for moment in ("fetched_at", "fresh_until", "usable_until"):
-        entry[moment] += seconds
-    return json.dumps(entry).encode()
+    entry[2:5] = [moment + seconds for moment in entry[2:5]]
+    return json.dumps(entry, separators=(",", ":")).encode()

@@ -361,7 +361,7 @@ def test_many_are_seen_as_each_alone(entries: EntryStore) -> None:
 
     found = entries.look_many([ADA, *people])
 
-    assert list(found[ADA]) == list(entries.look(ADA))
+    assert found[ADA] == entries.look(ADA)
     assert {igsid: (seen.lease, type(seen.note)) for igsid, seen in found.items()} == {
         igsid: (seen.lease, type(seen.note))
         for igsid, seen in ((igsid, entries.look(igsid)) for igsid in found)
@@ -662,7 +662,7 @@ def test_whoever_writes_is_refused_no_more(
     [
         a_profile(),
         a_profile_of_nulls(),
-        a_profile(name='{"refusal":"consent_required"}', username='"refusal":'),
+        a_profile(name='],null,"consent_required",[', username="[,,,,,null,"),
     ],
     ids=["profile", "nulls", "odd name"],
 )
@@ -682,7 +682,7 @@ def test_the_profile_of_whoever_writes_stays(
 
 def test_no_words_of_a_refusal_make_a_profile_of_it(entries: EntryStore) -> None:
     """What Meta says is stored with it."""
-    said = GraphError(230, None, '"profile":{"name":"x"}')
+    said = GraphError(230, None, '"],[3,"1",1.0,2.0,3.0,["x"]')
     store(entries, an_entry(a_refusal(said=said)))
 
     entries.drop_refusals([ADA], MINUTE)
@@ -942,33 +942,53 @@ def test_a_flush_never_stops_the_whole_server(
 # What is stored
 
 
+def test_an_entry_is_made_of_what_was_read_once(entries: EntryStore) -> None:
+    """And it is the same, whether it has been asked for or not."""
+    store(entries, an_entry())
+
+    seen, other = entries.look(ADA), entries.look(ADA)
+
+    assert seen.entry == an_entry()
+    assert seen.entry is seen.entry
+    assert seen == other
+    assert seen != Seen(an_entry(a_refusal()), None, None)
+    assert seen != Seen(an_entry(), OURS, None)
+
+
 def test_what_is_stored_is_json_with_the_version_first(
     entries: EntryStore, raw: redis.Redis
 ) -> None:
-    """No pickle; and whoever reads it knows by the first field how."""
+    """No pickle; the first value tells how to read it, and nothing ends with nulls."""
     store(entries, an_entry(a_profile(name="Zoë")))
 
     stored = raw.get(key("e"))
 
-    assert stored.startswith(b'{"v":%d,' % SCHEMA)
-    assert json.loads(stored)["profile"][0] == "Zoë"
-    assert SCHEMA == 2
+    assert stored.startswith(b"[%d," % SCHEMA)
+    assert json.loads(stored)[5][0] == "Zoë"
+    assert len(json.loads(stored)) == 6
+    assert SCHEMA == 3
 
 
 @pytest.mark.parametrize("store_url", REAL_STORES, indirect=True)
 def test_a_typical_profile_takes_at_most_700_bytes(
     entries: EntryStore, raw: redis.Redis
 ) -> None:
-    """Key, value and what Redis adds, for about 350 bytes of JSON."""
+    """Key, value and what Redis adds, for about 300 bytes of JSON."""
     store(entries, an_entry())
 
     stored_bytes, taken_bytes = raw.strlen(key("e")), raw.memory_usage(key("e"))
 
-    assert 320 <= stored_bytes <= 450
+    assert 280 <= stored_bytes <= 400
     assert taken_bytes <= 700
 
 
 VALID = encode(an_entry())
+
+SCHEMA_2 = (
+    b'{"v":2,"id":"1254001000000001","fetched_at":1800000000.0,'
+    b'"fresh_until":1800003600.0,"usable_until":1800007200.0,'
+    b'"profile":["Ada Lovelace","ada",null,false,1815,true,false,null]}'
+)
 
 UNREADABLE = [
     pytest.param(b"", id="empty"),
@@ -977,14 +997,15 @@ UNREADABLE = [
     pytest.param(VALID + b"x", id="with-more-behind"),
     pytest.param(VALID.replace(b"Lovelace", b"Lovel\xc3"), id="not-utf-8"),
     pytest.param(VALID.replace(b"Lovelace", rb"\ud83d"), id="half-a-pair"),
-    pytest.param(VALID.replace(b'"v":2', b'"v":3'), id="newer-version"),
-    pytest.param(VALID.replace(b'"v":2', b'"v":1'), id="older-version"),
-    pytest.param(VALID.replace(b'"v":2,', b""), id="no-version"),
-    pytest.param(VALID.replace(b'"profile":', b'"person":'), id="neither-of-both"),
+    pytest.param(VALID.replace(b"[3,", b"[4,", 1), id="newer-version"),
+    pytest.param(VALID.replace(b"[3,", b"[2,", 1), id="older-version"),
+    pytest.param(SCHEMA_2, id="older-form"),
+    pytest.param(VALID.replace(b"[3,", b"[", 1), id="no-version"),
+    pytest.param(VALID.partition(b",[")[0] + b"]", id="neither-of-both"),
     pytest.param(encode(an_entry(a_profile(BEN))), id="somebody-else"),
     pytest.param(encode(an_entry(a_refusal())).replace(b"consent", b"x"), id="reason"),
     pytest.param(VALID.replace(b"18000", b"1e999", 1), id="end-of-time"),
-    pytest.param(VALID[:-1] + b',"x":' + b"[" * 100_000, id="abyss"),
+    pytest.param(VALID[:-1] + b",null,null,null,0,null,1," + b"[" * 99_999, id="abyss"),
     pytest.param(pickle.dumps({"v": 1}), id="pickle"),
     pytest.param(b"42", id="number"),
     pytest.param(["a", "list"], id="list"),
@@ -1065,9 +1086,17 @@ profiles = st.builds(
     flags,
     st.none() | moments,
 )
+bounds = {
+    "fetched_at": moments,
+    "fresh_until": moments,
+    "usable_until": moments,
+    "refresh_after": st.just(0.0) | moments,
+    "failed_refreshes": st.integers(0, 99),
+    "cut_by": st.none() | st.sampled_from(Cut),
+}
 stored_outcomes = st.builds(
-    StoredOutcome, profiles | refusals, moments, moments, moments
-)
+    StoredOutcome, profiles, **bounds, last_said=st.none() | errors
+) | st.builds(StoredOutcome, refusals, **bounds)
 failures = st.builds(
     lambda kind, said, after: kind(said, after),
     st.sampled_from(

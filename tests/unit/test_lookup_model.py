@@ -213,7 +213,7 @@ class World(RuleBasedStateMachine):
 
     def has_fresh(self, igsid: Igsid) -> bool:
         stored = self.redis.get(f"pp:e:{{default:{igsid}}}")
-        return stored is not None and self.clock.now < json.loads(stored)["fresh_until"]
+        return stored is not None and self.clock.now < json.loads(stored)[3]
 
     @initialize(is_rushed=st.booleans())
     def meta_knows_everybody(self, is_rushed: bool) -> None:
@@ -365,7 +365,7 @@ class World(RuleBasedStateMachine):
             return
         entry, lease, note = (f"pp:{kind}:{{default:{igsid}}}" for kind in "eln")
         stored = self.redis.get(entry)
-        if stored is not None and "refusal" in json.loads(stored):
+        if stored is not None and json.loads(stored)[5] is None:
             self.redis.delete(entry)
         self.redis.delete(lease, note)
         self.leases_go(igsid)
@@ -462,7 +462,7 @@ class World(RuleBasedStateMachine):
                     self.check_stored(key, self.redis.get(key), left)
 
     def check_stored(self, key: bytes, stored: bytes, left: float) -> None:
-        usable_until = json.loads(stored)["usable_until"]
+        usable_until = json.loads(stored)[4]
         assert left <= usable_until - self.clock.now + 0.002
         call = self.call_behind(stored.decode())
         assert key.decode() == f"pp:e:{{default:{call.igsid}}}"

@@ -144,6 +144,25 @@ def test_whatever_is_asked_of_a_copy_is_one_near_hit(url: str) -> None:
     assert (near.hits, near.misses) == (before[0] + 1, before[1])
 
 
+def test_copies_share_the_headers_that_are_alike() -> None:
+    """Tens of thousands lie in memory; and each has an ETag of its own."""
+    near = NearCache(100, outage_grace=600.0, clock=lambda: 0.0)
+    near.trust(0.0)
+    both = Both(near)
+    both.graph.outcomes[BEN] = a_profile(igsid=BEN)
+    both.store(a_profile())
+    for _ in range(2):
+        both.ask(both.view, f"/profiles?ids={ADA},{BEN}")
+        both.ask(both.front, f"/profiles?ids={ADA},{BEN}")
+
+    one, other = (
+        both.front._recall(igsid).served.headers(NOW, "same") for igsid in (ADA, BEN)
+    )
+
+    unlike = {a[0] for a, b in zip(one, other, strict=True) if a is not b}
+    assert unlike == {"ETag", "X-Request-ID"}
+
+
 def test_a_clock_that_is_behind_makes_no_negative_age(both: Both) -> None:
     """The entry may have been stored by a host whose clock is ahead."""
     both.store(a_profile())
@@ -176,6 +195,30 @@ def test_a_miss_is_looked_for_once(both: Both) -> None:
 
     assert answer[1]["Cache-Status"] == "profile-proxy; fwd=uri-miss; stored"
     assert both.redis.commands.count("MGET") == 1
+
+
+def test_what_is_stale_is_looked_for_once() -> None:
+    """The view answers from what the hit path has seen."""
+    both = Both()
+    both.store(a_profile())
+    both.clock.now += 3600
+    both.redis.commands.clear()
+
+    answer = both.ask(both.front)
+
+    assert answer[1]["Cache-Status"] == "profile-proxy; hit; ttl=0"
+    assert both.redis.commands.count("MGET") == 1
+
+
+def test_no_copy_is_kept_of_what_cannot_be_read(both: Both) -> None:
+    """It would be read again, and again be no entry, for as long as it lives."""
+    both.graph.outcomes[ADA] = a_profile()
+    both.redis.set(f"pp:e:{{default:{ADA}}}", b'[3,"', ex=60)
+
+    told = [both.ask(both.front)[1]["Cache-Status"] for _ in range(3)]
+
+    assert told[0] == "profile-proxy; fwd=uri-miss; stored"
+    assert told[1:] == 2 * ["profile-proxy; hit; ttl=3600"]
 
 
 @pytest.mark.parametrize(

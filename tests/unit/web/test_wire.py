@@ -5,13 +5,51 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from math import floor
 
-from builders import NOW
+from builders import NOW, a_profile, an_entry
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from proxy.cache.store import encode, read
+from proxy.outcomes import IGSID, Profile, StoredOutcome
 from proxy.web import wire
 
+texts = st.none() | st.text(max_size=40)
+flags = st.none() | st.booleans()
 moments = st.floats(0, 1e11, exclude_max=True)
+profiles = st.builds(
+    Profile,
+    st.from_regex(IGSID, fullmatch=True),
+    texts,
+    texts,
+    texts,
+    flags,
+    st.none() | st.integers(0, 2**53),
+    flags,
+    flags,
+    st.none() | moments,
+)
+
+
+@settings(deadline=None)
+@given(st.builds(StoredOutcome, profiles, moments, moments, moments))
+@example(an_entry(a_profile(name='Zoë 🏳️‍🌈 "x" <b>\\ \n\r\t\0 \x7f \u2028 \uffff')))
+@example(an_entry(a_profile(name="null", username="%s %(x)b", profile_pic="")))
+@example(an_entry(a_profile(), fresh_until=NOW - 1))
+def test_a_profile_is_the_same_from_its_stored_form(entry: StoredOutcome) -> None:
+    """Byte for byte, headers and tag too: a caller cannot tell who answered."""
+    form = read(encode(entry))
+
+    assert form is not None
+    assert wire.profile_rendition(form) == wire.rendition(entry)
+
+
+def test_nobody_is_to_keep_a_profile_for_less_than_no_time() -> None:
+    """Nor for other than whole seconds (RFC 9111 §1.2.2)."""
+    entries = [an_entry(fresh_until=NOW + ttl) for ttl in (-5.0, 0.0, 0.9, 3599.9)]
+
+    kept = [dict(wire.rendition(entry).headers)["Cache-Control"] for entry in entries]
+
+    assert kept == [f"private, max-age={ttl}" for ttl in (0, 0, 0, 3599)]
 
 
 @settings(deadline=None)
