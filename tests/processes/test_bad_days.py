@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import socket
 import time
 from collections import Counter
@@ -47,10 +48,9 @@ def running(stack: SimpleNamespace, **settings: str) -> Iterator[Service]:
 def make_stale(stack: SimpleNamespace, igsid: str) -> None:
     """Move the entry's freshness into the past, as an hour would."""
     key = f"pp:e:{{default:{igsid}}}"
-    entry = stack.redis.get(key).decode()
-    head, _, tail = entry.partition('"fresh_until":')
-    moment, _, tail = tail.partition(",")
-    past = f'{head}"fresh_until":{float(moment) - 7200},{tail}'
+    entry = json.loads(stack.redis.get(key))
+    entry[3] -= 7200  # fresh_until
+    past = json.dumps(entry, separators=(",", ":"))
     stack.redis.set(key, past, keepttl=True)
 
 
