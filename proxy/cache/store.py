@@ -63,7 +63,7 @@ TOKEN_NOTED_FOR = 400 * 86400.0
 """Seconds for which it is known which token was used: longer than any entry lives."""
 
 LONGEST_COPY = 4096
-"""Bytes of an entry that is copied; a profile takes some 400."""
+"""Bytes of an entry that is copied; a profile takes some 300."""
 
 RISKS_ASKED_EVERY = 10.0
 """Seconds between two looks at the store's own settings."""
@@ -114,18 +114,21 @@ return {redis.call('DEL', KEYS[1]), redis.call('DEL', KEYS[2]),
         redis.call('DEL', KEYS[3])}
 """
 # A profile has an array in the sixth place, and a refusal null. Before it are numbers
-# and an id, so that nothing that Meta says is taken for it. How old a profile is shows
+# and an id, so that nothing that Meta says is taken for it. Where another version has
+# its profiles is not known, so none of its entries stays. How old a profile is shows
 # in how much of its life is over, which is by the clock of whoever wrote it and by
-# Redis's pace, so that no two clocks are compared.
-_DROP_REFUSAL = """
+# Redis's pace, so that no two clocks are compared; what is no number is no reason to
+# fail, for others are told of in the same trip.
+_DROP_REFUSAL = f"""
 local entry = redis.call('MGET', KEYS[1])[1]
-local stays = entry and string.find(entry, '^%[[^,]*,[^,]*,[^,]*,[^,]*,[^,]*,%[')
+local stays = entry and string.find(entry, '^%[{SCHEMA},[^,]*,[^,]*,[^,]*,[^,]*,%[')
 local is_again = redis.call('PTTL', KEYS[4]) > ARGV[1] - ARGV[2]
 local is_young = false
 if stays then
   local from, till = string.match(entry, '^[^,]*,[^,]*,([%d.]+),[^,]*,([%d.]+),')
+  from, till = tonumber(from), tonumber(till)
   local left = redis.call('PTTL', KEYS[1])
-  is_young = not from or (till - from) * 1000 - left < tonumber(ARGV[3])
+  is_young = not (from and till) or (till - from) * 1000 - left < tonumber(ARGV[3])
 else
   redis.call('DEL', KEYS[1])
 end

@@ -690,6 +690,45 @@ def test_no_words_of_a_refusal_make_a_profile_of_it(entries: EntryStore) -> None
     assert entries.look(ADA) == NOBODY
 
 
+def array_of(version: bytes, *values: bytes) -> bytes:
+    """What is stored of Ada, with whatever *values* after her id."""
+    return b"[%b]" % b",".join([version, b'"%b"' % ADA.encode(), *values])
+
+
+@pytest.mark.parametrize(
+    "planted",
+    [
+        array_of(b"3", b"1.2.3", b"1", b"1800003600.0", b"[]"),
+        array_of(b"3", b"1800000000.0", b"1", b".", b"[]"),
+        array_of(b"3", b"null", b"null", b"null", b"[]"),
+        array_of(b"3", b"1e9", b"1e9", b"1e9", b"[]"),
+    ],
+)
+def test_what_is_no_moment_stops_nobody_who_writes(
+    entries: EntryStore, raw: redis.Redis, planted: bytes
+) -> None:
+    """It may have come just now; and others are dropped in the same trip."""
+    plant(raw, key("e"), planted)
+    store(entries, an_entry(a_refusal(igsid=BEN)))
+
+    assert entries.drop_refusals([ADA], MINUTE) is True
+    assert entries.drop_refusals([ADA, BEN], MINUTE) is True
+
+    assert key("e", BEN) not in keys_in(raw)
+
+
+@pytest.mark.parametrize("version", [b"2", b"4", b"30"])
+def test_nothing_of_another_version_stays_when_somebody_writes(
+    entries: EntryStore, raw: redis.Redis, version: bytes
+) -> None:
+    """It may be a refusal there, which whoever runs that version can read."""
+    plant(raw, key("e"), array_of(version, b"1.0", b"2.0", b"3.0", b"[230]"))
+
+    assert entries.drop_refusals([ADA], MINUTE) is True
+
+    assert keys_in(raw) == {key("w")}
+
+
 def test_a_note_goes_with_the_flight_that_left_it(entries: EntryStore) -> None:
     """Whoever writes is asked for at once."""
     fail(entries, GraphTimeout())
