@@ -709,9 +709,9 @@ def read(stored: bytes, igsid: Igsid | None = None) -> Form | None:
         return None
     if form.v != SCHEMA or (igsid is not None and form.id != igsid):
         return None
-    if form.profile is None and (form.refusal is None or form.said is None):
-        return None
-    return form
+    if form.refusal is None:
+        return form if form.profile is not None else None
+    return form if form.profile is None and form.said is not None else None
 
 
 def encode_note(failure: LookupFailure) -> bytes:

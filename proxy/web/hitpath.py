@@ -98,13 +98,12 @@ class Served:
 
     def __init__(self, form: Form, made: Rendition, *, source: str) -> None:
         """*made* is of what *form* stores; *source* says whence, to be counted."""
-        reason = form.refusal if form.profile is None else None
         self.body = made.body
         self.fresh_until = form.fresh_until
         self._fetched_at = form.fetched_at
         self._fixed = *made.headers, wire.NOSNIFF
         self.status, self.counted_as, self._statuses = _manner(
-            made.status, source, reason
+            made.status, source, form.refusal
         )
         self.pictures = NONE_YET
 

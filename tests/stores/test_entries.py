@@ -1022,6 +1022,7 @@ def test_a_typical_profile_takes_at_most_700_bytes(
 
 
 VALID = encode(an_entry())
+REFUSED = encode(an_entry(a_refusal()))
 
 SCHEMA_2 = (
     b'{"v":2,"id":"1254001000000001","fetched_at":1800000000.0,'
@@ -1041,9 +1042,15 @@ UNREADABLE = [
     pytest.param(SCHEMA_2, id="older-form"),
     pytest.param(VALID.replace(b"[3,", b"[", 1), id="no-version"),
     pytest.param(VALID.partition(b",[")[0] + b"]", id="neither-of-both"),
+    pytest.param(VALID[:-1] + b',"blocked",[551,null,null]]', id="both"),
+    pytest.param(REFUSED.partition(b",[230")[0] + b"]", id="no-codes"),
     pytest.param(encode(an_entry(a_profile(BEN))), id="somebody-else"),
-    pytest.param(encode(an_entry(a_refusal())).replace(b"consent", b"x"), id="reason"),
+    pytest.param(REFUSED.replace(b"consent", b"x"), id="reason"),
     pytest.param(VALID.replace(b"18000", b"1e999", 1), id="end-of-time"),
+    pytest.param(VALID.replace(b"1800000000.0", b"1e11", 1), id="no-calendar"),
+    pytest.param(VALID.replace(b"1800000000.0", b"-1.0", 1), id="before-time"),
+    pytest.param(VALID.replace(b"1800000000.0", b'"1.0"', 1), id="no-number"),
+    pytest.param(VALID[:-1] + b",null,null,null,-1]", id="fewer-than-no-failures"),
     pytest.param(VALID[:-1] + b",null,null,null,0,null,1," + b"[" * 99_999, id="abyss"),
     pytest.param(pickle.dumps({"v": 1}), id="pickle"),
     pytest.param(b"42", id="number"),
