@@ -9,11 +9,23 @@ import fakeredis
 import pytest
 from builders import ADA, NOW, a_profile, a_refusal
 from fakes import FakeBackground, FakeClock, FakeGraph, no_wait
+from hypothesis import Phase, given, settings
+from hypothesis import strategies as st
 from werkzeug.test import EnvironBuilder
 
 from proxy.app import create_app
 from proxy.cache.near import NearCache
-from proxy.outcomes import Igsid, Outcome, Reason
+from proxy.cache.store import encode
+from proxy.outcomes import (
+    Cut,
+    GraphError,
+    Igsid,
+    Outcome,
+    Profile,
+    Reason,
+    Refusal,
+    StoredOutcome,
+)
 from proxy.settings import Settings
 from proxy.web.hitpath import MOST_ADMITTED, HitPath
 from proxy.web.keys import Caller, Doorkeeper, Scope, digest_of
@@ -174,13 +186,14 @@ def test_a_clock_that_is_behind_makes_no_negative_age(both: Both) -> None:
     assert ours[1]["Age"] == "0"
 
 
-def test_it_hands_on_what_is_no_longer_fresh(both: Both) -> None:
+@pytest.mark.parametrize("url", [URL, f"{URL}/picture", INITIALS])
+def test_it_hands_on_what_is_no_longer_fresh(both: Both, url: str) -> None:
     """A stale profile is refreshed, an expired refusal asked for anew, by the view."""
     both.store(a_profile())
-    both.ask(both.front)
+    both.ask(both.front, url)
     both.clock.now += 3600
 
-    answer = both.ask(both.front)
+    answer = both.ask(both.front, url)
 
     assert both.passed_on == 1
     assert answer[1]["Cache-Status"] == "profile-proxy; hit; ttl=0"
@@ -210,6 +223,61 @@ def test_what_is_stale_is_looked_for_once() -> None:
     assert both.redis.commands.count("MGET") == 1
 
 
+texts = st.none() | st.text(max_size=20)
+links = texts | st.sampled_from(
+    [
+        "HTTPS://[::1]/ä",
+        "https://x.example/a b",
+        "https://platform-lookaside.fbsbx.com/?ext=1795000001",
+        "https://x.example/\r\nX-Name: x",
+        "javascript:alert(1)",
+    ]
+)
+flags = st.none() | st.booleans()
+numbers = st.none() | st.integers(-(2**80), 2**80)
+ends = st.none() | st.floats(0, 1e11, exclude_max=True)
+near_now = st.sampled_from(
+    [-3600.0, -59.9, -1.0, -0.7, 0.0, 1e-6, 0.5, 1.0, 59.9, 3600.0]
+).map(lambda seconds: NOW + seconds)
+profiles = st.builds(
+    Profile, st.just(ADA), texts, texts, links, flags, numbers, flags, flags, ends
+)
+said = st.builds(GraphError, numbers, numbers, texts)
+refusals = st.builds(Refusal, st.just(ADA), st.sampled_from(Reason), said)
+stored = st.builds(
+    StoredOutcome,
+    profiles | refusals,
+    near_now,
+    near_now,
+    near_now,
+    failed_refreshes=st.integers(0, 2**80),
+    cut_by=st.none() | st.sampled_from(Cut),
+)
+
+
+# Three worlds for each, which is too much to look for a smaller one that fails.
+@settings(deadline=None, max_examples=60, phases=set(Phase) - {Phase.shrink})
+@given(stored, st.sampled_from([URL, f"{URL}/picture", INITIALS]))
+def test_whatever_is_stored_is_told_in_the_same_words(
+    entry: StoredOutcome, url: str
+) -> None:
+    """Whoever has written it, and whatever its bounds; and nothing is an error."""
+    copies = NearCache(100, outage_grace=600.0, clock=lambda: 0.0)
+    copies.trust(0.0)
+    near, far, theirs = Both(copies), Both(), Both()
+    for world in (near, far, theirs):
+        world.redis.set(f"pp:e:{{default:{ADA}}}", encode(entry), ex=60)
+    named = {"X-Request-ID": "same"}
+
+    told = theirs.ask(theirs.view, url, headers=named)
+
+    assert far.ask(far.front, url, headers=named) == told
+    assert near.ask(near.front, url, headers=named) == told
+    if near.passed_on == 0:  # There is a copy now, if it may be used.
+        assert near.ask(near.front, url, headers=named) == told
+    assert far.passed_on == (entry.fresh_until <= NOW)
+
+
 def test_no_copy_is_kept_of_what_cannot_be_read(both: Both) -> None:
     """It would be read again, and again be no entry, for as long as it lives."""
     both.graph.outcomes[ADA] = a_profile()
@@ -219,6 +287,19 @@ def test_no_copy_is_kept_of_what_cannot_be_read(both: Both) -> None:
 
     assert told[0] == "profile-proxy; fwd=uri-miss; stored"
     assert told[1:] == 2 * ["profile-proxy; hit; ttl=3600"]
+
+
+def test_a_page_keeps_no_copy_of_what_cannot_be_read(both: Both) -> None:
+    """While Meta is away it lies there, and to read it again would be an error."""
+    both.redis.set(f"pp:e:{{default:{ADA}}}", b'[3,"', ex=60)
+
+    told = [
+        both.ask(wsgi, url)[0]
+        for wsgi in (both.view, both.front)
+        for url in (f"/profiles?ids={ADA}", URL, f"{URL}/picture")
+    ]
+
+    assert told == 2 * ["200 OK", "502 BAD GATEWAY", "502 BAD GATEWAY"]
 
 
 @pytest.mark.parametrize(
