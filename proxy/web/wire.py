@@ -5,10 +5,9 @@ from __future__ import annotations
 import hashlib
 import re
 import threading
-import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
-from functools import cache, lru_cache
+from functools import cache
 from math import ceil, floor
 from random import randbytes
 from typing import Any, TypeGuard, TypeVar
@@ -46,6 +45,7 @@ from proxy.outcomes import (
     TooManyMisses,
 )
 from proxy.policy import bounded_by
+from proxy.web.moments import moment
 
 CACHE_NAME = "profile-proxy"
 """Who speaks in Cache-Status (RFC 9211 §2)."""
@@ -791,25 +791,6 @@ def json_response(
     response = Response(_json(body), status, mimetype=mimetype)
     response.headers["Cache-Control"] = "no-store"
     return response
-
-
-def moment(seconds: float | None) -> str | None:
-    """Epoch seconds as RFC 3339 in UTC, whole seconds, rounded down."""
-    if seconds is None:
-        return None
-    day, second = divmod(floor(seconds), 86400)
-    minute, second = divmod(second, 60)
-    return _date(day) + _MINUTES[minute] + _SECONDS[second]
-
-
-_MINUTES = [f"T{hour:02}:{minute:02}:" for hour in range(24) for minute in range(60)]
-_SECONDS = [f"{second:02}Z" for second in range(60)]
-
-
-@lru_cache(64)
-def _date(day: int) -> str:
-    """The date so many days after the first of 1970; most are of these days."""
-    return time.strftime("%Y-%m-%d", time.gmtime(day * 86400))
 
 
 def render_said(said: GraphError) -> dict[str, Any]:

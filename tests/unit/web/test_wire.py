@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
-from math import floor
-
 from builders import NOW, a_profile, an_entry
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
@@ -50,22 +47,3 @@ def test_nobody_is_to_keep_a_profile_for_less_than_no_time() -> None:
     kept = [dict(wire.rendition(entry).headers)["Cache-Control"] for entry in entries]
 
     assert kept == [f"private, max-age={ttl}" for ttl in (0, 0, 0, 3599)]
-
-
-@settings(deadline=None)
-@given(moments | st.floats(-1e9, 1e10) | st.integers(0, 2**35).map(float))
-@example(951_782_400.0 - 0.5)  # The last second before a leap day.
-@example(951_782_400.0 + 86_399.9)
-def test_a_moment_is_what_the_calendar_says(seconds: float) -> None:
-    """In UTC, and never a second early or late."""
-    day = datetime.fromtimestamp(floor(seconds), UTC)
-
-    assert wire.moment(seconds) == day.strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
-def test_the_dates_that_are_remembered_have_a_limit() -> None:
-    """A link can claim any day for its end."""
-    for day in range(100):
-        wire.moment(NOW + day * 86400)
-
-    assert wire._date.cache_info().currsize <= 64

@@ -1,0 +1,35 @@
+"""Moments as text: as the calendar says, and quickly."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from math import floor
+
+from builders import NOW
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from proxy.web.moments import _date, moment
+
+
+@settings(deadline=None)
+@given(
+    st.floats(0, 1e11, exclude_max=True)
+    | st.floats(-1e9, 1e10)
+    | st.integers(0, 2**35).map(float)
+)
+@example(951_782_400.0 - 0.5)  # The last second before a leap day.
+@example(951_782_400.0 + 86_399.9)
+def test_a_moment_is_what_the_calendar_says(seconds: float) -> None:
+    """In UTC, and never a second early or late."""
+    day = datetime.fromtimestamp(floor(seconds), UTC)
+
+    assert moment(seconds) == day.strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def test_the_dates_that_are_remembered_have_a_limit() -> None:
+    """A link can claim any day for its end."""
+    for day in range(100):
+        moment(NOW + day * 86400)
+
+    assert _date.cache_info().currsize <= 64
