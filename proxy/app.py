@@ -48,6 +48,7 @@ from proxy.watched import BadFile, WatchedFile
 from proxy.web import admin, graph_door, paged, probes, profiles, webhooks, wire
 from proxy.web.hitpath import HitPath, Wsgi
 from proxy.web.keys import Doorkeeper, Keys, read_keys
+from proxy.web.problems import Problem
 
 SPARE_CONNECTIONS = 32
 """Connections to the store beyond one for each thread that serves."""
@@ -600,7 +601,7 @@ def _handle_errors(app: Flask) -> None:
 
     Or, under a path of Meta's, an error as Meta has them.
     """
-    app.register_error_handler(wire.Problem, wire.render_problem)
+    app.register_error_handler(Problem, wire.render_problem)
     app.register_error_handler(LookupFailure, wire.render_failure)
     app.register_error_handler(StoreUnavailable, wire.render_store_unavailable)
     app.register_error_handler(UnknownPage, paged.render_unknown_page)
@@ -617,7 +618,7 @@ def _handle_errors(app: Flask) -> None:
         if graph_door.is_asked(request.path):
             return graph_door.render_bug()
         return wire.render_problem(
-            wire.Problem("internal_error", "This is a bug of ours; the log has it.")
+            Problem("internal_error", "This is a bug of ours; the log has it.")
         )
 
 

@@ -38,7 +38,8 @@ from proxy.outcomes import (
 from proxy.pages import Pages, UnknownPage
 from proxy.server import serve
 from proxy.settings import EMBEDDED, PREFIX, Settings, SettingsError
-from proxy.web import keys, wire
+from proxy.web import keys, problems, wire
+from proxy.web.problems import Problem
 
 REFUSED, MISUSED, AWAY = 1, 2, 3
 """Exit codes: a refusal, or a check failed; usage or settings; store or Graph away."""
@@ -96,7 +97,7 @@ def _exits(command: Callable[P, T]) -> Callable[P, T]:
             return command(*args, **kwargs)
         except SettingsError as exc:
             _fail(MISUSED, *exc.mistakes)
-        except (wire.Problem, UnknownPage) as exc:
+        except (Problem, UnknownPage) as exc:
             _fail(MISUSED, str(exc))
         except (engine.EngineMissing, engine.EngineFailed, StoreUnavailable) as exc:
             _fail(AWAY, str(exc))
@@ -162,14 +163,14 @@ def get(igsid: str, page: str | None, as_json: bool) -> None:
     try:
         answer = lookup.find(person)
     except LookupFailure as failure:
-        _show(wire.failure_body(failure, person), as_json)
+        _show(problems.failure_body(failure, person), as_json)
         sys.exit(AWAY)
     match answer.entry.outcome:
         case Profile() as profile:
             body = wire.profile_body(profile, answer.entry.fetched_at, FIELDS)
             _show(body, as_json)
         case Refusal() as refusal:
-            _show(wire.refusal_body(refusal), as_json)
+            _show(problems.refusal_body(refusal), as_json)
             sys.exit(REFUSED)
 
 

@@ -17,7 +17,7 @@ from proxy.cli import main
 from proxy.metrics import Metrics, StoreReading
 from proxy.outcomes import Cause, Reason, Told
 from proxy.settings import ROWS, Settings
-from proxy.web import graph_door, wire
+from proxy.web import graph_door, problems
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
@@ -25,9 +25,9 @@ PAGES = sorted([*DOCS.rglob("*.md"), ROOT / "README.md", ROOT / "CHANGELOG.md"])
 OPENAPI = yaml.safe_load((ROOT / "proxy" / "web" / "openapi.yaml").read_text())
 
 CODES = {
-    **{reason.value: status for reason, (status, _) in wire.REFUSALS.items()},
-    **{code: status for status, code in wire.FAILURES.values()},
-    **wire.PROBLEMS,
+    **{reason.value: status for reason, (status, _) in problems.REFUSALS.items()},
+    **{code: status for status, code in problems.FAILURES.values()},
+    **problems.PROBLEMS,
 }
 
 
@@ -120,8 +120,8 @@ def statuses(operation: str) -> set[int]:
 
 def test_every_status_that_a_lookup_can_end_in_is_documented() -> None:
     """At every door through which one is made."""
-    failures = {status for status, _ in wire.FAILURES.values()}
-    refusals = {status for status, _ in wire.REFUSALS.values()}
+    failures = {status for status, _ in problems.FAILURES.values()}
+    refusals = {status for status, _ in problems.REFUSALS.values()}
     meta_s = {status for status, _ in graph_door.FAILURES.values()}
     admission = {401, 403}
 

@@ -33,8 +33,9 @@ from proxy.outcomes import (
     TooManyMisses,
 )
 from proxy.pages import Pages, UnknownPage
-from proxy.web import paged, wire
+from proxy.web import paged, problems, wire
 from proxy.web.keys import Doorkeeper, Environ, Scope
+from proxy.web.problems import Problem
 
 DEFAULT_FIELDS = ("name",)
 """What is told, beside ``id``, to those who do not say which fields they want."""
@@ -85,7 +86,7 @@ def blueprint(
     """The routes, answering from *pages*; *clock* is epoch seconds."""
     bp = Blueprint("graph_door", __name__)
     paged.take_page(bp)
-    bp.register_error_handler(wire.Problem, render_problem)
+    bp.register_error_handler(Problem, render_problem)
     bp.register_error_handler(LookupFailure, render_failure)
     bp.register_error_handler(HTTPException, render_http_error)
     bp.register_error_handler(UnknownPage, render_unknown_page)
@@ -132,7 +133,7 @@ def read_fields(asked: list[str]) -> tuple[str, ...]:
     names = [name.strip() for name in (asked or [""])[-1].split(",")]
     for name in names:
         if name and name != "id" and name not in FIELDS:
-            raise wire.Problem(
+            raise Problem(
                 "invalid_fields", f"Tried accessing nonexisting field ({name})"
             )
     return tuple(dict.fromkeys(filter(None, names))) or DEFAULT_FIELDS
@@ -150,20 +151,22 @@ def render_failure(failure: LookupFailure) -> Response:
         text = "Requires a permission or a setting that the app or the Page lacks"
         body = _error(code, f"(#{code}) {text}", failure.said)
     response = wire.json_response(status, body)
-    retry_after = wire.retry_after(failure, status)
+    retry_after = problems.retry_after(failure, status)
     if retry_after is not None:
         response.headers["Retry-After"] = str(math.ceil(retry_after))
     response.headers["Cache-Status"] = wire.failure_status(failure)
     return response
 
 
-def render_problem(problem: wire.Problem) -> Response:
+def render_problem(problem: Problem) -> Response:
     """A request that cannot be answered as asked; 190 is an unknown key, only."""
     code = PROBLEMS.get(problem.code, INVALID)
     message = f"(#{code}) {problem.detail}"
     if problem.code == "unknown_key":
         message = UNKNOWN_KEY
-    response = wire.json_response(wire.PROBLEMS[problem.code], _error(code, message))
+    response = wire.json_response(
+        problems.PROBLEMS[problem.code], _error(code, message)
+    )
     response.headers.update(problem.headers)
     return response
 
@@ -172,12 +175,12 @@ def render_http_error(error: HTTPException) -> Response:
     """What the framework refuses: there is one path here, and one method."""
     if error.code in (404, 405):
         return _nothing_here()
-    return render_problem(wire.Problem("invalid_request", "The request is malformed."))
+    return render_problem(Problem("invalid_request", "The request is malformed."))
 
 
 def render_unknown_page(unknown: UnknownPage) -> Response:
     """A Page that is none, as Meta would not know an object. Nobody is asked."""
-    return render_problem(wire.Problem("unknown_page", str(unknown)))
+    return render_problem(Problem("unknown_page", str(unknown)))
 
 
 def render_bug() -> Response:

@@ -24,6 +24,7 @@ from proxy.metrics import PROFILE
 from proxy.outcomes import Igsid, Reason, StoreUnavailable
 from proxy.web import pictures, wire
 from proxy.web.keys import Doorkeeper, Scope
+from proxy.web.problems import Problem
 from proxy.web.wire import Rendition
 
 PLACE = PAGE = "/profiles"
@@ -324,7 +325,7 @@ class HitPath:
         """Whether the caller may read; whoever shows a key is known until the tick."""
         try:
             self._doorkeeper.admit(environ, Scope.READ)
-        except wire.Problem:
+        except Problem:
             return False  # The view says why.
         if self._doorkeeper.asks_for_keys and len(self._admitted) < MOST_ADMITTED:
             self._admitted.add(environ.get("HTTP_AUTHORIZATION"))
@@ -344,7 +345,7 @@ class HitPath:
         try:
             igsid = wire.read_igsid(text)
             seen = self._people.look(igsid)
-        except wire.Problem:
+        except Problem:
             return None
         except StoreUnavailable as away:
             environ[SEEN] = away

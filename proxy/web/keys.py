@@ -12,7 +12,7 @@ from enum import StrEnum
 from typing import Any
 
 from proxy.watched import BadFile
-from proxy.web.wire import Problem
+from proxy.web.problems import Problem
 
 _LOCAL_HOSTS = frozenset({"localhost", "127.0.0.1", "[::1]"})
 _FORWARDED = ("HTTP_FORWARDED", "HTTP_X_FORWARDED_FOR", "HTTP_VIA")

@@ -19,6 +19,7 @@ from proxy.outcomes import DEFAULT_PAGE
 from proxy.pages import Pages, UnknownPage
 from proxy.web import wire
 from proxy.web.hitpath import Environ, Wsgi
+from proxy.web.problems import Problem
 
 PREFIX = "/pages/<page>"
 
@@ -46,7 +47,7 @@ def take_page(bp: Blueprint) -> None:
 
 def render_unknown_page(unknown: UnknownPage) -> Response:
     """There is no such Page. Which there are is not said."""
-    return wire.render_problem(wire.Problem("unknown_page", str(unknown)))
+    return wire.render_problem(Problem("unknown_page", str(unknown)))
 
 
 def log_access_of(name: str) -> Callable[..., None]:

@@ -9,7 +9,8 @@ from flask import Response
 from werkzeug.datastructures import Headers
 
 from proxy.outcomes import Answer, LookupFailure, Profile, StoredOutcome
-from proxy.web import initials, wire
+from proxy.web import initials, problems, wire
+from proxy.web.problems import Problem
 from proxy.web.wire import Rendition
 
 if TYPE_CHECKING:
@@ -43,9 +44,7 @@ def read_fallback(asked: list[str]) -> bool:
         Problem: ``invalid_fallback``; for something else, or twice.
     """
     if asked not in ([], [INITIALS]):
-        raise wire.Problem(
-            "invalid_fallback", f"There is one fallback, {INITIALS}, once."
-        )
+        raise Problem("invalid_fallback", f"There is one fallback, {INITIALS}, once.")
     return bool(asked)
 
 
@@ -94,7 +93,7 @@ def render_failure(igsid: str, failure: LookupFailure) -> Response:
     Raises:
         LookupFailure: it is one of those.
     """
-    if wire.FAILURES[type(failure)][0] < 500:
+    if problems.FAILURES[type(failure)][0] < 500:
         raise failure
     made = _svg(initials.draw(igsid), "no-store")
     response = Response(made.body, made.status, made.headers)

@@ -31,7 +31,7 @@ def blueprint(
 
         200 and the profile, or a problem: 400 ``invalid_igsid`` or
         ``invalid_fields``, 403 ``consent_required`` or ``blocked``, 404
-        ``not_found`` or ``unavailable``, and every failure in ``wire.FAILURES``.
+        ``not_found`` or ``unavailable``, and every failure in ``problems.FAILURES``.
         """
         person = wire.read_igsid(igsid)
         fields = wire.read_fields(request.args.getlist("fields"))

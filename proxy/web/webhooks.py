@@ -16,6 +16,7 @@ from proxy.metrics import Metrics
 from proxy.outcomes import Igsid, Overloaded, StoreUnavailable, Update, UpdateResult
 from proxy.pages import Pages
 from proxy.web import wire
+from proxy.web.problems import Problem
 
 _CHALLENGE = re.compile(r"[!-~]{1,256}", re.ASCII)
 
@@ -47,13 +48,13 @@ def blueprint(
             given.encode("utf-8", "surrogatepass"), verify_token().encode()
         )
         if request.args.get("hub.mode") != "subscribe" or not is_known:
-            raise wire.Problem(
+            raise Problem(
                 "invalid_verify_token",
                 "hub.mode is not subscribe, or hub.verify_token is another than ours.",
             )
         challenge = request.args.get("hub.challenge", "")
         if _CHALLENGE.fullmatch(challenge) is None:
-            raise wire.Problem(
+            raise Problem(
                 "invalid_request", "hub.challenge is 1 to 256 of printable ASCII."
             )
         return wire.render_text(challenge)
@@ -67,7 +68,7 @@ def blueprint(
         body = bodies.read_bytes(request)
         if not is_signed(body, request.headers.get("X-Hub-Signature-256")):
             metrics.webhooks["refused"] += 1
-            raise wire.Problem(
+            raise Problem(
                 "invalid_signature",
                 "X-Hub-Signature-256 is missing, or made with a secret not known here.",
             )

@@ -26,26 +26,28 @@ from proxy.outcomes import (
     Answer,
     Directives,
     Freshness,
-    GraphError,
-    GraphTimeout,
-    GraphUnavailable,
     Igsid,
     LookupFailure,
-    NotCached,
     Overloaded,
-    PermissionMissing,
     Profile,
     Reason,
     Refusal,
     Source,
     StoredOutcome,
     StoreUnavailable,
-    Throttled,
-    TokenRejected,
-    TooManyMisses,
 )
 from proxy.policy import bounded_by
 from proxy.web.moments import moment
+from proxy.web.problems import (
+    FAILURES,
+    PROBLEMS,
+    REFUSALS,
+    Problem,
+    failure_body,
+    problem_body,
+    refusal_body,
+    render_said,
+)
 
 CACHE_NAME = "profile-proxy"
 """Who speaks in Cache-Status (RFC 9211 §2)."""
@@ -77,85 +79,12 @@ LONGEST_ECHO = 40
 MOST_IDS = 100
 """People on a page of them."""
 
-PROBLEM_TYPE = "urn:graph-profile-proxy:problem:"
-"""What ``type`` of a problem starts with; its code follows (RFC 9457 §3.1.1)."""
-
-REFUSALS: dict[Reason, tuple[int, str]] = {
-    Reason.CONSENT_REQUIRED: (
-        403,
-        "The person has not written to the business yet, so Meta does not say who it is"
-        " (or an app connected later cannot see that they did).",
-    ),
-    Reason.BLOCKED: (403, "The person is not available to the business."),
-    Reason.NOT_FOUND: (404, "Meta knows no such person for this business."),
-    Reason.UNAVAILABLE: (
-        404,
-        "Meta does not show this person: blocked, gone, not of this business or not"
-        " permitted. It does not say which.",
-    ),
-}
-"""Every refusal, as its status and what it means to people."""
-
-FAILURES: dict[type[LookupFailure], tuple[int, str]] = {
-    TokenRejected: (502, "token_rejected"),
-    PermissionMissing: (502, "permission_missing"),
-    Throttled: (503, "throttled"),
-    GraphTimeout: (504, "graph_timeout"),
-    GraphUnavailable: (502, "graph_unavailable"),
-    Overloaded: (503, "overloaded"),
-    TooManyMisses: (429, "too_many_misses"),
-    NotCached: (504, "not_cached"),
-}
-"""Every failure, as its status and its code. Codes never change once released."""
-
-RETRY_AFTER_UNTOLD = 60.0
-"""Seconds to wait where nobody says for how long, and a status asks for a number."""
-
-PROBLEMS: dict[str, int] = {
-    "invalid_igsid": 400,
-    "invalid_ids": 400,
-    "invalid_fields": 400,
-    "invalid_fallback": 400,
-    "invalid_body": 400,
-    "invalid_request": 400,
-    "unknown_key": 401,
-    "invalid_signature": 403,
-    "invalid_verify_token": 403,
-    "not_local": 403,
-    "scope_missing": 403,
-    "no_picture": 404,
-    "unknown_page": 404,
-    "unknown_path": 404,
-    "method_not_allowed": 405,
-    "length_required": 411,
-    "body_too_large": 413,
-    "unsupported_media_type": 415,
-    "internal_error": 500,
-    "store_unavailable": 503,
-}
-"""What else an answer can be that is not what was asked for, and its status."""
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}", re.ASCII)
 
 NO_IGSID = "An igsid is 5 to 25 ASCII digits."
 
 Body = TypeVar("Body")
-
-
-class Problem(Exception):
-    """A request that is answered with a problem body: *code* is one of PROBLEMS."""
-
-    def __init__(
-        self,
-        code: str,
-        detail: str,
-        *,
-        headers: Mapping[str, str] | None = None,
-    ) -> None:
-        super().__init__(detail)
-        self.code = code
-        self.detail = detail
-        self.headers = dict(headers or {})
 
 
 def read_igsid(text: str) -> Igsid:
@@ -502,14 +431,6 @@ def profile_body(
     }
 
 
-def refusal_body(refusal: Refusal) -> dict[str, Any]:
-    """A refusal as a problem body."""
-    status, detail = REFUSALS[refusal.reason]
-    return problem_body(
-        status, refusal.reason.value, detail, igsid=refusal.igsid, said=refusal.said
-    )
-
-
 def cache_status(answer: Answer, now: float) -> str:
     """How the answer came about, in the words of RFC 9211."""
     entry = answer.entry
@@ -589,27 +510,6 @@ def failure_status(failure: LookupFailure) -> str:
     """How a failure came about, in the words of RFC 9211."""
     forward = ["fwd=uri-miss"] if failure.asked else []
     return "; ".join([CACHE_NAME, *forward, f"detail={FAILURES[type(failure)][1]}"])
-
-
-def retry_after(failure: LookupFailure, status: int) -> float | None:
-    """In how many seconds to ask again; a 429 and a 503 always say."""
-    if failure.retry_after is None and status in (429, 503):
-        return RETRY_AFTER_UNTOLD
-    return failure.retry_after
-
-
-def failure_body(failure: LookupFailure, igsid: str | None) -> dict[str, Any]:
-    """A failure as a problem body."""
-    status, code = FAILURES[type(failure)]
-    not_now = "" if failure.asked else " Meta was not asked."
-    return problem_body(
-        status,
-        code,
-        f"{failure.what[0].upper()}{failure.what[1:]}.{not_now}",
-        igsid=igsid,
-        said=failure.said,
-        retry_after=retry_after(failure, status),
-    )
 
 
 def render_problem(problem: Problem) -> Response:
@@ -791,41 +691,6 @@ def json_response(
     response = Response(_json(body), status, mimetype=mimetype)
     response.headers["Cache-Control"] = "no-store"
     return response
-
-
-def render_said(said: GraphError) -> dict[str, Any]:
-    """What Meta said, without its words."""
-    return {
-        "code": said.code,
-        "subcode": said.subcode,
-        "fbtrace_id": said.fbtrace_id,
-    }
-
-
-def problem_body(
-    status: int,
-    code: str,
-    detail: str,
-    *,
-    igsid: str | None = None,
-    said: GraphError | None = None,
-    retry_after: float | None = None,
-) -> dict[str, Any]:
-    """A problem (RFC 9457): only what is known stands in it."""
-    body: dict[str, Any] = {
-        "type": PROBLEM_TYPE + code,
-        "title": code.replace("_", " ").capitalize(),
-        "status": status,
-        "detail": detail,
-        "code": code,
-    }
-    if igsid is not None:
-        body["igsid"] = igsid
-    if said is not None:
-        body["graph"] = render_said(said)
-    if retry_after is not None:
-        body["retry_after"] = ceil(retry_after)
-    return body
 
 
 def _json(body: Mapping[str, Any]) -> bytes:

@@ -20,7 +20,7 @@ from proxy.web.keys import (
     new_key,
     read_keys,
 )
-from proxy.web.wire import Problem
+from proxy.web.problems import Problem
 
 READ, ADMIN = frozenset({Scope.READ}), frozenset({Scope.ADMIN})
 BOTH = READ | ADMIN

@@ -1,28 +1,28 @@
-"""The tables of the wire are complete: add a reason or a failure, and visit them."""
+"""The tables of problems are complete: add a reason or a failure, and visit them."""
 
 from __future__ import annotations
 
 from proxy import metrics
 from proxy.lookup import What
 from proxy.outcomes import LookupFailure, Reason
-from proxy.web import wire
+from proxy.web import problems
 
 
 def test_every_failure_has_a_status_and_a_code() -> None:
     """A failure without a row would be a 500."""
-    assert set(wire.FAILURES) == set(LookupFailure.__subclasses__())
+    assert set(problems.FAILURES) == set(LookupFailure.__subclasses__())
 
 
 def test_a_failure_is_counted_by_the_code_that_callers_see() -> None:
     """Or an operator could not tell from the metrics what they were told."""
-    codes = {failure: code for failure, (_, code) in wire.FAILURES.items()}
+    codes = {failure: code for failure, (_, code) in problems.FAILURES.items()}
 
     assert codes == metrics.FAILURES
 
 
 def test_every_reason_has_a_status() -> None:
     """A refusal without a row would be a 500."""
-    assert set(wire.REFUSALS) == set(Reason)
+    assert set(problems.REFUSALS) == set(Reason)
 
 
 def test_every_reason_can_be_flushed() -> None:
@@ -38,9 +38,9 @@ def test_every_reason_can_be_flushed() -> None:
 def test_no_code_means_two_things() -> None:
     """Codes are the contract; callers branch on nothing else."""
     codes = [
-        *wire.PROBLEMS,
+        *problems.PROBLEMS,
         *(reason.value for reason in Reason),
-        *(code for _, code in wire.FAILURES.values()),
+        *(code for _, code in problems.FAILURES.values()),
     ]
 
     assert len(codes) == len(set(codes))
