@@ -33,7 +33,7 @@ from proxy.outcomes import (
     TooManyMisses,
 )
 from proxy.pages import Pages, UnknownPage
-from proxy.web import paged, problems, wire
+from proxy.web import cache_headers, paged, problems, wire
 from proxy.web.keys import Doorkeeper, Environ, Scope
 from proxy.web.problems import Problem
 
@@ -154,7 +154,7 @@ def render_failure(failure: LookupFailure) -> Response:
     retry_after = problems.retry_after(failure, status)
     if retry_after is not None:
         response.headers["Retry-After"] = str(math.ceil(retry_after))
-    response.headers["Cache-Status"] = wire.failure_status(failure)
+    response.headers["Cache-Status"] = cache_headers.failure_status(failure)
     return response
 
 

@@ -22,7 +22,7 @@ from proxy.cache.near import Copy
 from proxy.cache.store import Form, Seen, read
 from proxy.metrics import PROFILE
 from proxy.outcomes import Igsid, Reason, StoreUnavailable
-from proxy.web import pictures, wire
+from proxy.web import cache_headers, pictures, wire
 from proxy.web.keys import Doorkeeper, Scope
 from proxy.web.problems import Problem
 from proxy.web.wire import Rendition
@@ -119,7 +119,7 @@ class Served:
         """All that are sent at *now*, at which it is fresh."""
         return [
             *self._fixed,
-            wire.AGES[int(now - self._fetched_at)],
+            cache_headers.AGES[int(now - self._fetched_at)],
             self._statuses[int(self.fresh_until - now)],
             ("X-Request-ID", request_id),
         ]
@@ -134,13 +134,13 @@ def alike(name: str, value: str) -> tuple[str, str]:
 @lru_cache(MOST_ALIKE)
 def _manner(
     status: int, source: str, reason: Reason | None
-) -> tuple[str, tuple[str, str], wire.Seconds]:
+) -> tuple[str, tuple[str, str], cache_headers.Seconds]:
     """What WSGI calls this *status*, what it is counted as, and its Cache-Status."""
     outcome = PROFILE if reason is None else reason.value
     return (
         f"{status} {HTTPStatus(status).phrase.upper()}",
         (source, outcome),
-        wire.hits_with(wire.detail_of(reason)),
+        cache_headers.hits_with(cache_headers.detail_of(reason)),
     )
 
 

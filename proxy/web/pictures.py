@@ -9,7 +9,7 @@ from flask import Response
 from werkzeug.datastructures import Headers
 
 from proxy.outcomes import Answer, LookupFailure, Profile, StoredOutcome
-from proxy.web import initials, problems, wire
+from proxy.web import cache_headers, initials, problems, wire
 from proxy.web.problems import Problem
 from proxy.web.wire import Rendition
 
@@ -59,7 +59,7 @@ def rendition(entry: StoredOutcome, *, fallback: bool) -> Rendition:
         if not fallback:
             return wire.rendition(entry)
         return _svg(initials.draw(outcome.igsid), "private, no-cache")
-    kept = wire.kept_for(entry)
+    kept = cache_headers.kept_for(entry)
     if outcome.profile_pic and _LINK.fullmatch(outcome.profile_pic):
         headers = [
             ("Content-Length", "0"),
@@ -82,8 +82,8 @@ def render(answer: Answer, *, fallback: bool, now: float) -> Response:
     response = kind(made.body, made.status, made.headers)
     if made.status == 302:
         del response.headers["Content-Type"]  # Flask's own, of a body that is none.
-    response.headers["Age"] = str(wire.age(answer.entry.fetched_at, now))
-    response.headers["Cache-Status"] = wire.cache_status(answer, now)
+    response.headers["Age"] = str(cache_headers.age(answer.entry.fetched_at, now))
+    response.headers["Cache-Status"] = cache_headers.cache_status(answer, now)
     return response
 
 
@@ -97,7 +97,7 @@ def render_failure(igsid: str, failure: LookupFailure) -> Response:
         raise failure
     made = _svg(initials.draw(igsid), "no-store")
     response = Response(made.body, made.status, made.headers)
-    response.headers["Cache-Status"] = wire.failure_status(failure)
+    response.headers["Cache-Status"] = cache_headers.failure_status(failure)
     return response
 
 

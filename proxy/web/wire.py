@@ -6,8 +6,7 @@ import hashlib
 import re
 import threading
 import uuid
-from collections.abc import Callable, Mapping, Sequence
-from functools import cache
+from collections.abc import Mapping, Sequence
 from math import ceil, floor
 from random import randbytes
 from typing import Any, TypeGuard, TypeVar
@@ -30,13 +29,12 @@ from proxy.outcomes import (
     LookupFailure,
     Overloaded,
     Profile,
-    Reason,
     Refusal,
-    Source,
     StoredOutcome,
     StoreUnavailable,
 )
 from proxy.policy import bounded_by
+from proxy.web import cache_headers
 from proxy.web.moments import moment
 from proxy.web.problems import (
     FAILURES,
@@ -49,17 +47,12 @@ from proxy.web.problems import (
     render_said,
 )
 
-CACHE_NAME = "profile-proxy"
-"""Who speaks in Cache-Status (RFC 9211 §2)."""
-
 JSON, PROBLEM = "application/json", "application/problem+json"
 
 NOSNIFF = ("X-Content-Type-Options", "nosniff")
 CLOSE = ("Connection", "close")
 """The server's to send (PEP 3333), but granian leaves it to us."""
 
-SECONDS_REMEMBERED = 8192
-"""Values of a header that says seconds, of which each is made once."""
 
 MAX_BODY_BYTES = 64 * 1024
 """The longest body a request may have: an operator's, which is a line of JSON."""
@@ -326,15 +319,10 @@ def _tagged(
     headers = [
         ("Content-Type", mimetype),
         ("Content-Length", str(len(sent))),
-        _KEPT[floor(entry.fresh_until - entry.fetched_at)],
+        cache_headers.KEPT[floor(entry.fresh_until - entry.fetched_at)],
         ("ETag", f'"{tag}"'),
     ]
     return Rendition(status, headers, sent, tag)
-
-
-def kept_for(entry: StoredOutcome) -> str:
-    """For how long a caller may keep what is made of a profile."""
-    return _KEPT[floor(entry.fresh_until - entry.fetched_at)][1]
 
 
 def problem_rendition(code: str, detail: str, igsid: str, kept: str) -> Rendition:
@@ -360,8 +348,8 @@ def respond(made: Rendition, answer: Answer, *, now: float) -> Response:
     # By hand, for Werkzeug would heed If-Match too, and send a 412 with all of it.
     if made.tag and request.if_none_match.contains_weak(made.tag):
         response.status_code = 304
-    response.headers["Age"] = str(age(answer.entry.fetched_at, now))
-    response.headers["Cache-Status"] = cache_status(answer, now)
+    response.headers["Age"] = str(cache_headers.age(answer.entry.fetched_at, now))
+    response.headers["Cache-Status"] = cache_headers.cache_status(answer, now)
     return response
 
 
@@ -407,16 +395,6 @@ def page_headers(body: bytes) -> list[tuple[str, str]]:
     ]
 
 
-def age(fetched_at: float, now: float) -> int:
-    """Whole seconds since Meta was asked, never negative: clocks of hosts differ."""
-    return int(now - fetched_at) if now > fetched_at else 0
-
-
-def ttl(fresh_until: float, now: float) -> int:
-    """Whole seconds for which an entry is fresh, negative once it is stale."""
-    return floor(fresh_until - now)
-
-
 def profile_body(
     profile: Profile, fetched_at: float, fields: tuple[str, ...]
 ) -> dict[str, Any]:
@@ -431,85 +409,11 @@ def profile_body(
     }
 
 
-def cache_status(answer: Answer, now: float) -> str:
-    """How the answer came about, in the words of RFC 9211."""
-    entry = answer.entry
-    forward = "fwd=request" if answer.is_forced else "fwd=uri-miss"
-    match answer.source:
-        case Source.HIT:
-            return hit_status(ttl(entry.fresh_until, now)) + detail_of(refused(entry))
-        case Source.STALE:
-            failure = answer.failure
-            why = FAILURES[type(failure)][1] if failure else Reason.UNAVAILABLE.value
-            return f"{CACHE_NAME}; fwd=stale; detail={why}"
-        case Source.FETCHED:
-            parts = [forward, "stored"] if answer.stored else [forward]
-        case Source.COLLAPSED:
-            parts = [forward, "collapsed"]
-    if not answer.stored and not isinstance(entry.outcome, Refusal):
-        parts.append("detail=store_unavailable")
-    return "; ".join([CACHE_NAME, *parts]) + detail_of(refused(entry))
-
-
-def hit_status(ttl: int) -> str:
-    """That it was a hit, and for how many seconds it is fresh."""
-    return f"{CACHE_NAME}; hit; ttl={ttl}"
-
-
-class Seconds(dict[int, tuple[str, str]]):
-    """A header by the seconds it says: made once, and not for each answer."""
-
-    def __init__(self, make: Callable[[int], tuple[str, str]]) -> None:
-        super().__init__()
-        self._make = make
-
-    def __missing__(self, seconds: int) -> tuple[str, str]:
-        header = self._make(seconds)
-        if len(self) < SECONDS_REMEMBERED:
-            self[seconds] = header
-        return header
-
-
-AGES = Seconds(lambda seconds: ("Age", str(max(0, seconds))))
-"""Age, which is never negative."""
-
-_KEPT = Seconds(lambda ttl: ("Cache-Control", f"private, max-age={max(0, ttl)}"))
-"""For how long a caller may keep a profile, or what is made of it.
-
-Of the entry, not of this moment: it is read together with Age.
-"""
-
-
-@cache
-def hits_with(detail: str) -> Seconds:
-    """Cache-Status of hits with this *detail*, by the seconds for which they are fresh.
-
-    There are as many details as reasons.
-    """
-    return Seconds(lambda ttl: ("Cache-Status", hit_status(ttl) + detail))
-
-
-def detail_of(reason: Reason | None) -> str:
-    """What Cache-Status ends with: the *reason* of a refusal."""
-    return f"; detail={reason.value}" if reason is not None else ""
-
-
-def refused(entry: StoredOutcome) -> Reason | None:
-    """Why *entry* tells nothing of the person, if it does not."""
-    return entry.outcome.reason if isinstance(entry.outcome, Refusal) else None
-
-
 def render_failure(failure: LookupFailure) -> Response:
     """A failure as a problem. Nothing is stored of it, here or at the caller's."""
     response = _problem(failure_body(failure, _asked_about()))
-    response.headers["Cache-Status"] = failure_status(failure)
+    response.headers["Cache-Status"] = cache_headers.failure_status(failure)
     return response
-
-
-def failure_status(failure: LookupFailure) -> str:
-    """How a failure came about, in the words of RFC 9211."""
-    forward = ["fwd=uri-miss"] if failure.asked else []
-    return "; ".join([CACHE_NAME, *forward, f"detail={FAILURES[type(failure)][1]}"])
 
 
 def render_problem(problem: Problem) -> Response:
