@@ -45,7 +45,16 @@ from proxy.settings import (
     read_secrets,
 )
 from proxy.watched import BadFile, WatchedFile
-from proxy.web import admin, graph_door, paged, probes, profiles, webhooks, wire
+from proxy.web import (
+    admin,
+    graph_door,
+    paged,
+    parameters,
+    probes,
+    profiles,
+    webhooks,
+    wire,
+)
 from proxy.web.hitpath import HitPath, Wsgi
 from proxy.web.keys import Doorkeeper, Keys, read_keys
 from proxy.web.problems import Problem
@@ -630,7 +639,7 @@ def _frame_requests(
     @app.before_request
     def enter() -> None:
         g.started = time.monotonic()
-        g.request_id = wire.request_id(request.headers.get("X-Request-ID"))
+        g.request_id = parameters.request_id(request.headers.get("X-Request-ID"))
         if request.routing_exception is None:
             wire.check_length(request)
 

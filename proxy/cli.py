@@ -38,7 +38,7 @@ from proxy.outcomes import (
 from proxy.pages import Pages, UnknownPage
 from proxy.server import serve
 from proxy.settings import EMBEDDED, PREFIX, Settings, SettingsError
-from proxy.web import keys, problems, wire
+from proxy.web import keys, parameters, problems, wire
 from proxy.web.problems import Problem
 
 REFUSED, MISUSED, AWAY = 1, 2, 3
@@ -158,7 +158,7 @@ def demo() -> None:
 @_exits
 def get(igsid: str, page: str | None, as_json: bool) -> None:
     """Who is this person? From the store if it may be used, else from Meta."""
-    person = wire.read_igsid(igsid)
+    person = parameters.read_igsid(igsid)
     lookup = _new_pages(read_settings(os.environ), page).find(page)
     try:
         answer = lookup.find(person)
@@ -181,7 +181,7 @@ def get(igsid: str, page: str | None, as_json: bool) -> None:
 @_exits
 def erase(igsid: str, page: str | None, as_json: bool) -> None:
     """Erase what is stored about a person. The next GET asks Meta again."""
-    person = wire.read_igsid(igsid)
+    person = parameters.read_igsid(igsid)
     lookup = _new_pages(read_settings(os.environ), page).find(page)
     whose = {"page": page or DEFAULT_PAGE, "person": last_four(person)}
     with audited("erase", by=BY, **whose) as line:

@@ -13,7 +13,7 @@ from proxy.logs import audited, last_four
 from proxy.lookup import What
 from proxy.metrics import Totals
 from proxy.pages import Pages
-from proxy.web import paged, wire
+from proxy.web import paged, parameters, wire
 from proxy.web.keys import Doorkeeper, Scope
 
 
@@ -47,7 +47,7 @@ def blueprint(
     @bp.get("/profiles/<igsid>")
     def inspect(igsid: str) -> Response:
         """Why this answer: what is stored about a person. Asks nobody."""
-        person = wire.read_igsid(igsid)
+        person = parameters.read_igsid(igsid)
         with _audited("inspect", page=g.page, person=last_four(person)):
             seen = g.lookup.inspect(person)
         return wire.render_ok(wire.render_seen(person, seen, clock()))
@@ -55,7 +55,7 @@ def blueprint(
     @bp.delete("/profiles/<igsid>")
     def erase(igsid: str) -> Response:
         """Erase every key of the person. The receipt's ``id`` is in the audit line."""
-        person = wire.read_igsid(igsid)
+        person = parameters.read_igsid(igsid)
         with _audited("erase", page=g.page, person=last_four(person)) as line:
             receipt = wire.erase_receipt(person, g.lookup.erase(person), clock())
             line["id"] = receipt["id"]
@@ -64,7 +64,7 @@ def blueprint(
     @bp.post("/profiles/<igsid>/refresh")
     def refresh(igsid: str) -> Response:
         """Ask Meta now, and tell what is stored then; a failure is a failure."""
-        person = wire.read_igsid(igsid)
+        person = parameters.read_igsid(igsid)
         with _audited("refresh", page=g.page, person=last_four(person)):
             g.lookup.refresh(person, payer=g.caller.name)
             seen = g.lookup.inspect(person)

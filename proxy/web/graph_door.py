@@ -33,7 +33,7 @@ from proxy.outcomes import (
     TooManyMisses,
 )
 from proxy.pages import Pages, UnknownPage
-from proxy.web import cache_headers, paged, problems, wire
+from proxy.web import cache_headers, paged, parameters, problems, wire
 from proxy.web.keys import Doorkeeper, Environ, Scope
 from proxy.web.problems import Problem
 
@@ -104,12 +104,12 @@ def blueprint(
         """
         if "ids" in request.args:
             return _nothing_here()
-        person = wire.read_igsid(igsid)
+        person = parameters.read_igsid(igsid)
         fields = read_fields(request.args.getlist("fields"))
         answer = g.lookup.find(
             person,
             payer=g.caller.name,
-            directives=wire.read_directives(request.headers.get("Cache-Control")),
+            directives=parameters.read_directives(request.headers.get("Cache-Control")),
         )
         made = _rendition(answer.entry, fields, words_of)
         return wire.respond(made, answer, now=clock())

@@ -22,7 +22,7 @@ from proxy.cache.near import Copy
 from proxy.cache.store import Form, Seen, read
 from proxy.metrics import PROFILE
 from proxy.outcomes import Igsid, Reason, StoreUnavailable
-from proxy.web import cache_headers, pictures, wire
+from proxy.web import cache_headers, parameters, pictures, wire
 from proxy.web.keys import Doorkeeper, Scope
 from proxy.web.problems import Problem
 from proxy.web.wire import Rendition
@@ -202,7 +202,7 @@ class HitPath:
                 if served is None:
                     served = self._find(environ, last, copy, now)
                 if served is not None and now < served.fresh_until:
-                    request_id = wire.request_id(environ.get("HTTP_X_REQUEST_ID"))
+                    request_id = parameters.request_id(environ.get("HTTP_X_REQUEST_ID"))
                     headers = served.headers(now, request_id)
                     if self._draining():
                         headers.append(wire.CLOSE)
@@ -236,7 +236,7 @@ class HitPath:
             to[igsid] = served.body
             self._answers[served.counted_as] += 1
         body = wire.page_body(profiles, problems)
-        request_id = wire.request_id(environ.get("HTTP_X_REQUEST_ID"))
+        request_id = parameters.request_id(environ.get("HTTP_X_REQUEST_ID"))
         headers = [
             *wire.page_headers(body),
             wire.NOSNIFF,
@@ -282,7 +282,7 @@ class HitPath:
             served = self._find_picture(environ, igsid, query, now)
         if served is None or now >= served.fresh_until:
             return self._app(environ, start_response)
-        request_id = wire.request_id(environ.get("HTTP_X_REQUEST_ID"))
+        request_id = parameters.request_id(environ.get("HTTP_X_REQUEST_ID"))
         headers = served.headers(now, request_id)
         if self._draining():
             headers.append(wire.CLOSE)
@@ -343,7 +343,7 @@ class HitPath:
     def _look(self, environ: Environ, text: str, now: float) -> Form | None:
         """What the store has of somebody, if it is fresh; else the view is told."""
         try:
-            igsid = wire.read_igsid(text)
+            igsid = parameters.read_igsid(text)
             seen = self._people.look(igsid)
         except Problem:
             return None

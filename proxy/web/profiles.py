@@ -8,7 +8,7 @@ from flask import Blueprint, Response, g, request
 
 from proxy.outcomes import LookupFailure
 from proxy.pages import Pages
-from proxy.web import paged, pictures, wire
+from proxy.web import paged, parameters, pictures, wire
 from proxy.web.hitpath import SEEN
 from proxy.web.keys import Doorkeeper, Scope
 
@@ -33,13 +33,13 @@ def blueprint(
         ``invalid_fields``, 403 ``consent_required`` or ``blocked``, 404
         ``not_found`` or ``unavailable``, and every failure in ``problems.FAILURES``.
         """
-        person = wire.read_igsid(igsid)
-        fields = wire.read_fields(request.args.getlist("fields"))
+        person = parameters.read_igsid(igsid)
+        fields = parameters.read_fields(request.args.getlist("fields"))
         answer = g.lookup.find(
             person,
             payer=g.caller.name,
             seen=request.environ.get(SEEN),
-            directives=wire.read_directives(request.headers.get("Cache-Control")),
+            directives=parameters.read_directives(request.headers.get("Cache-Control")),
         )
         return wire.render(answer, fields, now=clock())
 
@@ -50,12 +50,12 @@ def blueprint(
         Or a problem: 400 ``invalid_ids`` or ``invalid_fields``. What is wrong with
         one of them is among the ``problems`` of the page.
         """
-        ids = wire.read_ids(request.args.getlist("ids"))
-        fields = wire.read_fields(request.args.getlist("fields"))
+        ids = parameters.read_ids(request.args.getlist("ids"))
+        fields = parameters.read_fields(request.args.getlist("fields"))
         found = g.lookup.find_many(
-            list(filter(wire.is_igsid, ids)),
+            list(filter(parameters.is_igsid, ids)),
             payer=g.caller.name,
-            directives=wire.read_directives(request.headers.get("Cache-Control")),
+            directives=parameters.read_directives(request.headers.get("Cache-Control")),
         )
         return wire.render_many(ids, found, fields)
 
@@ -67,14 +67,16 @@ def blueprint(
         ``no_picture``. With ``fallback=initials``, an SVG in place of what is
         wrong with the person, with Meta or with us, but not with the request.
         """
-        person = wire.read_igsid(igsid)
+        person = parameters.read_igsid(igsid)
         fallback = pictures.read_fallback(request.args.getlist("fallback"))
         try:
             answer = g.lookup.find(
                 person,
                 payer=g.caller.name,
                 seen=request.environ.get(SEEN),
-                directives=wire.read_directives(request.headers.get("Cache-Control")),
+                directives=parameters.read_directives(
+                    request.headers.get("Cache-Control")
+                ),
             )
         except LookupFailure as failure:
             if not fallback:

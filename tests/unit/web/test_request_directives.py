@@ -6,7 +6,7 @@ import pytest
 from builders import ADA, a_profile
 
 from proxy.outcomes import Directives, GraphTimeout
-from proxy.web import wire
+from proxy.web import parameters
 
 URL = f"/profiles/{ADA}"
 
@@ -44,7 +44,7 @@ URL = f"/profiles/{ADA}"
 )
 def test_what_a_header_is_read_as(header, read) -> None:
     """Of what makes no sense, the strictest; of what we do not know, nothing."""
-    assert wire.read_directives(header) == read
+    assert parameters.read_directives(header) == read
 
 
 @pytest.mark.parametrize("directive", ["no-cache", "max-age=0", "max-age=9"])
