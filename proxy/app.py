@@ -55,6 +55,7 @@ from proxy.web import (
     webhooks,
     wire,
 )
+from proxy.web.bodies import BodyReader, check_length
 from proxy.web.hitpath import HitPath, Wsgi
 from proxy.web.keys import Doorkeeper, Keys, read_keys
 from proxy.web.problems import Problem
@@ -185,7 +186,7 @@ def create_app(
 
     app.extensions[BEGIN] = begin
     app.before_request(begin)
-    bodies = wire.BodyReader()
+    bodies = BodyReader()
     for each in (
         profiles.blueprint(pages, doorkeeper, clock),
         graph_door.blueprint(pages, doorkeeper, words_of, clock),
@@ -641,7 +642,7 @@ def _frame_requests(
         g.started = time.monotonic()
         g.request_id = parameters.request_id(request.headers.get("X-Request-ID"))
         if request.routing_exception is None:
-            wire.check_length(request)
+            check_length(request)
 
     @app.after_request
     def leave(response: Response) -> Response:

@@ -14,6 +14,7 @@ from proxy.lookup import What
 from proxy.metrics import Totals
 from proxy.pages import Pages
 from proxy.web import paged, parameters, wire
+from proxy.web.bodies import BodyReader
 from proxy.web.keys import Doorkeeper, Scope
 
 
@@ -80,7 +81,7 @@ def blueprint(
 
 
 def flush_blueprint(
-    pages: Pages, doorkeeper: Doorkeeper, bodies: wire.BodyReader
+    pages: Pages, doorkeeper: Doorkeeper, bodies: BodyReader
 ) -> Blueprint:
     """The route about all of *pages*, or the one that the body names."""
     bp = Blueprint("flush", __name__, url_prefix="/admin")

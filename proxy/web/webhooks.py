@@ -16,6 +16,7 @@ from proxy.metrics import Metrics
 from proxy.outcomes import Igsid, Overloaded, StoreUnavailable, Update, UpdateResult
 from proxy.pages import Pages
 from proxy.web import wire
+from proxy.web.bodies import WEBHOOKS, BodyReader
 from proxy.web.problems import Problem
 
 _CHALLENGE = re.compile(r"[!-~]{1,256}", re.ASCII)
@@ -23,7 +24,7 @@ _CHALLENGE = re.compile(r"[!-~]{1,256}", re.ASCII)
 
 def blueprint(
     pages: Pages,
-    bodies: wire.BodyReader,
+    bodies: BodyReader,
     metrics: Metrics,
     *,
     verify_token: Callable[[], str],
@@ -35,7 +36,7 @@ def blueprint(
 
     *prefetch* has whoever writes looked up before anybody asks.
     """
-    bp = Blueprint(wire.WEBHOOKS, __name__, url_prefix="/webhooks")
+    bp = Blueprint(WEBHOOKS, __name__, url_prefix="/webhooks")
 
     @bp.get("/instagram")
     def verify() -> Response:
