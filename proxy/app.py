@@ -52,8 +52,8 @@ from proxy.web import (
     parameters,
     probes,
     profiles,
+    responses,
     webhooks,
-    wire,
 )
 from proxy.web.bodies import BodyReader, check_length
 from proxy.web.hitpath import HitPath, Wsgi
@@ -611,23 +611,23 @@ def _handle_errors(app: Flask) -> None:
 
     Or, under a path of Meta's, an error as Meta has them.
     """
-    app.register_error_handler(Problem, wire.render_problem)
-    app.register_error_handler(LookupFailure, wire.render_failure)
-    app.register_error_handler(StoreUnavailable, wire.render_store_unavailable)
+    app.register_error_handler(Problem, responses.render_problem)
+    app.register_error_handler(LookupFailure, responses.render_failure)
+    app.register_error_handler(StoreUnavailable, responses.render_store_unavailable)
     app.register_error_handler(UnknownPage, paged.render_unknown_page)
 
     @app.errorhandler(HTTPException)
     def refuse(error: HTTPException) -> Response:
         if graph_door.is_asked(request.path):
             return graph_door.render_http_error(error)
-        return wire.render_http_error(error)
+        return responses.render_http_error(error)
 
     @app.errorhandler(Exception)
     def bug(exc: Exception) -> Response:
         log.exception("a bug", extra={"request_id": g.request_id})
         if graph_door.is_asked(request.path):
             return graph_door.render_bug()
-        return wire.render_problem(
+        return responses.render_problem(
             Problem("internal_error", "This is a bug of ours; the log has it.")
         )
 
@@ -647,9 +647,9 @@ def _frame_requests(
     @app.after_request
     def leave(response: Response) -> Response:
         response.headers["X-Request-ID"] = g.request_id
-        response.headers.update([wire.NOSNIFF])
+        response.headers.update([responses.NOSNIFF])
         if draining():
-            response.headers.update([wire.CLOSE])
+            response.headers.update([responses.CLOSE])
         if access_log:
             log_access(
                 method=request.method,

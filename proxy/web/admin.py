@@ -13,7 +13,7 @@ from proxy.logs import audited, last_four
 from proxy.lookup import What
 from proxy.metrics import Totals
 from proxy.pages import Pages
-from proxy.web import paged, parameters, wire
+from proxy.web import paged, parameters, responses, wire
 from proxy.web.bodies import BodyReader
 from proxy.web.keys import Doorkeeper, Scope
 
@@ -51,7 +51,7 @@ def blueprint(
         person = parameters.read_igsid(igsid)
         with _audited("inspect", page=g.page, person=last_four(person)):
             seen = g.lookup.inspect(person)
-        return wire.render_ok(wire.render_seen(person, seen, clock()))
+        return responses.render_ok(wire.render_seen(person, seen, clock()))
 
     @bp.delete("/profiles/<igsid>")
     def erase(igsid: str) -> Response:
@@ -60,7 +60,7 @@ def blueprint(
         with _audited("erase", page=g.page, person=last_four(person)) as line:
             receipt = wire.erase_receipt(person, g.lookup.erase(person), clock())
             line["id"] = receipt["id"]
-        return wire.render_ok(receipt)
+        return responses.render_ok(receipt)
 
     @bp.post("/profiles/<igsid>/refresh")
     def refresh(igsid: str) -> Response:
@@ -69,13 +69,15 @@ def blueprint(
         with _audited("refresh", page=g.page, person=last_four(person)):
             g.lookup.refresh(person, payer=g.caller.name)
             seen = g.lookup.inspect(person)
-        return wire.render_ok(wire.render_seen(person, seen, clock()))
+        return responses.render_ok(wire.render_seen(person, seen, clock()))
 
     @bp.get("/stats")
     def stats() -> Response:
         """The gates, how much of Meta's quota is used, and what was counted here."""
         gate = wire.render_gate(g.lookup.gate_state())
-        return wire.render_ok(gate | {"instance": wire.render_totals(totals(g.page))})
+        return responses.render_ok(
+            gate | {"instance": wire.render_totals(totals(g.page))}
+        )
 
     return bp
 
@@ -103,7 +105,7 @@ def flush_blueprint(
             flushed = pages.flush(order.what, page=page, **asked)
             counts = wire.render_flushed(flushed)
             line |= counts
-        return wire.render_ok(counts)
+        return responses.render_ok(counts)
 
     return bp
 

@@ -33,7 +33,7 @@ from proxy.outcomes import (
     TooManyMisses,
 )
 from proxy.pages import Pages, UnknownPage
-from proxy.web import cache_headers, paged, parameters, problems, wire
+from proxy.web import cache_headers, paged, parameters, problems, responses, wire
 from proxy.web.keys import Doorkeeper, Environ, Scope
 from proxy.web.problems import Problem
 
@@ -150,7 +150,7 @@ def render_failure(failure: LookupFailure) -> Response:
         # Not for want of consent, where 230 is what Meta gave: clients tell by words.
         text = "Requires a permission or a setting that the app or the Page lacks"
         body = _error(code, f"(#{code}) {text}", failure.said)
-    response = wire.json_response(status, body)
+    response = responses.json_response(status, body)
     retry_after = problems.retry_after(failure, status)
     if retry_after is not None:
         response.headers["Retry-After"] = str(math.ceil(retry_after))
@@ -164,7 +164,7 @@ def render_problem(problem: Problem) -> Response:
     message = f"(#{code}) {problem.detail}"
     if problem.code == "unknown_key":
         message = UNKNOWN_KEY
-    response = wire.json_response(
+    response = responses.json_response(
         problems.PROBLEMS[problem.code], _error(code, message)
     )
     response.headers.update(problem.headers)
@@ -185,7 +185,7 @@ def render_unknown_page(unknown: UnknownPage) -> Response:
 
 def render_bug() -> Response:
     """A bug of ours, as Meta would not explain one either."""
-    return wire.json_response(500, _error(1, "(#1) An unknown error occurred"))
+    return responses.json_response(500, _error(1, "(#1) An unknown error occurred"))
 
 
 def _nothing_here() -> Response:
@@ -193,7 +193,7 @@ def _nothing_here() -> Response:
         f"(#{INVALID}) Unsupported request: there is GET /v<N>.<M>/<igsid> here, for"
         " one person, and nothing else"
     )
-    return wire.json_response(404, _error(INVALID, message))
+    return responses.json_response(404, _error(INVALID, message))
 
 
 def _bearing_token(environ: Environ) -> Environ:
@@ -212,13 +212,13 @@ def _rendition(
 ) -> wire.Rendition:
     match entry.outcome:
         case Profile() as profile:
-            return wire.as_sent(entry, 200, wire.JSON, _node(profile, fields))
+            return wire.as_sent(entry, 200, responses.JSON, _node(profile, fields))
         case Refusal() as refusal:
             status, message, type_ = words_of(refusal)
             error = _error(refusal.said.code, message, refusal.said, type_=type_)
             if refusal.said.subcode is not None:
                 error["error"]["error_subcode"] = refusal.said.subcode
-            return wire.as_sent(entry, status, wire.JSON, error)
+            return wire.as_sent(entry, status, responses.JSON, error)
 
 
 def _node(profile: Profile, fields: tuple[str, ...]) -> dict[str, Any]:

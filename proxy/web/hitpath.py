@@ -22,7 +22,7 @@ from proxy.cache.near import Copy
 from proxy.cache.store import Form, Seen, read
 from proxy.metrics import PROFILE
 from proxy.outcomes import Igsid, Reason, StoreUnavailable
-from proxy.web import cache_headers, parameters, pictures, wire
+from proxy.web import cache_headers, parameters, pictures, responses, wire
 from proxy.web.keys import Doorkeeper, Scope
 from proxy.web.problems import Problem
 from proxy.web.wire import Rendition
@@ -102,7 +102,7 @@ class Served:
         self.body = made.body
         self.fresh_until = form.fresh_until
         self._fetched_at = form.fetched_at
-        self._fixed = *made.headers, wire.NOSNIFF
+        self._fixed = *made.headers, responses.NOSNIFF
         self.status, self.counted_as, self._statuses = _manner(
             made.status, source, form.refusal
         )
@@ -205,7 +205,7 @@ class HitPath:
                     request_id = parameters.request_id(environ.get("HTTP_X_REQUEST_ID"))
                     headers = served.headers(now, request_id)
                     if self._draining():
-                        headers.append(wire.CLOSE)
+                        headers.append(responses.CLOSE)
                     if self._log_access is not None:
                         self._log_access(
                             igsid=last,
@@ -239,11 +239,11 @@ class HitPath:
         request_id = parameters.request_id(environ.get("HTTP_X_REQUEST_ID"))
         headers = [
             *wire.page_headers(body),
-            wire.NOSNIFF,
+            responses.NOSNIFF,
             ("X-Request-ID", request_id),
         ]
         if self._draining():
-            headers.append(wire.CLOSE)
+            headers.append(responses.CLOSE)
         if self._log_access is not None:
             self._log_access(
                 igsid=None,
@@ -285,7 +285,7 @@ class HitPath:
         request_id = parameters.request_id(environ.get("HTTP_X_REQUEST_ID"))
         headers = served.headers(now, request_id)
         if self._draining():
-            headers.append(wire.CLOSE)
+            headers.append(responses.CLOSE)
         if self._log_access is not None:
             self._log_access(
                 igsid=igsid,

@@ -17,7 +17,7 @@ from proxy.logs import log_access
 from proxy.lookup import ProfileLookup
 from proxy.outcomes import DEFAULT_PAGE
 from proxy.pages import Pages, UnknownPage
-from proxy.web import wire
+from proxy.web import responses
 from proxy.web.hitpath import Environ, Wsgi
 from proxy.web.problems import Problem
 
@@ -47,7 +47,7 @@ def take_page(bp: Blueprint) -> None:
 
 def render_unknown_page(unknown: UnknownPage) -> Response:
     """There is no such Page. Which there are is not said."""
-    return wire.render_problem(Problem("unknown_page", str(unknown)))
+    return responses.render_problem(Problem("unknown_page", str(unknown)))
 
 
 def log_access_of(name: str) -> Callable[..., None]:

@@ -8,7 +8,7 @@ from importlib import resources
 from flask import Blueprint, Response
 
 from proxy.metrics import CONTENT_TYPE
-from proxy.web import wire
+from proxy.web import responses, wire
 
 
 def blueprint(
@@ -27,7 +27,7 @@ def blueprint(
     @bp.get("/healthz")
     def healthz() -> Response:
         """The process answers."""
-        return wire.render_ok(wire.render_alive())
+        return responses.render_ok(wire.render_alive())
 
     @bp.get("/readyz")
     def readyz() -> Response:
@@ -35,7 +35,7 @@ def blueprint(
         reasons = degraded_by()
         if draining():
             return wire.render_draining(reasons)
-        return wire.render_ok(wire.render_health(reasons))
+        return responses.render_ok(wire.render_health(reasons))
 
     @bp.get("/metrics")
     def metrics() -> Response:

@@ -15,7 +15,7 @@ from flask import Blueprint, Response, request
 from proxy.metrics import Metrics
 from proxy.outcomes import Igsid, Overloaded, StoreUnavailable, Update, UpdateResult
 from proxy.pages import Pages
-from proxy.web import wire
+from proxy.web import responses, wire
 from proxy.web.bodies import WEBHOOKS, BodyReader
 from proxy.web.problems import Problem
 
@@ -77,7 +77,7 @@ def blueprint(
         if updates is None:
             # Signed, so Meta's, and the same bytes would come again: no error.
             metrics.webhooks["unreadable"] += 1
-            return wire.render_ok(wire.render_updates(0, 0))
+            return responses.render_ok(wire.render_updates(0, 0))
         updates, people = _by_page(updates, pages.of_account)
         try:
             pages.hear_from(people, prefetch=prefetch)
@@ -87,7 +87,7 @@ def blueprint(
         metrics.webhooks["accepted"] += 1
         metrics.count_updates(updates)
         writers = sum(map(len, people.values()))
-        return wire.render_ok(wire.render_updates(len(updates), writers))
+        return responses.render_ok(wire.render_updates(len(updates), writers))
 
     return bp
 

@@ -10,13 +10,11 @@ from typing import Any
 
 import msgspec
 from flask import Response, request
-from werkzeug.exceptions import HTTPException
 
 from proxy.lookup import Census, Erased, Flushed, Form, GateState, Seen, Tally
 from proxy.metrics import OUTCOMES, Totals
 from proxy.outcomes import (
     FIELDS,
-    IGSID,
     Answer,
     Freshness,
     Igsid,
@@ -24,7 +22,6 @@ from proxy.outcomes import (
     Profile,
     Refusal,
     StoredOutcome,
-    StoreUnavailable,
 )
 from proxy.policy import bounded_by
 from proxy.web import cache_headers
@@ -34,18 +31,12 @@ from proxy.web.problems import (
     FAILURES,
     PROBLEMS,
     REFUSALS,
-    Problem,
     failure_body,
     problem_body,
     refusal_body,
     render_said,
 )
-
-JSON, PROBLEM = "application/json", "application/problem+json"
-
-NOSNIFF = ("X-Content-Type-Options", "nosniff")
-CLOSE = ("Connection", "close")
-"""The server's to send (PEP 3333), but granian leaves it to us."""
+from proxy.web.responses import JSON, PROBLEM, json_response
 
 
 class Rendition(msgspec.Struct, frozen=True):
@@ -112,7 +103,8 @@ def as_sent(
     entry: StoredOutcome, status: int, mimetype: str, body: Mapping[str, Any]
 ) -> Rendition:
     """*body*, which tells of *entry*, and the headers that say how long it is good."""
-    sent = _json(body)
+    # Names as they are written: an escape would cost six bytes a letter.
+    sent = msgspec.json.encode(body)
     if not isinstance(entry.outcome, Refusal):
         return _tagged(entry, status, mimetype, sent)
     headers = [
@@ -140,7 +132,7 @@ def _tagged(
 def problem_rendition(code: str, detail: str, igsid: str, kept: str) -> Rendition:
     """A problem that is true of an entry for as long as that is."""
     status = PROBLEMS[code]
-    body = _json(problem_body(status, code, detail, igsid=igsid))
+    body = msgspec.json.encode(problem_body(status, code, detail, igsid=igsid))
     headers = [
         ("Content-Type", PROBLEM),
         ("Content-Length", str(len(body))),
@@ -179,9 +171,11 @@ def render_many(
                 made = rendition(entry, fields)
                 (profiles if made.status == 200 else problems)[asked] = made.body
             case LookupFailure() as failure:
-                problems[asked] = _json(failure_body(failure, asked))
+                problems[asked] = msgspec.json.encode(failure_body(failure, asked))
             case None:
-                problems[asked] = _json(problem_body(400, "invalid_igsid", NO_IGSID))
+                problems[asked] = msgspec.json.encode(
+                    problem_body(400, "invalid_igsid", NO_IGSID)
+                )
     body = page_body(profiles, problems)
     return Response(body, 200, page_headers(body))
 
@@ -219,57 +213,6 @@ def profile_body(
         "fetched_at": moment(fetched_at),
         "picture_expires_at": moment(profile.picture_expires_at),
     }
-
-
-def render_failure(failure: LookupFailure) -> Response:
-    """A failure as a problem. Nothing is stored of it, here or at the caller's."""
-    response = _problem(failure_body(failure, _asked_about()))
-    response.headers["Cache-Status"] = cache_headers.failure_status(failure)
-    return response
-
-
-def render_problem(problem: Problem) -> Response:
-    """A request that cannot be answered as asked."""
-    response = _problem(
-        problem_body(
-            PROBLEMS[problem.code], problem.code, problem.detail, igsid=_asked_about()
-        )
-    )
-    response.headers.update(problem.headers)
-    return response
-
-
-def render_http_error(error: HTTPException) -> Response:
-    """What the framework refuses before any route of ours is reached."""
-    code = {404: "unknown_path", 405: "method_not_allowed"}.get(error.code or 500)
-    if code is None:
-        return render_problem(Problem("invalid_request", "The request is malformed."))
-    headers = dict(error.get_headers())
-    allow = {"Allow": headers["Allow"]} if "Allow" in headers else None
-    detail = {
-        "unknown_path": "There is nothing at this path; GET /openapi.yaml lists all.",
-        "method_not_allowed": "This path does not take this method.",
-    }[code]
-    return render_problem(Problem(code, detail, headers=allow))
-
-
-def render_store_unavailable(failure: StoreUnavailable) -> Response:
-    """What an operator gets instead of a promise that cannot be kept."""
-    return _problem(
-        problem_body(
-            PROBLEMS["store_unavailable"],
-            "store_unavailable",
-            "The store cannot be reached, so nothing can be said or promised about"
-            " what it holds. Nothing may have been removed; try again.",
-            igsid=_asked_about(),
-            retry_after=failure.retry_after,
-        )
-    )
-
-
-def render_ok(body: Mapping[str, Any]) -> Response:
-    """What was asked for, as JSON that is true only now."""
-    return json_response(200, body)
 
 
 def render_text(text: str) -> Response:
@@ -398,30 +341,3 @@ def erase_receipt(igsid: Igsid, erased: Erased, now: float) -> dict[str, Any]:
         },
         "detail": "The next GET of this person asks Meta again.",
     }
-
-
-def json_response(
-    status: int, body: Mapping[str, Any], mimetype: str = JSON
-) -> Response:
-    """*body* as JSON in UTF-8, not to be stored unless its headers say otherwise."""
-    response = Response(_json(body), status, mimetype=mimetype)
-    response.headers["Cache-Control"] = "no-store"
-    return response
-
-
-def _json(body: Mapping[str, Any]) -> bytes:
-    """Names as they are written: an escape would cost six bytes a letter."""
-    return msgspec.json.encode(body)
-
-
-def _asked_about() -> str | None:
-    """The person that the request's path names, if it is a person's id."""
-    igsid = (request.view_args or {}).get("igsid", "")
-    return igsid if IGSID.fullmatch(igsid) else None
-
-
-def _problem(body: dict[str, Any]) -> Response:
-    response = json_response(body["status"], body, PROBLEM)
-    if "retry_after" in body:
-        response.headers["Retry-After"] = str(body["retry_after"])
-    return response

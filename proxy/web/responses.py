@@ -1,0 +1,94 @@
+"""Responses that are true only now, and kept by nobody: JSON, and what goes wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+from flask import Response, request
+from werkzeug.exceptions import HTTPException
+
+from proxy.outcomes import IGSID, LookupFailure, StoreUnavailable
+from proxy.web import cache_headers
+from proxy.web.problems import PROBLEMS, Problem, failure_body, problem_body
+
+JSON, PROBLEM = "application/json", "application/problem+json"
+
+NOSNIFF = ("X-Content-Type-Options", "nosniff")
+
+CLOSE = ("Connection", "close")
+"""The server's to send (PEP 3333), but granian leaves it to us."""
+
+
+def json_response(
+    status: int, body: Mapping[str, Any], mimetype: str = JSON
+) -> Response:
+    """*body* as JSON in UTF-8, not to be stored unless its headers say otherwise."""
+    response = Response(msgspec.json.encode(body), status, mimetype=mimetype)
+    response.headers["Cache-Control"] = "no-store"
+    return response
+
+
+def render_ok(body: Mapping[str, Any]) -> Response:
+    """What was asked for, as JSON that is true only now."""
+    return json_response(200, body)
+
+
+def render_problem(problem: Problem) -> Response:
+    """A request that cannot be answered as asked."""
+    response = _problem(
+        problem_body(
+            PROBLEMS[problem.code], problem.code, problem.detail, igsid=_asked_about()
+        )
+    )
+    response.headers.update(problem.headers)
+    return response
+
+
+def render_failure(failure: LookupFailure) -> Response:
+    """A failure as a problem. Nothing is stored of it, here or at the caller's."""
+    response = _problem(failure_body(failure, _asked_about()))
+    response.headers["Cache-Status"] = cache_headers.failure_status(failure)
+    return response
+
+
+def render_store_unavailable(failure: StoreUnavailable) -> Response:
+    """What an operator gets instead of a promise that cannot be kept."""
+    return _problem(
+        problem_body(
+            PROBLEMS["store_unavailable"],
+            "store_unavailable",
+            "The store cannot be reached, so nothing can be said or promised about"
+            " what it holds. Nothing may have been removed; try again.",
+            igsid=_asked_about(),
+            retry_after=failure.retry_after,
+        )
+    )
+
+
+def render_http_error(error: HTTPException) -> Response:
+    """What the framework refuses before any route of ours is reached."""
+    code = {404: "unknown_path", 405: "method_not_allowed"}.get(error.code or 500)
+    if code is None:
+        return render_problem(Problem("invalid_request", "The request is malformed."))
+    headers = dict(error.get_headers())
+    allow = {"Allow": headers["Allow"]} if "Allow" in headers else None
+    detail = {
+        "unknown_path": "There is nothing at this path; GET /openapi.yaml lists all.",
+        "method_not_allowed": "This path does not take this method.",
+    }[code]
+    return render_problem(Problem(code, detail, headers=allow))
+
+
+def _problem(body: dict[str, Any]) -> Response:
+    response = json_response(body["status"], body, PROBLEM)
+    if "retry_after" in body:
+        response.headers["Retry-After"] = str(body["retry_after"])
+    return response
+
+
+def _asked_about() -> str | None:
+    """The person that the request's path names, if it is a person's id."""
+    igsid = (request.view_args or {}).get("igsid", "")
+    return igsid if IGSID.fullmatch(igsid) else None
