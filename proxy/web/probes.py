@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from importlib import resources
+from typing import Any
 
 from flask import Blueprint, Response
 
 from proxy.metrics import CONTENT_TYPE
-from proxy.web import responses, wire
+from proxy.web import responses
 
 
 def blueprint(
@@ -27,15 +28,15 @@ def blueprint(
     @bp.get("/healthz")
     def healthz() -> Response:
         """The process answers."""
-        return responses.render_ok(wire.render_alive())
+        return responses.render_ok(render_alive())
 
     @bp.get("/readyz")
     def readyz() -> Response:
         """``ok``, or ``degraded`` and why: it serves. 503 and ``draining``: go away."""
         reasons = degraded_by()
         if draining():
-            return wire.render_draining(reasons)
-        return responses.render_ok(wire.render_health(reasons))
+            return render_draining(reasons)
+        return responses.render_ok(render_health(reasons))
 
     @bp.get("/metrics")
     def metrics() -> Response:
@@ -50,3 +51,20 @@ def blueprint(
         return Response(openapi, mimetype="application/yaml")
 
     return bp
+
+
+def render_alive() -> dict[str, Any]:
+    """The process answers, and that is all it says."""
+    return {"status": "ok"}
+
+
+def render_health(reasons: list[str]) -> dict[str, Any]:
+    """Whether all is well, and if not, why."""
+    return {"status": "degraded" if reasons else "ok", "reasons": reasons}
+
+
+def render_draining(reasons: list[str]) -> Response:
+    """It is about to stop: whoever chooses an instance should choose another."""
+    response = responses.json_response(503, {"status": "draining", "reasons": reasons})
+    response.headers["Retry-After"] = "1"
+    return response

@@ -15,7 +15,7 @@ from flask import Blueprint, Response, request
 from proxy.metrics import Metrics
 from proxy.outcomes import Igsid, Overloaded, StoreUnavailable, Update, UpdateResult
 from proxy.pages import Pages
-from proxy.web import responses, wire
+from proxy.web import responses
 from proxy.web.bodies import WEBHOOKS, BodyReader
 from proxy.web.problems import Problem
 
@@ -58,7 +58,7 @@ def blueprint(
             raise Problem(
                 "invalid_request", "hub.challenge is 1 to 256 of printable ASCII."
             )
-        return wire.render_text(challenge)
+        return render_text(challenge)
 
     @bp.post("/instagram")
     def receive() -> Response:
@@ -77,7 +77,7 @@ def blueprint(
         if updates is None:
             # Signed, so Meta's, and the same bytes would come again: no error.
             metrics.webhooks["unreadable"] += 1
-            return responses.render_ok(wire.render_updates(0, 0))
+            return responses.render_ok(render_updates(0, 0))
         updates, people = _by_page(updates, pages.of_account)
         try:
             pages.hear_from(people, prefetch=prefetch)
@@ -87,9 +87,21 @@ def blueprint(
         metrics.webhooks["accepted"] += 1
         metrics.count_updates(updates)
         writers = sum(map(len, people.values()))
-        return responses.render_ok(wire.render_updates(len(updates), writers))
+        return responses.render_ok(render_updates(len(updates), writers))
 
     return bp
+
+
+def render_text(text: str) -> Response:
+    """*text* as it is, for whoever wants just that."""
+    response = Response(text, mimetype="text/plain")
+    response.headers["Cache-Control"] = "no-store"
+    return response
+
+
+def render_updates(updates: int, writers: int) -> dict[str, int]:
+    """How many updates a webhook had, and how many people have written."""
+    return {"updates": updates, "writers": writers}
 
 
 def _by_page(

@@ -36,7 +36,7 @@ from proxy.web.problems import (
     refusal_body,
     render_said,
 )
-from proxy.web.responses import JSON, PROBLEM, json_response
+from proxy.web.responses import JSON, PROBLEM
 
 
 class Rendition(msgspec.Struct, frozen=True):
@@ -213,35 +213,6 @@ def profile_body(
         "fetched_at": moment(fetched_at),
         "picture_expires_at": moment(profile.picture_expires_at),
     }
-
-
-def render_text(text: str) -> Response:
-    """*text* as it is, for whoever wants just that."""
-    response = Response(text, mimetype="text/plain")
-    response.headers["Cache-Control"] = "no-store"
-    return response
-
-
-def render_updates(updates: int, writers: int) -> dict[str, int]:
-    """How many updates a webhook had, and how many people have written."""
-    return {"updates": updates, "writers": writers}
-
-
-def render_alive() -> dict[str, Any]:
-    """The process answers, and that is all it says."""
-    return {"status": "ok"}
-
-
-def render_health(reasons: list[str]) -> dict[str, Any]:
-    """Whether all is well, and if not, why."""
-    return {"status": "degraded" if reasons else "ok", "reasons": reasons}
-
-
-def render_draining(reasons: list[str]) -> Response:
-    """It is about to stop: whoever chooses an instance should choose another."""
-    response = json_response(503, {"status": "draining", "reasons": reasons})
-    response.headers["Retry-After"] = "1"
-    return response
 
 
 def render_seen(igsid: Igsid, seen: Seen, now: float) -> dict[str, Any]:
