@@ -38,7 +38,7 @@ from proxy.outcomes import (
 from proxy.pages import Pages, UnknownPage
 from proxy.server import serve
 from proxy.settings import EMBEDDED, PREFIX, Settings, SettingsError
-from proxy.web import keys, parameters, problems, wire
+from proxy.web import keys, parameters, problems, reports, wire
 from proxy.web.problems import Problem
 
 REFUSED, MISUSED, AWAY = 1, 2, 3
@@ -185,7 +185,7 @@ def erase(igsid: str, page: str | None, as_json: bool) -> None:
     lookup = _new_pages(read_settings(os.environ), page).find(page)
     whose = {"page": page or DEFAULT_PAGE, "person": last_four(person)}
     with audited("erase", by=BY, **whose) as line:
-        receipt = wire.erase_receipt(person, lookup.erase(person), time.time())
+        receipt = reports.erase_receipt(person, lookup.erase(person), time.time())
         line["id"] = receipt["id"]
     _show(receipt, as_json)
 
@@ -225,7 +225,7 @@ def flush(
     asked: dict[str, Any] = {"older_than": older_than, "dry_run": dry_run}
     with audited("flush", by=BY, what=what, page=page, **asked) as line:
         done = pages.flush(What(what), page=page, **asked)
-        counts = wire.render_flushed(done)
+        counts = reports.render_flushed(done)
         line |= counts
     _show(counts, as_json)
 
@@ -241,7 +241,8 @@ def stats(page: str | None, as_json: bool) -> None:
     is in its GET /admin/stats, and in `profile-proxy top`.
     """
     lookup = _new_pages(read_settings(os.environ), page).find(page)
-    told = wire.render_gate(lookup.gate_state()) | wire.render_census(lookup.census())
+    gate, census = lookup.gate_state(), lookup.census()
+    told = reports.render_gate(gate) | reports.render_census(census)
     _show(told if as_json else _flat(told), as_json)
 
 

@@ -13,7 +13,7 @@ from proxy.logs import audited, last_four
 from proxy.lookup import What
 from proxy.metrics import Totals
 from proxy.pages import Pages
-from proxy.web import paged, parameters, responses, wire
+from proxy.web import paged, parameters, reports, responses
 from proxy.web.bodies import BodyReader
 from proxy.web.keys import Doorkeeper, Scope
 
@@ -51,14 +51,14 @@ def blueprint(
         person = parameters.read_igsid(igsid)
         with _audited("inspect", page=g.page, person=last_four(person)):
             seen = g.lookup.inspect(person)
-        return responses.render_ok(wire.render_seen(person, seen, clock()))
+        return responses.render_ok(reports.render_seen(person, seen, clock()))
 
     @bp.delete("/profiles/<igsid>")
     def erase(igsid: str) -> Response:
         """Erase every key of the person. The receipt's ``id`` is in the audit line."""
         person = parameters.read_igsid(igsid)
         with _audited("erase", page=g.page, person=last_four(person)) as line:
-            receipt = wire.erase_receipt(person, g.lookup.erase(person), clock())
+            receipt = reports.erase_receipt(person, g.lookup.erase(person), clock())
             line["id"] = receipt["id"]
         return responses.render_ok(receipt)
 
@@ -69,14 +69,14 @@ def blueprint(
         with _audited("refresh", page=g.page, person=last_four(person)):
             g.lookup.refresh(person, payer=g.caller.name)
             seen = g.lookup.inspect(person)
-        return responses.render_ok(wire.render_seen(person, seen, clock()))
+        return responses.render_ok(reports.render_seen(person, seen, clock()))
 
     @bp.get("/stats")
     def stats() -> Response:
         """The gates, how much of Meta's quota is used, and what was counted here."""
-        gate = wire.render_gate(g.lookup.gate_state())
+        gate = reports.render_gate(g.lookup.gate_state())
         return responses.render_ok(
-            gate | {"instance": wire.render_totals(totals(g.page))}
+            gate | {"instance": reports.render_totals(totals(g.page))}
         )
 
     return bp
@@ -103,7 +103,7 @@ def flush_blueprint(
         page = order.page
         with _audited("flush", what=order.what.value, page=page, **asked) as line:
             flushed = pages.flush(order.what, page=page, **asked)
-            counts = wire.render_flushed(flushed)
+            counts = reports.render_flushed(flushed)
             line |= counts
         return responses.render_ok(counts)
 

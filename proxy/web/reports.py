@@ -1,0 +1,120 @@
+"""What operators are told: why this answer, how things stand, what was removed."""
+
+from __future__ import annotations
+
+import uuid
+from math import ceil
+from typing import Any
+
+from proxy.lookup import Census, Erased, Flushed, GateState, Seen, Tally
+from proxy.metrics import OUTCOMES, Totals
+from proxy.outcomes import (
+    Freshness,
+    Igsid,
+    LookupFailure,
+    Profile,
+    Refusal,
+    StoredOutcome,
+)
+from proxy.policy import bounded_by
+from proxy.web.moments import moment
+from proxy.web.problems import FAILURES, render_said
+
+
+def render_seen(igsid: Igsid, seen: Seen, now: float) -> dict[str, Any]:
+    """What is stored about a person, as an operator sees it."""
+    return {
+        "id": igsid,
+        "entry": render_entry(seen.entry, now) if seen.entry else None,
+        "lease_held": seen.lease is not None,
+        "last_failure": render_note(seen.note) if seen.note else None,
+    }
+
+
+def render_entry(entry: StoredOutcome, now: float) -> dict[str, Any]:
+    """An entry as an operator sees it: its outcome and its bounds, no names."""
+    outcome = entry.outcome
+    refusal = outcome if isinstance(outcome, Refusal) else None
+    said = refusal.said if refusal else entry.last_said
+    freshness = entry.freshness(now)
+    fresh_by, usable_by = bounded_by(entry)
+    return {
+        "outcome": refusal.reason.value if refusal else "profile",
+        "freshness": freshness.name.lower(),
+        "used": freshness is not Freshness.EXPIRED,
+        "fetched_at": moment(entry.fetched_at),
+        "fresh_until": moment(entry.fresh_until),
+        "fresh_until_by": fresh_by,
+        "usable_until": moment(entry.usable_until),
+        "usable_until_by": usable_by,
+        "refresh_after": moment(entry.refresh_after or None),
+        "failed_refreshes": entry.failed_refreshes,
+        "picture_expires_at": moment(
+            outcome.picture_expires_at if isinstance(outcome, Profile) else None
+        ),
+        "graph": render_said(said) if said else None,
+    }
+
+
+def render_note(note: LookupFailure) -> dict[str, Any]:
+    """How the last flight failed, as an operator sees it."""
+    code = FAILURES[type(note)][1]
+    return {"code": code, "graph": render_said(note.said) if note.said else None}
+
+
+def render_gate(gate: GateState) -> dict[str, Any]:
+    """A Page's gate as an operator sees it; ``closed_for`` is in seconds."""
+    return {
+        "gates": {
+            state.cause.value: {
+                "closed_for": ceil(state.closed_for),
+                "failures": state.failures,
+                "probing": state.is_probed,
+            }
+            for state in gate.causes
+        },
+        "usage_percent": gate.usage_percent,
+        "unavailable_in_a_row": gate.doubted,
+        "refreshes": {
+            "succeeded": gate.tally[Tally.REFRESHED],
+            "failed": gate.tally[Tally.REFRESH_FAILED],
+        },
+    }
+
+
+def render_totals(totals: Totals) -> dict[str, Any]:
+    """What this instance has counted, as an operator sees it."""
+    ratio = totals.hit_ratio
+    return {
+        "outcomes": totals.by_outcome(),
+        "sources": totals.by_source(),
+        "hit_ratio": None if ratio is None else round(ratio, 4),
+        "calls": totals.calls,
+        "calls_saved": totals.calls_saved,
+    }
+
+
+def render_census(census: Census) -> dict[str, Any]:
+    """How many entries there are, as an operator sees it."""
+    kinds = {name: census.kinds.get(name, 0) for name in (*OUTCOMES, "unreadable")}
+    return {"entries": kinds, "entries_complete": census.is_complete}
+
+
+def render_flushed(flushed: Flushed) -> dict[str, int]:
+    """What a flush has found and removed."""
+    return {"matched": flushed.matched, "deleted": flushed.deleted}
+
+
+def erase_receipt(igsid: Igsid, erased: Erased, now: float) -> dict[str, Any]:
+    """What an operator can show of an erasure. The audit line has the same ``id``."""
+    return {
+        "id": str(uuid.uuid4()),
+        "igsid": igsid,
+        "erased_at": moment(now),
+        "was_there": {
+            "entry": erased.entry,
+            "lease": erased.lease,
+            "note": erased.note,
+        },
+        "detail": "The next GET of this person asks Meta again.",
+    }
