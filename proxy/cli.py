@@ -38,7 +38,7 @@ from proxy.outcomes import (
 from proxy.pages import Pages, UnknownPage
 from proxy.server import serve
 from proxy.settings import EMBEDDED, PREFIX, Settings, SettingsError
-from proxy.web import keys, parameters, problems, reports, wire
+from proxy.web import keys, parameters, problems, renditions, reports
 from proxy.web.problems import Problem
 
 REFUSED, MISUSED, AWAY = 1, 2, 3
@@ -167,7 +167,7 @@ def get(igsid: str, page: str | None, as_json: bool) -> None:
         sys.exit(AWAY)
     match answer.entry.outcome:
         case Profile() as profile:
-            body = wire.profile_body(profile, answer.entry.fetched_at, FIELDS)
+            body = renditions.profile_body(profile, answer.entry.fetched_at, FIELDS)
             _show(body, as_json)
         case Refusal() as refusal:
             _show(problems.refusal_body(refusal), as_json)

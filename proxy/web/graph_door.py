@@ -33,7 +33,7 @@ from proxy.outcomes import (
     TooManyMisses,
 )
 from proxy.pages import Pages, UnknownPage
-from proxy.web import cache_headers, paged, parameters, problems, responses, wire
+from proxy.web import cache_headers, paged, parameters, problems, renditions, responses
 from proxy.web.keys import Doorkeeper, Environ, Scope
 from proxy.web.problems import Problem
 
@@ -112,7 +112,7 @@ def blueprint(
             directives=parameters.read_directives(request.headers.get("Cache-Control")),
         )
         made = _rendition(answer.entry, fields, words_of)
-        return wire.respond(made, answer, now=clock())
+        return renditions.respond(made, answer, now=clock())
 
     return bp
 
@@ -209,16 +209,18 @@ def _bearing_token(environ: Environ) -> Environ:
 
 def _rendition(
     entry: StoredOutcome, fields: tuple[str, ...], words_of: WordsOf
-) -> wire.Rendition:
+) -> renditions.Rendition:
     match entry.outcome:
         case Profile() as profile:
-            return wire.as_sent(entry, 200, responses.JSON, _node(profile, fields))
+            return renditions.as_sent(
+                entry, 200, responses.JSON, _node(profile, fields)
+            )
         case Refusal() as refusal:
             status, message, type_ = words_of(refusal)
             error = _error(refusal.said.code, message, refusal.said, type_=type_)
             if refusal.said.subcode is not None:
                 error["error"]["error_subcode"] = refusal.said.subcode
-            return wire.as_sent(entry, status, responses.JSON, error)
+            return renditions.as_sent(entry, status, responses.JSON, error)
 
 
 def _node(profile: Profile, fields: tuple[str, ...]) -> dict[str, Any]:

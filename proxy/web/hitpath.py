@@ -22,10 +22,10 @@ from proxy.cache.near import Copy
 from proxy.cache.store import Form, Seen, read
 from proxy.metrics import PROFILE
 from proxy.outcomes import Igsid, Reason, StoreUnavailable
-from proxy.web import cache_headers, parameters, pictures, responses, wire
+from proxy.web import cache_headers, parameters, pictures, renditions, responses
 from proxy.web.keys import Doorkeeper, Scope
 from proxy.web.problems import Problem
-from proxy.web.wire import Rendition
+from proxy.web.renditions import Rendition
 
 PLACE = PAGE = "/profiles"
 """Where people are, by their ids; and a page of them, by a query."""
@@ -235,10 +235,10 @@ class HitPath:
             to = profiles if served.status == OK else problems
             to[igsid] = served.body
             self._answers[served.counted_as] += 1
-        body = wire.page_body(profiles, problems)
+        body = renditions.page_body(profiles, problems)
         request_id = parameters.request_id(environ.get("HTTP_X_REQUEST_ID"))
         headers = [
-            *wire.page_headers(body),
+            *renditions.page_headers(body),
             responses.NOSNIFF,
             ("X-Request-ID", request_id),
         ]
@@ -367,8 +367,8 @@ def _is_plain(environ: Environ) -> bool:
 def _serve(form: Form, *, source: str) -> Served:
     """A profile at once, and a refusal by way of its entry: they are asked for less."""
     if form.profile is not None:
-        return Served(form, wire.profile_rendition(form), source=source)
-    return Served(form, wire.rendition(form.entry()), source=source)
+        return Served(form, renditions.profile_rendition(form), source=source)
+    return Served(form, renditions.rendition(form.entry()), source=source)
 
 
 def _serve_picture(form: Form, query: str, *, source: str) -> Served:

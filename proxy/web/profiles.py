@@ -8,7 +8,7 @@ from flask import Blueprint, Response, g, request
 
 from proxy.outcomes import LookupFailure
 from proxy.pages import Pages
-from proxy.web import paged, parameters, pictures, wire
+from proxy.web import paged, parameters, pictures, renditions
 from proxy.web.hitpath import SEEN
 from proxy.web.keys import Doorkeeper, Scope
 
@@ -41,7 +41,7 @@ def blueprint(
             seen=request.environ.get(SEEN),
             directives=parameters.read_directives(request.headers.get("Cache-Control")),
         )
-        return wire.render(answer, fields, now=clock())
+        return renditions.render(answer, fields, now=clock())
 
     @bp.get("/profiles")
     def read_profiles() -> Response:
@@ -57,7 +57,7 @@ def blueprint(
             payer=g.caller.name,
             directives=parameters.read_directives(request.headers.get("Cache-Control")),
         )
-        return wire.render_many(ids, found, fields)
+        return renditions.render_many(ids, found, fields)
 
     @bp.get("/profiles/<igsid>/picture")
     def read_picture(igsid: str) -> Response:

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from proxy.cache.store import encode, read
 from proxy.outcomes import IGSID, Profile, StoredOutcome
-from proxy.web import wire
+from proxy.web.renditions import profile_rendition, rendition
 
 texts = st.none() | st.text(max_size=40)
 flags = st.none() | st.booleans()
@@ -37,13 +37,13 @@ def test_a_profile_is_the_same_from_its_stored_form(entry: StoredOutcome) -> Non
     form = read(encode(entry))
 
     assert form is not None
-    assert wire.profile_rendition(form) == wire.rendition(entry)
+    assert profile_rendition(form) == rendition(entry)
 
 
 def test_nobody_is_to_keep_a_profile_for_less_than_no_time() -> None:
     """Nor for other than whole seconds (RFC 9111 §1.2.2)."""
     entries = [an_entry(fresh_until=NOW + ttl) for ttl in (-5.0, 0.0, 0.9, 3599.9)]
 
-    kept = [dict(wire.rendition(entry).headers)["Cache-Control"] for entry in entries]
+    kept = [dict(rendition(entry).headers)["Cache-Control"] for entry in entries]
 
     assert kept == [f"private, max-age={ttl}" for ttl in (0, 0, 0, 3599)]

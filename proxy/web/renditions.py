@@ -1,4 +1,4 @@
-"""Our types as HTTP: JSON names, status codes, headers, problem bodies."""
+"""Entries as HTTP: the body and headers that tell of a person, or a page of them."""
 
 from __future__ import annotations
 
