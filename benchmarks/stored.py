@@ -13,7 +13,7 @@ from typing import Any
 
 import redis
 
-from proxy.cache.store import encode
+from proxy.cache.stored_form import encode
 from proxy.outcomes import DEFAULT_PAGE, FIELDS, Igsid, Profile, StoredOutcome
 from proxy.simulator import people
 from proxy.simulator.pictures import signed_url

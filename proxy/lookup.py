@@ -14,15 +14,8 @@ from typing import Protocol, TypeVar
 from proxy.cache.bulkhead import CALLS_WITHOUT_STORE, SEAT_WAIT, Bulkhead
 from proxy.cache.flight import FLIGHTS_OF_A_CALLER, Flight
 from proxy.cache.gate import Gate, GateState, Passage, Tally
-from proxy.cache.store import (
-    Census,
-    EntryStore,
-    Erased,
-    Flushed,
-    Form,
-    Seen,
-    decode,
-)
+from proxy.cache.store import Census, EntryStore, Erased, Flushed, Seen
+from proxy.cache.stored_form import decode
 from proxy.logs import last_four
 from proxy.metrics import Metrics, name_of
 from proxy.outcomes import (
@@ -53,7 +46,6 @@ __all__ = [
     "Census",
     "Erased",
     "Flushed",
-    "Form",
     "GateState",
     "ProfileLookup",
     "Seen",

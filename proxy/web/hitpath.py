@@ -19,7 +19,8 @@ from http import HTTPStatus
 from typing import Any, Protocol
 
 from proxy.cache.near import Copy
-from proxy.cache.store import Form, Seen, read
+from proxy.cache.store import Seen
+from proxy.cache.stored_form import Form, read
 from proxy.metrics import PROFILE
 from proxy.outcomes import Igsid, Reason, StoreUnavailable
 from proxy.web import cache_headers, parameters, pictures, renditions, responses

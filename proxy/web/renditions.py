@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 from flask import Response, request
 
-from proxy.lookup import Form
+from proxy.cache.stored_form import Form
 from proxy.outcomes import (
     FIELDS,
     Answer,

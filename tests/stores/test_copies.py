@@ -17,7 +17,8 @@ from services import wait_until
 
 from proxy.cache.backend import ProfileCache, new_client
 from proxy.cache.near import TRUSTED_FOR, Follower, NearCache
-from proxy.cache.store import EntryStore, decode, encode
+from proxy.cache.store import EntryStore
+from proxy.cache.stored_form import decode, encode
 from proxy.outcomes import Igsid, StoreUnavailable
 
 FOLLOWED = [store for store in REAL_STORES if store != "cluster"]

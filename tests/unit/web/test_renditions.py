@@ -6,7 +6,7 @@ from builders import NOW, a_profile, an_entry
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from proxy.cache.store import encode, read
+from proxy.cache.stored_form import encode, read
 from proxy.outcomes import IGSID, Profile, StoredOutcome
 from proxy.web.renditions import profile_rendition, rendition
 
