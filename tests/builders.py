@@ -3,6 +3,7 @@
 from dataclasses import replace
 from typing import Any
 
+from proxy.cache.stored_form import Form, encode, read
 from proxy.outcomes import (
     GraphError,
     Igsid,
@@ -69,3 +70,10 @@ def an_entry(outcome: Outcome | None = None, **overrides: Any) -> StoredOutcome:
     """*outcome* (Ada's profile) of NOW, fresh for an hour, stale for one more."""
     entry = StoredOutcome(outcome or a_profile(), NOW, NOW + HOUR, NOW + 2 * HOUR)
     return replace(entry, **overrides)
+
+
+def form_of(entry: StoredOutcome) -> Form:
+    """*entry* as it is read where it is stored."""
+    form = read(encode(entry))
+    assert form is not None
+    return form

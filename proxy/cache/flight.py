@@ -50,7 +50,7 @@ By an erase, which is rare, or because a full store has dropped it, which is not
 NO_LEASE = ""
 """The name of the flights that are flown without a lease, while the store is away."""
 
-NOTHING_SEEN = Seen(entry=None, lease=None, note=None)
+NOTHING_SEEN = Seen(form=None, lease=None, note=None)
 
 log = logging.getLogger(__name__)
 

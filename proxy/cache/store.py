@@ -23,7 +23,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass
-from typing import cast
+from typing import NamedTuple, cast
 
 import redis
 
@@ -31,7 +31,8 @@ from proxy.cache.backend import ProfileCache
 from proxy.cache.near import TRUSTED_FOR, Copy, Loading, NearCache
 from proxy.cache.reach import Reach, Trip
 from proxy.cache.stored_form import (
-    SCHEMA,
+    LUA_LIFE,
+    LUA_PROFILE,
     Form,
     decode,
     decode_note,
@@ -103,19 +104,16 @@ redis.call('DEL', KEYS[4])
 return {redis.call('DEL', KEYS[1]), redis.call('DEL', KEYS[2]),
         redis.call('DEL', KEYS[3])}
 """
-# A profile has an array in the sixth place, and a refusal null. Before it are numbers
-# and an id, so that nothing that Meta says is taken for it. Where another version has
-# its profiles is not known, so none of its entries stays. How old a profile is shows
-# in how much of its life is over, which is by the clock of whoever wrote it and by
-# Redis's pace, so that no two clocks are compared; what is no number is no reason to
-# fail, for others are told of in the same trip.
+# How old a profile is shows in how much of its life is over, which is by the clock of
+# whoever wrote it and by Redis's pace, so that no two clocks are compared; what is no
+# number is no reason to fail, for others are told of in the same trip.
 _DROP_REFUSAL = f"""
 local entry = redis.call('MGET', KEYS[1])[1]
-local stays = entry and string.find(entry, '^%[{SCHEMA},[^,]*,[^,]*,[^,]*,[^,]*,%[')
+local stays = entry and string.find(entry, '{LUA_PROFILE}')
 local is_again = redis.call('PTTL', KEYS[4]) > ARGV[1] - ARGV[2]
 local is_young = false
 if stays then
-  local from, till = string.match(entry, '^[^,]*,[^,]*,([%d.]+),[^,]*,([%d.]+),')
+  local from, till = string.match(entry, '{LUA_LIFE}')
   from, till = tonumber(from), tonumber(till)
   local left = redis.call('PTTL', KEYS[1])
   is_young = not (from and till) or (till - from) * 1000 - left < tonumber(ARGV[3])
@@ -128,42 +126,21 @@ return (is_again or is_young or not stays) and 1 or 0
 """
 
 
-class Seen:
+class Seen(NamedTuple):
     """What is stored about a person, at one moment.
 
-    *has_written*, lately, is known to whoever takes the lease. Of an entry that was
-    read there is its *form*; the entry itself is made when it is first asked for.
+    *has_written*, lately, is known to whoever takes the lease.
     """
 
-    __slots__ = ("_entry", "form", "has_written", "lease", "note")
-
-    def __init__(
-        self,
-        entry: StoredOutcome | None,
-        lease: Lease | None,
-        note: LookupFailure | None,
-        has_written: bool = False,
-        *,
-        form: Form | None = None,
-    ) -> None:
-        self._entry = entry
-        self.form = form
-        self.lease = lease
-        self.note = note
-        self.has_written = has_written
+    form: Form | None
+    lease: Lease | None
+    note: LookupFailure | None
+    has_written: bool = False
 
     @property
     def entry(self) -> StoredOutcome | None:
-        if self._entry is None and self.form is not None:
-            self._entry = self.form.entry()
-        return self._entry
-
-    def __eq__(self, other: object) -> bool:
-        """Whether the same is told by both, in whatever form."""
-        return isinstance(other, Seen) and self._told() == other._told()
-
-    def _told(self) -> tuple[object, ...]:
-        return self.entry, self.lease, self.note, self.has_written
+        """Made of the form when it is asked for, which a hit does not."""
+        return self.form.entry() if self.form is not None else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -548,7 +525,6 @@ class EntryStore:
 def _seen(igsid: Igsid, values: list[bytes | None]) -> Seen:
     entry, lease, note, *marker = values
     return Seen(
-        entry=None,
         form=read(entry, igsid) if entry is not None else None,
         lease=lease.decode("ascii", "replace") if lease is not None else None,
         note=decode_note(note) if note is not None else None,

@@ -1,8 +1,4 @@
-"""The form in which entries and notes are stored: how it is written and read.
-
-A script of `proxy.cache.store` reads the moments of an entry too, and whether it is a
-profile: change both together.
-"""
+"""The form in which entries and notes are stored: how it is written and read."""
 
 from __future__ import annotations
 
@@ -28,6 +24,16 @@ from proxy.outcomes import (
 
 SCHEMA = 3
 """The version of the stored form. What has another is a miss, and is overwritten."""
+
+LUA_PROFILE = f"^%[{SCHEMA},[^,]*,[^,]*,[^,]*,[^,]*,%["
+"""What only a profile matches, to scripts: an array in the sixth place, for null.
+
+Before it are numbers and an id, so that nothing that Meta says is taken for it. Where
+another version has its profiles is not known, so none of its entries is one.
+"""
+
+LUA_LIFE = "^[^,]*,[^,]*,([%d.]+),[^,]*,([%d.]+),"
+"""Takes ``fetched_at`` and ``usable_until`` out of an entry, for scripts."""
 
 _UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 """What msgspec raises for bytes that are not what we store."""

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import redis
+from builders import form_of
 from servers import Server, client_of, free_port, store_of
 
 from proxy.cache.backend import REDIS_TIMEOUT, ProfileCache, new_client
@@ -252,7 +253,7 @@ def recovers(entries: EntryStore, caplog: pytest.LogCaptureFixture) -> None:
     for _ in range(3):
         assert entries.take(ADA, LEASE, MINUTE).lease == LEASE
     assert entries.put(ADA, ENTRY, LEASE, NOW) is True
-    assert entries.look(ADA) == Seen(ENTRY, None, None)
+    assert entries.look(ADA) == Seen(form_of(ENTRY), None, None)
     assert said(caplog) == [("WARNING", "store away"), ("WARNING", "store back")]
 
 

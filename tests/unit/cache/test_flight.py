@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import fakeredis
 import pytest
-from builders import ADA, NOW, a_profile, a_refusal, an_entry
+from builders import ADA, NOW, a_profile, a_refusal, an_entry, form_of
 from fakes import no_wait
 
 from proxy.cache.backend import ProfileCache
@@ -150,7 +150,7 @@ def test_a_miss_is_fetched_and_stored(store, time) -> None:
 
     assert answer == Answer(an_entry(), Source.FETCHED)
     assert told == [(ADA, GRAPH_TIMEOUT)]
-    assert store.look(ADA) == Seen(an_entry(), None, None)
+    assert store.look(ADA) == Seen(form_of(an_entry()), None, None)
 
 
 def test_a_failure_is_told_and_leaves_a_note_but_no_entry(store, time) -> None:
@@ -346,7 +346,7 @@ def test_what_is_usable_is_fetched_anew_for_whom_it_does_not_count(store, time) 
     answer = find_anew(a_flight(store, time), store, telling(after(1)))
 
     assert answer == Answer(after(1), Source.FETCHED)
-    assert store.look(ADA) == Seen(after(1), None, None)
+    assert store.look(ADA) == Seen(form_of(after(1)), None, None)
 
 
 def test_a_note_does_not_count_either(store, time) -> None:
@@ -770,7 +770,7 @@ def test_what_is_not_there_is_begun_when_that_is_wanted(store, time) -> None:
         an_entry(), Source.FETCHED
     )
     assert flight.refresh(ADA, never, or_begin=True) is None
-    assert store.look(ADA) == Seen(an_entry(), None, None)
+    assert store.look(ADA) == Seen(form_of(an_entry()), None, None)
 
 
 def test_nobody_begins_what_somebody_does_already(store, time) -> None:
