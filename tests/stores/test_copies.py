@@ -311,17 +311,23 @@ def test_a_store_that_tells_nothing_is_served_without_copies(
     assert [each.message for each in caplog.records] == ["near cache off"]
 
 
+def looked_at(process: Process, igsid: Igsid) -> tuple[EntryStore, list[float]]:
+    """Somebody who has a copy, trusted for half a second; and what time it is."""
+    now = [0.0]
+    near = NearCache(10, outage_grace=600.0, clock=lambda: now[0])
+    entries = EntryStore(process.entries._cache, "default", near=near, sleep=no_wait)
+    near.trust(0.0)
+    entries.look(igsid)
+    return entries, now
+
+
 @pytest.mark.parametrize("is_trusted", [True, False], ids=["told", "not told"])
 def test_what_a_look_has_not_found_is_no_outage_s_copy(
     process: Process, raw: redis.Redis, igsid: Igsid, is_trusted: bool
 ) -> None:
     """Of two who read, the one who cannot write next must not tell what is gone."""
-    now = [0.0]
-    near = NearCache(10, outage_grace=600.0, clock=lambda: now[0])
-    entries = EntryStore(process.entries._cache, "default", near=near, sleep=no_wait)
-    near.trust(0.0)
     put(raw, igsid)
-    entries.look(igsid)
+    entries, now = looked_at(process, igsid)
     assert entries.recall_in_outage(igsid) is not None
 
     raw.delete(key(igsid))
@@ -335,12 +341,8 @@ def test_a_look_that_finds_the_same_leaves_it_for_an_outage(
     process: Process, raw: redis.Redis, igsid: Igsid
 ) -> None:
     """A process that is slow for a moment has something when the store goes away."""
-    now = [0.0]
-    near = NearCache(10, outage_grace=600.0, clock=lambda: now[0])
-    entries = EntryStore(process.entries._cache, "default", near=near, sleep=no_wait)
-    near.trust(0.0)
     put(raw, igsid)
-    entries.look(igsid)
+    entries, now = looked_at(process, igsid)
 
     now[0] = 1.0
     entries.look(igsid)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from builders import ADA
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from strategies import igsids, moments, profiles, texts
 
 from proxy.cache.stored_form import decode, decode_note, encode, encode_note
 from proxy.outcomes import (
@@ -12,10 +13,8 @@ from proxy.outcomes import (
     GraphError,
     GraphTimeout,
     GraphUnavailable,
-    Igsid,
     LookupFailure,
     PermissionMissing,
-    Profile,
     Reason,
     Refusal,
     StoredOutcome,
@@ -23,25 +22,9 @@ from proxy.outcomes import (
     TokenRejected,
 )
 
-texts = st.none() | st.text(max_size=40)
-flags = st.none() | st.booleans()
-moments = st.floats(0, 1e11, exclude_max=True) | st.integers(0, 2**35).map(float)
 codes = st.none() | st.integers(-(2**31), 2**31)
-igsids = st.from_regex(r"[0-9]{5,25}", fullmatch=True).map(Igsid)
 errors = st.builds(GraphError, codes, codes, texts)
 refusals = st.builds(Refusal, igsids, st.sampled_from(Reason), errors)
-profiles = st.builds(
-    Profile,
-    igsids,
-    texts,
-    texts,
-    texts,
-    flags,
-    st.none() | st.integers(0, 2**53),
-    flags,
-    flags,
-    st.none() | moments,
-)
 bounds = {
     "fetched_at": moments,
     "fresh_until": moments,

@@ -15,7 +15,7 @@ from werkzeug.test import EnvironBuilder
 
 from proxy.app import create_app
 from proxy.cache.near import NearCache
-from proxy.cache.store import encode
+from proxy.cache.stored_form import encode
 from proxy.outcomes import (
     Cut,
     GraphError,

@@ -2,29 +2,13 @@
 
 from __future__ import annotations
 
-from builders import NOW, a_profile, an_entry
+from builders import NOW, a_profile, an_entry, form_of
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from strategies import moments, profiles
 
-from proxy.cache.stored_form import encode, read
-from proxy.outcomes import IGSID, Profile, StoredOutcome
+from proxy.outcomes import StoredOutcome
 from proxy.web.renditions import profile_rendition, rendition
-
-texts = st.none() | st.text(max_size=40)
-flags = st.none() | st.booleans()
-moments = st.floats(0, 1e11, exclude_max=True)
-profiles = st.builds(
-    Profile,
-    st.from_regex(IGSID, fullmatch=True),
-    texts,
-    texts,
-    texts,
-    flags,
-    st.none() | st.integers(0, 2**53),
-    flags,
-    flags,
-    st.none() | moments,
-)
 
 
 @settings(deadline=None)
@@ -34,10 +18,7 @@ profiles = st.builds(
 @example(an_entry(a_profile(), fresh_until=NOW - 1))
 def test_a_profile_is_the_same_from_its_stored_form(entry: StoredOutcome) -> None:
     """Byte for byte, headers and tag too: a caller cannot tell who answered."""
-    form = read(encode(entry))
-
-    assert form is not None
-    assert profile_rendition(form) == rendition(entry)
+    assert profile_rendition(form_of(entry)) == rendition(entry)
 
 
 def test_nobody_is_to_keep_a_profile_for_less_than_no_time() -> None:
