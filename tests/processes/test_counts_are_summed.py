@@ -217,13 +217,14 @@ def service() -> Iterator[SimpleNamespace]:
 
 
 def folders(service: Service) -> dict[int, Path]:
-    """Where each worker counts, by its id."""
+    """Where each worker counts, by its id; one that ends meanwhile is not listed."""
     found = {}
     for worker in service.workers():
-        counted_in = re.search(
-            r"(/\S+)/counter_\d+\.db", Path(f"/proc/{worker}/maps").read_text()
-        )
-        if counted_in:
+        try:
+            maps = Path(f"/proc/{worker}/maps").read_text()
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        if counted_in := re.search(r"(/\S+)/counter_\d+\.db", maps):
             found[worker] = Path(counted_in[1])
     return found
 
