@@ -19,7 +19,7 @@ from redis.retry import Retry
 from redis.sentinel import SentinelConnectionPool, SentinelManagedConnection
 
 from proxy.cache.cluster import Cluster
-from proxy.cache.reads import Reads
+from proxy.cache.reads import Kinds, Reads
 
 SENTINEL, CLUSTER = "redis+sentinel", "redis+cluster"
 SENTINEL_PORT, REDIS_PORT = 26379, 6379
@@ -51,6 +51,9 @@ CLOCKS_DIFFER_FROM = 30.0
 
 GOOD_POLICY = "allkeys-lfu"
 """A full store with another drops what ends soonest, gates first, or takes no more."""
+
+Looked = tuple[list[bytes | None], float]
+"""Values, and for how many seconds the first of them lives, if that was asked."""
 
 T = TypeVar("T")
 
@@ -224,49 +227,46 @@ class ProfileCache(RedisCache):
         """*key* as it stands in Redis."""
         return self._get_prefix() + key
 
-    def look(
-        self, keys: Sequence[str], *, with_life: bool = False
-    ) -> tuple[list[bytes | None], float]:
-        """The values of *keys*, which are in one slot; one trip of the quick kind.
+    def look(self, kinds: Kinds, tag: str, *, with_life: bool = False) -> Looked:
+        """The values of ``kind:{tag}`` for each of *kinds*; one trip of the quick kind.
 
         And *with_life* for how many seconds the first lives; else 0.0.
         """
         if self._reads is not None:
             prefix = self._get_prefix()
-            whole_keys = [f"{prefix}{key}".encode() for key in keys]
-            values = self._reads.look(whole_keys, with_life=with_life)
-            return values, values.pop() / 1000 if with_life else 0.0
-        life = self.client.pttl(self.whole_key(keys[0])) if with_life else 0
-        return self.get_many(*keys), life / 1000
+            return _looked(self._reads.look(prefix, kinds, tag, with_life=with_life))
+        keys = [f"{kind}:{{{tag}}}" for kind in kinds]
+        lives = [self.client.pttl(self.whole_key(keys[0]))] if with_life else []
+        return _looked([self.get_many(*keys), *lives])
 
     def look_many(
-        self, people: Sequence[Sequence[str]], *, with_life: bool = False
-    ) -> list[tuple[list[bytes | None], float]]:
-        """`look` for each of *people*, in one trip to each server."""
-        whole = [[self.whole_key(key) for key in keys] for keys in people]
+        self, kinds: Kinds, tags: Sequence[str], *, with_life: bool = False
+    ) -> list[Looked]:
+        """`look` for each of *tags*, in one trip to each server."""
         if self._reads is not None:
-            packed = [[key.encode() for key in keys] for keys in whole]
-            looks = self._reads.look_many(packed, with_life=with_life)
-            return [
-                (values, values.pop() / 1000 if with_life else 0.0) for values in looks
-            ]
-        by_first = {keys[0]: keys for keys in whole}
+            prefix = self._get_prefix()
+            told = self._reads.look_many(prefix, kinds, tags, with_life=with_life)
+            return [_looked(one) for one in told]
+        people = [
+            [self.whole_key(f"{kind}:{{{tag}}}") for kind in kinds] for tag in tags
+        ]
+        by_first = {keys[0]: keys for keys in people}
 
-        def read(node: redis.Redis, there: list[str]) -> list[Any]:
+        def read(node: redis.Redis, there: list[str]) -> list[Looked]:
             pipe = node.pipeline(transaction=False)
             for first in there:
                 pipe.mget(by_first[first])
-                pipe.pttl(first)
-            return pipe.execute()
+                if with_life:
+                    pipe.pttl(first)
+            told, each = pipe.execute(), 1 + with_life
+            return [_looked(told[n : n + each]) for n in range(0, len(told), each)]
 
         found = {
-            first: (values, life / 1000)
-            for there, replies in self._spread(list(by_first), read)
-            for first, values, life in zip(
-                there, replies[::2], replies[1::2], strict=True
-            )
+            first: looked
+            for there, looks in self._spread(list(by_first), read)
+            for first, looked in zip(there, looks, strict=True)
         }
-        return [found[keys[0]] for keys in whole]
+        return [found[keys[0]] for keys in people]
 
     @property
     def tells_changes(self) -> bool:
@@ -594,3 +594,8 @@ def _slots_of(node: redis.Redis) -> list[bytes]:
     if any(word.startswith(b"[") for word in mine[8:]):
         raise Changed("slots of the Cluster are on their way from node to node")
     return [mine[0], mine[6], *mine[8:]]
+
+
+def _looked(told: list[Any]) -> Looked:
+    """What MGET has *told*, and PTTL if it was asked."""
+    return told[0], told[1] / 1000 if len(told) > 1 else 0.0

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import os
+import socket
+import struct
 from collections import deque
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
 import hiredis
@@ -16,6 +20,15 @@ UNFINISHED = object()
 """What a reader says of an answer of which more must come."""
 
 MOST_BYTES_AT_ONCE = 65536
+
+LENGTHS = 256
+"""Of tags, for which the words around them are remembered."""
+
+Kinds = tuple[str, ...]
+"""What some keys that have a tag in common begin with: ``kind:{tag}``."""
+
+_TAG = "\0"
+"""Stands for a tag, and is in no other word."""
 
 
 class Reads:
@@ -31,41 +44,36 @@ class Reads:
         self._idle: deque[Line] = deque()
         self._owner = os.getpid()
 
-    def look(self, keys: Sequence[bytes], *, with_life: bool) -> list[Any]:
-        """The values of *keys*, in one trip, as MGET gives them.
+    def look(
+        self, prefix: str, kinds: Kinds, tag: str, *, with_life: bool
+    ) -> list[Any]:
+        """The values of the keys of *kinds* with this hash tag, as MGET gives them.
 
         *with_life* adds for how many milliseconds the first lives, as PTTL says it.
 
         Raises:
             redis.RedisError: the store did not answer.
         """
-        lives_of = keys[:1] if with_life else []
-        return self._trip(_packed(keys, lives_of), len(lives_of))
+        asked = _asked(prefix, kinds, tag, with_life)
+        return self._trip(asked, 1 + with_life)
 
     def look_many(
-        self, people: Sequence[Sequence[bytes]], *, with_life: bool
+        self, prefix: str, kinds: Kinds, tags: Sequence[str], *, with_life: bool
     ) -> list[list[Any]]:
-        """`look` for each of *people*, who have as many keys each, in one trip."""
-        if not people:
-            return []
-        all_keys = [key for keys in people for key in keys]
-        lives_of = [keys[0] for keys in people] if with_life else []
-        told = self._trip(_packed(all_keys, lives_of), len(lives_of))
-        lives, each = told[len(all_keys) :], len(people[0])
-        return [
-            told[each * n : each * (n + 1)] + lives[n : n + 1]
-            for n in range(len(people))
-        ]
+        """`look` for each of *tags*, in one trip."""
+        each = 1 + with_life
+        asked = b"".join(_asked(prefix, kinds, tag, with_life) for tag in tags)
+        told = self._trip(asked, each * len(tags)) if tags else []
+        return [told[n : n + each] for n in range(0, len(told), each)]
 
-    def _trip(self, asked: bytes, lives: int) -> list[Any]:
-        """All that is told in one: the values of an MGET, and so many *lives*."""
+    def _trip(self, asked: bytes, answers: int) -> list[Any]:
         line = self._take()
         try:
             try:
-                return line.ask(asked, lives)
+                return line.ask(asked, answers)
             except redis.ConnectionError:
                 # The store restarted, or has hung up on an idle one: once more.
-                return line.ask(asked, lives)
+                return line.ask(asked, answers)
         finally:
             self._idle.append(line)
 
@@ -98,8 +106,8 @@ class Line:
         self.connection = connection
         self._reader = _new_reader()
 
-    def ask(self, asked: bytes, lives: int) -> list[Any]:
-        """The array that answers *asked*, with so many numbers that follow it.
+    def ask(self, asked: bytes, answers: int) -> list[Any]:
+        """So many *answers* to what is *asked*.
 
         Raises:
             redis.RedisError: the store did not answer, or with an error.
@@ -109,12 +117,11 @@ class Line:
             if not connection.is_connected:
                 connection.connect()
                 self._reader = _new_reader()
-            socket = connection._sock
-            socket.sendall(asked)
-            told: list[Any] = self._next(socket)
-            for _ in range(lives):
-                told.append(self._next(socket))
-        except TimeoutError:
+                _let_kernel_time(connection._sock)
+            sock = connection._sock
+            sock.sendall(asked)
+            return [self._next(sock) for _ in range(answers)]
+        except (TimeoutError, BlockingIOError):
             connection.disconnect()
             raise redis.TimeoutError("no answer in time") from None
         except OSError as exc:
@@ -124,14 +131,13 @@ class Line:
             # What comes late would be taken for the answer to somebody else.
             connection.disconnect()
             raise
-        return told
 
-    def _next(self, socket: Any) -> Any:
+    def _next(self, sock: Any) -> Any:
         """The next answer; what the store tells unasked is passed over."""
         told = self._reader.gets()
         while told is UNFINISHED or type(told) is hiredis.PushNotification:
             if told is UNFINISHED:
-                received = socket.recv(MOST_BYTES_AT_ONCE)
+                received = sock.recv(MOST_BYTES_AT_ONCE)
                 if not received:
                     raise redis.ConnectionError("the store has hung up")
                 self._reader.feed(received)
@@ -149,10 +155,35 @@ def _new_reader() -> Any:
     )
 
 
-def _packed(keys: Sequence[bytes], lives_of: Sequence[bytes]) -> bytes:
-    """MGET of *keys*, and PTTL of each of *lives_of*."""
-    lines = [b"*%d\r\n$4\r\nMGET\r\n" % (len(keys) + 1)]
-    lines += [b"$%d\r\n%b\r\n" % (len(key), key) for key in keys]
-    for key in lives_of:
-        lines.append(b"*2\r\n$4\r\nPTTL\r\n$%d\r\n%b\r\n" % (len(key), key))
-    return b"".join(lines)
+def _let_kernel_time(sock: socket.socket) -> None:
+    """Have the kernel end what takes too long, for Python would ask it twice each time.
+
+    It raises BlockingIOError then. Not where there is TLS, which would try again.
+    """
+    if type(sock) is socket.socket and (seconds := sock.gettimeout()):
+        fraction, whole = math.modf(seconds)
+        limit = struct.pack("@ll", int(whole), int(fraction * 1e6))
+        sock.settimeout(None)
+        for each in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
+            sock.setsockopt(socket.SOL_SOCKET, each, limit)
+
+
+def _asked(prefix: str, kinds: Kinds, tag: str, with_life: bool) -> bytes:
+    """MGET of the keys of *kinds* with this tag; *with_life*, PTTL of the first."""
+    written = tag.encode()
+    return written.join(_around(prefix, kinds, with_life, len(written)))
+
+
+@lru_cache(LENGTHS)
+def _around(prefix: str, kinds: Kinds, with_life: bool, tag_bytes: int) -> list[bytes]:
+    """What stands before, between and after the tags, which have so many bytes."""
+
+    def argument(kind: str) -> bytes:
+        key = f"{prefix}{kind}:{{{_TAG}}}".encode()
+        return b"$%d\r\n%b\r\n" % (len(key) - len(_TAG) + tag_bytes, key)
+
+    asked = b"*%d\r\n$4\r\nMGET\r\n" % (1 + len(kinds))
+    asked += b"".join(map(argument, kinds))
+    if with_life:
+        asked += b"*2\r\n$4\r\nPTTL\r\n" + argument(kinds[0])
+    return asked.split(_TAG.encode())

@@ -62,6 +62,9 @@ RISKS_ASKED_EVERY = 10.0
 _PROBE = "r:{readyz}"
 """What is written to find out whether the store can be written to."""
 
+_LOOKED_AT = ("e", "l", "n")
+"""Which of a person's keys are read to answer: entry, lease and note."""
+
 Lease = str
 """An owner's token, never used twice."""
 
@@ -215,18 +218,20 @@ class EntryStore:
 
     def look(self, igsid: Igsid) -> Seen:
         """Entry, lease and note, read together in one trip."""
-        near, key = self._near, self._tag + igsid
-        loading = near.begin(key) if near else None
-        keys = self._keys(igsid)[:3]
+        near, tag = self._near, self._tag + igsid
+        loading = near.begin(tag) if near else None
         try:
-            with self._reach.noted("reads", self._cache.place(keys[0])):
-                values, life = self._cache.look(keys, with_life=loading is not None)
+            with self._reach.noted("reads", self._cache.place(f"{{{tag}}}")):
+                values, life = self._cache.look(
+                    _LOOKED_AT, tag, with_life=loading is not None
+                )
         except BaseException:
             if near and loading:
-                near.cancel(key, loading)
+                near.cancel(tag, loading)
             raise
         seen = _seen(igsid, values)
-        self._copy(key, loading, values[0] if seen.form else None, life)
+        if near:
+            self._copy(near, tag, loading, values[0] if seen.form else None, life)
         return seen
 
     def look_many(
@@ -248,35 +253,39 @@ class EntryStore:
 
     def _look_at(self, igsids: list[Igsid]) -> dict[Igsid, Seen]:
         near = self._near
-        keys = {igsid: self._tag + igsid for igsid in igsids}
-        loading = {key: near.begin(key) if near else None for key in keys.values()}
+        tags = {igsid: self._tag + igsid for igsid in igsids}
+        loading = {tag: near.begin(tag) if near else None for tag in tags.values()}
         try:
             looks = self._cache.look_many(
-                [self._keys(igsid)[:3] for igsid in igsids],
-                with_life=any(loading.values()),
+                _LOOKED_AT, list(tags.values()), with_life=any(loading.values())
             )
         except BaseException:
-            for key, begun in loading.items():
+            for tag, begun in loading.items():
                 if near and begun:
-                    near.cancel(key, begun)
+                    near.cancel(tag, begun)
             raise
         found = {}
-        for (igsid, key), (values, life) in zip(keys.items(), looks, strict=True):
+        for (igsid, tag), (values, life) in zip(tags.items(), looks, strict=True):
             seen = found[igsid] = _seen(igsid, values)
-            self._copy(key, loading[key], values[0] if seen.form else None, life)
+            if near:
+                stored = values[0] if seen.form else None
+                self._copy(near, tag, loading[tag], stored, life)
         return found
 
     def _copy(
-        self, key: str, loading: Loading | None, stored: bytes | None, life: float
+        self,
+        near: NearCache,
+        tag: str,
+        loading: Loading | None,
+        stored: bytes | None,
+        life: float,
     ) -> None:
         """Keep a copy of what was read, if it may be; an older one goes in any case."""
-        if not self._near:
-            return
         if loading:
             is_long = stored is not None and len(stored) > LONGEST_COPY
-            self._near.end(key, loading, None if is_long else stored, life)
+            near.end(tag, loading, None if is_long else stored, life)
         else:
-            self._near.forget(key, unless=stored)
+            near.forget(tag, unless=stored)
 
     def recall(self, igsid: str) -> Copy | None:
         """What this process itself has of a person, if that is surely true. No trip."""
@@ -523,12 +532,12 @@ class EntryStore:
 
 
 def _seen(igsid: Igsid, values: list[bytes | None]) -> Seen:
-    entry, lease, note, *marker = values
+    entry, lease, note = values[:3]
     return Seen(
-        form=read(entry, igsid) if entry is not None else None,
-        lease=lease.decode("ascii", "replace") if lease is not None else None,
-        note=decode_note(note) if note is not None else None,
-        has_written=marker not in ([], [None]),
+        read(entry, igsid) if entry is not None else None,
+        lease.decode("ascii", "replace") if lease is not None else None,
+        decode_note(note) if note is not None else None,
+        has_written=len(values) > 3 and values[3] is not None,
     )
 
 

@@ -72,9 +72,9 @@ def test_those_who_are_known_cost_one_trip(world) -> None:
     trips = []
     look_many = world.store._cache.look_many
 
-    def counted(people, **options):
-        trips.append(len(people))
-        return look_many(people, **options)
+    def counted(kinds, tags, **options):
+        trips.append(len(tags))
+        return look_many(kinds, tags, **options)
 
     world.store._cache.look_many = counted
     world.store.look = None
@@ -119,8 +119,8 @@ def test_what_changes_while_a_page_is_read_is_not_copied(world) -> None:
     world.store._near = near
     look_many = world.store._cache.look_many
 
-    def overtaken(people, **options):
-        values = look_many(people, **options)
+    def overtaken(kinds, tags, **options):
+        values = look_many(kinds, tags, **options)
         near.invalidate([world.store._tag + ADA])
         return values
 
@@ -473,10 +473,10 @@ def test_a_part_of_the_store_that_is_away_costs_only_those_who_are_there(world) 
     world.store._cache.place = lambda key: "away" if BEN in key else place(key)
     look_many = world.store._cache.look_many
 
-    def look(people, **options):
-        if any(BEN in key for keys in people for key in keys):
+    def look(kinds, tags, **options):
+        if any(BEN in tag for tag in tags):
             raise redis.ConnectionError()
-        return look_many(people, **options)
+        return look_many(kinds, tags, **options)
 
     world.store._cache.look_many = look
 

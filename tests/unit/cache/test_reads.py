@@ -8,12 +8,13 @@ from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
 
+import hiredis
 import pytest
 import redis
 
 from proxy.cache.reads import Line, Reads
 
-KEYS = [b"e", b"l", b"n"]
+ASKED = "pp:", ("e", "l", "n"), "page:1254"
 PUSHED = b">2\r\n$10\r\ninvalidate\r\n*1\r\n$1\r\ne\r\n"
 
 
@@ -54,7 +55,7 @@ def connection() -> Iterator[Connection]:
 def test_an_array_and_the_numbers_after_it_are_told_together(connection) -> None:
     connection.script = b"*2\r\n$1\r\na\r\n$-1\r\n:1500\r\n"
 
-    assert Line(connection).ask(b"", lives=1) == [b"a", None, 1500]
+    assert Line(connection).ask(b"", answers=2) == [[b"a", None], 1500]
     assert connection.is_connected
 
 
@@ -62,7 +63,7 @@ def test_what_is_told_unasked_is_passed_over(connection) -> None:
     """A managed store may announce that it moves."""
     connection.script = PUSHED + b"*1\r\n$1\r\na\r\n" + PUSHED + b":7\r\n"
 
-    assert Line(connection).ask(b"", lives=1) == [b"a", 7]
+    assert Line(connection).ask(b"", answers=2) == [[b"a"], 7]
 
 
 @pytest.mark.parametrize("begun", [b"", b"*2\r\n$1\r\na"], ids=["nothing", "a part"])
@@ -71,26 +72,67 @@ def test_a_store_that_says_no_more_is_a_timeout(connection, begun) -> None:
     connection.script = begun
 
     with pytest.raises(redis.TimeoutError):
-        Line(connection).ask(b"", lives=0)
+        Line(connection).ask(b"", answers=1)
     assert not connection.is_connected, "what comes late is for nobody"
+
+
+def test_a_store_that_takes_no_more_is_a_timeout_too(connection) -> None:
+    """Its buffers are full, for it hangs."""
+    with pytest.raises(redis.TimeoutError):
+        Line(connection).ask(bytes(10_000_000), answers=1)
+    assert not connection.is_connected
+
+
+@pytest.mark.parametrize("with_life", [False, True])
+def test_each_person_is_asked_about_with_keys_of_their_own(with_life) -> None:
+    """All in one go, whatever the length of their ids."""
+    people = "page:12540", "page:1254001000000001"
+    kinds = "e", "l"
+    answer = b"*2\r\n$1\r\na\r\n$-1\r\n" + (b":7\r\n" if with_life else b"")
+    made = []
+
+    class Answers(Connection):
+        def connect(self) -> None:
+            self.script = answer * 3
+            super().connect()
+            made.append(self)
+
+    reads = Reads(client_with(Answers))
+
+    one = reads.look("pp:", kinds, people[0], with_life=with_life)
+    many = reads.look_many("pp:", kinds, people, with_life=with_life)
+
+    expected = [[b"a", None], 7] if with_life else [[b"a", None]]
+    assert (one, many) == (expected, [expected, expected])
+    [connection] = made
+    received, asked = hiredis.Reader(), []
+    received.feed(connection.store.recv(65536))
+    while (command := received.gets()) is not False:
+        asked.append(b" ".join(command).decode())
+    of_each = [
+        [f"MGET pp:e:{{{tag}}} pp:l:{{{tag}}}"]
+        + ([f"PTTL pp:e:{{{tag}}}"] if with_life else [])
+        for tag in (people[0], *people)
+    ]
+    assert asked == sum(of_each, [])
 
 
 def test_nothing_of_a_broken_answer_is_taken_for_the_next(connection) -> None:
     line = Line(connection)
     connection.script = b"*2\r\n$1\r\na"
     with pytest.raises(redis.TimeoutError):
-        line.ask(b"", lives=0)
+        line.ask(b"", answers=1)
 
     connection.script = b"*1\r\n$1\r\nb\r\n"
 
-    assert line.ask(b"", lives=0) == [b"b"]
+    assert line.ask(b"", answers=1) == [[b"b"]]
 
 
 def test_an_error_is_raised_as_redis_py_would(connection) -> None:
     connection.script = b"-NOPERM not for you\r\n"
 
     with pytest.raises(redis.exceptions.NoPermissionError):
-        Line(connection).ask(b"", lives=0)
+        Line(connection).ask(b"", answers=1)
 
 
 def test_a_store_that_hangs_up_is_asked_once_more() -> None:
@@ -108,7 +150,7 @@ def test_a_store_that_hangs_up_is_asked_once_more() -> None:
     reads = Reads(client_with(HangsUp))
 
     with pytest.raises(redis.ConnectionError):
-        reads.look(KEYS, with_life=False)
+        reads.look(*ASKED, with_life=False)
     assert len(tried) == 2
 
 
@@ -121,12 +163,12 @@ def test_a_forked_process_takes_no_line_of_its_parent() -> None:
             super().connect()
 
     reads = Reads(client_with(Answers))
-    reads.look(KEYS, with_life=False)
+    reads.look(*ASKED, with_life=False)
 
     before = Answers.made
     if (child := os.fork()) == 0:
         try:
-            reads.look(KEYS, with_life=False)
+            reads.look(*ASKED, with_life=False)
         finally:
             os._exit(Answers.made - before)
     made = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
