@@ -30,6 +30,17 @@ Kinds = tuple[str, ...]
 _TAG = "\0"
 """Stands for a tag, and is in no other word."""
 
+_process = object()
+"""Another one in each process; to compare it is no system call, as for its id."""
+
+
+def _begin_process() -> None:
+    global _process
+    _process = object()
+
+
+os.register_at_fork(after_in_child=_begin_process)
+
 
 class Reads:
     """Cost half of ``Redis.mget``: no look at the pool, no retry by callback.
@@ -42,7 +53,7 @@ class Reads:
         self._pool: Any = client.connection_pool
         self._master_moves = isinstance(self._pool, SentinelConnectionPool)
         self._idle: deque[Line] = deque()
-        self._owner = os.getpid()
+        self._owner = _process
 
     def look(
         self, prefix: str, kinds: Kinds, tag: str, *, with_life: bool
@@ -79,9 +90,9 @@ class Reads:
 
     def _take(self) -> Line:
         """A line that nobody uses, that which was used last."""
-        if self._owner != os.getpid():
+        if self._owner is not _process:
             # A forked process must not read the answers to its parent's questions.
-            self._idle, self._owner = deque(), os.getpid()
+            self._idle, self._owner = deque(), _process
         try:
             line = self._idle.pop()
         except IndexError:

@@ -343,11 +343,10 @@ class HitPath:
 
     def _look(self, environ: Environ, text: str, now: float) -> Form | None:
         """What the store has of somebody, if it is fresh; else the view is told."""
-        try:
-            igsid = parameters.read_igsid(text)
-            seen = self._people.look(igsid)
-        except Problem:
+        if not parameters.is_igsid(text):
             return None
+        try:
+            seen = self._people.look(text)
         except StoreUnavailable as away:
             environ[SEEN] = away
             return None
