@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from datetime import timedelta
 from functools import cached_property, partial
@@ -41,6 +42,8 @@ Others are answered between two commands, and a flush takes no longer than with 
 times as many.
 """
 
+WIDE_SLICE = 1000
+"""Keys looked at in one command where few of them are what is looked for."""
 
 PERSISTS, EVICTS_GATES = "store_persists", "store_evicts_gates"
 CLOCK_SKEW = "clock_skew"
@@ -322,23 +325,41 @@ class ProfileCache(RedisCache):
 
     def clear(self) -> bool:
         """Remove what is under our prefix, and nothing else; say if there was any."""
-        return sum(self.unlink_all(keys) for keys in self.scan("*")) > 0
+        return self.unlink_each(self.scan("*"))[1] > 0
 
-    def scan(self, pattern: str) -> Iterator[list[bytes]]:
+    def scan(self, pattern: str, count: int = SLICE) -> Iterator[list[bytes]]:
         """The whole keys under our prefix that fit *pattern*, in slices, of every node.
 
-        What is there from the first slice to the last is met at least once,
-        while nodes do not exchange keys (see `unchanged`).
+        Each is of *count* keys that were looked at, more or less, and may have few.
+        What is there from the first slice to the last is met at least once, while
+        nodes do not exchange keys (see `unchanged`).
         Source: https://redis.io/docs/latest/commands/scan/#scan-guarantees
         """
         for node in self.nodes():
             cursor = None
             while cursor != 0:
                 cursor, keys = node.scan(
-                    cursor or 0, match=self.whole_key(pattern), count=SLICE
+                    cursor or 0, match=self.whole_key(pattern), count=count
                 )
                 if keys:
                     yield cast("list[bytes]", keys)
+
+    def unlink_each(self, slices: Iterable[list[bytes]]) -> tuple[int, int]:
+        """Remove what is in *slices*; how many keys those had, and how many were there.
+
+        Each while the next is looked for: Redis and Python take as long as each other.
+        """
+        met = removed = 0
+        with ThreadPoolExecutor(1) as remover:
+            removing: Future[int] | None = None
+            for keys in slices:
+                met += len(keys)
+                if removing is not None:
+                    removed += removing.result()
+                removing = remover.submit(self.unlink_all, keys)
+            if removing is not None:
+                removed += removing.result()
+        return met, removed
 
     def unlink_all(self, whole_keys: list[bytes]) -> int:
         """Remove these; how many there were. Memory is freed in the background."""

@@ -20,14 +20,14 @@ import logging
 import math
 import time
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass
 from typing import NamedTuple, cast
 
 import redis
 
-from proxy.cache.backend import ProfileCache
+from proxy.cache.backend import WIDE_SLICE, ProfileCache
 from proxy.cache.near import TRUSTED_FOR, Copy, Loading, NearCache
 from proxy.cache.reach import Reach, Trip
 from proxy.cache.stored_form import (
@@ -425,20 +425,14 @@ class EntryStore:
         """
         whose = "*" if every_page else f"{{{self._tag}*"
         with self._reach.noted("writes"), self._cache.unchanged():
-            if not dry_run:
-                for keys in self._cache.scan(f"[ln]:{whose}"):
-                    self._cache.unlink_all(keys)
-            matched = deleted = 0
-            for keys in self._cache.scan(f"e:{whose}"):
-                if matches is not None:
-                    keys = self._pick(keys, matches)
-                matched += len(keys)
-                deleted += 0 if dry_run else self._cache.unlink_all(keys)
-            if not dry_run:
-                self._cache.await_replicas()
-        if not dry_run:
-            self.outlast_copies()
-        return Flushed(matched, deleted)
+            entries = self._picked(f"e:{whose}", matches)
+            if dry_run:
+                return Flushed(sum(map(len, entries)), 0)
+            self._cache.unlink_each(self._cache.scan(f"[ln]:{whose}", WIDE_SLICE))
+            flushed = Flushed(*self._cache.unlink_each(entries))
+            self._cache.await_replicas()
+        self.outlast_copies()
+        return flushed
 
     def census(
         self, kind_of: Callable[[StoredOutcome | None], str], at_most: int
@@ -495,14 +489,20 @@ class EntryStore:
             self._risks = self._clock(), risks
         return risks
 
-    def _pick(
-        self, keys: list[bytes], matches: Callable[[StoredOutcome | None], bool]
-    ) -> list[bytes]:
-        return [
-            key
-            for key, value in zip(keys, self._read(keys), strict=True)
-            if value is not None and matches(decode(value))
-        ]
+    def _picked(
+        self, pattern: str, matches: Callable[[StoredOutcome | None], bool] | None
+    ) -> Iterator[list[bytes]]:
+        """The keys of the entries that *matches* picks, in slices."""
+        for keys in self._cache.scan(pattern):
+            if matches is None:
+                yield keys
+            else:
+                values = zip(keys, self._read(keys), strict=True)
+                yield [
+                    key
+                    for key, value in values
+                    if value is not None and matches(decode(value))
+                ]
 
     def _read(self, keys: list[bytes]) -> list[bytes | None]:
         if not keys:

@@ -2,6 +2,7 @@
 
 import pickle
 import threading
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import pytest
 import redis
 from servers import REAL_STORES
+from services import wait_until
 
 from proxy.cache.backend import ProfileCache, new_client
 
@@ -350,3 +352,17 @@ def test_unlinking_says_how_many_there_were(cache: ProfileCache) -> None:
     assert cache.unlink_all([b"pp:a", b"pp:b", b"pp:nobody"]) == 2
     assert cache.unlink_all([]) == 0
     assert not cache.has("a")
+
+
+def test_a_slice_is_removed_while_the_next_is_looked_for(cache: ProfileCache) -> None:
+    """And what was met and what was there are counted, of all of them."""
+    cache.set_many({"a": b"1", "b": b"2"})
+
+    def slices() -> Iterator[list[bytes]]:
+        yield [b"pp:a"]
+        wait_until(lambda: not cache.has("a"), 10, "it is removed meanwhile")
+        yield [b"pp:b", b"pp:nobody"]
+
+    assert cache.unlink_each(slices()) == (3, 2)
+    assert not cache.has("b")
+    assert cache.unlink_each([]) == (0, 0)

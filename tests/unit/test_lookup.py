@@ -559,11 +559,11 @@ def test_a_flush_removes_what_lands_while_it_looks_for_leases(
     world.graph.outcomes[ADA] = a_profile()
     scan = world.store._cache.scan
 
-    def scan_and_land(pattern: str):
+    def scan_and_land(pattern: str, *count: int):
         if pattern == "[ln]:*":
             world.clock.now += 1
             world.find()
-        return scan(pattern)
+        return scan(pattern, *count)
 
     world.store._cache.scan = scan_and_land
     world.lookup.flush(What.PROFILES, older_than=older_than)
