@@ -199,11 +199,12 @@ class NearCache:
                 self._copies.clear()
                 self._loading.clear()
                 return
-            drop, cancel = self._copies.pop, self._loading.pop
             before = len(self._copies)
-            for key in keys:
-                drop(key, None)
-                cancel(key, None)
+            # Of what a flush removes, most is not here.
+            for key in self._copies.keys() & keys:
+                del self._copies[key]
+            for key in self._loading.keys() & keys:
+                del self._loading[key]
             self.invalidated += before - len(self._copies)
 
     def trust(self, asked_at: float) -> None:
