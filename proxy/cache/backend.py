@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import timedelta
 from functools import cached_property, partial
@@ -36,10 +35,10 @@ still be one in time.
 """
 
 SLICE = 350
-"""Keys looked at, or unlinked, in one command of a scan: half a millisecond of Redis.
+"""Keys looked at in one command of a scan, and then removed in one.
 
-Others are answered between two commands. With more a flush would be over sooner, and
-the slowest of the others later.
+Others are answered between two trips. With more a flush would be over sooner, and the
+slowest of the others later.
 """
 
 WIDE_SLICE = 1000
@@ -57,6 +56,9 @@ GOOD_POLICY = "allkeys-lfu"
 
 Looked = tuple[list[bytes | None], float]
 """Values, and for how many seconds the first of them lives, if that was asked."""
+
+Scanned = tuple[int, list[bytes]]
+"""A cursor, which is 0 at the end, and whole keys."""
 
 T = TypeVar("T")
 
@@ -325,7 +327,7 @@ class ProfileCache(RedisCache):
 
     def clear(self) -> bool:
         """Remove what is under our prefix, and nothing else; say if there was any."""
-        return self.unlink_each(self.scan("*"))[1] > 0
+        return self.remove("*")[1] > 0
 
     def scan(self, pattern: str, count: int = SLICE) -> Iterator[list[bytes]]:
         """The whole keys under our prefix that fit *pattern*, in slices, of every node.
@@ -344,26 +346,36 @@ class ProfileCache(RedisCache):
                 if keys:
                     yield cast("list[bytes]", keys)
 
-    def unlink_each(self, slices: Iterable[list[bytes]]) -> tuple[int, int]:
-        """Remove what is in *slices*; how many keys those had, and how many were there.
+    def remove(
+        self,
+        pattern: str,
+        pick: Callable[[list[bytes]], list[bytes]] = lambda keys: keys,
+        count: int = SLICE,
+    ) -> tuple[int, int]:
+        """Remove the keys that fit *pattern*, of each slice those which *pick* takes.
 
-        Each while the next is looked for: Redis and Python take as long as each other.
+        How many it took, and how many of them were still there. A slice is removed in
+        the trip that looks for the next, which does not meet it again. Memory is freed
+        in the background.
         """
-        met = removed = 0
-        with ThreadPoolExecutor(1) as remover:
-            removing: Future[int] | None = None
-            for keys in slices:
-                met += len(keys)
-                if removing is not None:
-                    removed += removing.result()
-                removing = remover.submit(self.unlink_all, keys)
-            if removing is not None:
-                removed += removing.result()
-        return met, removed
-
-    def unlink_all(self, whole_keys: list[bytes]) -> int:
-        """Remove these; how many there were. Memory is freed in the background."""
-        return int(self.client.unlink(*whole_keys)) if whole_keys else 0
+        taken = removed = 0
+        for node in self.nodes():
+            match = self.whole_key(pattern)
+            cursor, keys = cast(Scanned, node.scan(0, match=match, count=count))
+            while keys or cursor:
+                picked = pick(keys) if keys else []
+                # Those of one command must be in one slot, where there are slots.
+                each = [picked] if self._cluster is None else [[key] for key in picked]
+                pipe = node.pipeline(transaction=False)
+                for some in filter(None, each):
+                    pipe.unlink(*some)
+                if cursor:
+                    pipe.scan(cursor, match=match, count=count)
+                told = pipe.execute()
+                cursor, keys = told.pop() if cursor else (0, [])
+                taken += len(picked)
+                removed += sum(told)
+        return taken, removed
 
     def nodes(self) -> list[redis.Redis]:
         """A client for each server that keys are written to."""

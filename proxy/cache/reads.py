@@ -8,6 +8,7 @@ import socket
 import struct
 from collections import deque
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import lru_cache
 from typing import Any
 
@@ -58,7 +59,7 @@ class Reads:
     def look(
         self, prefix: str, kinds: Kinds, tag: str, *, with_life: bool
     ) -> list[Any]:
-        """The values of the keys of *kinds* with this hash tag, as MGET gives them.
+        """What MGET says of the keys of *kinds* with this hash tag: a list, in a list.
 
         *with_life* adds for how many milliseconds the first lives, as PTTL says it.
 
@@ -166,17 +167,21 @@ def _new_reader() -> Any:
     )
 
 
-def _let_kernel_time(sock: socket.socket) -> None:
+def _let_kernel_time(sock: Any) -> None:
     """Have the kernel end what takes too long, for Python would ask it twice each time.
 
-    It raises BlockingIOError then. Not where there is TLS, which would try again.
+    It raises BlockingIOError then. Each call has so long, not all that send one
+    question, which the buffers take at once; and a signal that a handler of Python's
+    takes begins the time anew. Not for TLS, which would try again, nor where sockets
+    are not the system's, as under gevent, nor where it is told otherwise.
     """
-    if type(sock) is socket.socket and (seconds := sock.gettimeout()):
+    if type(sock).__module__ == socket.__name__ and (seconds := sock.gettimeout()):
         fraction, whole = math.modf(seconds)
         limit = struct.pack("@ll", int(whole), int(fraction * 1e6))
-        sock.settimeout(None)
-        for each in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
-            sock.setsockopt(socket.SOL_SOCKET, each, limit)
+        with suppress(OSError):
+            for each in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
+                sock.setsockopt(socket.SOL_SOCKET, each, limit)
+            sock.settimeout(None)
 
 
 def _asked(prefix: str, kinds: Kinds, tag: str, with_life: bool) -> bytes:

@@ -20,7 +20,7 @@ import logging
 import math
 import time
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass
 from typing import NamedTuple, cast
@@ -424,12 +424,16 @@ class EntryStore:
         forgotten what they have, and so has every process.
         """
         whose = "*" if every_page else f"{{{self._tag}*"
+
+        def pick(keys: list[bytes]) -> list[bytes]:
+            return keys if matches is None else self._pick(keys, matches)
+
         with self._reach.noted("writes"), self._cache.unchanged():
-            entries = self._picked(f"e:{whose}", matches)
             if dry_run:
+                entries = map(pick, self._cache.scan(f"e:{whose}"))
                 return Flushed(sum(map(len, entries)), 0)
-            self._cache.unlink_each(self._cache.scan(f"[ln]:{whose}", WIDE_SLICE))
-            flushed = Flushed(*self._cache.unlink_each(entries))
+            self._cache.remove(f"[ln]:{whose}", count=WIDE_SLICE)
+            flushed = Flushed(*self._cache.remove(f"e:{whose}", pick))
             self._cache.await_replicas()
         self.outlast_copies()
         return flushed
@@ -489,20 +493,14 @@ class EntryStore:
             self._risks = self._clock(), risks
         return risks
 
-    def _picked(
-        self, pattern: str, matches: Callable[[StoredOutcome | None], bool] | None
-    ) -> Iterator[list[bytes]]:
-        """The keys of the entries that *matches* picks, in slices."""
-        for keys in self._cache.scan(pattern):
-            if matches is None:
-                yield keys
-            else:
-                values = zip(keys, self._read(keys), strict=True)
-                yield [
-                    key
-                    for key, value in values
-                    if value is not None and matches(decode(value))
-                ]
+    def _pick(
+        self, keys: list[bytes], matches: Callable[[StoredOutcome | None], bool]
+    ) -> list[bytes]:
+        return [
+            key
+            for key, value in zip(keys, self._read(keys), strict=True)
+            if value is not None and matches(decode(value))
+        ]
 
     def _read(self, keys: list[bytes]) -> list[bytes | None]:
         if not keys:

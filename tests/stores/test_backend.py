@@ -2,7 +2,6 @@
 
 import pickle
 import threading
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from typing import Any
@@ -10,7 +9,6 @@ from typing import Any
 import pytest
 import redis
 from servers import REAL_STORES
-from services import wait_until
 
 from proxy.cache.backend import ProfileCache, new_client
 
@@ -345,24 +343,28 @@ def test_a_scan_meets_every_key_in_slices(cache: ProfileCache) -> None:
     }
 
 
-def test_unlinking_says_how_many_there_were(cache: ProfileCache) -> None:
-    """Whole keys, as a scan gives them; what has gone meanwhile does not count."""
-    cache.set_many({"a": b"1", "b": b"2"})
+def test_all_that_fit_a_pattern_are_removed_and_counted_once(
+    cache: ProfileCache,
+) -> None:
+    """Though a scan names keys again while their table shrinks."""
+    cache.set_many({f"e:{number}": b"x" for number in range(20_000)})
+    cache.set("l:1", b"x")
 
-    assert cache.unlink_all([b"pp:a", b"pp:b", b"pp:nobody"]) == 2
-    assert cache.unlink_all([]) == 0
-    assert not cache.has("a")
+    assert cache.remove("e:*") == (20_000, 20_000)
+    assert cache.remove("e:*") == (0, 0)
+    assert cache.has("l:1")
 
 
-def test_a_slice_is_removed_while_the_next_is_looked_for(cache: ProfileCache) -> None:
-    """And what was met and what was there are counted, of all of them."""
-    cache.set_many({"a": b"1", "b": b"2"})
+def test_of_each_slice_that_is_removed_which_is_picked(cache: ProfileCache) -> None:
+    """What has gone meanwhile was picked, but not removed."""
+    cache.set_many({f"e:{number}": b"x" for number in range(MANY)})
 
-    def slices() -> Iterator[list[bytes]]:
-        yield [b"pp:a"]
-        wait_until(lambda: not cache.has("a"), 10, "it is removed meanwhile")
-        yield [b"pp:b", b"pp:nobody"]
+    def pick(keys: list[bytes]) -> list[bytes]:
+        if b"pp:e:7" in keys:
+            cache.delete("e:7")
+        return [key for key in keys if key.endswith(b"7")]
 
-    assert cache.unlink_each(slices()) == (3, 2)
-    assert not cache.has("b")
-    assert cache.unlink_each([]) == (0, 0)
+    sevens = len([number for number in range(MANY) if number % 10 == 7])
+    assert cache.remove("e:*", pick) == (sevens, sevens - 1)
+    rest = MANY - sevens
+    assert cache.remove("e:*") == (rest, rest)

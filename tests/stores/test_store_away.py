@@ -100,6 +100,7 @@ def hanging(request: pytest.FixtureRequest, open_store: Open) -> Iterator[EntryS
     with store_of(request.param, PASSWORD) as (url, servers):
         entries = open_store(url)
         entries.take(ADA, LEASE, MINUTE)
+        entries.look(ADA)  # Looks have connections of their own.
         for server in servers:
             server.pause()
         yield entries
@@ -196,6 +197,26 @@ def test_a_store_that_hangs_is_unavailable_in_time(
 ) -> None:
     """On a connection from before as on a new one, and only once per operation."""
     assert_unavailable(lambda: OPERATIONS[name](hanging), caplog)
+
+
+def test_a_flush_that_may_not_remove_is_no_flush(
+    server: Server, open_store: Open, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Though it may look for what it should."""
+    with client_of(server.url) as raw:
+        raw.acl_setuser(
+            "looker",
+            enabled=True,
+            passwords=[f"+{PASSWORD}"],
+            commands=["+@all", "-unlink"],
+            keys=["*"],
+        )
+    entries = open_store(server.url.replace("//:", "//looker:"))
+    entries.take(ADA, LEASE, MINUTE)
+    entries.put(ADA, ENTRY, LEASE, NOW)
+
+    assert_unavailable(lambda: entries.flush(None), caplog)
+    assert entries.look(ADA).entry
 
 
 @pytest.mark.parametrize("name", WRITES)

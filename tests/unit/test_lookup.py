@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from typing import Any
 
 import fakeredis
 import pytest
@@ -557,15 +558,15 @@ def test_a_flush_removes_what_lands_while_it_looks_for_leases(
 ) -> None:
     """A fetch under way either loses its lease or is removed with the rest."""
     world.graph.outcomes[ADA] = a_profile()
-    scan = world.store._cache.scan
+    remove = world.store._cache.remove
 
-    def scan_and_land(pattern: str, *count: int):
+    def remove_and_land(pattern: str, *args: Any, **options: Any):
         if pattern == "[ln]:*":
             world.clock.now += 1
             world.find()
-        return scan(pattern, *count)
+        return remove(pattern, *args, **options)
 
-    world.store._cache.scan = scan_and_land
+    world.store._cache.remove = remove_and_land
     world.lookup.flush(What.PROFILES, older_than=older_than)
 
     assert world.store.look(ADA).entry is None
