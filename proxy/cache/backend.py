@@ -329,19 +329,18 @@ class ProfileCache(RedisCache):
         """Remove what is under our prefix, and nothing else; say if there was any."""
         return self.remove("*")[1] > 0
 
-    def scan(self, pattern: str, count: int = SLICE) -> Iterator[list[bytes]]:
+    def scan(self, pattern: str) -> Iterator[list[bytes]]:
         """The whole keys under our prefix that fit *pattern*, in slices, of every node.
 
-        Each is of *count* keys that were looked at, more or less, and may have few.
-        What is there from the first slice to the last is met at least once, while
-        nodes do not exchange keys (see `unchanged`).
+        What is there from the first slice to the last is met at least once,
+        while nodes do not exchange keys (see `unchanged`).
         Source: https://redis.io/docs/latest/commands/scan/#scan-guarantees
         """
         for node in self.nodes():
             cursor = None
             while cursor != 0:
                 cursor, keys = node.scan(
-                    cursor or 0, match=self.whole_key(pattern), count=count
+                    cursor or 0, match=self.whole_key(pattern), count=SLICE
                 )
                 if keys:
                     yield cast("list[bytes]", keys)
@@ -354,9 +353,9 @@ class ProfileCache(RedisCache):
     ) -> tuple[int, int]:
         """Remove the keys that fit *pattern*, of each slice those which *pick* takes.
 
-        How many it took, and how many of them were still there. A slice is removed in
-        the trip that looks for the next, which does not meet it again. Memory is freed
-        in the background.
+        How many it took, and how many of them were still there. All are met, as by
+        `scan`, *count* at once: a slice is removed in the trip that looks for the
+        next, which does not meet it again. Memory is freed in the background.
         """
         taken = removed = 0
         for node in self.nodes():
