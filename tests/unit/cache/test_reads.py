@@ -83,6 +83,28 @@ def test_a_store_that_takes_no_more_is_a_timeout_too(connection) -> None:
     assert not connection.is_connected
 
 
+def test_sockets_that_are_not_the_systems_keep_their_own_time(connection) -> None:
+    """Under gevent the kernel's would never come, and all others wait meanwhile."""
+
+    class Foreign(socket.socket):
+        """As a library has it that takes the place of the system's."""
+
+    class Patched(Connection):
+        def connect(self) -> None:
+            super().connect()
+            assert self._sock
+            self._sock = Foreign(fileno=self._sock.detach())
+            self._sock.settimeout(0.01)
+
+    line = Line(Patched(script=b":1\r\n"))
+    connection.script = b":1\r\n"
+
+    assert line.ask(b"", answers=1) == Line(connection).ask(b"", answers=1) == [1]
+    assert line.connection._sock.gettimeout() == 0.01
+    assert connection._sock.gettimeout() is None, "the kernel keeps it"
+    line.connection.disconnect()
+
+
 @pytest.mark.parametrize("with_life", [False, True])
 def test_each_person_is_asked_about_with_keys_of_their_own(with_life) -> None:
     """All in one go, whatever the length of their ids."""
