@@ -54,6 +54,12 @@ LAST_WORD_WITHIN = 0.2
 NETWORK_NICENESS = -10
 """Of the thread that reads and writes sockets."""
 
+THREADS_LOOKED_AT_EVERY = 0.1
+"""Seconds for which a new thread may be as nice as the network's."""
+
+THREADS_STAY_FOR = 300
+"""Seconds that a thread without work waits for some before it ends."""
+
 IN_MEMORY = "/dev/shm"
 """Where the system keeps files in memory."""
 
@@ -174,6 +180,7 @@ def serve(settings: Settings, announce: Callable[[], None] = lambda: None) -> No
         workers=settings.workers,
         runtime_threads=1,
         blocking_threads=settings.threads,
+        blocking_threads_idle_timeout=THREADS_STAY_FOR,
         backpressure=CONNECTIONS,
         backlog=CONNECTIONS,
         http1_settings=HTTP1Settings(header_read_timeout=int(HEADER_TIMEOUT * 1000)),
@@ -240,7 +247,7 @@ def load_app(
     ).start()
     if settings.near_entries:
         threading.Thread(
-            target=put_network_first, args=(inherited,), daemon=True
+            target=keep_network_first, args=(inherited,), daemon=True
         ).start()
     share(counts)
     app = create_app(settings, draining=phase.is_ending)
@@ -251,7 +258,7 @@ def load_app(
     return app
 
 
-def put_network_first(inherited: object) -> None:
+def keep_network_first(inherited: object) -> None:
     """Have the thread that reads and writes sockets go before those that run Python.
 
     It takes what has come in one go then, and who answers from a copy is not stopped
@@ -260,6 +267,10 @@ def put_network_first(inherited: object) -> None:
     long enough for it to come between them every time. Where the system does not
     permit it (RLIMIT_NICE in getrlimit(2)), it is as good as the others.
 
+    Those that run Python are made by it and begin as it is, to be made as all are
+    here. Made as all are at once, they could not begin while there is something to
+    read, of which each piece has granian make another: a crowd of 64 has made 390.
+
     Waits until granian is up, whose handler of SIGTERM is not the *inherited* one.
     """
     while signal.getsignal(signal.SIGTERM) is inherited:
@@ -267,11 +278,19 @@ def put_network_first(inherited: object) -> None:
     network = _network_thread()
     if network is None:
         return
-    # Those that run Python are made by it, and must not be as it is.
-    ordinary = os.SCHED_OTHER | os.SCHED_RESET_ON_FORK
-    with suppress(OSError):
-        os.sched_setscheduler(network, ordinary, os.sched_param(0))
+    usual = os.getpriority(os.PRIO_PROCESS, 0)
+    try:
         os.setpriority(os.PRIO_PROCESS, network, NETWORK_NICENESS)
+    except OSError:
+        return
+    seen = {network}
+    while True:
+        there = set(map(int, os.listdir("/proc/self/task")))
+        for thread in there - seen:
+            with suppress(OSError):  # It has ended.
+                os.setpriority(os.PRIO_PROCESS, thread, usual)
+        seen = there
+        time.sleep(THREADS_LOOKED_AT_EVERY)
 
 
 def _network_thread() -> int | None:

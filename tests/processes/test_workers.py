@@ -107,7 +107,7 @@ def niceness_of_threads(worker: int) -> list[int]:
 
 
 def test_the_network_goes_before_what_runs_python(stack, start) -> None:
-    """Where there are copies; one thread does, and none that it makes afterwards."""
+    """Where there are copies; one thread does, and those that it makes begin so."""
     require(Path("/proc/self/task").exists(), "a system that lists threads")
     service = start("1")
     [worker] = service.workers()
@@ -126,9 +126,15 @@ def test_the_network_goes_before_what_runs_python(stack, start) -> None:
             pool.submit(service.get, f"/profiles/{igsid}")
         for igsid in waiting:
             stack.meta.await_calls(igsid)
-        goes_first, *others = niceness_of_threads(worker)
-        stack.meta.order("release")
+        try:
+            wait_until(
+                lambda: set(niceness_of_threads(worker)[1:]) == {usual},
+                5,
+                "all others to be as they were",
+            )
+            goes_first, *others = niceness_of_threads(worker)
+        finally:
+            stack.meta.order("release")
 
     assert goes_first == first
-    assert min(others) >= 0
     assert len(others) > CALLERS
