@@ -18,9 +18,10 @@ from flask_caching import Cache
 from werkzeug.exceptions import HTTPException
 
 from proxy.background import Background
-from proxy.cache.backend import ProfileCache, new_client
+from proxy.cache.backend import ProfileCache
 from proxy.cache.bulkhead import Bulkhead
 from proxy.cache.cluster import Cluster
+from proxy.cache.connect import new_client
 from proxy.cache.flight import Flight, lease_for
 from proxy.cache.gate import Gate
 from proxy.cache.near import Follower, NearCache

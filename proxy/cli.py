@@ -24,7 +24,7 @@ from proxy import settings as settings_module
 from proxy import top
 from proxy.app import graph_url_of, new_pages, read_settings
 from proxy.cache import engine
-from proxy.cache.backend import masked
+from proxy.cache.connect import masked
 from proxy.logs import audited, last_four, write_to_stderr
 from proxy.lookup import What
 from proxy.outcomes import (

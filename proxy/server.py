@@ -26,7 +26,7 @@ from granian.log import LogLevels
 from granian.server.mp import MPServer, WorkerProcess
 
 from proxy.app import BEGIN, PAGES, create_app
-from proxy.cache.backend import masked
+from proxy.cache.connect import masked
 from proxy.logs import JsonLines, write_to_stderr
 from proxy.metrics import share
 from proxy.newcomers import turn_newcomers_away

@@ -184,6 +184,11 @@ def _let_kernel_time(sock: Any) -> None:
             sock.settimeout(None)
 
 
+def tagged(kind: str, tag: str) -> str:
+    """A key with a hash tag: on a Cluster, all that have it are in one place."""
+    return f"{kind}:{{{tag}}}"
+
+
 def _asked(prefix: str, kinds: Kinds, tag: str, with_life: bool) -> bytes:
     """MGET of the keys of *kinds* with this tag; *with_life*, PTTL of the first."""
     written = tag.encode()
@@ -195,7 +200,7 @@ def _around(prefix: str, kinds: Kinds, with_life: bool, tag_bytes: int) -> list[
     """What stands before, between and after the tags, which have so many bytes."""
 
     def argument(kind: str) -> bytes:
-        key = f"{prefix}{kind}:{{{_TAG}}}".encode()
+        key = (prefix + tagged(kind, _TAG)).encode()
         return b"$%d\r\n%b\r\n" % (len(key) - len(_TAG) + tag_bytes, key)
 
     asked = b"*%d\r\n$4\r\nMGET\r\n" % (1 + len(kinds))

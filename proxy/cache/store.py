@@ -30,6 +30,7 @@ import redis
 from proxy.cache.backend import WIDE_SLICE, ProfileCache
 from proxy.cache.near import TRUSTED_FOR, Copy, Loading, NearCache
 from proxy.cache.reach import Reach, Trip
+from proxy.cache.reads import tagged
 from proxy.cache.stored_form import (
     LUA_LIFE,
     LUA_PROFILE,
@@ -62,8 +63,11 @@ RISKS_ASKED_EVERY = 10.0
 _PROBE = "r:{readyz}"
 """What is written to find out whether the store can be written to."""
 
-_LOOKED_AT = ("e", "l", "n")
-"""Which of a person's keys are read to answer: entry, lease and note."""
+_KINDS = ("e", "l", "n", "w")
+"""A person's keys: entry, lease, note, and the marker."""
+
+_LOOKED_AT = _KINDS[:3]
+"""Which of them are read to answer."""
 
 Lease = str
 """An owner's token, never used twice."""
@@ -394,7 +398,7 @@ class EntryStore:
 
         A trip to each server, and for replicas another.
         """
-        places: dict[str, list[tuple[str, ...]]] = {}
+        places: dict[str, list[list[str]]] = {}
         for igsid in dict.fromkeys(people):
             keys = self._keys(igsid)
             places.setdefault(self._cache.place(keys[0]), []).append(keys)
@@ -518,9 +522,8 @@ class EntryStore:
     def _noted(self, kind: str, igsid: Igsid) -> Trip:
         return self._reach.noted(kind, self._cache.place(self._keys(igsid)[0]))
 
-    def _keys(self, igsid: Igsid) -> tuple[str, str, str, str]:
-        tag = f"{{{self.page}:{igsid}}}"
-        return f"e:{tag}", f"l:{tag}", f"n:{tag}", f"w:{tag}"
+    def _keys(self, igsid: Igsid) -> list[str]:
+        return [tagged(kind, self._tag + igsid) for kind in _KINDS]
 
     def _run(
         self, script: redis.commands.core.Script, igsid: Igsid, *args: str | bytes | int

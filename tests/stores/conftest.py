@@ -12,7 +12,8 @@ from flask import Flask
 from flask_caching import Cache
 from servers import STORES, client_of
 
-from proxy.cache.backend import ProfileCache, new_client
+from proxy.cache.backend import ProfileCache
+from proxy.cache.connect import new_client
 from proxy.cache.store import EntryStore
 
 FAKE = "fakeredis:"

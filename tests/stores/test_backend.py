@@ -10,7 +10,8 @@ import pytest
 import redis
 from servers import REAL_STORES
 
-from proxy.cache.backend import ProfileCache, new_client
+from proxy.cache.backend import ProfileCache
+from proxy.cache.connect import new_client
 
 DEFAULT_TTL = 3600
 THREADS = 32

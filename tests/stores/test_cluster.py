@@ -16,7 +16,8 @@ from redis.crc import key_slot
 from servers import Nodes, Server, client_of, free_port
 from services import wait_until
 
-from proxy.cache.backend import REDIS_TIMEOUT, ProfileCache, new_client
+from proxy.cache.backend import ProfileCache
+from proxy.cache.connect import REDIS_TIMEOUT, new_client
 from proxy.cache.reach import PROBED_EVERY
 from proxy.cache.store import EntryStore, Flushed
 from proxy.outcomes import Igsid, StoredOutcome, StoreUnavailable

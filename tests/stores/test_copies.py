@@ -15,7 +15,8 @@ from fakes import no_wait
 from servers import REAL_STORES, Server, Watched, client_of
 from services import wait_until
 
-from proxy.cache.backend import ProfileCache, new_client
+from proxy.cache.backend import ProfileCache
+from proxy.cache.connect import new_client
 from proxy.cache.near import TRUSTED_FOR, Follower, NearCache
 from proxy.cache.store import EntryStore
 from proxy.cache.stored_form import decode, encode

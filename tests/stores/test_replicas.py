@@ -15,7 +15,8 @@ from servers import Nodes, Server, Watched, client_of, has_replicas, replicated,
 from services import wait_until
 
 from proxy.cache import engine
-from proxy.cache.backend import REPLICATED_WITHIN, ProfileCache, new_client
+from proxy.cache.backend import REPLICATED_WITHIN, ProfileCache
+from proxy.cache.connect import new_client
 from proxy.cache.store import EntryStore, Erased, Flushed
 from proxy.outcomes import Igsid, StoredOutcome, StoreUnavailable
 

@@ -9,7 +9,8 @@ import pytest
 import redis
 from servers import Server, client_of
 
-from proxy.cache.backend import ProfileCache, new_client
+from proxy.cache.backend import ProfileCache
+from proxy.cache.connect import new_client
 from proxy.cache.store import EntryStore
 
 GOOD = {"maxmemory-policy": "allkeys-lfu"}

@@ -15,7 +15,8 @@ import redis
 from builders import form_of
 from servers import Server, client_of, free_port, store_of
 
-from proxy.cache.backend import REDIS_TIMEOUT, ProfileCache, new_client
+from proxy.cache.backend import ProfileCache
+from proxy.cache.connect import REDIS_TIMEOUT, new_client
 from proxy.cache.reach import PROBED_EVERY, TRIPS_AT_ONCE
 from proxy.cache.store import EntryStore, Seen
 from proxy.outcomes import (

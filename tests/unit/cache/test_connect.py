@@ -9,14 +9,9 @@ from typing import Any, cast
 import pytest
 import redis
 
-from proxy.cache.backend import (
-    REDIS_TIMEOUT,
-    ProfileCache,
-    Sentinels,
-    masked,
-    new_client,
-)
+from proxy.cache.backend import ProfileCache
 from proxy.cache.cluster import Cluster
+from proxy.cache.connect import REDIS_TIMEOUT, Sentinels, masked, new_client
 
 URLS = [
     "redis://store.invalid/3",
