@@ -9,7 +9,6 @@ import random
 import time
 from collections.abc import Callable, Hashable, Mapping
 from functools import partial
-from pathlib import Path
 from typing import NamedTuple, TypeVar, cast
 
 import redis
@@ -26,26 +25,24 @@ from proxy.cache.flight import Flight, lease_for
 from proxy.cache.gate import Gate
 from proxy.cache.near import Follower, NearCache
 from proxy.cache.store import EntryStore
+from proxy.files import Files, read_settings
 from proxy.graph.client import GraphClient
 from proxy.graph.events import is_signed, read_updates
-from proxy.graph.replies import BlockedCodes, may_mean_blocked
 from proxy.graph.words import words_of
 from proxy.logs import log_access
 from proxy.lookup import Graph, ProfileLookup
 from proxy.metrics import Metrics, StoreReading
 from proxy.outcomes import DEFAULT_PAGE, LookupFailure, Reason, StoreUnavailable
 from proxy.pages import Named, Pages, UnknownPage
-from proxy.pages_file import BadPages, PageSettings, read_pages
+from proxy.pages_file import PageSettings, read_pages
 from proxy.policy import Lifetimes, backoffs
 from proxy.settings import (
     EMBEDDED,
     Secret,
     Settings,
     SettingsError,
-    read_secret,
     read_secrets,
 )
-from proxy.watched import BadFile, WatchedFile
 from proxy.web import (
     admin,
     graph_door,
@@ -58,7 +55,7 @@ from proxy.web import (
 )
 from proxy.web.bodies import BodyReader, check_length
 from proxy.web.hitpath import HitPath, Wsgi
-from proxy.web.keys import Doorkeeper, Keys, read_keys
+from proxy.web.keys import Doorkeeper
 from proxy.web.problems import Problem
 
 SPARE_CONNECTIONS = 32
@@ -118,7 +115,7 @@ def create_app(
     app.url_map.merge_slashes = False
     # An OPTIONS that Flask answers by itself would ask for no key.
     app.config.update(PROVIDE_AUTOMATIC_OPTIONS=False)
-    files = _Files()
+    files = Files()
     if client is None:
         client = _new_client(settings)
         near = near or _new_near(settings, client)
@@ -228,82 +225,11 @@ def create_app(
     return app
 
 
-def read_settings(env: Mapping[str, str]) -> Settings:
-    """Read the settings from *env*, and check them against what others know.
-
-    Raises:
-        SettingsError: with every mistake there is.
-    """
-    read: dict[str, PageSettings] = {}
-
-    def check_pages(path: Path) -> None:
-        read.update(_open_pages(path, read_pages).value())
-
-    settings = Settings.from_env(
-        env,
-        {
-            "API_KEYS_FILE": _open_keys,
-            "PAGES_FILE": check_pages,
-            "BLOCKED_CODES": _check_blocked_codes,
-        },
-    )
-    secrets = [settings.webhook_secrets, settings.app_secret]
-    secrets += [page.app_secret for page in read.values()]
-    if settings.webhook_verify_token and not any(secrets):
-        raise SettingsError(
-            [
-                "PROXY_WEBHOOK_VERIFY_TOKEN is set, so PROXY_WEBHOOK_SECRETS,"
-                " PROXY_APP_SECRET or a Page's app_secret must be: webhooks are signed"
-                " with the app's secret"
-            ]
-        )
-    return settings
-
-
-def graph_url_of(settings: Settings, page: str | None) -> str | None:
-    """Where Meta is for a Page, if the file of Pages says so."""
-    if settings.pages_file is None:
-        return None
-    named = _open_pages(settings.pages_file, read_pages).value().get(page or "")
-    return named.url if named else None
-
-
-def _open_pages(path: Path, read: Callable[[str], T]) -> WatchedFile[T]:
-    """The file of Pages, as *read* takes its text."""
-    try:
-        return WatchedFile(path, read, time.monotonic)
-    except BadPages as exc:
-        mistakes = [f"PROXY_PAGES_FILE: {mistake}" for mistake in exc.mistakes]
-        raise SettingsError(mistakes) from None
-    except BadFile as exc:
-        raise SettingsError([f"PROXY_PAGES_FILE {exc}"]) from None
-
-
-def _open_keys(path: Path) -> WatchedFile[Keys]:
-    try:
-        return WatchedFile(path, read_keys, time.monotonic)
-    except BadFile as exc:
-        raise SettingsError([f"PROXY_API_KEYS_FILE {exc}"]) from None
-
-
-def _check_blocked_codes(codes: BlockedCodes) -> None:
-    wrong = sorted(
-        {code for code, subcode in codes if not may_mean_blocked(code, subcode)}
-    )
-    if wrong:
-        raise SettingsError(
-            [
-                f"PROXY_BLOCKED_CODES must not list {', '.join(map(str, wrong))}: known"
-                " to be about the token, the app, the quota or consent"
-            ]
-        )
-
-
 def new_pages(
     app: Flask,
     settings: Settings,
     *,
-    files: _Files | None = None,
+    files: Files | None = None,
     client: redis.Redis | None = None,
     near: NearCache | None = None,
     graphs: Mapping[str, Graph] = {},
@@ -321,7 +247,7 @@ def new_pages(
         SettingsError: the settings, or a file they name, are no good.
     """
     client = client or _new_client(settings)
-    files = files or _Files()
+    files = files or Files()
     cache = Cache(
         app,
         config={
@@ -384,7 +310,7 @@ def new_pages(
             _new_graph, settings, DEFAULT_PAGE, files, token, settings.app_secret
         )
         default = new_page(DEFAULT_PAGE, new_graph)
-    named = files.pages(settings, new_page)
+    named = files.pages(settings, _NamedPages(settings, new_page))
     return Pages(default, named) if named else Pages(default)
 
 
@@ -422,73 +348,12 @@ def _new_near(settings: Settings, client: redis.Redis) -> NearCache | None:
     )
 
 
-class _Files:
-    """The files whose content may change while the service runs, by setting."""
-
-    def __init__(self) -> None:
-        self._watched: dict[str, WatchedFile[object]] = {}
-        self._named: _NamedPages | None = None
-
-    def secret(
-        self, setting: str, secret: Secret, read: Callable[[str], str] = read_secret
-    ) -> Callable[[], str]:
-        """A secret's value of the moment, as *read* takes it."""
-        if secret.file is None:
-            return lambda: secret.value
-        known = self._watched.get(setting)
-        if known is not None:
-            return cast("WatchedFile[str]", known).value
-        file = WatchedFile(secret.file, partial(_read, read), time.monotonic)
-        return self._watch(setting, file)
-
-    def keys(self, settings: Settings) -> Callable[[], Keys] | None:
-        """The API keys of the moment; None when there is no file of them."""
-        if settings.api_keys_file is None:
-            return None
-        return self._watch("api_keys_file", _open_keys(settings.api_keys_file))
-
-    def pages(
-        self, settings: Settings, new_page: NewPage
-    ) -> Callable[[], Named] | None:
-        """The Pages that have a name, at the moment; None when no file has any."""
-        if settings.pages_file is None:
-            return None
-        self._named = named = _NamedPages(settings, new_page)
-        return self._watch("pages_file", _open_pages(settings.pages_file, named.read))
-
-    def app_secrets(self) -> list[str]:
-        """Those of the Pages that have a name, at the moment."""
-        if self._named is None:
-            return []
-        # Nobody may have asked for a Page since the file was changed.
-        self._watched["pages_file"].value()
-        return self._named.app_secrets()
-
-    def problems(self) -> list[str]:
-        """Which files are no good at the moment, after a look at each."""
-        for file in list(self._watched.values()):
-            file.value()
-        bad = [f"{name}_bad" for name, file in self._watched.items() if file.problem]
-        return bad + (self._named.problems() if self._named else [])
-
-    def _watch(self, name: str, file: WatchedFile[T]) -> Callable[[], T]:
-        self._watched[name] = file  # type: ignore[assignment]  # read only
-        return file.value
-
-
-def _read(read: Callable[[str], str], text: str) -> str:
-    try:
-        return read(text)
-    except ValueError as exc:
-        raise BadFile(f"must be {exc}") from None
-
-
 class _Made(NamedTuple):
     """A Page that is served, what it was made of, and its files."""
 
     of: PageSettings
     lookup: ProfileLookup
-    files: _Files
+    files: Files
     app_secret: Callable[[], str] | None
 
 
@@ -535,7 +400,7 @@ class _NamedPages:
             return known
         if page.is_in_clear:
             log.warning("url is http: the token goes in clear", extra={"page": name})
-        files, secret = _Files(), page.app_secret
+        files, secret = Files(), page.app_secret
         new_graph = partial(
             _new_graph, self._settings, name, files, page.token, secret, page.url
         )
@@ -550,7 +415,7 @@ class _NamedPages:
 def _new_graph(
     settings: Settings,
     page: str,
-    files: _Files,
+    files: Files,
     token: Secret,
     secret: Secret | None,
     url: str | None = None,
@@ -566,7 +431,7 @@ def _new_graph(
 
 
 def _signature_check(
-    settings: Settings, files: _Files
+    settings: Settings, files: Files
 ) -> Callable[[bytes, str | None], bool]:
     """Tells of a webhook's body and its signature if one of our secrets made it.
 
@@ -588,7 +453,7 @@ def _signature_check(
     return check
 
 
-def _new_doorkeeper(settings: Settings, files: _Files) -> Doorkeeper:
+def _new_doorkeeper(settings: Settings, files: Files) -> Doorkeeper:
     return Doorkeeper(files.keys(settings), allow_anonymous=settings.allow_anonymous)
 
 

@@ -22,9 +22,10 @@ from flask import Flask
 
 from proxy import settings as settings_module
 from proxy import top
-from proxy.app import graph_url_of, new_pages, read_settings
+from proxy.app import new_pages
 from proxy.cache import engine
 from proxy.cache.connect import masked
+from proxy.files import graph_url_of, read_settings
 from proxy.logs import audited, last_four, write_to_stderr
 from proxy.lookup import What
 from proxy.outcomes import (

@@ -67,7 +67,7 @@ print(counts)
 OWN_SERVER = (
     FOLDING
     + """
-from proxy.app import read_settings
+from proxy.files import read_settings
 from proxy.server import SharedPhase, load_app
 
 load_app(read_settings(os.environ), SharedPhase(), os.getppid(), sys.argv[1], [], 0)

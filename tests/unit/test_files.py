@@ -1,4 +1,4 @@
-"""What only the whole can know: settings that do not fit what others know."""
+"""Settings that do not fit what others know, or the files that they name."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from proxy.app import read_settings
+from proxy.files import read_settings
 from proxy.settings import Settings, SettingsError
 
 

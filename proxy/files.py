@@ -1,0 +1,160 @@
+"""The files that the settings name: checked at the start, read again while we serve."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Protocol, TypeVar, cast
+
+from proxy.graph.replies import BlockedCodes, may_mean_blocked
+from proxy.pages import Named
+from proxy.pages_file import BadPages, PageSettings, read_pages
+from proxy.settings import Secret, Settings, SettingsError, read_secret
+from proxy.watched import BadFile, WatchedFile
+from proxy.web.keys import Keys, read_keys
+
+T = TypeVar("T")
+
+
+class PagesOfFile(Protocol):
+    """The Pages of a file, whose own files it watches."""
+
+    def read(self, text: str) -> Named: ...
+
+    def app_secrets(self) -> list[str]: ...
+
+    def problems(self) -> list[str]: ...
+
+
+def read_settings(env: Mapping[str, str]) -> Settings:
+    """Read the settings from *env*, and check them against what others know.
+
+    Raises:
+        SettingsError: with every mistake there is.
+    """
+    read: dict[str, PageSettings] = {}
+
+    def check_pages(path: Path) -> None:
+        read.update(_open_pages(path, read_pages).value())
+
+    settings = Settings.from_env(
+        env,
+        {
+            "API_KEYS_FILE": _open_keys,
+            "PAGES_FILE": check_pages,
+            "BLOCKED_CODES": _check_blocked_codes,
+        },
+    )
+    secrets = [settings.webhook_secrets, settings.app_secret]
+    secrets += [page.app_secret for page in read.values()]
+    if settings.webhook_verify_token and not any(secrets):
+        raise SettingsError(
+            [
+                "PROXY_WEBHOOK_VERIFY_TOKEN is set, so PROXY_WEBHOOK_SECRETS,"
+                " PROXY_APP_SECRET or a Page's app_secret must be: webhooks are signed"
+                " with the app's secret"
+            ]
+        )
+    return settings
+
+
+def graph_url_of(settings: Settings, page: str | None) -> str | None:
+    """Where Meta is for a Page, if the file of Pages says so."""
+    if settings.pages_file is None:
+        return None
+    named = _open_pages(settings.pages_file, read_pages).value().get(page or "")
+    return named.url if named else None
+
+
+class Files:
+    """The files whose content may change while the service runs, by setting."""
+
+    def __init__(self) -> None:
+        self._watched: dict[str, WatchedFile[object]] = {}
+        self._named: PagesOfFile | None = None
+
+    def secret(
+        self, setting: str, secret: Secret, read: Callable[[str], str] = read_secret
+    ) -> Callable[[], str]:
+        """A secret's value of the moment, as *read* takes it."""
+        if secret.file is None:
+            return lambda: secret.value
+        known = self._watched.get(setting)
+        if known is not None:
+            return cast("WatchedFile[str]", known).value
+        file = WatchedFile(secret.file, partial(_read, read), time.monotonic)
+        return self._watch(setting, file)
+
+    def keys(self, settings: Settings) -> Callable[[], Keys] | None:
+        """The API keys of the moment; None when there is no file of them."""
+        if settings.api_keys_file is None:
+            return None
+        return self._watch("api_keys_file", _open_keys(settings.api_keys_file))
+
+    def pages(
+        self, settings: Settings, named: PagesOfFile
+    ) -> Callable[[], Named] | None:
+        """The Pages that have a name, at the moment; None when no file has any."""
+        if settings.pages_file is None:
+            return None
+        self._named = named
+        return self._watch("pages_file", _open_pages(settings.pages_file, named.read))
+
+    def app_secrets(self) -> list[str]:
+        """Those of the Pages that have a name, at the moment."""
+        if self._named is None:
+            return []
+        # Nobody may have asked for a Page since the file was changed.
+        self._watched["pages_file"].value()
+        return self._named.app_secrets()
+
+    def problems(self) -> list[str]:
+        """Which files are no good at the moment, after a look at each."""
+        for file in list(self._watched.values()):
+            file.value()
+        bad = [f"{name}_bad" for name, file in self._watched.items() if file.problem]
+        return bad + (self._named.problems() if self._named else [])
+
+    def _watch(self, name: str, file: WatchedFile[T]) -> Callable[[], T]:
+        self._watched[name] = file  # type: ignore[assignment]  # read only
+        return file.value
+
+
+def _read(read: Callable[[str], str], text: str) -> str:
+    try:
+        return read(text)
+    except ValueError as exc:
+        raise BadFile(f"must be {exc}") from None
+
+
+def _open_pages(path: Path, read: Callable[[str], T]) -> WatchedFile[T]:
+    """The file of Pages, as *read* takes its text."""
+    try:
+        return WatchedFile(path, read, time.monotonic)
+    except BadPages as exc:
+        mistakes = [f"PROXY_PAGES_FILE: {mistake}" for mistake in exc.mistakes]
+        raise SettingsError(mistakes) from None
+    except BadFile as exc:
+        raise SettingsError([f"PROXY_PAGES_FILE {exc}"]) from None
+
+
+def _open_keys(path: Path) -> WatchedFile[Keys]:
+    try:
+        return WatchedFile(path, read_keys, time.monotonic)
+    except BadFile as exc:
+        raise SettingsError([f"PROXY_API_KEYS_FILE {exc}"]) from None
+
+
+def _check_blocked_codes(codes: BlockedCodes) -> None:
+    wrong = sorted(
+        {code for code, subcode in codes if not may_mean_blocked(code, subcode)}
+    )
+    if wrong:
+        raise SettingsError(
+            [
+                f"PROXY_BLOCKED_CODES must not list {', '.join(map(str, wrong))}: known"
+                " to be about the token, the app, the quota or consent"
+            ]
+        )
