@@ -52,6 +52,8 @@ DEMO_WORD = "a-word-of-your-own"
 DEMO_SHOP_TOKEN = "IGAADEMOSHOPTOKEN"
 DEMO_SHOP_SECRET = "demoshopsecret"
 DEMO_PAGES = """\
+[pages]
+
 [pages.shop]
 token = "{token}"
 app_secret = "{secret}"

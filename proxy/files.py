@@ -47,6 +47,10 @@ def read_settings(env: Mapping[str, str]) -> Settings:
             "BLOCKED_CODES": _check_blocked_codes,
         },
     )
+    if settings.page_token is None and not read:
+        raise SettingsError(
+            ["PROXY_PAGES_FILE holds no Page, so PROXY_PAGE_TOKEN must be set"]
+        )
     secrets = [settings.webhook_secrets, settings.app_secret]
     secrets += [page.app_secret for page in read.values()]
     if settings.webhook_verify_token and not any(secrets):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,6 +12,7 @@ from datetime import UTC, datetime
 
 log = logging.getLogger(__name__)
 
+_WORD = re.compile(r"(?<=[a-z])(?=[A-Z])")
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "taskName"}
 
 
@@ -45,19 +47,24 @@ def write_to_stderr(level: str) -> None:
     logging.getLogger("proxy").setLevel(level.upper())
 
 
+def code_of(error: BaseException) -> str:
+    """``graph_timeout`` of GraphTimeout: for ours, the code that is sent for it."""
+    return _WORD.sub("_", type(error).__name__).lower()
+
+
 @contextmanager
 def audited(action: str, **values: object) -> Iterator[dict[str, object]]:
     """One line for what an operator does within, also if it fails in mid-way.
 
     Yields the line's fields, to add what is known only in the end. ``result``
-    is ``done``, or the name of what was raised.
+    is ``done``, or what `code_of` calls that which was raised.
     """
     line: dict[str, object] = {"action": action} | values
     try:
         yield line
         line["result"] = "done"
     except BaseException as exc:
-        line["result"] = type(exc).__name__
+        line["result"] = code_of(exc)
         raise
     finally:
         log.info("operator", extra=line)

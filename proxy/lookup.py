@@ -16,7 +16,7 @@ from proxy.cache.flight import FLIGHTS_OF_A_CALLER, Flight
 from proxy.cache.gate import Gate, GateState, Passage, Tally
 from proxy.cache.store import Census, EntryStore, Erased, Flushed, Seen
 from proxy.cache.stored_form import decode
-from proxy.logs import last_four
+from proxy.logs import code_of, last_four
 from proxy.metrics import Metrics, name_of
 from proxy.outcomes import (
     NO_DIRECTIVES,
@@ -547,8 +547,8 @@ class ProfileLookup:
             return  # There was no need, or it was held back.
         failed = isinstance(landing, Exception)
         self._metrics.refreshes["failed" if failed else "succeeded"] += 1
-        if failed:
-            line = {"person": last_four(igsid), "result": type(landing).__name__}
+        if isinstance(landing, Exception):
+            line = {"person": last_four(igsid), "result": code_of(landing)}
             log.info("refresh failed", extra={"page": self._page} | line)
         with suppress(StoreUnavailable):
             self._gate.count(Tally.REFRESH_FAILED if failed else Tally.REFRESHED)

@@ -73,8 +73,10 @@ def read_pages(text: str) -> dict[str, PageSettings]:
     tables = told.get("pages", {})
     if not isinstance(tables, dict):
         raise BadPages([*mistakes, "pages must be tables: [pages.NAME]"])
-    if not tables:
-        mistakes.append("holds no Page: put in a table [pages.NAME]")
+    if "pages" not in told:
+        mistakes.append(
+            "holds no Page: put in a table [pages.NAME], or [pages] if there is none"
+        )
     if len(tables) > MOST_PAGES:
         mistakes.append(f"holds {len(tables)} Pages; {MOST_PAGES} at most")
     pages = {}

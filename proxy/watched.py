@@ -66,6 +66,8 @@ class WatchedFile(Generic[T]):
             if text != self._text:
                 self._value, self._text = self._read(text), text
                 log.info("file read again", extra={"file": self._path.name})
+            elif self.problem is not None:
+                log.info("file is good again", extra={"file": self._path.name})
             self.problem = None
         except BadFile as exc:
             if self.problem != str(exc):

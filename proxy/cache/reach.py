@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import queue
+import re
 import threading
 import time
 from collections.abc import Callable, Collection
@@ -13,6 +14,9 @@ from types import TracebackType
 import redis
 
 from proxy.outcomes import StoreUnavailable
+
+MOST_SAID = 100
+"""Characters of an error of the store's that are logged."""
 
 log = logging.getLogger(__name__)
 
@@ -129,7 +133,8 @@ class Reach:
                 self._silent_since.pop(place, None)
                 self._probe_at.pop(place, None)
         if is_first:
-            log.warning("store away", extra={"error": type(error).__name__})
+            line = {"error": type(error).__name__, "said": _said_by(error)}
+            log.warning("store away", extra=line)
 
     def _note_timeout(self, place: str, began_at: float, is_probe: bool) -> None:
         """Have *place* left alone for a second, unless it was the first to be silent.
@@ -178,6 +183,11 @@ class Reach:
                 raise StoreUnavailable()
             self._probe_at[place] = now + PROBED_EVERY
             return True
+
+
+def _said_by(error: redis.RedisError) -> str:
+    """Its first words. Further on, Redis repeats what it was asked."""
+    return re.split("['\",:]", str(error), maxsplit=1)[0].strip()[:MOST_SAID]
 
 
 class Trip:

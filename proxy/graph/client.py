@@ -25,7 +25,7 @@ from urllib3.exceptions import ConnectTimeoutError, NewConnectionError
 
 from proxy.graph.replies import BlockedCodes, PictureRefused, read_reply
 from proxy.graph.usage import Usage, read_usage
-from proxy.logs import last_four
+from proxy.logs import code_of, last_four
 from proxy.outcomes import (
     DEFAULT_PAGE,
     FIELDS,
@@ -143,7 +143,7 @@ class GraphClient:
         version: str | None = None
         outcome: Outcome | LookupFailure | PictureRefused
         try:
-            reply = self._get(igsid, fields, token, deadline)
+            reply = self._get(igsid, fields, token, deadline, line)
             line["status"] = reply.status
             line["graph_version"] = version = _version_in(reply.headers)
             usage = read_usage(reply.headers)
@@ -170,9 +170,17 @@ class GraphClient:
         return outcome
 
     def _get(
-        self, igsid: Igsid, fields: tuple[str, ...], token: str, deadline: float
+        self,
+        igsid: Igsid,
+        fields: tuple[str, ...],
+        token: str,
+        deadline: float,
+        line: dict[str, Any],
     ) -> _Reply:
-        """Send the call; once more if the first try could not even connect."""
+        """Send the call; once more if the first try could not even connect.
+
+        *line*, of the log, gets the kind of what has gone wrong.
+        """
         for last in (False, True):
             left = deadline - self._clock()
             if left <= 0:
@@ -180,10 +188,11 @@ class GraphClient:
             try:
                 return self._send(igsid, fields, token, left)
             except requests.RequestException as exc:
-                failure = _failure_of(exc)
+                failure, line["error"] = _failure_of(exc), _kind_of(exc)
                 again = not last and _never_connected(exc)
             except urllib3.exceptions.HTTPError as exc:
-                failure, again = _failure_of(exc), False
+                failure, line["error"] = _failure_of(exc), _kind_of(exc)
+                again = False
             if not again:
                 break
         # Raised out here, so that it drags no library's exception along: their
@@ -238,7 +247,7 @@ def _line_of(outcome: Outcome | LookupFailure | PictureRefused) -> dict[str, Any
         case Refusal(reason=reason, said=said):
             result = reason.value
         case failure:
-            result, said = type(failure).__name__, failure.said or GraphError()
+            result, said = code_of(failure), failure.said or GraphError()
     return {
         "result": result,
         "code": said.code,
@@ -251,6 +260,15 @@ def _failure_of(exc: Exception) -> LookupFailure:
     """A library's exception as one of ours. A body that stalls is a timeout too."""
     timeouts = (requests.Timeout, urllib3.exceptions.TimeoutError)
     return GraphTimeout() if isinstance(exc, timeouts) else GraphUnavailable()
+
+
+def _kind_of(exc: BaseException) -> str:
+    """The class of what is at the bottom of *exc*; the texts have the whole URL."""
+    inner: object = exc
+    while isinstance(inner, BaseException):
+        exc = inner
+        inner = getattr(exc, "reason", None) or (exc.args[0] if exc.args else None)
+    return type(exc).__name__
 
 
 def _never_connected(exc: requests.RequestException) -> bool:

@@ -48,7 +48,9 @@ def blueprint(
     @bp.get("/openapi.yaml")
     def openapi_yaml() -> Response:
         """This API, for machines."""
-        return Response(openapi, mimetype="application/yaml")
+        response = Response(openapi, mimetype="application/yaml")
+        response.headers["Cache-Control"] = "no-store"
+        return response
 
     return bp
 

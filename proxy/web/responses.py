@@ -60,7 +60,7 @@ def render_store_unavailable(failure: StoreUnavailable) -> Response:
             PROBLEMS["store_unavailable"],
             "store_unavailable",
             "The store cannot be reached, so nothing can be said or promised about"
-            " what it holds. Nothing may have been removed; try again.",
+            " what it holds. What was to be done may not have been; try again.",
             igsid=_asked_about(),
             retry_after=failure.retry_after,
         )

@@ -253,7 +253,7 @@ def test_a_store_that_is_away_exits_with_3(stack, words) -> None:
     assert told.returncode == 3
     assert "store cannot be reached" in told.stderr
     (line,) = audit_lines(told.stderr)
-    assert (line["action"], line["result"]) == (words[0], "StoreUnavailable")
+    assert (line["action"], line["result"]) == (words[0], "store_unavailable")
     assert "hunter2" not in told.stdout + told.stderr
 
 

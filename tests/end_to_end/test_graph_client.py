@@ -22,6 +22,7 @@ from proxy.outcomes import GraphTimeout, GraphUnavailable, Igsid, Profile
 
 ADA = Igsid("1254001234567890")
 TOKEN = "EAACANARYPAGETOKEN0123456789"
+LOGGER = GraphClient.__module__
 
 Address = tuple[int, int, int, str, Any]
 
@@ -103,6 +104,26 @@ def test_the_environment_has_no_say(meta, monkeypatch) -> None:
 
     assert isinstance(client.fetch(ADA, 2.0).outcome, Profile)
     assert meta.requests[0][1]["Authorization"] == f"Bearer {TOKEN}"
+
+
+@pytest.mark.parametrize(
+    ("scheme", "kind"),
+    [("http", "NewConnectionError"), ("https", "SSLError")],
+    ids=["refused", "not TLS"],
+)
+def test_the_log_says_why_meta_was_not_reached(meta, caplog, scheme, kind) -> None:
+    """By the kind of the error alone: what libraries say has the URL."""
+    caplog.set_level(logging.INFO)
+    port = meta.port
+    if scheme == "http":
+        with socket.create_server(("127.0.0.1", 0)) as gone:
+            port = gone.getsockname()[1]
+
+    a_client(f"{scheme}://127.0.0.1:{port}").fetch(ADA, 2.0)
+
+    [line] = [vars(record) for record in caplog.records if record.name == LOGGER]
+    assert (line["result"], line["error"]) == ("graph_unavailable", kind)
+    assert ADA not in str(line)
 
 
 def test_a_redirect_is_not_followed(meta) -> None:

@@ -247,6 +247,10 @@ def test_a_page_is_added_and_removed_while_it_runs(stack) -> None:
     assert stack.service.flush()["deleted"] == 2
     assert stack.entries("outlet") == set()
     assert stack.meta.calls() == 1
+    stack.write("[pages]")
+    wait_until(lambda: stack.is_unknown("shop"), LOOKED_AT_WITHIN, "the last has gone")
+    assert stack.get(f"/profiles/{ADA}").status_code == 200
+    assert stack.service.get("/readyz").json() == {"status": "ok", "reasons": []}
 
 
 @with_copies

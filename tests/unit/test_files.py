@@ -52,6 +52,19 @@ def test_with_several_pages_none_has_to_be_the_default_one(tmp_path: Path) -> No
     assert "PROXY_PAGES_FILE for several Pages" in str(raised.value)
 
 
+def test_there_is_one_page_at_least(tmp_path: Path) -> None:
+    """None by the file, and none by the token: nobody could be asked for."""
+    file = tmp_path / "pages.toml"
+    file.write_text("[pages]")
+
+    assert settings(PAGES_FILE=str(file)).page_token
+    with pytest.raises(SettingsError) as raised:
+        read_settings({"PROXY_PAGES_FILE": str(file)})
+    assert raised.value.mistakes == [
+        "PROXY_PAGES_FILE holds no Page, so PROXY_PAGE_TOKEN must be set"
+    ]
+
+
 @pytest.mark.parametrize("of", ["", 'app_secret = "shopsecret"'])
 def test_webhooks_need_a_secret_which_can_be_a_pages(tmp_path: Path, of: str) -> None:
     """Without any, nobody could ever sign one."""

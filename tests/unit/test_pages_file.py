@@ -90,8 +90,10 @@ def test_every_mistake_is_told_at_once(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "mistake"),
     [
-        ("", "holds no Page: put in a table [pages.NAME]"),
-        ("[pages]", "holds no Page: put in a table [pages.NAME]"),
+        (
+            "",
+            "holds no Page: put in a table [pages.NAME], or [pages] if there is none",
+        ),
         ("pages = 1", "pages must be tables: [pages.NAME]"),
         ("[pages]\nshop = 1", "pages.shop: must be a table: [pages.shop]"),
         ('[pages.Shop]\ntoken="x"', "pages.'Shop': a name is 1 to 32 of a-z 0-9 -"),
@@ -113,6 +115,11 @@ def test_a_mistake_is_told_by_its_place(text: str, mistake: str | None) -> None:
     rule = "pages.a.token must be printable ASCII without spaces, and not empty"
 
     assert mistakes(text) == [mistake or rule]
+
+
+def test_that_there_is_no_page_is_said_with_a_word() -> None:
+    """A file that is empty can be one that was cut off."""
+    assert read_pages("[pages]") == {}
 
 
 @pytest.mark.parametrize(

@@ -290,6 +290,26 @@ def test_the_same_problem_is_logged_again_after_it_was_over(
     assert len(errors(caplog)) == 2
 
 
+def test_it_is_logged_that_a_problem_is_over(
+    path: Path, clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Also where the file is what it was before; else the error is the last word."""
+    caplog.set_level(logging.INFO)
+    file = watch(path, clock)
+
+    for text in ("bad", "one", "bad", "two", "two"):
+        path.write_text(text)
+        clock.goes(LOOK_EVERY)
+        file.value()
+
+    assert [record.message for record in caplog.records] == [
+        "file is no good, the last good content stays",
+        "file is good again",
+        "file is no good, the last good content stays",
+        "file read again",
+    ]
+
+
 @pytest.mark.parametrize(
     "content",
     [

@@ -53,6 +53,31 @@ def test_a_node_that_fails_is_away_whatever_the_others_do(said) -> None:
     assert said() == ["store back"]
 
 
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (redis.AuthenticationError("Authentication required."), "Authentication req"),
+        (redis.ResponseError("DB index is out of range"), "DB index is out of range"),
+        (redis.ResponseError("unknown command 'X', with args: 'pp:e:{1}'"), "unknown"),
+        (redis.ConnectionError("Error 111 connecting to 10.0.0.1:6379"), "Error 111"),
+        (redis.TimeoutError(), ""),
+    ],
+)
+def test_it_is_said_why_without_what_was_asked(
+    caplog: pytest.LogCaptureFixture, error: redis.RedisError, words: str
+) -> None:
+    """A password or a grant that is missing; but never a key, which has an id."""
+    reach = Reach(lambda: {""})
+
+    with suppress(StoreUnavailable), reach.noted("reads"):
+        raise error
+
+    [line] = caplog.records
+    assert vars(line)["error"] == type(error).__name__
+    assert vars(line)["said"].startswith(words)
+    assert "pp:e:" not in str(vars(line))
+
+
 def test_what_goes_through_all_nodes_is_about_each_of_them(said) -> None:
     """A ping or a flush that works has met none that is away."""
     reach = Reach(lambda: {"", "one", "other"})

@@ -128,7 +128,7 @@ def test_a_refresh_that_fails_is_answered_as_the_failure(client, graph, caplog) 
 
     (line,) = audit_lines(caplog)
     assert (answer.status_code, answer.json["code"]) == (502, "token_rejected")
-    assert (line.action, line.result) == ("refresh", "TokenRejected")
+    assert (line.action, line.result) == ("refresh", "token_rejected")
     assert client.get(f"/profiles/{ADA}").status_code == 200
 
 
@@ -183,7 +183,7 @@ def test_an_action_that_fails_is_audited_too(
 
     (line,) = audit_lines(caplog)
     assert answer.json["code"] == "store_unavailable"
-    assert (line.action, line.result) == (action, "StoreUnavailable")
+    assert (line.action, line.result) == (action, "store_unavailable")
 
 
 @pytest.mark.parametrize(
