@@ -179,7 +179,7 @@ class GraphClient:
     ) -> _Reply:
         """Send the call; once more if the first try could not even connect.
 
-        *line*, of the log, gets the kind of what has gone wrong.
+        *line*, of the log, gets the kind of what went wrong in the end.
         """
         for last in (False, True):
             left = deadline - self._clock()
@@ -188,13 +188,13 @@ class GraphClient:
             try:
                 return self._send(igsid, fields, token, left)
             except requests.RequestException as exc:
-                failure, line["error"] = _failure_of(exc), _kind_of(exc)
+                failure, kind = _failure_of(exc), _kind_of(exc)
                 again = not last and _never_connected(exc)
             except urllib3.exceptions.HTTPError as exc:
-                failure, line["error"] = _failure_of(exc), _kind_of(exc)
-                again = False
+                failure, kind, again = _failure_of(exc), _kind_of(exc), False
             if not again:
                 break
+        line["error"] = kind
         # Raised out here, so that it drags no library's exception along: their
         # texts contain the whole URL, with the person's id and the proof.
         raise failure

@@ -56,15 +56,21 @@ def test_a_node_that_fails_is_away_whatever_the_others_do(said) -> None:
 @pytest.mark.parametrize(
     ("error", "words"),
     [
-        (redis.AuthenticationError("Authentication required."), "Authentication req"),
+        (
+            redis.AuthenticationError("Authentication required."),
+            "Authentication required.",
+        ),
         (redis.ResponseError("DB index is out of range"), "DB index is out of range"),
-        (redis.ResponseError("unknown command 'X', with args: 'pp:e:{1}'"), "unknown"),
-        (redis.ConnectionError("Error 111 connecting to 10.0.0.1:6379"), "Error 111"),
-        (redis.TimeoutError(), ""),
+        (
+            redis.ResponseError("unknown command 'X', with args: 'pp:e:{1}'"),
+            "unknown command",
+        ),
+        (redis.ConnectionError("Error 111 connecting to 10.0.0.1:6379"), None),
+        (redis.TimeoutError(), None),
     ],
 )
 def test_it_is_said_why_without_what_was_asked(
-    caplog: pytest.LogCaptureFixture, error: redis.RedisError, words: str
+    caplog: pytest.LogCaptureFixture, error: redis.RedisError, words: str | None
 ) -> None:
     """A password or a grant that is missing; but never a key, which has an id."""
     reach = Reach(lambda: {""})
@@ -74,8 +80,7 @@ def test_it_is_said_why_without_what_was_asked(
 
     [line] = caplog.records
     assert vars(line)["error"] == type(error).__name__
-    assert vars(line)["said"].startswith(words)
-    assert "pp:e:" not in str(vars(line))
+    assert vars(line)["said"] == words
 
 
 def test_what_goes_through_all_nodes_is_about_each_of_them(said) -> None:
