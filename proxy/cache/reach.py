@@ -189,7 +189,7 @@ def _said_by(error: redis.RedisError) -> str | None:
     """The first words of Redis itself. Further on, it repeats what it was asked."""
     if not isinstance(error, redis.ResponseError | redis.AuthenticationError):
         return None  # The client's words, which tell where Redis is.
-    return re.split("['\",:]", str(error), maxsplit=1)[0].strip()[:MOST_SAID]
+    return re.split("['\"`]", str(error), maxsplit=1)[0].strip()[:MOST_SAID]
 
 
 class Trip:

@@ -65,6 +65,10 @@ def test_a_node_that_fails_is_away_whatever_the_others_do(said) -> None:
             redis.ResponseError("unknown command 'X', with args: 'pp:e:{1}'"),
             "unknown command",
         ),
+        (
+            redis.ResponseError("unknown command `X`, with args: `pp:e:{1}`"),
+            "unknown command",
+        ),
         (redis.ConnectionError("Error 111 connecting to 10.0.0.1:6379"), None),
         (redis.TimeoutError(), None),
     ],
