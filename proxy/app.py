@@ -9,7 +9,7 @@ import random
 import time
 from collections.abc import Callable, Hashable, Mapping
 from functools import partial
-from typing import NamedTuple, TypeVar, cast
+from typing import NamedTuple, cast
 
 import redis
 from flask import Flask, Response, g, request
@@ -34,7 +34,7 @@ from proxy.lookup import Graph, ProfileLookup
 from proxy.metrics import Metrics, StoreReading
 from proxy.outcomes import DEFAULT_PAGE, LookupFailure, Reason, StoreUnavailable
 from proxy.pages import Named, Pages, UnknownPage
-from proxy.pages_file import PageSettings, read_pages
+from proxy.pages_file import BadPages, PageSettings, read_pages
 from proxy.policy import Lifetimes, backoffs
 from proxy.settings import (
     EMBEDDED,
@@ -81,7 +81,6 @@ NewPage = Callable[[str, Callable[[], Graph]], ProfileLookup]
 """Makes a Page by its name, with what makes its client if there is to be one."""
 
 log = logging.getLogger(__name__)
-T = TypeVar("T")
 
 
 def create_app(
@@ -376,6 +375,8 @@ class _NamedPages:
             BadFile: it is no good, and all Pages are as before.
         """
         told = read_pages(text)
+        if not told and self._settings.page_token is None:
+            raise BadPages(["holds no Page, and PROXY_PAGE_TOKEN is not set"])
         made = {name: self._make(name, page) for name, page in told.items()}
         self._made = made
         return Named(

@@ -47,20 +47,21 @@ def read_settings(env: Mapping[str, str]) -> Settings:
             "BLOCKED_CODES": _check_blocked_codes,
         },
     )
+    mistakes = []
     if settings.page_token is None and not read:
-        raise SettingsError(
-            ["PROXY_PAGES_FILE holds no Page, so PROXY_PAGE_TOKEN must be set"]
+        mistakes.append(
+            "PROXY_PAGES_FILE holds no Page, and PROXY_PAGE_TOKEN is not set"
         )
     secrets = [settings.webhook_secrets, settings.app_secret]
     secrets += [page.app_secret for page in read.values()]
     if settings.webhook_verify_token and not any(secrets):
-        raise SettingsError(
-            [
-                "PROXY_WEBHOOK_VERIFY_TOKEN is set, so PROXY_WEBHOOK_SECRETS,"
-                " PROXY_APP_SECRET or a Page's app_secret must be: webhooks are signed"
-                " with the app's secret"
-            ]
+        mistakes.append(
+            "PROXY_WEBHOOK_VERIFY_TOKEN is set, so PROXY_WEBHOOK_SECRETS,"
+            " PROXY_APP_SECRET or a Page's app_secret must be: webhooks are signed"
+            " with the app's secret"
         )
+    if mistakes:
+        raise SettingsError(mistakes)
     return settings
 
 

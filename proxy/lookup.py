@@ -547,7 +547,7 @@ class ProfileLookup:
             return  # There was no need, or it was held back.
         failed = isinstance(landing, Exception)
         self._metrics.refreshes["failed" if failed else "succeeded"] += 1
-        if isinstance(landing, Exception):
+        if isinstance(landing, Exception):  # mypy does not remember it by a name.
             line = {"person": last_four(igsid), "result": code_of(landing)}
             log.info("refresh failed", extra={"page": self._page} | line)
         with suppress(StoreUnavailable):

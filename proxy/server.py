@@ -57,7 +57,7 @@ NETWORK_NICENESS = -10
 THREADS_LOOKED_AT_EVERY = 0.1
 """Seconds for which a new thread may be as nice as the network's."""
 
-THREADS_STAY_FOR = 300
+THREADS_STAY_FOR = 60
 """Seconds that a thread without work waits for some before it ends."""
 
 IN_MEMORY = "/dev/shm"
@@ -279,17 +279,20 @@ def keep_network_first(inherited: object) -> None:
     if network is None:
         return
     usual = os.getpriority(os.PRIO_PROCESS, 0)
+    if usual <= NETWORK_NICENESS:
+        return  # All go before whatever else there is.
     try:
         os.setpriority(os.PRIO_PROCESS, network, NETWORK_NICENESS)
     except OSError:
         return
     seen = {network}
     while True:
-        there = set(map(int, os.listdir("/proc/self/task")))
-        for thread in there - seen:
-            with suppress(OSError):  # It has ended.
-                os.setpriority(os.PRIO_PROCESS, thread, usual)
-        seen = there
+        with suppress(OSError):  # So many connections that no file can be opened.
+            there = set(map(int, os.listdir("/proc/self/task")))
+            for thread in there - seen:
+                with suppress(OSError):  # It has ended.
+                    os.setpriority(os.PRIO_PROCESS, thread, usual)
+            seen = there
         time.sleep(THREADS_LOOKED_AT_EVERY)
 
 

@@ -15,9 +15,6 @@ import redis
 
 from proxy.outcomes import StoreUnavailable
 
-MOST_SAID = 100
-"""Characters of an error of the store's that are logged."""
-
 log = logging.getLogger(__name__)
 
 TRIPS_AT_ONCE = 32
@@ -28,6 +25,12 @@ TURN_WITHIN = 1.0
 
 PROBED_EVERY = 1.0
 """Seconds between two trips to a store that hangs."""
+
+MOST_SAID = 100
+"""Characters of an error of the store's that are logged."""
+
+_QUOTE = re.compile("\\s+['\"`]")
+_LONG_NUMBER = re.compile("[0-9]{5,}")
 
 
 class Reach:
@@ -189,7 +192,8 @@ def _said_by(error: redis.RedisError) -> str | None:
     """The first words of Redis itself. Further on, it repeats what it was asked."""
     if not isinstance(error, redis.ResponseError | redis.AuthenticationError):
         return None  # The client's words, which tell where Redis is.
-    return re.split("['\"`]", str(error), maxsplit=1)[0].strip()[:MOST_SAID]
+    words = _QUOTE.split(str(error), maxsplit=1)[0]
+    return _LONG_NUMBER.sub("...", words)[:MOST_SAID]
 
 
 class Trip:

@@ -263,11 +263,9 @@ def _failure_of(exc: Exception) -> LookupFailure:
 
 
 def _kind_of(exc: BaseException) -> str:
-    """The class of what is at the bottom of *exc*; the texts have the whole URL."""
-    inner: object = exc
-    while isinstance(inner, BaseException):
+    """The class of what *exc* came of in the end; the texts have the whole URL."""
+    while inner := exc.__cause__ or exc.__context__:
         exc = inner
-        inner = getattr(exc, "reason", None) or (exc.args[0] if exc.args else None)
     return type(exc).__name__
 
 

@@ -108,7 +108,7 @@ def test_the_environment_has_no_say(meta, monkeypatch) -> None:
 
 @pytest.mark.parametrize(
     ("scheme", "kind"),
-    [("http", "NewConnectionError"), ("https", "SSLError")],
+    [("http", "ConnectionRefusedError"), ("https", "SSLError")],
     ids=["refused", "not TLS"],
 )
 def test_the_log_says_why_meta_was_not_reached(meta, caplog, scheme, kind) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -251,6 +252,27 @@ def test_a_page_is_added_and_removed_while_it_runs(stack) -> None:
     wait_until(lambda: stack.is_unknown("shop"), LOOKED_AT_WITHIN, "the last has gone")
     assert stack.get(f"/profiles/{ADA}").status_code == 200
     assert stack.service.get("/readyz").json() == {"status": "ok", "reasons": []}
+
+
+def test_the_last_page_of_all_stays(tmp_path) -> None:
+    """There would be nobody left to answer for, or to ask about the store."""
+    file = tmp_path / "pages.toml"
+    with engine.start() as store, closing(SimulatedMeta()) as meta:
+        file.write_text(f'[pages.shop]\ntoken = "{PAGE_TOKEN}"\nurl = "{meta.url}"\n')
+        service = Service(PAGES_FILE=str(file), STORE_URL=store.url, WORKERS="1")
+        try:
+            file.write_text("[pages]")
+            wait_until(
+                lambda: service.get("/readyz").json()["reasons"] == ["pages_file_bad"],
+                LOOKED_AT_WITHIN,
+                "it is noticed",
+            )
+            asked, log = service.get(f"/pages/shop/profiles/{ADA}"), service.log()
+        finally:
+            service.stop()
+
+    assert asked.status_code == 200
+    assert "holds no Page, and PROXY_PAGE_TOKEN is not set" in log
 
 
 @with_copies

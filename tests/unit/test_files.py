@@ -61,7 +61,7 @@ def test_there_is_one_page_at_least(tmp_path: Path) -> None:
     with pytest.raises(SettingsError) as raised:
         read_settings({"PROXY_PAGES_FILE": str(file)})
     assert raised.value.mistakes == [
-        "PROXY_PAGES_FILE holds no Page, so PROXY_PAGE_TOKEN must be set"
+        "PROXY_PAGES_FILE holds no Page, and PROXY_PAGE_TOKEN is not set"
     ]
 
 

@@ -69,6 +69,8 @@ def test_a_node_that_fails_is_away_whatever_the_others_do(said) -> None:
             redis.ResponseError("unknown command `X`, with args: `pp:e:{1}`"),
             "unknown command",
         ),
+        (redis.ReadOnlyError("You can't write here."), "You can't write here."),
+        (redis.ResponseError("no such key e{1:1254001}"), "no such key e{1:...}"),
         (redis.ConnectionError("Error 111 connecting to 10.0.0.1:6379"), None),
         (redis.TimeoutError(), None),
     ],
