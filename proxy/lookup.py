@@ -545,13 +545,15 @@ class ProfileLookup:
             isinstance(landing, LookupFailure) and not landing.asked
         ):
             return  # There was no need, or it was held back.
-        failed = isinstance(landing, Exception)
-        self._metrics.refreshes["failed" if failed else "succeeded"] += 1
-        if isinstance(landing, Exception):  # mypy does not remember it by a name.
+        if isinstance(landing, Exception):
+            ended, tally = "failed", Tally.REFRESH_FAILED
             line = {"person": last_four(igsid), "result": code_of(landing)}
             log.info("refresh failed", extra={"page": self._page} | line)
+        else:
+            ended, tally = "succeeded", Tally.REFRESHED
+        self._metrics.refreshes[ended] += 1
         with suppress(StoreUnavailable):
-            self._gate.count(Tally.REFRESH_FAILED if failed else Tally.REFRESHED)
+            self._gate.count(tally)
 
     def _fetch(
         self,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any
@@ -283,6 +284,20 @@ def test_a_failed_refresh_reaches_nobody(world) -> None:
     assert {name_of(answer) for answer in answers} == {"Before"}
     assert {answer.source for answer in answers} == {Source.HIT}
     assert world.lookup.gate_state().tally[Tally.REFRESH_FAILED] == 1
+
+
+def test_a_failed_refresh_is_logged_by_its_code(world, caplog) -> None:
+    """With the last digits of whose it was."""
+    caplog.set_level(logging.INFO)
+    world.has_stale()
+    world.graph.outcomes[ADA] = GraphTimeout()
+    world.find()
+
+    world.background.run()
+
+    [line] = [r for r in caplog.records if r.message == "refresh failed"]
+    assert (vars(line)["result"], vars(line)["page"]) == ("graph_timeout", "default")
+    assert ADA not in str(vars(line))
 
 
 def test_a_failed_refresh_is_tried_again_after_a_growing_while(world) -> None:

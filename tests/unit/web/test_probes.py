@@ -89,3 +89,11 @@ def test_without_the_store_the_rest_is_scraped(client, graph, server):
     assert total(answer.text, "gate_closed_for_seconds") is None
     assert total(answer.text, "answers_total", source="fetched") == 1
     assert total(answer.text, "store_errors_total", kind="reads") > 0
+
+
+def test_the_api_for_machines_is_of_this_version(leaving):
+    """Nobody keeps that of another."""
+    answer = leaving.get("/openapi.yaml")
+
+    assert answer.data.startswith(b"openapi: 3")
+    assert answer.headers["Cache-Control"] == "no-store"
