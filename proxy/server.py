@@ -15,7 +15,6 @@ from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from enum import IntEnum
 from functools import partial
-from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
@@ -27,6 +26,7 @@ from granian.server.mp import MPServer, WorkerProcess
 
 from proxy.app import BEGIN, PAGES, create_app
 from proxy.cache.connect import masked
+from proxy.faster_granian import keep_network_first
 from proxy.logs import JsonLines, write_to_stderr
 from proxy.metrics import share
 from proxy.newcomers import turn_newcomers_away
@@ -50,12 +50,6 @@ READ_LATER = (
 
 LAST_WORD_WITHIN = 0.2
 """Seconds in which a caller who has just connected must begin to ask."""
-
-NETWORK_NICENESS = -10
-"""Of the thread that reads and writes sockets."""
-
-THREADS_LOOKED_AT_EVERY = 0.1
-"""Seconds for which a new thread may be as nice as the network's."""
 
 THREADS_STAY_FOR = 60
 """Seconds that a thread without work waits for some before it ends."""
@@ -256,56 +250,6 @@ def load_app(
     with suppress(StoreUnavailable):
         app.extensions[PAGES].any.check_store()
     return app
-
-
-def keep_network_first(inherited: object) -> None:
-    """Have the thread that reads and writes sockets go before those that run Python.
-
-    It takes what has come in one go then, and who answers from a copy is not stopped
-    halfway, with the lock in hand that all Python needs: an eighth less CPU for a
-    hit. Where each hit is a trip to the store it would be a fifth more: they take
-    long enough for it to come between them every time. Where the system does not
-    permit it (RLIMIT_NICE in getrlimit(2)), it is as good as the others.
-
-    Those that run Python are made by it and begin as it is, to be made as all are
-    here. Made as all are at once, they could not begin while there is something to
-    read, of which each piece has granian make another: a crowd of 64 has made 390.
-
-    Waits until granian is up, whose handler of SIGTERM is not the *inherited* one.
-    """
-    while signal.getsignal(signal.SIGTERM) is inherited:
-        time.sleep(PARENT_LOOKED_AT_EVERY)
-    network = _network_thread()
-    if network is None:
-        return
-    usual = os.getpriority(os.PRIO_PROCESS, 0)
-    if usual <= NETWORK_NICENESS:
-        return  # All go before whatever else there is.
-    try:
-        os.setpriority(os.PRIO_PROCESS, network, NETWORK_NICENESS)
-    except OSError:
-        return
-    seen = {network}
-    while True:
-        with suppress(OSError):  # So many connections that no file can be opened.
-            there = set(map(int, os.listdir("/proc/self/task")))
-            for thread in there - seen:
-                with suppress(OSError):  # It has ended.
-                    os.setpriority(os.PRIO_PROCESS, thread, usual)
-            seen = there
-        time.sleep(THREADS_LOOKED_AT_EVERY)
-
-
-def _network_thread() -> int | None:
-    """The thread of granian's runtime, whose name those have too that it makes."""
-    threads = []
-    for stat in Path("/proc/self/task").glob("*/stat"):
-        with suppress(OSError):
-            name, _, rest = stat.read_text().rpartition(")")
-            started_at = int(rest.split()[19])
-            if name.partition("(")[2] == "tokio-rt-worker":
-                threads.append((started_at, int(stat.parent.name)))
-    return min(threads)[1] if threads else None
 
 
 def check_free(address: Address) -> None:

@@ -15,7 +15,7 @@ import pytest
 from servers import require
 from services import Service, all_at_once, wait_until
 
-from proxy.server import NETWORK_NICENESS
+from proxy.faster_granian import NETWORK_NICENESS
 from proxy.settings import usable_cores
 
 CALLERS = 20
