@@ -54,7 +54,7 @@ from proxy.web import (
     webhooks,
 )
 from proxy.web.bodies import BodyReader, check_length
-from proxy.web.hitpath import HitPath, Wsgi
+from proxy.web.hitpath import HitPath, Hits, HitsFirst, nobody
 from proxy.web.keys import Doorkeeper
 from proxy.web.problems import Problem
 
@@ -165,13 +165,12 @@ def create_app(
         if near is not None:
             near.follow()
 
-    def new_front(behind: Wsgi, name: str, page: ProfileLookup) -> HitPath:
+    def new_hits(name: str, page: ProfileLookup, behind: Hits = nobody) -> HitPath:
         def each_tick() -> None:
             begin()
             page.notice_token()
 
         return HitPath(
-            behind,
             page.store,
             doorkeeper,
             wall=clock,
@@ -179,6 +178,7 @@ def create_app(
             each_tick=each_tick,
             answers=metrics.of_page(name).answers,
             log_access=paged.log_access_of(name) if settings.access_log else None,
+            behind=behind,
         )
 
     app.extensions[BEGIN] = begin
@@ -213,12 +213,12 @@ def create_app(
         )
     _handle_errors(app)
     _frame_requests(app, access_log=settings.access_log, draining=draining)
-    front: Wsgi = app.wsgi_app
+    hits: Hits = nobody
     if settings.pages_file:
-        front = paged.PagedHits(front, pages, new_front)
+        hits = paged.PagedHits(pages, new_hits)
     if pages.default:
-        front = new_front(front, DEFAULT_PAGE, pages.default)
-    app.wsgi_app = front  # type: ignore[method-assign,assignment]  # as Flask says to
+        hits = new_hits(DEFAULT_PAGE, pages.default, behind=hits)
+    app.wsgi_app = HitsFirst(hits, app.wsgi_app)  # type: ignore[method-assign]
     for warning in settings.warnings:
         log.warning(warning)
     return app

@@ -5,6 +5,9 @@ response object. So the plain case is answered in front of it, from the same sto
 with the same renditions, and everything else is handed on untouched. Whatever is
 answered here, the view would have answered in the same words.
 
+It is asked for a status, headers and a body, so that a server may have them as they
+are; `HitsFirst` makes WSGI of them for one that knows nothing else.
+
 Tens of thousands of times a second, so what can be looked at a few times a second is,
 and a call that need not be one is none.
 """
@@ -50,7 +53,10 @@ NOT_PLAIN = (
 )
 """What a request may not have that is answered here: conditions, directives, a body."""
 
-OK = "200 OK"
+STATUS_LINES = {
+    status.value: f"{status.value} {status.phrase.upper()}" for status in HTTPStatus
+}
+"""What WSGI calls each status."""
 
 TICK = 0.25
 """Seconds between two looks at what need not be looked at for each request."""
@@ -68,6 +74,12 @@ NONE_YET: Mapping[str, Served] = {}
 
 Environ = dict[str, Any]
 Wsgi = Callable[[Environ, Any], Iterable[bytes]]
+
+Answered = tuple[int, list[tuple[str, str]], bytes]
+"""Status, headers and body."""
+
+Hits = Callable[[Environ], Answered | None]
+"""Answers a request at once, or leaves it, without a trace but SEEN, to the view."""
 
 
 class People(Protocol):
@@ -104,9 +116,8 @@ class Served:
         self.fresh_until = form.fresh_until
         self._fetched_at = form.fetched_at
         self._fixed = *made.headers, responses.NOSNIFF
-        self.status, self.counted_as, self._statuses = _manner(
-            made.status, source, form.refusal
-        )
+        self.status = made.status
+        self.counted_as, self._statuses = _manner(source, form.refusal)
         self.pictures = NONE_YET
 
     def kept(self) -> Served:
@@ -134,26 +145,44 @@ def alike(name: str, value: str) -> tuple[str, str]:
 
 @lru_cache(MOST_ALIKE)
 def _manner(
-    status: int, source: str, reason: Reason | None
-) -> tuple[str, tuple[str, str], cache_headers.Seconds]:
-    """What WSGI calls this *status*, what it is counted as, and its Cache-Status."""
+    source: str, reason: Reason | None
+) -> tuple[tuple[str, str], cache_headers.Seconds]:
+    """What an answer is counted as, and its Cache-Status by the seconds."""
     outcome = PROFILE if reason is None else reason.value
     return (
-        f"{status} {HTTPStatus(status).phrase.upper()}",
         (source, outcome),
         cache_headers.hits_with(cache_headers.detail_of(reason)),
     )
 
 
-class HitPath:
-    """WSGI in front of the app: what has a condition, directive or body is its.
+class HitsFirst:
+    """WSGI in front of an *app*, which has what is no plain hit.
 
     Source: https://flask.palletsprojects.com/en/stable/quickstart/#hooking-in-wsgi-middleware
     """
 
+    def __init__(self, hits: Hits, app: Wsgi) -> None:
+        self.hits = hits
+        self.app = app
+
+    def __call__(self, environ: Environ, start_response: Any) -> Iterable[bytes]:
+        answered = self.hits(environ)
+        if answered is None:
+            return self.app(environ, start_response)
+        status, headers, body = answered
+        start_response(STATUS_LINES[status], headers)
+        return [body]
+
+
+def nobody(environ: Environ) -> None:
+    """Knows nobody."""
+
+
+class HitPath:
+    """The hits of one Page: what has a condition, directive or body is none."""
+
     def __init__(
         self,
-        app: Wsgi,
         people: People,
         doorkeeper: Doorkeeper,
         *,
@@ -162,12 +191,14 @@ class HitPath:
         each_tick: Callable[[], None],
         answers: dict[tuple[str, str], int],
         log_access: Callable[..., None] | None = None,
+        behind: Hits = nobody,
     ) -> None:
         """*wall* is epoch seconds; *each_tick* is called so often, while asked.
 
-        *answers* counts by source and outcome (see `proxy.metrics`).
+        *answers* counts by source and outcome (see `proxy.metrics`). What is no hit
+        here may be one *behind*.
         """
-        self._app = app
+        self._behind = behind
         self._people = people
         self._doorkeeper = doorkeeper
         self._wall = wall
@@ -179,7 +210,7 @@ class HitPath:
         self._admitted: set[str | None] = set()
         self._tick_at = -math.inf
 
-    def __call__(self, environ: Environ, start_response: Any) -> Iterable[bytes]:
+    def __call__(self, environ: Environ) -> Answered | None:
         path = environ["PATH_INFO"]
         place, _, last = path.rpartition("/")
         if (
@@ -210,30 +241,29 @@ class HitPath:
                     if self._log_access is not None:
                         self._log_access(
                             igsid=last,
-                            status=int(served.status[:3]),
+                            status=served.status,
                             cache_status=dict(headers)["Cache-Status"],
                             seconds=self._wall() - now,
                             request_id=request_id,
                         )
                     self._answers[served.counted_as] += 1
-                    start_response(served.status, headers)
-                    return [served.body]
+                    return served.status, headers, served.body
         elif path == PAGE and _is_plain(environ):
-            return self._answer_page(environ, start_response)
+            return self._answer_page(environ)
         elif last == PICTURE and place.startswith(PATH) and _is_plain(environ):
-            return self._answer_picture(environ, place[len(PATH) :], start_response)
-        return self._app(environ, start_response)
+            return self._answer_picture(environ, place[len(PATH) :])
+        return self._behind(environ)
 
-    def _answer_page(self, environ: Environ, start_response: Any) -> Iterable[bytes]:
+    def _answer_page(self, environ: Environ) -> Answered | None:
         """A page of people, if all of them are known to this process itself."""
         now = self._wall()
         page = self._find_page(environ, now) if self._may_read(environ, now) else None
         if page is None:
-            return self._app(environ, start_response)
+            return None
         profiles: dict[str, bytes] = {}
         problems: dict[str, bytes] = {}
         for igsid, served in page.items():
-            to = profiles if served.status == OK else problems
+            to = profiles if served.status == HTTPStatus.OK else problems
             to[igsid] = served.body
             self._answers[served.counted_as] += 1
         body = renditions.page_body(profiles, problems)
@@ -254,8 +284,7 @@ class HitPath:
                 request_id=request_id,
                 route=PAGE,
             )
-        start_response(OK, headers)
-        return [body]
+        return HTTPStatus.OK, headers, body
 
     def _find_page(self, environ: Environ, now: float) -> dict[str, Served] | None:
         query = environ["QUERY_STRING"]
@@ -273,16 +302,14 @@ class HitPath:
             page[igsid] = served
         return page
 
-    def _answer_picture(
-        self, environ: Environ, igsid: str, start_response: Any
-    ) -> Iterable[bytes]:
+    def _answer_picture(self, environ: Environ, igsid: str) -> Answered | None:
         """A person's picture, if the profile would be answered here."""
         query, now = environ["QUERY_STRING"], self._wall()
         served = None
         if query in ("", WITH_INITIALS) and self._may_read(environ, now):
             served = self._find_picture(environ, igsid, query, now)
         if served is None or now >= served.fresh_until:
-            return self._app(environ, start_response)
+            return None
         request_id = parameters.request_id(environ.get("HTTP_X_REQUEST_ID"))
         headers = served.headers(now, request_id)
         if self._draining():
@@ -290,15 +317,14 @@ class HitPath:
         if self._log_access is not None:
             self._log_access(
                 igsid=igsid,
-                status=int(served.status[:3]),
+                status=served.status,
                 cache_status=dict(headers)["Cache-Status"],
                 seconds=self._wall() - now,
                 request_id=request_id,
                 route="/profiles/<igsid>/picture",
             )
         self._answers[served.counted_as] += 1
-        start_response(served.status, headers)
-        return [served.body]
+        return served.status, headers, served.body
 
     def _find_picture(
         self, environ: Environ, igsid: str, query: str, now: float

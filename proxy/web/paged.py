@@ -8,7 +8,7 @@ Page, which they cost nothing.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
 from flask import Blueprint, Response, g
@@ -18,18 +18,15 @@ from proxy.lookup import ProfileLookup
 from proxy.outcomes import DEFAULT_PAGE
 from proxy.pages import Pages, UnknownPage
 from proxy.web import responses
-from proxy.web.hitpath import Environ, Wsgi
+from proxy.web.hitpath import Answered, Environ, Hits
 from proxy.web.problems import Problem
 
 PREFIX = "/pages/<page>"
 
 _PATH = re.compile(r"/pages/([^/]+)(/profiles(?:/.*)?)", re.DOTALL)
 
-_WHOLE = "profile-proxy.path"
-"""Where a request has its path, while a hit path sees it without the prefix."""
-
-NewFront = Callable[[Wsgi, str, ProfileLookup], Wsgi]
-"""Makes the hit path of a Page, in front of what it hands on to."""
+NewHits = Callable[[str, ProfileLookup], Hits]
+"""Makes the hit path of a Page."""
 
 
 def take_page(bp: Blueprint) -> None:
@@ -62,34 +59,31 @@ def log_access_of(name: str) -> Callable[..., None]:
 
 
 class PagedHits:
-    """WSGI in front of the app: a named Page's people are its own hit path's."""
+    """Hits on a named Page's people, who are at the same paths behind its prefix."""
 
-    def __init__(self, app: Wsgi, pages: Pages, new_front: NewFront) -> None:
-        self._app = app
+    def __init__(self, pages: Pages, new_hits: NewHits) -> None:
         self._pages = pages
-        self._new_front = new_front
-        self._fronts: dict[str, tuple[ProfileLookup, Wsgi]] = {}
+        self._new_hits = new_hits
+        self._known: dict[str, tuple[ProfileLookup, Hits]] = {}
 
-    def __call__(self, environ: Environ, start_response: Any) -> Iterable[bytes]:
+    def __call__(self, environ: Environ) -> Answered | None:
         path = environ["PATH_INFO"]
         asked = _PATH.fullmatch(path)
-        front = self._front(asked[1]) if asked else None
-        if asked is None or front is None:
-            return self._app(environ, start_response)
-        environ[_WHOLE], environ["PATH_INFO"] = path, asked[2]
-        return front(environ, start_response)
+        hits = self._hits(asked[1]) if asked else None
+        if asked is None or hits is None:
+            return None
+        environ["PATH_INFO"] = asked[2]
+        answered = hits(environ)
+        environ["PATH_INFO"] = path
+        return answered
 
-    def _front(self, name: str) -> Wsgi | None:
+    def _hits(self, name: str) -> Hits | None:
         page = self._pages.get(name)
         if page is None:
-            self._fronts.pop(name, None)
+            self._known.pop(name, None)
             return None
-        known, front = self._fronts.get(name, (None, self._app))
-        if known is not page:  # The first time, or it was made anew.
-            front = self._new_front(self._hand_on, name, page)
-            self._fronts[name] = page, front
-        return front
-
-    def _hand_on(self, environ: Environ, start_response: Any) -> Iterable[bytes]:
-        environ["PATH_INFO"] = environ.pop(_WHOLE)
-        return self._app(environ, start_response)
+        known, hits = self._known.get(name, (None, None))
+        if hits is None or known is not page:  # The first time, or it was made anew.
+            hits = self._new_hits(name, page)
+            self._known[name] = page, hits
+        return hits

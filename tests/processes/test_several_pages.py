@@ -105,12 +105,14 @@ class Stack:
         # On a connection of its own, so that both workers are asked in turn.
         return self.service.get(path, headers={"Connection": "close"})
 
+    def statuses_of(self, name: str) -> set[int]:
+        """What is answered about one of the Page's people, by each worker."""
+        path = f"/pages/{name}/profiles/{ADA}"
+        return {self.get(path).status_code for _ in range(12)}
+
     def is_known(self, name: str) -> bool:
         """Whether each worker serves the Page."""
-        codes = {
-            self.get(f"/pages/{name}/profiles/{ADA}").status_code for _ in range(12)
-        }
-        return codes == {200}
+        return self.statuses_of(name) == {200}
 
     def is_unknown(self, name: str) -> bool:
         answers = [self.get(f"/pages/{name}/profiles/{ADA}") for _ in range(12)]
@@ -335,7 +337,7 @@ def test_a_bad_file_keeps_all_pages_as_they_were(stack) -> None:
         return told
 
     wait_until(lambda: "pages_file_bad" in reasons(), LOOKED_AT_WITHIN, "it is told")
-    assert stack.is_known("shop")
+    assert stack.statuses_of("shop") == {200}
     assert stack.is_unknown("new")
     log = stack.service.log()
     assert "pages.new: tokn is not a key; did you mean token?" in log

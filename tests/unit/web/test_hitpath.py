@@ -27,7 +27,7 @@ from proxy.outcomes import (
     StoredOutcome,
 )
 from proxy.settings import Settings
-from proxy.web.hitpath import MOST_ADMITTED, HitPath
+from proxy.web.hitpath import MOST_ADMITTED, HitsFirst
 from proxy.web.keys import Caller, Doorkeeper, Scope, digest_of
 
 URL = f"/profiles/{ADA}"
@@ -68,16 +68,16 @@ class Both:
             sleep=no_wait,
             draining=lambda: self.is_draining,
         )
-        assert isinstance(app.wsgi_app, HitPath)
+        assert isinstance(app.wsgi_app, HitsFirst)
         self.front: Any = app.wsgi_app
-        self.view: Any = self.front._app
+        self.view: Any = self.front.app
         self.passed_on = 0
 
         def counted(environ: Any, start_response: Any) -> Any:
             self.passed_on += 1
             return self.view(environ, start_response)
 
-        self.front._app = counted
+        self.front.app = counted
 
     def store(self, outcome: Outcome) -> None:
         self.graph.outcomes[ADA] = outcome
@@ -168,7 +168,8 @@ def test_copies_share_the_headers_that_are_alike() -> None:
         both.ask(both.front, f"/profiles?ids={ADA},{BEN}")
 
     one, other = (
-        both.front._recall(igsid).served.headers(NOW, "same") for igsid in (ADA, BEN)
+        both.front.hits._recall(igsid).served.headers(NOW, "same")
+        for igsid in (ADA, BEN)
     )
 
     unlike = {a[0] for a, b in zip(one, other, strict=True) if a is not b}
@@ -390,7 +391,7 @@ def test_a_key_that_is_taken_away_admits_nobody(later: float, url: str) -> None:
     near = NearCache(100, outage_grace=600.0, clock=lambda: 0.0)
     near.trust(0.0)
     both = Both(near)
-    both.front._doorkeeper = Doorkeeper(lambda: keys, allow_anonymous=False)
+    both.front.hits._doorkeeper = Doorkeeper(lambda: keys, allow_anonymous=False)
     both.store(a_profile())
     reader = {"Authorization": "Bearer pp_reader"}
     both.ask(both.front, headers=reader)  # A copy is made of what it has read.
@@ -408,14 +409,14 @@ def test_what_is_remembered_of_keys_has_a_limit() -> None:
     """One key can be shown in as many ways as there are spaces."""
     keys = {digest_of("pp_reader"): Caller("inbox", frozenset({Scope.READ}))}
     both = Both()
-    both.front._doorkeeper = Doorkeeper(lambda: keys, allow_anonymous=False)
+    both.front.hits._doorkeeper = Doorkeeper(lambda: keys, allow_anonymous=False)
     both.store(a_profile())
 
     for spaces in range(MOST_ADMITTED + 10):
         shown = "Bearer" + " " * (1 + spaces) + "pp_reader"
         assert both.ask(both.front, headers={"Authorization": shown})[0] == "200 OK"
 
-    assert len(both.front._admitted) == MOST_ADMITTED
+    assert len(both.front.hits._admitted) == MOST_ADMITTED
 
 
 def test_while_it_drains_callers_are_sent_elsewhere(both: Both) -> None:

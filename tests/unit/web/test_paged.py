@@ -391,11 +391,9 @@ def test_a_pages_hits_are_those_of_the_view(new_service, path, has_copies) -> No
     for igsid in (ADA, BEN):
         service.get(f"/profiles/{igsid}")
         service.get(f"/pages/shop/profiles/{igsid}")
-    behind = service.front._app
-    assert isinstance(behind, PagedHits)
 
     ours = ask(service.front, f"/pages/shop{path}")
-    theirs = ask(behind._app, f"/pages/shop{path}")
+    theirs = ask(service.front.app, f"/pages/shop{path}")
 
     assert ours == theirs
     assert (service.shop.calls, service.default.calls) == (2, 2)
@@ -429,18 +427,27 @@ def test_a_page_that_is_made_anew_gets_a_new_hit_path() -> None:
     pages: Any = SimpleNamespace(get=served.get)
     made: list[object] = []
 
-    def new_front(behind: Any, name: str, page: object) -> Any:
+    def new_hits(name: str, page: object) -> Any:
         made.append(page)
-        return lambda environ, start_response: [environ["PATH_INFO"].encode()]
+        return lambda environ: (200, [], environ["PATH_INFO"].encode())
 
-    hits = PagedHits(lambda *_: [b"the app"], pages, new_front)
+    hits = PagedHits(pages, new_hits)
 
-    def told() -> list[bytes]:
-        return list(hits({"PATH_INFO": "/pages/shop/profiles/1"}, None))
+    def told() -> object:
+        return hits({"PATH_INFO": "/pages/shop/profiles/1"})
 
-    assert told() == told() == [b"/profiles/1"]
+    assert told() == told() == (200, [], b"/profiles/1")
     served["shop"] = "second"
-    assert told() == [b"/profiles/1"]
+    assert told() == (200, [], b"/profiles/1")
     del served["shop"]
-    assert told() == [b"the app"]
+    assert told() is None
     assert made == ["first", "second"]
+
+
+def test_what_is_no_hit_is_handed_on_as_it_came() -> None:
+    pages: Any = SimpleNamespace(get={"shop": "a page"}.get)
+    hits = PagedHits(pages, lambda name, page: lambda environ: None)
+    environ = {"PATH_INFO": "/pages/shop/profiles/1"}
+
+    assert hits(environ) is None
+    assert environ == {"PATH_INFO": "/pages/shop/profiles/1"}
