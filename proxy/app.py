@@ -162,6 +162,7 @@ def create_app(
 
     def begin() -> None:
         metrics.keep_folding()
+        files.keep_looking()
         if near is not None:
             near.follow()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -12,7 +13,7 @@ from proxy.graph.replies import BlockedCodes, may_mean_blocked
 from proxy.pages import Named
 from proxy.pages_file import BadPages, PageSettings, read_pages
 from proxy.settings import Secret, Settings, SettingsError, read_secret
-from proxy.watched import BadFile, WatchedFile
+from proxy.watched import LOOK_EVERY, BadFile, WatchedFile
 from proxy.web.keys import Keys, read_keys
 
 T = TypeVar("T")
@@ -79,6 +80,23 @@ class Files:
     def __init__(self) -> None:
         self._watched: dict[str, WatchedFile[object]] = {}
         self._named: PagesOfFile | None = None
+        self._is_looking = False
+
+    def keep_looking(self) -> None:
+        """Look at all of them from now on, asked or not.
+
+        A worker whom nobody asks would else miss what a file said for a while, and
+        stay on another last good content than its neighbour. Never before a fork,
+        which the thread would not survive.
+        """
+        if self._watched and not self._is_looking:
+            self._is_looking = True
+            threading.Thread(target=self._look_for_ever, daemon=True).start()
+
+    def _look_for_ever(self) -> None:
+        while True:
+            self.problems()
+            time.sleep(LOOK_EVERY)
 
     def secret(
         self, setting: str, secret: Secret, read: Callable[[str], str] = read_secret

@@ -327,6 +327,21 @@ def test_a_new_secret_signs_though_nobody_asks_for_the_page(stack) -> None:
 
 
 @with_copies
+def test_each_worker_reads_the_file_though_nobody_asks(stack) -> None:
+    """Or a mistake in the next edit would leave one with what was there before."""
+
+    def times_read() -> int:
+        lines = stack.service.log().splitlines()
+        return sum("file read again" in line and "pages.toml" in line for line in lines)
+
+    stack.get("/readyz")
+    before = times_read()
+    stack.write(stack.shop(), stack.shop("outlet"))
+
+    wait_until(lambda: times_read() == before + 2, LOOKED_AT_WITHIN, "both have")
+
+
+@with_copies
 def test_a_bad_file_keeps_all_pages_as_they_were(stack) -> None:
     """It is told by readyz and, once by each worker, in the log; without the token."""
     before = stack.service.log().count("file is no good")
