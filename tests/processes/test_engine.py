@@ -15,6 +15,7 @@ from urllib.parse import unquote, urlsplit
 
 import pytest
 from redis import Redis
+from servers import may_go_first
 
 from proxy.cache import watchdog
 from proxy.cache.engine import EngineFailed, EngineMissing, find_binary, start
@@ -190,6 +191,20 @@ def test_it_never_persists_and_evicts_what_is_used_least(
         assert client.config_get("maxmemory-policy") == {
             "maxmemory-policy": "allkeys-lfu"
         }
+
+
+@linux_only
+def test_it_goes_before_those_that_wait_for_it(binary: Path, under: Path) -> None:
+    """Itself in its session, and its session before others, where that is permitted."""
+    usual = os.getpriority(os.PRIO_PROCESS, 0)
+    first = watchdog.NICENESS if may_go_first() else usual
+    with start(binary=binary, under=under) as started:
+        pid = pid_of(started.url)
+        session = Path(f"/proc/{pid}/autogroup")
+        told = session.read_text().split() if session.exists() else []
+        weight = int(told[-1]) if told else first
+
+        assert (os.getpriority(os.PRIO_PROCESS, pid), weight) == (first, first)
 
 
 def test_it_bounds_what_its_clients_may_take(binary: Path, under: Path) -> None:

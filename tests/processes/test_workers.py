@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from servers import require
+from servers import may_go_first, require
 from services import Service, all_at_once, wait_until
 
 from proxy.faster_granian import NETWORK_NICENESS
@@ -91,12 +89,6 @@ def test_fewer_workers_than_cores_are_where_there_is_room(start) -> None:
     [worker] = service.workers()
 
     assert cores_of_threads(worker) == {frozenset(ours)}
-
-
-def may_go_first() -> bool:
-    """Whether the system lets us put one thread before others."""
-    tried = [sys.executable, "-c", "import os; os.setpriority(os.PRIO_PROCESS, 0, -1)"]
-    return subprocess.run(tried, stderr=subprocess.DEVNULL).returncode == 0
 
 
 def niceness_of_threads(worker: int) -> list[int]:
