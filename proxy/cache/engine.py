@@ -245,7 +245,9 @@ def _start_watchdog(
             stderr=log,
             # Settings of ours are none of its business, and some are secrets.
             env={k: v for k, v in os.environ.items() if not k.startswith("PROXY_")},
-            start_new_session=True,  # Ctrl-C in a terminal reaches the owner alone
+            # Ctrl-C in a terminal reaches the owner alone. Not in a session of its
+            # own: Linux has left it waiting there (see _go_first in the watchdog).
+            process_group=0,
         )
     ending.callback(_stop_watchdog, its_watchdog, lifeline)
     return its_watchdog
