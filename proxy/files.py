@@ -80,7 +80,7 @@ class Files:
     def __init__(self) -> None:
         self._watched: dict[str, WatchedFile[object]] = {}
         self._named: PagesOfFile | None = None
-        self._is_looking = False
+        self._looking = threading.Lock()  # Taken for good by who begins to.
 
     def keep_looking(self) -> None:
         """Look at all of them from now on, asked or not.
@@ -89,8 +89,7 @@ class Files:
         stay on another last good content than its neighbour. Never before a fork,
         which the thread would not survive.
         """
-        if self._watched and not self._is_looking:
-            self._is_looking = True
+        if self._watched and self._looking.acquire(blocking=False):
             threading.Thread(target=self._look_for_ever, daemon=True).start()
 
     def _look_for_ever(self) -> None:
