@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -17,6 +18,8 @@ from proxy.watched import LOOK_EVERY, BadFile, WatchedFile
 from proxy.web.keys import Keys, read_keys
 
 T = TypeVar("T")
+
+log = logging.getLogger(__name__)
 
 
 class PagesOfFile(Protocol):
@@ -94,7 +97,10 @@ class Files:
 
     def _look_for_ever(self) -> None:
         while True:
-            self.problems()
+            try:
+                self.problems()
+            except Exception:
+                log.exception("cannot look at the files")
             time.sleep(LOOK_EVERY)
 
     def secret(
@@ -135,7 +141,7 @@ class Files:
     def problems(self) -> list[str]:
         """Which files are no good at the moment, after a look at each."""
         for file in list(self._watched.values()):
-            file.value()
+            file.look()
         bad = [f"{name}_bad" for name, file in self._watched.items() if file.problem]
         return bad + (self._named.problems() if self._named else [])
 

@@ -67,6 +67,8 @@ def read_pages(text: str) -> dict[str, PageSettings]:
         place = _PLACE.search(str(exc))
         where = f": look at {place[0]}" if place else ""
         raise BadPages([f"is not TOML{where}"]) from None
+    except RecursionError:
+        raise BadPages(["has brackets within brackets, too deep to be read"]) from None
     mistakes = [
         f"{key} is not a key{_near(key, ['pages'])}" for key in told if key != "pages"
     ]

@@ -141,6 +141,12 @@ def test_no_value_is_told(text: str) -> None:
     assert TOKEN not in told
 
 
+def test_what_is_too_deep_to_be_read_is_a_mistake() -> None:
+    told = mistakes("a = " + "[" * 100_000)
+
+    assert told == ["has brackets within brackets, too deep to be read"]
+
+
 def test_there_are_only_so_many() -> None:
     """Each costs something at each scrape."""
     tables = [f'[pages.p{n}]\ntoken = "x"' for n in range(MOST_PAGES + 1)]
