@@ -73,9 +73,10 @@ class PagedHits:
         if asked is None or hits is None:
             return None
         environ["PATH_INFO"] = asked[2]
-        answered = hits(environ)
-        environ["PATH_INFO"] = path
-        return answered
+        try:
+            return hits(environ)
+        finally:
+            environ["PATH_INFO"] = path
 
     def _hits(self, name: str) -> Hits | None:
         page = self._pages.get(name)

@@ -388,14 +388,23 @@ def test_a_pages_hits_are_those_of_the_view(new_service, path, has_copies) -> No
     service = new_service(near=near)
     service.shop.outcomes |= {ADA: a_profile(name="Bea"), BEN: a_refusal(igsid=BEN)}
     service.default.outcomes |= {ADA: a_profile(), BEN: a_profile(igsid=BEN)}
-    for igsid in (ADA, BEN):
+    for igsid in (ADA, BEN, ADA, BEN):  # What is read again, there is a copy of.
         service.get(f"/profiles/{igsid}")
         service.get(f"/pages/shop/profiles/{igsid}")
 
+    view, passed_on = service.front.app, []
+
+    def counted(environ: Any, start_response: Any) -> Any:
+        passed_on.append(environ["PATH_INFO"])
+        return view(environ, start_response)
+
+    service.front.app = counted
     ours = ask(service.front, f"/pages/shop{path}")
-    theirs = ask(service.front.app, f"/pages/shop{path}")
+    theirs = ask(view, f"/pages/shop{path}")
 
     assert ours == theirs
+    is_hit = path.startswith("/profiles/1") or (has_copies and "ids=" in path)
+    assert passed_on == ([] if is_hit else [f"/pages/shop{path}".partition("?")[0]])
     assert (service.shop.calls, service.default.calls) == (2, 2)
 
 
