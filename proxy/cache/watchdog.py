@@ -72,7 +72,8 @@ def _go_first() -> None:
     Source: https://man7.org/linux/man-pages/man7/sched.7.html (the autogroup feature)
     """
     with suppress(OSError):
-        if os.getpriority(os.PRIO_PROCESS, 0) > NICENESS:
+        # A niceness above 0 is somebody's wish, and stays.
+        if NICENESS < os.getpriority(os.PRIO_PROCESS, 0) <= 0:
             os.setpriority(os.PRIO_PROCESS, 0, NICENESS)
 
 

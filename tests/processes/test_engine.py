@@ -206,6 +206,25 @@ def test_it_goes_before_those_that_wait_for_it(binary: Path, under: Path) -> Non
         assert os.getsid(pid) == os.getsid(0)
 
 
+IS_NICE = """
+os.nice(5)
+with begin() as started:
+    say(started.url)
+    sys.stdin.read()
+"""
+
+
+@linux_only
+def test_a_niceness_that_somebody_chose_stays(binary: Path, under: Path) -> None:
+    chosen = os.getpriority(os.PRIO_PROCESS, 0) + 5
+    with owner(IS_NICE, binary, under) as process:
+        pid = pid_of(line_from(process))
+
+        assert os.getpriority(os.PRIO_PROCESS, pid) == chosen
+        process.stdin.close()
+        assert process.wait(LONG) == 0
+
+
 def test_it_bounds_what_its_clients_may_take(binary: Path, under: Path) -> None:
     with (
         start(binary=binary, under=under) as started,
