@@ -10,6 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from flask import Flask
 from granian.server import mp
 
 from proxy.web.hitpath import HitsFirst
@@ -24,7 +25,7 @@ THREADS_LOOKED_AT_EVERY = 0.1
 """Seconds for which a new thread may be as nice as the network's."""
 
 
-def ask_for_hits_before_wsgi(front: HitsFirst) -> None:
+def ask_for_hits_before_wsgi() -> None:
     """Have the granian of this process ask for hits before it makes WSGI of a request.
 
     WSGI costs a hit a fourteenth: nine words that each environ has, a callable that
@@ -33,13 +34,15 @@ def ask_for_hits_before_wsgi(front: HitsFirst) -> None:
 
     There is no way in but a name that is granian's own (see the tests of this).
     """
-    mp._wsgi_call_wrap = hits_first(front, mp._wsgi_call_wrap)  # type: ignore[attr-defined]
+    mp._wsgi_call_wrap = hits_first(mp._wsgi_call_wrap)  # type: ignore[attr-defined]
 
 
-def hits_first(front: HitsFirst, make_wsgi: Callable[..., Any]) -> Callable[..., Any]:
+def hits_first(make_wsgi: Callable[..., Any]) -> Callable[..., Any]:
     """In place of *make_wsgi*, which makes what granian calls of an app and options."""
 
-    def make(_app: Any, *options: Any) -> Callable[[Any, dict[str, Any]], int]:
+    def make(app: Flask, *options: Any) -> Callable[[Any, dict[str, Any]], int]:
+        front = app.wsgi_app
+        assert isinstance(front, HitsFirst)
         ask_app = make_wsgi(front.app, *options)
 
         def answer(protocol: Any, environ: dict[str, Any]) -> int:
@@ -75,8 +78,8 @@ def keep_network_first(inherited: object) -> None:
     if network is None:
         return
     usual = os.getpriority(os.PRIO_PROCESS, 0)
-    if usual <= NETWORK_NICENESS:
-        return  # All go before whatever else there is.
+    if not NETWORK_NICENESS < usual <= 0:
+        return  # All go before whatever else there is, or are wished to go after it.
     try:
         os.setpriority(os.PRIO_PROCESS, network, NETWORK_NICENESS)
     except OSError:

@@ -16,7 +16,7 @@ from contextlib import suppress
 from enum import IntEnum
 from functools import partial
 from tempfile import TemporaryDirectory
-from typing import Any, cast
+from typing import Any
 
 from flask import Flask
 from granian.constants import HTTPModes, Interfaces
@@ -32,7 +32,6 @@ from proxy.metrics import share
 from proxy.newcomers import turn_newcomers_away
 from proxy.outcomes import StoreUnavailable
 from proxy.settings import Address, Settings, SettingsError, usable_cores
-from proxy.web.hitpath import HitsFirst
 
 CONNECTIONS = 4096
 """Connections that a worker holds at once; more wait in the system's queue."""
@@ -247,7 +246,7 @@ def load_app(
     share(counts)
     app = create_app(settings, draining=phase.is_ending)
     app.extensions[BEGIN]()
-    ask_for_hits_before_wsgi(cast(HitsFirst, app.wsgi_app))
+    ask_for_hits_before_wsgi()
     # A store that is not there is said now, rather than when somebody asks.
     with suppress(StoreUnavailable):
         app.extensions[PAGES].any.check_store()

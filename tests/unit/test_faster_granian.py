@@ -13,6 +13,7 @@ import sys
 from typing import Any
 
 import pytest
+from flask import Flask
 from granian.server import mp
 
 from proxy.faster_granian import hits_first
@@ -62,8 +63,9 @@ def answer() -> Any:
         start_response("201 CREATED", [("Seen", environ[SEEN])])
         return [b"told by ", b"the app"]
 
-    front = HitsFirst(hits, app)
-    return hits_first(front, mp._wsgi_call_wrap)(front, {}, None)  # type: ignore
+    service = Flask("service")
+    service.wsgi_app = HitsFirst(hits, app)  # type: ignore[method-assign]
+    return hits_first(mp._wsgi_call_wrap)(service, {}, None)  # type: ignore
 
 
 def test_a_hit_is_told_as_it_is(answer) -> None:

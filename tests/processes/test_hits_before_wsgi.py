@@ -1,0 +1,74 @@
+"""A real granian asks for hits before it makes WSGI of a request."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import pytest
+import requests
+from services import free_port, wait_until
+
+SERVER = """
+import sys
+from flask import Flask
+from granian.constants import Interfaces
+from granian.server.mp import MPServer
+from proxy.faster_granian import ask_for_hits_before_wsgi
+from proxy.web.hitpath import HitsFirst
+
+
+def kind(environ):
+    return b"WSGI" if "wsgi.version" in environ else b"not yet WSGI"
+
+
+def hits(environ):
+    if environ["PATH_INFO"] == "/hit":
+        return 404, [("Age", "7"), ("Content-Type", "text/plain")], kind(environ)
+    return None
+
+
+def view(environ, start_response):
+    start_response("201 CREATED", [("Content-Type", "text/plain")])
+    return [kind(environ), environ["wsgi.input"].read()]
+
+
+def load():
+    ask_for_hits_before_wsgi()
+    app = Flask("service")
+    app.wsgi_app = HitsFirst(hits, view)
+    return app
+
+
+options = {"port": int(sys.argv[1]), "interface": Interfaces.WSGI}
+MPServer("service", **options).serve(target_loader=load, wrap_loader=False)
+"""
+
+
+@pytest.fixture
+def url() -> Iterator[str]:
+    port = free_port()
+    server = subprocess.Popen([sys.executable, "-c", SERVER, str(port)])
+    url = f"http://127.0.0.1:{port}"
+
+    def is_up() -> bool:
+        try:
+            return requests.get(url, timeout=5).status_code == 201
+        except requests.ConnectionError:
+            return False
+
+    try:
+        wait_until(is_up, 10, "it is up")
+        yield url
+    finally:
+        server.terminate()
+        server.wait(10)
+
+
+def test_only_hits_are_answered_before_it_is_wsgi(url: str) -> None:
+    hit = requests.get(f"{url}/hit", timeout=5)
+    other = requests.post(f"{url}/other", data=b", and a body", timeout=5)
+
+    assert (hit.status_code, hit.headers["Age"], hit.text) == (404, "7", "not yet WSGI")
+    assert (other.status_code, other.text) == (201, "WSGI, and a body")
