@@ -38,13 +38,15 @@ def write_to_stderr(level: str) -> None:
     """Send our own records from *level* up to stderr, and others' warnings.
 
     Libraries stay at WARNING however low *level* is: at DEBUG they print whole
-    URLs, and with them ids and proofs.
+    URLs, and with them ids and proofs. What is asked for by name, a line for each
+    action of an operator and maybe for each request, is written at every *level*.
     """
     lines = logging.StreamHandler(sys.stderr)
     lines.setFormatter(JsonLines())
     logging.getLogger().handlers[:] = [lines]
     logging.getLogger().setLevel(logging.WARNING)
     logging.getLogger("proxy").setLevel(level.upper())
+    log.setLevel(logging.INFO)  # This module's own are `audited` and `log_access`.
 
 
 def code_of(error: BaseException) -> str:

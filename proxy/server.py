@@ -123,8 +123,10 @@ class DrainingServer(MPServer):
 
     def shutdown(self, exit_code: int = 0) -> None:
         """Drain, and then stop the workers, which finish what is in flight."""
+        log.info("draining", extra={"seconds": self._drain_for})
         self._phase.move_on_to(Phase.DRAINING)
         self._wait_for_drain()
+        log.info("stopping")
         self._phase.move_on_to(Phase.STOPPING)
         super().shutdown(exit_code)  # type: ignore[no-untyped-call]  # it has no types
 

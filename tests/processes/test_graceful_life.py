@@ -68,6 +68,10 @@ def await_drain(service: Service) -> None:
     wait_until(lambda: status_of(service) == "draining", 5, "readyz says draining")
 
 
+def logged(service: Service) -> list[dict[str, object]]:
+    return [json.loads(line) for line in service.log().splitlines()]
+
+
 def hang(stack, service: Service, pool: ThreadPoolExecutor, people: list[str]):
     """Ask for *people*, whom Meta does not answer about until it is released."""
     for igsid in people:
@@ -146,6 +150,9 @@ def test_a_stop_finishes_what_is_in_flight_and_loses_nothing(stack, service) -> 
     assert callers.lost == []
     assert set(callers.answered) == {200}
     assert service.process.wait(10) == 0
+    phases = [line for line in logged(service) if line["logger"] == "proxy.server"]
+    assert [line["message"] for line in phases] == ["serving", "draining", "stopping"]
+    assert phases[1]["seconds"] == DRAIN_FOR
 
 
 def test_every_answer_of_a_drain_sends_the_caller_elsewhere(stack, service) -> None:
@@ -278,11 +285,10 @@ def test_a_worker_that_dies_again_and_again_ends_the_service(start) -> None:
     for successor in service.workers():
         os.kill(successor, signal.SIGKILL)
     status = service.process.wait(5)
-    lines = [json.loads(line) for line in service.log().splitlines()]
 
     assert status == 1
     assert "Worker crash loop detected, exiting" in [
-        line["message"] for line in lines if line["level"] == "error"
+        line["message"] for line in logged(service) if line["level"] == "error"
     ]
 
 

@@ -9,18 +9,19 @@ from typing import Any
 
 import pytest
 
-from proxy.logs import JsonLines, last_four, write_to_stderr
+from proxy.logs import JsonLines, audited, last_four, log_access, write_to_stderr
 
 
 @pytest.fixture
 def logging_restored() -> Iterator[None]:
     """What is set for the whole process is as before when the test is over."""
     root, ours = logging.getLogger(), logging.getLogger("proxy")
-    handlers, levels = root.handlers[:], (root.level, ours.level)
+    loggers = root, ours, logging.getLogger("proxy.logs")
+    handlers, levels = root.handlers[:], [logger.level for logger in loggers]
     yield
     root.handlers[:] = handlers
-    root.setLevel(levels[0])
-    ours.setLevel(levels[1])
+    for logger, level in zip(loggers, levels, strict=True):
+        logger.setLevel(level)
 
 
 def a_record(
@@ -148,6 +149,22 @@ def test_our_own_records_are_written_from_the_level_up(
     captured = capsys.readouterr()
     lines = [json.loads(line)["level"] for line in captured.err.splitlines()]
     assert (lines, captured.out) == (written, "")
+
+
+@pytest.mark.usefixtures("logging_restored")
+@pytest.mark.parametrize("level", ["debug", "info", "warning", "error"])
+def test_what_operators_do_is_written_at_every_level(
+    level: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Requests too: whoever wants a line for each has said so."""
+    write_to_stderr(level)
+
+    with audited("erase", by="ops"):
+        pass
+    log_access(igsid=None, status=200, cache_status=None, seconds=0, request_id="r-1")
+
+    lines = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+    assert [line["message"] for line in lines] == ["operator", "request"]
 
 
 @pytest.mark.usefixtures("logging_restored")
