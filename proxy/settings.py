@@ -576,15 +576,15 @@ def show(env: Mapping[str, str]) -> list[Shown]:
 
 
 def _unknown(given: Mapping[str, str]) -> list[str]:
-    known = {PREFIX + row.name for row in ROWS}
-    known |= {f"{PREFIX}{row.name}_FILE" for row in ROWS if row.secret}
+    known = {row.name for row in ROWS}
+    known |= {f"{row.name}_FILE" for row in ROWS if row.secret}
     mistakes = []
-    for name in sorted(given.keys() - known):
-        if _NOT_OURS.match(name.removeprefix(PREFIX)):
+    for name in sorted({name.removeprefix(PREFIX) for name in given} - known):
+        if _NOT_OURS.match(name):
             continue
         nearest = difflib.get_close_matches(name, sorted(known), n=1, cutoff=0.6)
-        hint = f"; did you mean {nearest[0]}?" if nearest else ""
-        mistakes.append(f"{name} is not a setting{hint}")
+        hint = f"; did you mean {PREFIX}{nearest[0]}?" if nearest else ""
+        mistakes.append(f"{PREFIX}{name} is not a setting{hint}")
     return mistakes
 
 

@@ -457,9 +457,10 @@ def test_an_unknown_name_is_a_mistake_and_gets_the_nearest(
     assert told == [f"PROXY_{name} is not a setting; did you mean {nearest}?"]
 
 
-def test_an_unknown_name_that_is_near_to_none_gets_no_hint() -> None:
-    """A wrong hint is worse."""
-    assert mistakes(ZZZZZZZZZZZZZZZZ="1") == ["PROXY_ZZZZZZZZZZZZZZZZ is not a setting"]
+@pytest.mark.parametrize("name", ["ZZZZZZZZZZZZZZZZ", "BANANA", "FOO"])
+def test_an_unknown_name_that_is_near_to_none_gets_no_hint(name: str) -> None:
+    """A wrong hint is worse, and what all names begin with makes none nearer."""
+    assert mistakes(**{name: "1"}) == [f"PROXY_{name} is not a setting"]
 
 
 def test_the_value_of_an_unknown_name_is_not_told() -> None:
