@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -10,13 +11,17 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+import requests
 from servers import may_go_first, require
 from services import Service, all_at_once, wait_until
 
-from proxy.faster_granian import NETWORK_NICENESS
+from proxy.faster_granian import NETWORK_NICENESS, THREADS_LOOKED_AT_EVERY
 from proxy.settings import usable_cores
 
 CALLERS = 20
+
+USUAL = os.getpriority(os.PRIO_PROCESS, 0)
+"""How nice the threads of everybody here are."""
 
 
 @pytest.fixture
@@ -98,21 +103,26 @@ def niceness_of_threads(worker: int) -> list[int]:
     )
 
 
-def test_the_network_goes_before_what_runs_python(stack, start) -> None:
-    """Where there are copies; one thread does, and those that it makes begin so."""
-    require(Path("/proc/self/task").exists(), "a system that lists threads")
-    service = start("1")
-    [worker] = service.workers()
+def await_network(stack, worker: int) -> int:
+    """Wait until the network's thread of *worker* goes first; how nice it is then.
+
+    Where there are no copies, or the system does not permit it, it is as all are.
+    """
     has_copies = stack.settings["NEAR_ENTRIES"] != "0"
-    usual = os.getpriority(os.PRIO_PROCESS, 0)
-    first = NETWORK_NICENESS if has_copies and may_go_first() else usual
+    first = NETWORK_NICENESS if has_copies and may_go_first() else USUAL
+    wait_until(
+        lambda: (there := niceness_of_threads(worker))[0] == first and len(there) > 1,
+        5,
+        "the network goes first",
+    )
+    return first
+
+
+def niceness_in_a_crowd(stack, service: Service, worker: int) -> list[int]:
+    """Of the threads of *worker*, once those that a crowd has it make are as usual."""
     waiting = [str(10_000 + n) for n in range(CALLERS)]
     for igsid in waiting:
         stack.meta.person(igsid, wire="hang", times=1)
-
-    wait_until(
-        lambda: first in niceness_of_threads(worker), 5, "the network goes first"
-    )
     with ThreadPoolExecutor(CALLERS) as pool:
         for igsid in waiting:
             pool.submit(service.get, f"/profiles/{igsid}")
@@ -120,13 +130,44 @@ def test_the_network_goes_before_what_runs_python(stack, start) -> None:
             stack.meta.await_calls(igsid)
         try:
             wait_until(
-                lambda: set(niceness_of_threads(worker)[1:]) == {usual},
+                lambda: set(niceness_of_threads(worker)[1:]) == {USUAL},
                 5,
                 "all others to be as they were",
             )
-            goes_first, *others = niceness_of_threads(worker)
+            return niceness_of_threads(worker)
         finally:
             stack.meta.order("release")
 
+
+def test_the_network_goes_before_what_runs_python(stack, start) -> None:
+    """Where there are copies; one thread does, and those that it makes begin so."""
+    require(Path("/proc/self/task").exists(), "a system that lists threads")
+    service = start("1")
+    [worker] = service.workers()
+    first = await_network(stack, worker)
+
+    goes_first, *others = niceness_in_a_crowd(stack, service, worker)
+
     assert goes_first == first
     assert len(others) > CALLERS
+
+
+def test_a_worker_that_could_open_nothing_for_a_while_is_as_before(
+    stack, start
+) -> None:
+    """So many connections that no file can be opened: it takes no more meanwhile."""
+    require(hasattr(resource, "prlimit"), "a system that limits others' open files")
+    service = start("1")
+    [worker] = service.workers()
+    first = await_network(stack, worker)
+
+    soft, hard = resource.prlimit(worker, resource.RLIMIT_NOFILE)
+    resource.prlimit(worker, resource.RLIMIT_NOFILE, (0, hard))
+    with pytest.raises(requests.ReadTimeout):
+        requests.get(f"{service.url}/healthz", timeout=5 * THREADS_LOOKED_AT_EVERY)
+    resource.prlimit(worker, resource.RLIMIT_NOFILE, (soft, hard))
+
+    goes_first, *others = niceness_in_a_crowd(stack, service, worker)
+    assert goes_first == first
+    assert len(others) > CALLERS
+    assert service.workers() == [worker]
