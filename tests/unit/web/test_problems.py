@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from proxy import metrics
+from proxy.logs import code_of
 from proxy.lookup import What
 from proxy.outcomes import LookupFailure, Reason
 from proxy.web import problems
@@ -13,11 +14,12 @@ def test_every_failure_has_a_status_and_a_code() -> None:
     assert set(problems.FAILURES) == set(LookupFailure.__subclasses__())
 
 
-def test_a_failure_is_counted_by_the_code_that_callers_see() -> None:
-    """Or an operator could not tell from the metrics what they were told."""
+def test_a_failure_is_counted_and_logged_by_the_code_that_callers_see() -> None:
+    """Or an operator could not tell from either what they were told."""
     codes = {failure: code for failure, (_, code) in problems.FAILURES.items()}
 
     assert codes == metrics.FAILURES
+    assert codes == {failure: code_of(failure()) for failure in codes}
 
 
 def test_every_reason_has_a_status() -> None:
