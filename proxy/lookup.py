@@ -341,12 +341,10 @@ class ProfileLookup:
         directives: Directives,
         give_up_at: float,
     ) -> Answer:
-        try:
-            if isinstance(seen, StoreUnavailable):
-                raise seen
-            return self._ask_once(igsid, seen, payer, directives, give_up_at)
-        except StoreUnavailable:
-            return self._find_without_store(igsid, directives, give_up_at)
+        if isinstance(seen, Seen):
+            with suppress(StoreUnavailable):
+                return self._ask_once(igsid, seen, payer, directives, give_up_at)
+        return self._find_without_store(igsid, directives, give_up_at)
 
     def _ask_once(
         self,

@@ -199,13 +199,15 @@ def _store_url(text: str) -> str:
         return _url_of_hosts(
             text, "/?", "redis+cluster://host:6379,host", CLUSTER_OPTIONS
         )
-    parts = _split(text)
-    if parts.scheme not in STORE_SCHEMES:
+    # As it is written: redis-py takes no unix:/run/the.sock and no REDIS://.
+    if scheme == text or scheme not in STORE_SCHEMES:
         raise ValueError(
             f"{EMBEDDED} or a URL of {', '.join(s + '://' for s in STORE_SCHEMES)}"
         )
-    if parts.scheme == "unix":
-        whole = parts.path.startswith("/") and not parts.fragment
+    parts = _split(text)
+    if scheme == "unix":
+        path = not parts.hostname and parts.path.startswith("/")
+        whole = path and not parts.fragment
     else:
         number = re.fullmatch("/?[0-9]*", parts.path)
         whole = bool(parts.hostname and number) and not parts.fragment

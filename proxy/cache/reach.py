@@ -136,7 +136,7 @@ class Reach:
                 self._silent_since.pop(place, None)
                 self._probe_at.pop(place, None)
         if is_first:
-            line = {"error": type(error).__name__, "said": _said_by(error)}
+            line = {"error": _kind_of(error), "said": _said_by(error)}
             log.warning("store away", extra=line)
 
     def _note_timeout(self, place: str, began_at: float, is_probe: bool) -> None:
@@ -186,6 +186,12 @@ class Reach:
                 raise StoreUnavailable()
             self._probe_at[place] = now + PROBED_EVERY
             return True
+
+
+def _kind_of(error: redis.RedisError) -> str:
+    """The class of what the system said, if it was that; the texts say where."""
+    system = error.__cause__ or error.__context__
+    return type(system if isinstance(system, OSError) else error).__name__
 
 
 def _said_by(error: redis.RedisError) -> str | None:

@@ -75,9 +75,13 @@ def test_erase_prints_a_receipt_and_leaves_an_audit_line(stack) -> None:
     assert stack.meta.calls(ADA) == 2
 
 
-def audit_lines(stderr: str) -> list[dict]:
+def log_lines(stderr: str, message: str) -> list[dict]:
     lines = [json.loads(x) for x in stderr.splitlines() if x.startswith("{")]
-    return [line for line in lines if line["message"] == "operator"]
+    return [line for line in lines if line["message"] == message]
+
+
+def audit_lines(stderr: str) -> list[dict]:
+    return log_lines(stderr, "operator")
 
 
 def test_flush_counts_and_removes(stack) -> None:
@@ -255,6 +259,21 @@ def test_a_store_that_is_away_exits_with_3(stack, words) -> None:
     (line,) = audit_lines(told.stderr)
     assert (line["action"], line["result"]) == (words[0], "store_unavailable")
     assert "hunter2" not in told.stdout + told.stderr
+
+
+def test_the_log_tells_the_stores_trouble_from_metas(stack) -> None:
+    """Both are away, each in its own way."""
+    nobody = f"http://127.0.0.1:{free_port()}"
+
+    told = run(stack, "get", ADA, STORE_URL="unix:///no/such.sock", GRAPH_URL=nobody)
+
+    (store,) = log_lines(told.stderr, "store away")
+    (call,) = log_lines(told.stderr, "asked Meta")
+    assert store["error"] == "FileNotFoundError"
+    assert (call["result"], call["error"]) == (
+        "graph_unavailable",
+        "ConnectionRefusedError",
+    )
 
 
 def test_stats_of_a_store_that_is_away_exits_with_3(stack) -> None:
