@@ -390,8 +390,9 @@ class ProfileLookup:
         if entry and directives.allow(entry, self._wall()):
             return Answer(entry, Source.HIT)
         try:
+            self._gate.pass_without_store(self._graph.token_digest())
             answer = self._flight.without_store(
-                igsid, self._fetch_ungated, give_up_at=give_up_at
+                igsid, self._fetch_without_store, give_up_at=give_up_at
             )
         except LookupFailure as failure:
             return _in_place_of(failure, self._last_known(igsid) if entry else None)
@@ -622,10 +623,11 @@ class ProfileLookup:
             raise outcome
         return outcome
 
-    def _fetch_ungated(self, igsid: Igsid, deadline: float) -> StoredOutcome:
+    def _fetch_without_store(self, igsid: Igsid, deadline: float) -> StoredOutcome:
         """Ask Meta while the store, and with it the gate, is away."""
         told = self._call(igsid, deadline)
         if isinstance(told.outcome, LookupFailure):
+            self._gate.fail_without_store(told.outcome, told)
             raise told.outcome
         return self._stamp(told.outcome)
 

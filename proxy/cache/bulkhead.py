@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from copy import copy
@@ -20,6 +22,10 @@ NARROW = 1
 CALLS_WITHOUT_STORE = 4
 """Calls to Meta at once, in each process, while the store is away."""
 
+SEAT_WITHOUT_STORE = 0.25
+"""Seconds for which such a call has its seat at least, about what Meta takes to answer
+well; it can fail a hundred times as soon."""
+
 T = TypeVar("T")
 
 
@@ -29,14 +35,21 @@ class Bulkhead:
     Hits need neither, so they have threads left however slow Meta is.
     """
 
-    def __init__(self, *, seats: int, room: int) -> None:
+    def __init__(
+        self,
+        *,
+        seats: int,
+        room: int,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """*clock* is monotonic, in seconds."""
+        self._clock = clock
         self._free = _Free(seats)
         self._calls = 0
         self._is_narrow = False
         self._changed = threading.Condition()
         self._room = threading.BoundedSemaphore(room)
         self._crew = Crew(seats)
-        self.seats_without_store = threading.BoundedSemaphore(CALLS_WITHOUT_STORE)
 
     def of_page(self) -> Bulkhead:
         """The same seats and room for another Page, narrow by a quota of its own."""
@@ -89,6 +102,28 @@ class Bulkhead:
                 self._calls -= 1
                 self._changed.notify_all()
 
+    @contextmanager
+    def seat_without_store(self) -> Iterator[None]:
+        """Be one of the few who call Meta while nobody can ask the gate.
+
+        Few in a second too, also if Meta fails at once.
+
+        Raises:
+            Overloaded: there are as many already. At once.
+        """
+        free_from = self._free.without_store_from
+        with self._changed:
+            now = self._clock()
+            seat = min(free_from, default=math.inf)
+            if seat > now:
+                raise Overloaded(retry_after=SEAT_WAIT)
+            free_from.remove(seat)
+        try:
+            yield
+        finally:
+            with self._changed:
+                free_from.append(now + SEAT_WITHOUT_STORE)
+
     def narrow(self, is_narrow: bool) -> None:
         """Let this Page's calls go one at a time, or side by side again."""
         if is_narrow is not self._is_narrow:
@@ -107,3 +142,4 @@ class _Free:
 
     def __init__(self, seats: int) -> None:
         self.seats = seats
+        self.without_store_from = [-math.inf] * CALLS_WITHOUT_STORE

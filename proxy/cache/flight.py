@@ -18,7 +18,7 @@ from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import replace
 
-from proxy.cache.bulkhead import SEAT_WAIT, Bulkhead
+from proxy.cache.bulkhead import Bulkhead
 from proxy.cache.store import EntryStore, Lease, Seen
 from proxy.logs import last_four
 from proxy.outcomes import (
@@ -398,18 +398,15 @@ class Flight:
     ) -> Answer:
         landing: _Landing = None
         try:
-            if not self._bulkhead.seats_without_store.acquire(blocking=False):
-                raise Overloaded(retry_after=SEAT_WAIT)
-            try:
-                deadline = min(self._clock() + self._graph_timeout, give_up_at)
-                entry = self._fetch_by(deadline, igsid, fetch)
-                landing = Answer(entry, Source.FETCHED, stored=False)
-                return landing
-            except LookupFailure as failure:
-                landing = failure
-                raise
-            finally:
-                self._bulkhead.seats_without_store.release()
+            with self._bulkhead.seat_without_store():
+                try:
+                    deadline = min(self._clock() + self._graph_timeout, give_up_at)
+                    entry = self._fetch_by(deadline, igsid, fetch)
+                    landing = Answer(entry, Source.FETCHED, stored=False)
+                    return landing
+                except LookupFailure as failure:
+                    landing = failure
+                    raise
         finally:
             self._leave(igsid, NO_LEASE, shared, landing)
 

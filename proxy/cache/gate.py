@@ -268,6 +268,14 @@ class GateState:
     tally: Mapping[Tally, int]
 
 
+class _Closed(NamedTuple):
+    """What this process was told last: *until* when, by its own clock, and why."""
+
+    cause: Cause
+    token_digest: str
+    until: float
+
+
 class Tally(StrEnum):
     """What is counted of the background, over all processes, for operators."""
 
@@ -306,6 +314,7 @@ class Gate:
         self._usage_soft = usage_soft
         self._misses_per_minute = misses_per_minute
         self._clock = clock
+        self._closed: _Closed | None = None
         self._spent_until: dict[str, float] = {}  # by the names of API keys
         script = cache.client.register_script
         self._pass, self._succeed, self._fail = map(script, (_PASS, _SUCCEED, _FAIL))
@@ -331,12 +340,40 @@ class Gate:
         if number < 0:
             raise Overloaded(retry_after=ALLOWANCE_WINDOW)
         if number:
-            raise _RAISED[tuple(Cause)[number - 1]](
-                retry_after=wait / 1000, asked=False
-            )
+            cause = tuple(Cause)[number - 1]
+            self._remember(cause, token_digest, wait / 1000)
+            raise _RAISED[cause](retry_after=wait / 1000, asked=False)
+        self._closed = None
         probe = probe if lapsed else ""
         token = noted.decode("ascii", "replace") or None
         return Passage(token_digest, probe, _percent(usage), token)
+
+    def pass_without_store(self, token_digest: str) -> None:
+        """Let one call through while the store is away, as far as this process knows.
+
+        Raises:
+            LookupFailure: what stopped a call, or made Meta refuse one, a while ago.
+        """
+        closed = self._closed
+        if closed is None:
+            return
+        left = closed.until - self._clock()
+        is_other = closed.cause is Cause.TOKEN_REJECTED and (
+            closed.token_digest != token_digest
+        )
+        if left > 0 and not is_other:
+            raise _RAISED[closed.cause](retry_after=left, asked=False)
+
+    def fail_without_store(self, failure: LookupFailure, told: Told) -> None:
+        """Remember, in this process, a *failure* that closes the gate by itself."""
+        cause = CAUSES[type(failure)]
+        backoff = self._backoffs[cause]
+        if backoff.failures == 1:
+            wait = failure.retry_after or backoff.first
+            self._remember(cause, told.token_digest, min(wait, LONGEST_CLOSURE))
+
+    def _remember(self, cause: Cause, token_digest: str, seconds: float) -> None:
+        self._closed = _Closed(cause, token_digest, self._clock() + seconds)
 
     def check_allowance(self, payer: str) -> None:
         """Stop a *payer* whose allowance is known to be spent, without a trip.
@@ -439,6 +476,8 @@ class Gate:
                     "failures": failures,
                 },
             )
+        if left:
+            self._remember(cause, told.token_digest, left / 1000)
         return left / 1000
 
     def doubt(self, igsid: Igsid) -> bool:

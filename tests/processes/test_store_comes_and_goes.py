@@ -18,6 +18,7 @@ import pytest
 import redis
 from services import (
     ADA,
+    BEN,
     EVE,
     PAGE_TOKEN,
     Service,
@@ -26,6 +27,7 @@ from services import (
     wait_until,
 )
 
+from proxy.cache.bulkhead import CALLS_WITHOUT_STORE, SEAT_WITHOUT_STORE
 from proxy.cache.engine import find_binary
 from proxy.cache.near import SILENT_FOR
 
@@ -198,13 +200,40 @@ def test_a_store_that_goes_on_hanging_does_not_cost_each_a_timeout(world) -> Non
     degraded = world.service.get("/readyz").json()
     world.store.thaw()
 
-    assert {answer.status_code for answer in answers} == {200}
+    statuses = [answer.status_code for answer in answers]
+    assert statuses[:CALLS_WITHOUT_STORE] == [200] * CALLS_WITHOUT_STORE
+    assert {answer.json().get("code") for answer in answers} == {None, "overloaded"}
     assert took < 2.0
     assert {promise.status_code for promise in (erased, flushed)} == {503}
     assert degraded == {"status": "degraded", "reasons": ["store_unavailable"]}
     ok = {"status": "ok", "reasons": []}
     wait_until(lambda: world.service.get("/readyz").json() == ok, 1.5, "all is well")
     assert "; hit" in world.service.get(f"/profiles/{ADA}").headers["Cache-Status"]
+
+
+def test_meta_is_not_run_over_while_the_store_is_away(world) -> None:
+    """By an answer that comes at once; and not asked at all once it throttles."""
+    began = time.monotonic()
+    people = [str(1254002000000000 + n) for n in range(100)]
+    told = Counter(world.service.get(f"/profiles/{i}").status_code for i in people)
+    took = time.monotonic() - began
+    few = CALLS_WITHOUT_STORE * (1 + took / SEAT_WITHOUT_STORE)
+
+    assert told.keys() == {200, 503}
+    assert CALLS_WITHOUT_STORE <= world.meta.calls() == told[200] <= few
+
+    world.meta.person(BEN, error={"code": 4})
+    wait_until(
+        lambda: world.service.get(f"/profiles/{BEN}").json()["code"] == "throttled",
+        5,
+        "Meta is asked about Ben",
+    )
+    calls = world.meta.calls()
+    for igsid in [BEN, *people]:
+        answer = world.service.get(f"/profiles/{igsid}")
+        assert answer.json()["code"] == "throttled"
+        assert int(answer.headers["Retry-After"]) > 50
+    assert world.meta.calls() == calls
 
 
 def test_a_store_that_answers_again_costs_nobody_an_error(world) -> None:

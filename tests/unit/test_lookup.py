@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any
@@ -72,7 +73,7 @@ class World:
             count_error=self.metrics.count_store_error,
             sleep=no_wait,
         )
-        self.bulkhead = Bulkhead(seats=self.seats, room=400)
+        self.bulkhead = Bulkhead(seats=self.seats, room=400, clock=self.clock)
         self.gate = Gate(
             cache,
             "default",
@@ -81,6 +82,7 @@ class World:
             probe_for=lease_for(5.0),
             usage_soft=75,
             misses_per_minute=2,
+            clock=self.clock,
         )
         self.lookup = ProfileLookup(
             store=self.store,
@@ -841,6 +843,92 @@ def test_whoever_writes_is_asked_for_anew(world) -> None:
 
     assert name_of(world.find()) == "Ada Lovelace"
     assert ("prefetch", ADA) not in world.background.jobs
+
+
+@pytest.fixture
+def losing() -> tuple[World, Callable[[], None]]:
+    """A world, and what takes its store away."""
+    server = fakeredis.FakeServer()
+    world = World(redis=fakeredis.FakeRedis(server=server))
+    return world, lambda: setattr(server, "connected", False)
+
+
+def test_a_gate_that_was_closed_stays_so_while_nobody_can_ask_it(losing) -> None:
+    """Meta does not throttle us any less for our store's being away."""
+    world, lose_store = losing
+    world.graph.outcomes[ADA] = Throttled(retry_after=90.0)
+    with pytest.raises(Throttled):
+        world.find(ADA)
+    world.graph.outcomes[BEN] = a_profile(igsid=BEN)
+    lose_store()
+
+    with pytest.raises(Throttled) as stopped:
+        world.find(BEN)
+    assert 85.0 < stopped.value.retry_after <= 90.0
+    assert world.graph.calls == 1
+
+    world.clock.now += 90.0
+    assert world.find(BEN).source is Source.FETCHED
+
+
+def test_what_meta_throttles_while_the_store_is_away_is_remembered(losing) -> None:
+    """By this process, since nobody else can be told."""
+    world, lose_store = losing
+    lose_store()
+    world.graph.outcomes[ADA] = Throttled()
+
+    for igsid in (ADA, ADA, BEN):
+        with pytest.raises(Throttled):
+            world.find(igsid)
+
+    assert world.graph.asked == [ADA]
+
+
+def test_a_failure_that_closes_no_gate_by_itself_stops_nobody_without_one(
+    losing,
+) -> None:
+    """The next person may be one of whom Meta does tell."""
+    world, lose_store = losing
+    lose_store()
+    world.graph.outcomes[BEN] = a_profile(igsid=BEN)
+
+    with pytest.raises(GraphUnavailable):
+        world.find(ADA)
+
+    assert world.find(BEN).source is Source.FETCHED
+
+
+def test_a_new_token_passes_the_gate_of_the_old_one_without_a_store(losing) -> None:
+    """As it does with one."""
+    world, lose_store = losing
+    world.graph.outcomes[ADA] = TokenRejected()
+    with pytest.raises(TokenRejected):
+        world.find(ADA)
+    lose_store()
+    with pytest.raises(TokenRejected):
+        world.find(ADA)
+    assert world.graph.calls == 1
+
+    world.graph.token = "1badcafe"
+    world.graph.outcomes[ADA] = a_profile()
+
+    assert world.find(ADA).source is Source.FETCHED
+
+
+def test_a_gate_that_has_opened_since_is_not_remembered_as_closed(losing) -> None:
+    """It may have been another process that found it open."""
+    world, lose_store = losing
+    world.graph.outcomes[ADA] = Throttled(retry_after=90.0)
+    with pytest.raises(Throttled):
+        world.find(ADA)
+    world.redis.flushall()
+    other = Igsid("9990001")
+    for igsid in (BEN, other):
+        world.graph.outcomes[igsid] = a_profile(igsid=igsid)
+    world.find(BEN)
+    lose_store()
+
+    assert world.find(other).source is Source.FETCHED
 
 
 def test_where_nobody_has_written_the_store_may_be_away() -> None:

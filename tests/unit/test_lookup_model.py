@@ -125,7 +125,7 @@ class Process:
         self.background = FakeBackground()
         cache = ProfileCache(host=self.redis, key_prefix="pp:")
         store = EntryStore(cache, "default", sleep=world.stage.nap)
-        bulkhead = Bulkhead(seats=100, room=400)
+        bulkhead = Bulkhead(seats=100, room=400, clock=world.clock)
         self.lookup = ProfileLookup(
             store=store,
             flight=StagedFlight(

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 
 import pytest
+from fakes import FakeClock
 
-from proxy.cache.bulkhead import CALLS_WITHOUT_STORE, Bulkhead
+from proxy.cache.bulkhead import (
+    CALLS_WITHOUT_STORE,
+    SEAT_WITHOUT_STORE,
+    Bulkhead,
+)
 from proxy.outcomes import Overloaded
 
 
@@ -94,9 +99,34 @@ def test_pages_share_the_room_and_the_calls_without_a_store() -> None:
 
     with shop.waiting(), pytest.raises(Overloaded), outlet.waiting():
         pass
-    for _ in range(CALLS_WITHOUT_STORE):
-        assert shop.seats_without_store.acquire(blocking=False)
-    assert not outlet.seats_without_store.acquire(blocking=False)
+    with ExitStack() as calls:
+        for _ in range(CALLS_WITHOUT_STORE):
+            calls.enter_context(shop.seat_without_store())
+        with pytest.raises(Overloaded), outlet.seat_without_store():
+            pass
+
+
+def test_a_call_without_a_store_has_its_seat_for_a_while_at_least() -> None:
+    """Else a Meta that fails at once would be asked as often as anybody asks us."""
+    clock = FakeClock()
+    bulkhead = Bulkhead(seats=3, room=10, clock=clock)
+    calls = [0, 0, 0]
+
+    for turn in range(3):
+        for _ in range(2 * CALLS_WITHOUT_STORE):
+            with suppress(Overloaded), bulkhead.seat_without_store():
+                calls[turn] += 1
+        clock.now += SEAT_WITHOUT_STORE
+    with ExitStack() as longer:
+        for _ in range(CALLS_WITHOUT_STORE):
+            longer.enter_context(bulkhead.seat_without_store())
+        clock.now += 2 * SEAT_WITHOUT_STORE
+        with pytest.raises(Overloaded), bulkhead.seat_without_store():
+            pass
+
+    assert calls == 3 * [CALLS_WITHOUT_STORE]
+    with bulkhead.seat_without_store():
+        pass
 
 
 def test_there_is_room_for_so_many_to_wait() -> None:

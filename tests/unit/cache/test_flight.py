@@ -110,7 +110,7 @@ def a_flight(store, time: Time, *, kind=Caller, seats: int = 100, room: int = 40
     return kind(
         store,
         graph_timeout=GRAPH_TIMEOUT,
-        bulkhead=Bulkhead(seats=seats, room=room),
+        bulkhead=Bulkhead(seats=seats, room=room, clock=time.clock),
         wall=time.wall,
         clock=time.clock,
         sleep=time.sleep,
