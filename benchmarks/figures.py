@@ -7,7 +7,7 @@ import platform
 import re
 import statistics
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -129,6 +129,17 @@ def write(
     PAGE.write_text(merged(page, measured, order, here=machine(), picture=picture))
 
 
+def of_elsewhere(measured: Collection[str]) -> list[str]:
+    """The rows of docs/performance.md that writing the *measured* ones would drop."""
+    return dropped(PAGE.read_text(), measured, here=machine())
+
+
+def dropped(page: str, measured: Collection[str], *, here: str) -> list[str]:
+    """The rows of *page* that are not *measured*, and not from *here* either."""
+    old = page.partition(BEGIN)[2].partition(END)[0]
+    return [] if _stays(old, here) else sorted(_lines(old).keys() - set(measured))
+
+
 def merged(
     page: str,
     measured: Mapping[str, Sequence[Figure]],
@@ -144,7 +155,7 @@ def merged(
     """
     before, _, rest = page.partition(BEGIN)
     old, _, after = rest.partition(END)
-    stays = here in old and HEAD in old
+    stays = _stays(old, here)
     lines = _lines(old) if stays else {}
     lines |= {row: _rendered(row, figures) for row, figures in measured.items()}
     table = [line for row in order for line in lines.get(row, [])]
@@ -154,6 +165,11 @@ def merged(
         shown = [picture] if picture else []
     block = [BEGIN, here, "", *(f"{line}\n" for line in shown), HEAD, *table, END]
     return before + "\n".join(block) + after
+
+
+def _stays(old: str, here: str) -> bool:
+    """Whether figures from *here* may stand among the *old* ones."""
+    return here in old and HEAD in old
 
 
 def _rendered(row: str, figures: Sequence[Figure]) -> list[str]:

@@ -63,7 +63,15 @@ def main() -> None:
         measured[name] = _measure(name, QUICK if asked.quick else THOROUGH)
         for figure in measured[name]:
             print(figure.render(name), flush=True)
-    if not asked.quick:
+    if asked.quick:
+        return
+    if others := figures.of_elsewhere(measured):
+        print(
+            f"\ndocs/performance.md stays as it is: its {', '.join(others)} are of"
+            " another machine, or of other versions. To replace them all: make bench",
+            file=sys.stderr,
+        )
+    else:
         picture = _draw(measured["hits"]) if "hits" in measured else None
         figures.write(measured, list(ROWS), picture=picture)
 
@@ -87,13 +95,21 @@ def _measure(name: str, pace: Pace) -> list[Figure]:
         return [Figure(what="the whole row", note=f"**failed**: {failed}")]
 
 
+def _row(name: str) -> str:
+    if name not in ROWS:
+        raise argparse.ArgumentTypeError(
+            f"{name} is no row; they are, with a space between: {' '.join(ROWS)}"
+        )
+    return name
+
+
 def _parser() -> argparse.ArgumentParser:
     rows = "\n".join(f"  {name:24}{row.__doc__}" for name, row in ROWS.items())
     parser = argparse.ArgumentParser(
         description=f"Measure rows, by default all:\n\n{rows}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("row", nargs="*", choices=[*ROWS, []], metavar="ROW")
+    parser.add_argument("row", nargs="*", type=_row, metavar="ROW")
     parser.add_argument(
         "--quick",
         action="store_true",

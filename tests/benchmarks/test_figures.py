@@ -1,7 +1,7 @@
 """What a figure says of itself, and how the page takes it in."""
 
 import pytest
-from figures import BEGIN, END, HEAD, Figure, merged, milliseconds, ratio
+from figures import BEGIN, END, HEAD, Figure, dropped, merged, milliseconds, ratio
 
 HERE = "Measured on 2 cores of a machine, wrk 4.1.0."
 ORDER = ["hits", "misses"]
@@ -87,6 +87,22 @@ def test_lines_of_another_machine_or_shape_do_not_stay(here: str, head: str) -> 
 
     assert "| old |" not in page
     assert here in page and HEAD in page
+
+
+@pytest.mark.parametrize(
+    ("here", "head", "measured", "lost"),
+    [
+        (HERE, HEAD, ["misses"], []),
+        ("Measured on another machine.", HEAD, ["misses"], ["hits"]),
+        ("Measured on another machine.", HEAD, ["misses", "hits"], []),
+        (HERE, "| row | what |\n|---|---|", [], ["hits", "misses"]),
+    ],
+)
+def test_it_is_known_which_rows_would_go(
+    here: str, head: str, measured: list[str], lost: list[str]
+) -> None:
+    """Whoever repeats one row elsewhere must not lose the others for it."""
+    assert dropped(a_page(head), measured, here=here) == lost
 
 
 @pytest.mark.parametrize(
