@@ -107,11 +107,14 @@ def _state(now: Reading) -> list[str]:
         if seconds
     ]
     usage = max(now.usage.values(), default=None)
-    trusted = "" if now.gauges.get("near_trusted") else ", not in use"
+    copies = f"{now.gauges.get('near_entries', 0):,.0f}"
+    if not now.gauges.get("near_trusted"):
+        in_place = copies != "0" and not is_up
+        copies += ", in place of the store" if in_place else ", not in use"
     gate = "closed: " + ", ".join(closed) if closed else "open"
     return [
         f"{'gate':<20}{gate if is_up else 'not known'}",
         f"{'quota used':<20}{'not known' if usage is None else f'{usage:.0%}'}",
         f"{'store':<20}{'up' if is_up else 'away'}",
-        f"{'copies':<20}{now.gauges.get('near_entries', 0):,.0f}{trusted}",
+        f"{'copies':<20}{copies}",
     ]

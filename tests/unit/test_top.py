@@ -77,6 +77,26 @@ def test_a_closed_gate_and_the_quota_are_told(metrics) -> None:
     assert told["store"] == ["up"]
 
 
+@pytest.mark.parametrize(
+    ("entries", "trusted", "is_up", "copies"),
+    [
+        (198, 1, True, "198"),
+        (198, 0, True, "198, not in use"),
+        (198, 0, False, "198, in place of the store"),
+        (0, 0, False, "0, not in use"),
+    ],
+)
+def test_it_is_told_what_the_copies_are_used_for(
+    metrics: Metrics, entries: int, trusted: int, is_up: bool, copies: str
+) -> None:
+    """While the store is away there is nothing else to answer from."""
+    gauges = {"near_entries": entries, "near_trusted": trusted, "store_up": is_up}
+
+    told = lines(draw(look(metrics)._replace(gauges=gauges), None, 0.0))
+
+    assert " ".join(told["copies"]) == copies
+
+
 def test_several_pages_are_told_together_or_one_alone(metrics) -> None:
     """Counts are summed; a closed gate has its Page's name; the worst quota counts."""
     metrics.answers["near", "profile"] += 3
