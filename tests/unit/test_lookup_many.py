@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 
 import fakeredis
 import pytest
@@ -14,6 +15,7 @@ from test_lookup import World, name_of
 
 from proxy.cache.bulkhead import CALLS_WITHOUT_STORE
 from proxy.cache.near import NearCache
+from proxy.cache.store import LONGEST_COPY
 from proxy.outcomes import (
     Answer,
     Directives,
@@ -109,6 +111,50 @@ def test_copies_cost_none() -> None:
     assert {kind(answer) for answer in found.values()} == {Source.HIT}
     assert world.find(ADA).source is Source.HIT
     assert world.metrics.store_errors["reads"] == 0
+
+
+def test_what_changes_while_one_is_read_is_not_copied() -> None:
+    """The reading is announced before it is made."""
+    world, _ = world_with_copies()
+    world.find(ADA)
+    near, look = world.store._near, world.store._cache.look
+
+    def overtaken(kinds, tag, **options):
+        values = look(kinds, tag, **options)
+        near.invalidate([tag])
+        return values
+
+    world.store._cache.look = overtaken
+    world.find(ADA)
+    assert near.size == 0
+
+    world.store._cache.look = look
+    world.find(ADA)
+    assert near.size == 1
+
+
+def test_a_look_that_fails_is_not_awaited_any_more() -> None:
+    """What was announced would lie there for ever."""
+    world, server = world_with_copies()
+    server.connected = False
+
+    for look in (world.store.look, lambda igsid: world.store.look_many([igsid])):
+        with suppress(StoreUnavailable):
+            look(ADA)
+
+    assert world.store._near._loading == {}
+
+
+@pytest.mark.parametrize(("length", "copies"), [(100, 1), (LONGEST_COPY, 0)])
+def test_what_is_very_long_is_not_copied(length: int, copies: int) -> None:
+    """So many copies, of any length, would have no limit in bytes."""
+    world, _ = world_with_copies()
+    world.graph.outcomes[ADA] = a_profile(igsid=ADA, name="x" * length)
+
+    for _ in range(3):
+        world.find(ADA)
+
+    assert world.store._near.size == copies
 
 
 def test_what_changes_while_a_page_is_read_is_not_copied(world) -> None:

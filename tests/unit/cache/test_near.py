@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from types import SimpleNamespace
 from typing import Any
@@ -106,6 +107,46 @@ def test_what_was_read_over_a_reconnection_is_not_kept(
     near.restart()
     near.trust(clock.now)
     near.end(KEY, loading, b"from before", 3600.0)
+
+    assert near.get(KEY) is None
+
+
+def test_after_a_new_beginning_nothing_is_kept_until_there_is_a_sign_of_life(
+    near: NearCache,
+) -> None:
+    """Or what is read now could be changed with nobody to tell."""
+    near.restart()
+
+    assert near.begin(KEY) is None
+    assert not near.is_trusted
+
+
+def test_a_copy_that_goes_as_trust_is_renewed_is_not_used(clock: FakeClock) -> None:
+    """It is looked for after the trust: between the two, what changed may be told."""
+
+    class Overtaken(NearCache):
+        """Has the follower's turn come in the moment in which the trust is read."""
+
+        until = -math.inf
+        is_due = False
+
+        @property
+        def _trusted_until(self) -> float:
+            if self.is_due:
+                self.is_due = False
+                self.invalidate([KEY])
+                self.trust(clock.now)
+            return self.until
+
+        @_trusted_until.setter
+        def _trusted_until(self, until: float) -> None:
+            self.until = until
+
+    near = Overtaken(4, outage_grace=GRACE, clock=clock)
+    near.trust(clock.now)
+    keep(near, KEY)
+    clock.now += TRUSTED_FOR
+    near.is_due = True
 
     assert near.get(KEY) is None
 
@@ -383,6 +424,92 @@ def test_a_master_that_leads_no_more_is_left(near: NearCache, clock: FakeClock) 
 
     with pytest.raises(redis.ConnectionError):
         follower._beat(Wire(clock, told, b"PONG"), near, told)
+
+
+def test_a_new_master_is_no_reason_to_trust_the_old_one_for_longer(
+    near: NearCache, clock: FakeClock
+) -> None:
+    """The time that Sentinels take to name it counts: it may have led no more since."""
+
+    class Slow(SentinelConnectionPool):
+        def __init__(self) -> None:
+            """Knows only this."""
+
+        def get_master_address(self) -> tuple[str, int]:
+            clock.now += 0.3
+            return Wire.host, Wire.port
+
+    client = SimpleNamespace(connection_pool=Slow())
+    follower = Follower(client, "pp:e:", clock=clock)  # type: ignore[arg-type]
+    asked_at, told = clock.now, deque[Any]()
+
+    follower._beat(Wire(clock, told, b"PONG"), near, told)
+
+    assert near._trusted_until == asked_at + TRUSTED_FOR
+
+
+class Store:
+    """A pool with one connection, to a store that says *answer* to being followed."""
+
+    def __init__(self, clock: FakeClock, answer: Any) -> None:
+        self.connection_kwargs: dict[str, Any] = {}
+        self._parser = SimpleNamespace(set_invalidation_push_handler=lambda told: None)
+        self.clock = clock
+        self.answer = answer
+
+    def connection_class(self, **options: Any) -> Any:
+        return self
+
+    def connect(self) -> None:
+        self.clock.now += 0.1
+
+    def disconnect(self) -> None:
+        """There is nothing to close."""
+
+    def send_command(self, *command: str) -> None:
+        if command == ("PING",):
+            raise redis.ConnectionError
+
+    def read_response(self) -> Any:
+        self.clock.now += 0.1
+        if isinstance(self.answer, Exception):
+            raise self.answer
+        return self.answer
+
+
+def test_a_store_that_lets_itself_be_followed_has_been_heard(
+    near: NearCache, clock: FakeClock
+) -> None:
+    """Whoever finds that the copies are gone must not take it for hanging."""
+    keep(near, KEY)
+    client = SimpleNamespace(connection_pool=Store(clock, b"OK"))
+    asked_at = clock.now + 0.1
+
+    with pytest.raises(redis.ConnectionError):
+        Follower(client, "pp:e:", clock=clock).follow(near)  # type: ignore[arg-type]
+
+    assert (near.size, near.heard_at) == (0, asked_at)
+
+
+def test_of_a_store_that_cannot_be_followed_no_copy_is_left(
+    near: NearCache, clock: FakeClock
+) -> None:
+    """One from before its fail-over would be answered in an outage."""
+    keep(near, KEY)
+    refusal = redis.ResponseError("unknown subcommand 'TRACKING'")
+    client = SimpleNamespace(connection_pool=Store(clock, refusal))
+
+    class Enough(Exception):
+        """It would go on for ever."""
+
+    def stop(seconds: float) -> None:
+        raise Enough
+
+    follower = Follower(client, "pp:e:", clock=clock, sleep=stop)  # type: ignore
+    with pytest.raises(Enough):
+        follower.run(near)
+
+    assert (near.size, near.is_trusted) == (0, False)
 
 
 def test_whoever_follows_is_started_once_and_not_before_somebody_asks() -> None:

@@ -31,6 +31,7 @@ from proxy.web.hitpath import MOST_ADMITTED, HitsFirst
 from proxy.web.keys import Caller, Doorkeeper, Scope, digest_of
 
 URL = f"/profiles/{ADA}"
+BEN = Igsid("1254001234567891")
 INITIALS = f"{URL}/picture?fallback=initials"
 
 Told = tuple[str, dict[str, str], bytes]
@@ -154,6 +155,32 @@ def test_whatever_is_asked_of_a_copy_is_one_near_hit(url: str) -> None:
     both.ask(both.front, url)
 
     assert (near.hits, near.misses) == (before[0] + 1, before[1])
+
+
+PROFILE, REFUSED = ("near", "profile"), ("near", "consent_required")
+
+
+@pytest.mark.parametrize(
+    ("url", "counted"),
+    [
+        (URL, [PROFILE]),
+        (f"{URL}/picture", [PROFILE]),
+        (INITIALS, [PROFILE]),
+        (f"/profiles/{BEN}", [REFUSED]),
+        (f"/profiles?ids={ADA},{BEN}", [PROFILE, REFUSED]),
+    ],
+)
+def test_whoever_is_answered_of_is_counted(
+    copies: Both, url: str, counted: list[tuple[str, str]]
+) -> None:
+    """By the source, and as what they are; on a page, each of them."""
+    counts = copies.front.hits._answers
+    before = dict(counts)
+
+    copies.ask(copies.front, url)
+
+    grown = {key: counts[key] - before[key] for key in counts}
+    assert {key: n for key, n in grown.items() if n} == dict.fromkeys(counted, 1)
 
 
 def test_copies_share_the_headers_that_are_alike() -> None:
@@ -328,6 +355,10 @@ def test_a_page_keeps_no_copy_of_what_cannot_be_read(both: Both) -> None:
         ("/profiles/picture", {}),
         ("/profiles//picture", {}),
         (URL + "/picture", {"headers": {"Cache-Control": "no-cache"}}),
+        (URL + "/picture", {"headers": {"If-None-Match": "*"}}),
+        (URL + "/picture", {"headers": {"Transfer-Encoding": "chunked"}}),
+        (URL + "/picture", {"data": b"body"}),
+        (URL + "/picture", {"method": "HEAD"}),
         ("/profiles/", {}),
         ("/profiles/12", {}),
         ("/profiles/١٢٥٤٠٠١", {}),
@@ -419,11 +450,12 @@ def test_what_is_remembered_of_keys_has_a_limit() -> None:
     assert len(both.front.hits._admitted) == MOST_ADMITTED
 
 
-def test_while_it_drains_callers_are_sent_elsewhere(both: Both) -> None:
+@pytest.mark.parametrize("url", [URL, f"{URL}/picture", INITIALS])
+def test_while_it_drains_callers_are_sent_elsewhere(both: Both, url: str) -> None:
     both.store(a_profile())
     both.is_draining = True
 
-    ours, theirs = both.ask_both()
+    ours, theirs = both.ask_both(url)
 
     assert ours == theirs
     assert ours[1]["Connection"] == "close"
@@ -514,7 +546,6 @@ def test_in_an_outage_copies_are_answered() -> None:
     assert both.graph.calls == before + 1
 
 
-BEN = Igsid("1254001234567891")
 QUERIES = [
     f"ids={ADA}",
     f"ids={ADA},{BEN}",
