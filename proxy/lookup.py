@@ -411,8 +411,10 @@ class ProfileLookup:
 
         Raises:
             StoreUnavailable: it cannot be promised that anything is gone.
+            Overloaded: as many wait as may; here for half a second.
         """
-        return self._store.erase(igsid)
+        with self._bulkhead.waiting():
+            return self._store.erase(igsid)
 
     def flush(
         self,
@@ -429,9 +431,19 @@ class ProfileLookup:
 
         Raises:
             StoreUnavailable: some of them may still be there.
+            Overloaded: as many wait as may; here for as long as it takes.
         """
+        with self._bulkhead.waiting():
+            return self._store.flush(
+                self._matcher(what, older_than), dry_run=dry_run, every_page=every_page
+            )
+
+    def _matcher(
+        self, what: What, older_than: float | None
+    ) -> Callable[[StoredOutcome | None], bool] | None:
+        """Which entries *what* covers that are *older_than* seconds; None: all."""
         if what is What.ALL and not older_than:
-            return self._store.flush(None, dry_run=dry_run, every_page=every_page)
+            return None
         # No moment is compared where none was asked for: what lands during the
         # first pass, or was stored by a host whose clock is ahead, goes too.
         fetched_by = self._wall() - older_than if older_than else math.inf
@@ -441,7 +453,7 @@ class ProfileLookup:
                 return what is What.ALL
             return what.covers(entry.outcome) and entry.fetched_at <= fetched_by
 
-        return self._store.flush(matches, dry_run=dry_run, every_page=every_page)
+        return matches
 
     def hear_from(self, people: Collection[Igsid], *, prefetch: bool = False) -> None:
         """`hear_from` of this Page's people alone."""

@@ -169,7 +169,7 @@ class Server:
             )
         self._wait_until_it_answers()
         if self._watching:
-            self._look_often()
+            self.look_every()
 
     def stop(self) -> None:
         """End it; it has gone when this returns."""
@@ -233,10 +233,13 @@ class Server:
             file.write_text("\n".join([*place, *self._watching, ""]))
         return str(file)
 
-    def _look_often(self) -> None:
-        """Have a Sentinel learn at once what it learns every two to ten seconds."""
-        periods = [f"{what}-period" for what in ("info", "publish", "ask")]
-        words = [word for period in periods for word in (period, "100")]
+    def look_every(self, **milliseconds: int) -> None:
+        """Have a Sentinel learn so often what it learns every one to ten seconds.
+
+        At once, where nothing is told.
+        """
+        periods = {"info": 100, "publish": 100, "ask": 100} | milliseconds
+        words = [f"{word}" for k, v in periods.items() for word in (f"{k}-period", v)]
         with client_of(self.url) as client, suppress(redis.ResponseError):
             client.execute_command("SENTINEL", "DEBUG", *words)
 
@@ -326,6 +329,25 @@ class Watched:
                 with client_of(self.master.url) as client:
                     return bool(client.info("replication")["role"] == "master")
         return False
+
+    def order_fail_over(self) -> None:
+        """As an operator does who wants to restart the master."""
+        with client_of(self.sentinels[0].url) as sentinel:
+            sentinel.execute_command("SENTINEL", "FAILOVER", self.NAME)
+
+    @contextmanager
+    def hearing_as_seldom_as_ever(self) -> Iterator[None]:
+        """The Sentinels hear of each other every two seconds, as they do elsewhere.
+
+        One that hears too soon of a replica that leads makes it follow again.
+        """
+        for sentinel in self.sentinels:
+            sentinel.look_every(publish=2000)
+        try:
+            yield
+        finally:
+            for sentinel in self.sentinels:
+                sentinel.look_every()
 
     def mend(self) -> None:
         """Start or resume what is missing, and wait until all of them agree."""

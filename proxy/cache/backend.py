@@ -373,6 +373,9 @@ class ProfileCache(RedisCache):
     ) -> None:
         """Wait for the replicas that *node* spoke of when it had *written*.
 
+        Or for as many as a Sentinel knows, if that is more: one of them may be about
+        to lead, and *node* not to know it any more.
+
         WAIT speaks of the last write of its own connection, which may be any of
         the pool's, and an erase that finds nothing writes nothing. So something
         is written first, under *tag*, that comes after all there was. A server
@@ -380,6 +383,10 @@ class ProfileCache(RedisCache):
         Source: https://redis.io/docs/latest/commands/wait/
         """
         replicas = int(written.get("connected_slaves", 0))
+        pool = self.client.connection_pool
+        if isinstance(pool, SentinelConnectionPool):
+            known = pool.sentinel_manager.count_replicas(pool.service_name)
+            replicas = max(replicas, known)
         if not replicas:
             return
         last_write = self.whole_key(f"r:{tag}")

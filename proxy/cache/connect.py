@@ -106,6 +106,18 @@ class Sentinels:
         # Not a ConnectionError, after which all of them would be asked once more.
         raise redis.TimeoutError("no Sentinel knows of a master that is there")
 
+    def count_replicas(self, name: str) -> int:
+        """How many replicas of the master there are, down ones not counted.
+
+        One that is being put in the master's place counts, though the master itself
+        knows it no more: what it does not have is undone when it leads.
+
+        Raises:
+            redis.RedisError: the Sentinel that named the master does not say.
+        """
+        replicas = cast(Any, self._trusted.sentinel_slaves(name))
+        return sum(not replica["is_sdown"] for replica in replicas)
+
 
 class MasterConnection(SentinelManagedConnection):
     """A connection to the master that ends with a timeout, as all others do.

@@ -30,6 +30,10 @@ TRUSTED_FOR = 0.5
 BEAT_EVERY = 0.1
 """Seconds between two signs of life that are asked for."""
 
+PROMPT = 0.25
+"""Seconds within which an answer says that the store does not hang: as long as anybody
+else would wait for it."""
+
 SILENT_FOR = 1.0
 """Seconds without an answer after which the connection is given up."""
 
@@ -209,7 +213,8 @@ class NearCache:
 
     def trust(self, asked_at: float) -> None:
         """A sign of life that was asked for at this moment has been answered."""
-        self.heard_at = asked_at
+        if self._clock() - asked_at < PROMPT:
+            self.heard_at = asked_at
         self._trusted_until = asked_at + TRUSTED_FOR
 
     def restart(self, heard_at: float = -math.inf) -> None:
@@ -276,6 +281,10 @@ class Follower:
             except (redis.RedisError, OSError):
                 # The store is away, or has hung up: whoever asks it will say so.
                 self._sleep(CONNECT_EVERY)
+            except Exception:
+                log.exception("a bug in following")
+                near.restart()
+                self._sleep(UNABLE_FOR)
 
     def follow(self, near: NearCache) -> None:
         """Connect, and keep *near* true until the connection ends.

@@ -26,6 +26,10 @@ TURN_WITHIN = 1.0
 PROBED_EVERY = 1.0
 """Seconds between two trips to a store that hangs."""
 
+HANGS_FROM = 0.6
+"""Seconds after which a failure of any kind is one of a store that hangs: two timeouts
+and some. It may be the name server that hangs, for which there is no timeout."""
+
 MOST_SAID = 100
 """Characters of an error of the store's that are logged."""
 
@@ -130,7 +134,8 @@ class Reach:
         with self._lock:
             is_first = not self._failing
             self._failing.add((kind, place))
-            if isinstance(error, redis.TimeoutError):
+            took = self._clock() - began[0]
+            if isinstance(error, redis.TimeoutError) or took > HANGS_FROM:
                 self._note_timeout(place, *began)
             else:  # It answers, if not as one would wish.
                 self._silent_since.pop(place, None)

@@ -50,8 +50,10 @@ NOT_PLAIN = (
     "HTTP_CACHE_CONTROL",
     "CONTENT_LENGTH",
     "HTTP_TRANSFER_ENCODING",
+    "HTTP_UPGRADE",
 )
-"""What a request may not have that is answered here: conditions, directives, a body."""
+"""What a request may not have that is answered here: conditions, directives, a body,
+and the wish for another protocol, which the framework judges."""
 
 STATUS_LINES = {
     status.value: f"{status.value} {status.phrase.upper()}" for status in HTTPStatus
@@ -221,6 +223,7 @@ class HitPath:
             and "HTTP_CACHE_CONTROL" not in environ
             and "CONTENT_LENGTH" not in environ
             and "HTTP_TRANSFER_ENCODING" not in environ
+            and "HTTP_UPGRADE" not in environ
         ):
             now = self._wall()
             if not self._tick_at - TICK <= now < self._tick_at:

@@ -830,6 +830,26 @@ def test_without_a_store_its_errors_and_the_calls_are_counted() -> None:
     assert world.metrics.store_errors == {"reads": 1, "writes": 0}
 
 
+# Somebody is erased
+
+
+def test_where_too_many_wait_nobody_is_erased_or_flushed(world) -> None:
+    """Each takes half a second of a thread, and hits need some."""
+    world.graph.outcomes[ADA] = a_profile()
+    world.find()
+
+    with ExitStack() as waiting:
+        for _ in range(400):
+            waiting.enter_context(world.bulkhead.waiting())
+        with pytest.raises(Overloaded):
+            world.lookup.erase(ADA)
+        with pytest.raises(Overloaded):
+            world.lookup.flush(What.ALL)
+
+    assert world.find().source is Source.HIT
+    assert world.lookup.erase(ADA).entry
+
+
 # Somebody writes
 
 

@@ -138,10 +138,11 @@ def test_a_look_that_fails_is_not_awaited_any_more() -> None:
     world, server = world_with_copies()
     server.connected = False
 
-    for look in (world.store.look, lambda igsid: world.store.look_many([igsid])):
-        with suppress(StoreUnavailable):
-            look(ADA)
+    with suppress(StoreUnavailable):
+        world.store.look(ADA)
+    assert world.store._near._loading == {}
 
+    world.store.look_many([ADA])
     assert world.store._near._loading == {}
 
 

@@ -368,6 +368,20 @@ def test_trust_counts_from_when_the_sign_of_life_was_asked_for(
     assert near._trusted_until == asked_at + TRUSTED_FOR
 
 
+@pytest.mark.parametrize(("took", "is_heard"), [(0.2, True), (0.3, False)])
+def test_a_store_that_is_slow_to_give_a_sign_of_life_may_hang_all_the_same(
+    near: NearCache, clock: FakeClock, took: float, is_heard: bool
+) -> None:
+    """Whoever asked it would have given up by then; copies are true for as long."""
+    clock.now += 0.1
+    asked_at = clock.now
+
+    beat(near, clock, took, b"PONG")
+
+    assert (near.heard_at == asked_at) is is_heard
+    assert near._trusted_until == asked_at + TRUSTED_FOR
+
+
 def test_what_comes_before_the_sign_of_life_is_heeded_before_it(
     clock: FakeClock,
 ) -> None:
@@ -491,12 +505,14 @@ def test_a_store_that_lets_itself_be_followed_has_been_heard(
     assert (near.size, near.heard_at) == (0, asked_at)
 
 
+@pytest.mark.parametrize(
+    "refusal", [redis.ResponseError("unknown subcommand 'TRACKING'"), KeyError("a bug")]
+)
 def test_of_a_store_that_cannot_be_followed_no_copy_is_left(
-    near: NearCache, clock: FakeClock
+    near: NearCache, clock: FakeClock, refusal: Exception
 ) -> None:
-    """One from before its fail-over would be answered in an outage."""
+    """One from before its fail-over would be answered in an outage. It goes on."""
     keep(near, KEY)
-    refusal = redis.ResponseError("unknown subcommand 'TRACKING'")
     client = SimpleNamespace(connection_pool=Store(clock, refusal))
 
     class Enough(Exception):

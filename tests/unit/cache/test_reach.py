@@ -187,6 +187,18 @@ def test_a_store_that_goes_on_hanging_costs_a_timeout_a_second(reach, clock) -> 
     assert tries(reach)
 
 
+def test_a_store_whose_name_takes_long_to_be_found_unknown_hangs_too(
+    reach, clock
+) -> None:
+    """There is no timeout for that, and all that ask would wait for it in turn."""
+    for _ in range(2):
+        with suppress(StoreUnavailable), reach.noted("reads"):
+            clock.now += 10.0
+            raise redis.ConnectionError
+
+    assert not tries(reach)
+
+
 def test_a_store_that_has_answered_somebody_else_is_used_at_once(clock) -> None:
     """But not one that was asked before the last timeout, and answered then."""
     heard_at = [clock.now]

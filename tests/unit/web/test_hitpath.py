@@ -32,6 +32,7 @@ from proxy.web.keys import Caller, Doorkeeper, Scope, digest_of
 
 URL = f"/profiles/{ADA}"
 BEN = Igsid("1254001234567891")
+UPGRADE = {"Connection": "Upgrade", "Upgrade": "websocket"}
 INITIALS = f"{URL}/picture?fallback=initials"
 
 Told = tuple[str, dict[str, str], bytes]
@@ -342,6 +343,11 @@ def test_a_page_keeps_no_copy_of_what_cannot_be_read(both: Both) -> None:
         (URL, {"headers": {"Cache-Control": "no-cache"}}),
         (URL, {"data": b"body"}),
         (URL, {"headers": {"Transfer-Encoding": "chunked"}}),
+        (URL, {"headers": UPGRADE}),
+        (
+            URL + "/picture",
+            {"headers": UPGRADE},
+        ),
         (URL, {"headers": {"Host": "evil.example"}}),
         (URL, {"headers": {"X-Forwarded-For": "10.0.0.1"}}),
         (URL, {"headers": {"Via": "1.1 x"}}),
