@@ -165,7 +165,20 @@ def serve(settings: Settings, announce: Callable[[], None] = lambda: None) -> No
         },
     )
     phase = SharedPhase()
-    server = DrainingServer(
+    server = new_server(settings, phase)
+    cores = cores_of_workers(settings.workers, _affinity(), usable_cores())
+    with TemporaryDirectory(
+        prefix="profile-proxy-",
+        dir=IN_MEMORY if os.access(IN_MEMORY, os.W_OK) else None,
+        ignore_cleanup_errors=True,
+    ) as counts:
+        loader = partial(load_app, settings, phase, os.getpid(), counts, cores)
+        server.serve(target_loader=loader, wrap_loader=False)
+
+
+def new_server(settings: Settings, phase: SharedPhase) -> DrainingServer:
+    """Granian's parent, as the *settings* want it; it does not serve yet."""
+    return DrainingServer(
         phase,
         settings.drain_for,
         address=settings.listen.host,
@@ -185,14 +198,6 @@ def serve(settings: Settings, announce: Callable[[], None] = lambda: None) -> No
         log_level=LogLevels.error,
         log_dictconfig=_LOGGING,
     )
-    cores = cores_of_workers(settings.workers, _affinity(), usable_cores())
-    with TemporaryDirectory(
-        prefix="profile-proxy-",
-        dir=IN_MEMORY if os.access(IN_MEMORY, os.W_OK) else None,
-        ignore_cleanup_errors=True,
-    ) as counts:
-        loader = partial(load_app, settings, phase, os.getpid(), counts, cores)
-        server.serve(target_loader=loader, wrap_loader=False)
 
 
 def cores_of_workers(workers: int, affinity: Collection[int], usable: int) -> list[int]:

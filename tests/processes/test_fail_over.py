@@ -15,6 +15,8 @@ from services import ADA, EVE, PAGE_TOKEN, Service, SimulatedMeta, crowd, wait_u
 
 from proxy.cache.bulkhead import SEAT_WITHOUT_STORE
 
+NEAR = "profile_proxy_near_looks_total{"
+
 FAILS_OVER_WITHIN = 15
 """Seconds; it takes two, but three Sentinels may have to vote again."""
 
@@ -232,6 +234,11 @@ def test_a_node_of_a_cluster_that_dies_takes_only_its_own_people(nodes: Nodes) -
 
         wait_until(lambda: reasons(service) == [], 15, "all nodes are there")
         assert service.flush()["matched"] < len(people)
+        # Nobody keeps copies true on a Cluster, so that there are none.
+        looks = [
+            line for line in service.get("/metrics").text.splitlines() if NEAR in line
+        ]
+        assert looks and {line.split()[-1] for line in looks} == {"0.0"}
         log = service.log()
         assert (log.count('"store away"'), log.count('"store back"')) == (1, 1)
     finally:

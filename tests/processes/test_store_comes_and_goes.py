@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from itertools import count, takewhile
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import redis
@@ -98,12 +99,16 @@ class Engine:
 
 
 @pytest.fixture
-def world(tmp_path: Path) -> Iterator[SimpleNamespace]:
-    """A service whose store is not there at its start."""
+def world(tmp_path: Path, request) -> Iterator[SimpleNamespace]:
+    """A service whose store is not there at its start; with settings, if a test has."""
     store = Engine(tmp_path)
     meta = SimulatedMeta()
     service = Service(
-        PAGE_TOKEN=PAGE_TOKEN, GRAPH_URL=meta.url, STORE_URL=store.url, WORKERS="1"
+        PAGE_TOKEN=PAGE_TOKEN,
+        GRAPH_URL=meta.url,
+        STORE_URL=store.url,
+        WORKERS="1",
+        **getattr(request, "param", {}),
     )
     yield SimpleNamespace(store=store, meta=meta, service=service)
     service.stop()
@@ -209,6 +214,30 @@ def test_a_store_that_goes_on_hanging_does_not_cost_each_a_timeout(world) -> Non
     ok = {"status": "ok", "reasons": []}
     wait_until(lambda: world.service.get("/readyz").json() == ok, 1.5, "all is well")
     assert "; hit" in world.service.get(f"/profiles/{ADA}").headers["Cache-Status"]
+
+
+@pytest.mark.parametrize(
+    "world", [{"NEAR_ENTRIES": "3", "OUTAGE_GRACE": "1s"}], indirect=True
+)
+def test_there_are_as_many_copies_and_for_as_long_as_the_operator_says(world) -> None:
+    """No more of them, and no longer than that while the store is away."""
+    world.store.start()
+    people = [str(1254002000000000 + n) for n in range(5)]
+
+    def is_full() -> bool:
+        return all(ask(i).ok for i in people) and world.service.copies() == 3
+
+    def ask(igsid: str) -> Any:
+        return world.service.get(f"/profiles/{igsid}")
+
+    def source(igsid: str) -> str:
+        return str(ask(igsid).headers["Cache-Status"])
+
+    wait_until(is_full, 5, "there is no room for more copies")
+    world.store.stop()
+
+    assert "; hit" in source(people[-1])
+    wait_until(lambda: "fwd=uri-miss" in source(people[-1]), 5, "it has gone")
 
 
 def test_meta_is_not_run_over_while_the_store_is_away(world) -> None:

@@ -1,8 +1,9 @@
-"""Which worker stays on which core."""
+"""What the server is told, and which worker stays on which core."""
 
 import pytest
 
-from proxy.server import cores_of_workers
+from proxy.server import CONNECTIONS, SharedPhase, cores_of_workers, new_server
+from proxy.settings import Settings
 
 
 def test_as_many_workers_as_cores_have_one_each() -> None:
@@ -25,3 +26,16 @@ def test_workers_under_a_quota_move_as_the_system_likes(workers: int) -> None:
 def test_where_the_system_does_not_say_they_move_as_it_likes() -> None:
     """There, one core counts as usable."""
     assert cores_of_workers(1, (), 1) == []
+
+
+def test_granian_is_told_what_the_operator_has_decided() -> None:
+    """Where many wait, it would else make too few threads, or hold too many back."""
+    env = {"PAGE_TOKEN": "EAATESTTOKEN", "WORKERS": "3", "THREADS": "97"}
+    env |= {"LISTEN": "127.0.0.7:8099"}
+    settings = Settings.from_env({f"PROXY_{k}": value for k, value in env.items()})
+
+    server = new_server(settings, SharedPhase())
+
+    assert (server.bind_addr, server.bind_port) == ("127.0.0.7", 8099)
+    assert (server.workers, server.blocking_threads) == (3, 97)
+    assert (server.runtime_threads, server.backpressure) == (1, CONNECTIONS)
