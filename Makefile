@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN    := $(VENV)/bin
 PEERS  := nginx-light redis-server varnish wrk
 
-.PHONY: help run test check bench bench-quick format clean
+.PHONY: help run test unit check bench bench-quick format clean
 
 help: ## what can be typed here
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 13
@@ -15,6 +15,9 @@ run: $(VENV)/run.stamp ## the whole thing on this machine: embedded engine, simu
 test: $(VENV)/dev.stamp ## every test, needing nothing installed by hand
 	$(BIN)/pytest
 
+unit: $(VENV)/dev.stamp ## the tests without processes, in a minute: the loop of every edit
+	$(BIN)/pytest tests/unit
+
 check: $(VENV)/dev.stamp ## format, lint, types, layers, every test: what must pass before a commit
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
@@ -24,11 +27,11 @@ check: $(VENV)/dev.stamp ## format, lint, types, layers, every test: what must p
 
 bench: $(VENV)/bench.stamp ## the figures of docs/performance.md; ROWS="stampede" for some
 	@.ci/install $(PEERS)
-	$(BIN)/python benchmarks/measure.py $(ROWS)
+	$(BIN)/python -m benchmarks.measure $(ROWS)
 
 bench-quick: $(VENV)/bench.stamp ## some of them within two minutes, printed only
 	@.ci/install $(PEERS)
-	$(BIN)/python benchmarks/measure.py --quick $(ROWS)
+	$(BIN)/python -m benchmarks.measure --quick $(ROWS)
 
 format: $(VENV)/dev.stamp ## let ruff lay the code out
 	$(BIN)/ruff format .

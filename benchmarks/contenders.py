@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from children import (
+from benchmarks.children import (
     BIN,
     LOAD,
     SERVER,
@@ -27,8 +27,7 @@ from children import (
     free_port,
     pinned,
 )
-from load import KEY_LINE
-
+from benchmarks.load import KEY_LINE
 from proxy.cache import engine
 
 HERE = Path(__file__).parent

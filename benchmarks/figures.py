@@ -12,8 +12,7 @@ from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
-from children import CORES, Missing, find
-
+from benchmarks.children import CORES, Missing, find
 from proxy.cache import engine
 
 PAGE = Path(__file__).parent.parent / "docs" / "performance.md"

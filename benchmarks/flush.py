@@ -10,12 +10,10 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from urllib.parse import unquote, urlsplit
 
-import contenders
-import load
-import stored
-from children import CORES, Failed
-from figures import Figure, milliseconds
-from rounds import Pace, paths, people
+from benchmarks import contenders, load, stored
+from benchmarks.children import CORES, Failed
+from benchmarks.figures import Figure, milliseconds
+from benchmarks.rounds import Pace, paths, people
 
 ENTRIES = 1_000_000
 ROOM_BYTES = 4 * 1024**3

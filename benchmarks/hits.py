@@ -6,14 +6,11 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 
-import contenders
-import load
-import stored
-import wrk
-from children import CORES, LOAD, Contender, Failed, pinned
-from contenders import Meta
-from figures import Figure, ratio
-from rounds import Pace, alone, page, paths, people, start
+from benchmarks import contenders, load, stored, wrk
+from benchmarks.children import CORES, LOAD, Contender, Failed, pinned
+from benchmarks.contenders import Meta
+from benchmarks.figures import Figure, ratio
+from benchmarks.rounds import Pace, alone, page, paths, people, start
 
 OURS, NEAR_OFF = "profile-proxy", "profile-proxy, near cache off"
 NGINX, OPEN_FILES = "nginx", "nginx with open_file_cache"

@@ -16,8 +16,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import cast
 
-from children import Failed
-
+from benchmarks.children import Failed
 from proxy.web.keys import Scope, new_key
 
 WITHIN = 30.0

@@ -14,16 +14,15 @@ import signal
 import sys
 from collections.abc import Callable
 
-import figures
-import plot
-from children import Failed, Missing
-from figures import Figure
-from flush import flush
-from hits import hits, pages, pictures, refusals, two_workers, zipf
-from memory import redis_memory, worker_memory
-from misses import cold_page, misses, stampede, waiters
-from rounds import QUICK, THOROUGH, Pace
-from trouble import hits_while_misses_hang, sigterm, stalled_clients
+from benchmarks import figures, plot
+from benchmarks.children import Failed, Missing
+from benchmarks.figures import Figure
+from benchmarks.flush import flush
+from benchmarks.hits import hits, pages, pictures, refusals, two_workers, zipf
+from benchmarks.memory import redis_memory, worker_memory
+from benchmarks.misses import cold_page, misses, stampede, waiters
+from benchmarks.rounds import QUICK, THOROUGH, Pace
+from benchmarks.trouble import hits_while_misses_hang, sigterm, stalled_clients
 
 ROWS: dict[str, Callable[[Pace], list[Figure]]] = {
     row.__name__: row

@@ -7,13 +7,11 @@ import time
 from contextlib import ExitStack
 from pathlib import Path
 
-import contenders
-import load
-import stored
-from children import CORES, Missing, find
-from contenders import APT
-from figures import Figure
-from rounds import Pace, paths, people
+from benchmarks import contenders, load, stored
+from benchmarks.children import CORES, Missing, find
+from benchmarks.contenders import APT
+from benchmarks.figures import Figure
+from benchmarks.rounds import Pace, paths, people
 
 IDLE_AFTER = 2.0
 """Seconds after which a worker has done whatever it does when it starts."""

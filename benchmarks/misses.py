@@ -5,11 +5,10 @@ from __future__ import annotations
 import json
 from contextlib import ExitStack
 
-import contenders
-import load
-from children import CORES, LOAD, SERVER
-from figures import Figure, milliseconds, ratio
-from rounds import Pace, alone, page, path, paths, people, start
+from benchmarks import contenders, load
+from benchmarks.children import CORES, LOAD, SERVER
+from benchmarks.figures import Figure, milliseconds, ratio
+from benchmarks.rounds import Pace, alone, page, path, paths, people, start
 
 
 def misses(pace: Pace) -> list[Figure]:

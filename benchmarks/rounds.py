@@ -12,11 +12,10 @@ from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 from typing import TypeVar
 
-import contenders
-import quiet
-from children import LOAD, Contender, Missing, pinned
-from contenders import Meta
-from figures import Figure
+from benchmarks import contenders, quiet
+from benchmarks.children import LOAD, Contender, Missing, pinned
+from benchmarks.contenders import Meta
+from benchmarks.figures import Figure
 
 Turn = TypeVar("Turn")
 

@@ -8,12 +8,11 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 
-import contenders
-import load
-from children import CORES, ENDS_WITHIN, LOAD, Contender, pinned
-from contenders import Meta
-from figures import Figure, milliseconds
-from rounds import Pace, alone, path, paths, people
+from benchmarks import contenders, load
+from benchmarks.children import CORES, ENDS_WITHIN, LOAD, Contender, pinned
+from benchmarks.contenders import Meta
+from benchmarks.figures import Figure, milliseconds
+from benchmarks.rounds import Pace, alone, path, paths, people
 
 STALLED_FOR = 0.5
 """Seconds after which 300 clients have become a stall, and are no longer a burst."""

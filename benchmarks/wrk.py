@@ -12,9 +12,9 @@ import subprocess
 from collections.abc import Sequence
 from itertools import accumulate
 
-from children import Failed, find, folder
-from contenders import APT
-from load import AUTHORIZATION
+from benchmarks.children import Failed, find, folder
+from benchmarks.contenders import APT
+from benchmarks.load import AUTHORIZATION
 
 CONNECTIONS = 64
 

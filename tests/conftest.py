@@ -5,9 +5,17 @@ from contextlib import ExitStack
 
 import hypothesis
 import pytest
-from servers import DidNotStart, Nodes, Server, Watched, clustered, require, watched
 
 from proxy.cache import engine
+from tests.helpers.redis_servers import (
+    DidNotStart,
+    Nodes,
+    Server,
+    Watched,
+    clustered,
+    require,
+    watched,
+)
 
 # How long an example takes says more about the machine than about the code.
 hypothesis.settings.register_profile("tests", deadline=None)

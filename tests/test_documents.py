@@ -8,7 +8,6 @@ from pathlib import Path
 import click
 import pytest
 import yaml
-from builders import a_profile
 from prometheus_client.parser import text_string_to_metric_families
 
 from proxy.app import create_app
@@ -18,6 +17,7 @@ from proxy.metrics import Metrics, StoreReading
 from proxy.outcomes import Cause, Reason, Told
 from proxy.settings import ROWS, Settings
 from proxy.web import graph_door, problems
+from tests.helpers.builders import a_profile
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"

@@ -1,7 +1,17 @@
 """What a figure says of itself, and how the page takes it in."""
 
 import pytest
-from figures import BEGIN, END, HEAD, Figure, dropped, merged, milliseconds, ratio
+
+from benchmarks.figures import (
+    BEGIN,
+    END,
+    HEAD,
+    Figure,
+    dropped,
+    merged,
+    milliseconds,
+    ratio,
+)
 
 HERE = "Measured on 2 cores of a machine, wrk 4.1.0."
 ORDER = ["hits", "misses"]

@@ -1,9 +1,10 @@
 """The load counts what it is meant to count, and fails on anything else."""
 
 import pytest
-from children import Failed, Missing, find
-from load import check_status, head, hits, is_complete
-from wrk import DRAWS, read, zipf
+
+from benchmarks.children import Failed, Missing, find
+from benchmarks.load import check_status, head, hits, is_complete
+from benchmarks.wrk import DRAWS, read, zipf
 
 HIT = b"HTTP/1.1 200 OK\r\nCache-Status: profile-proxy; hit; ttl=9\r\n\r\n"
 MISS = b"HTTP/1.1 200 OK\r\ncache-status: profile-proxy; fwd=uri-miss; stored\r\n\r\n"

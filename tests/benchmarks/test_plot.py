@@ -2,7 +2,7 @@
 
 from xml.etree import ElementTree
 
-from plot import drawn
+from benchmarks.plot import drawn
 
 RATES = {
     "nginx": [100.0, 200.0, 100.0],

@@ -1,7 +1,6 @@
 """What the benchmarks write into a store is what the service would read."""
 
-from stored import alike, entries, key
-
+from benchmarks.stored import alike, entries, key
 from proxy.cache.stored_form import decode
 from proxy.outcomes import Igsid, Profile
 

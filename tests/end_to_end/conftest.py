@@ -7,7 +7,9 @@ from types import SimpleNamespace
 
 import pytest
 import redis
-from services import (
+
+from proxy.cache import engine
+from tests.helpers.processes import (
     APP_SECRET,
     PAGE_TOKEN,
     VERIFY_TOKEN,
@@ -17,8 +19,6 @@ from services import (
     empty,
     new_key,
 )
-
-from proxy.cache import engine
 
 GRAPH_TIMEOUT = 1.5
 

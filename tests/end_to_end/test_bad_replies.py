@@ -6,7 +6,8 @@ import base64
 import time
 
 import pytest
-from services import PAGE_TOKEN, crowd
+
+from tests.helpers.processes import PAGE_TOKEN, crowd
 
 WHO = crowd(7)
 NOT_KEPT = ("graph_unavailable", 502)
@@ -116,7 +117,7 @@ def test_a_good_reply_may_come_in_any_wrapping(stack, wire) -> None:
 
 def test_meta_that_is_not_there_is_a_failure(stack) -> None:
     """A connection that is refused, tried once more, and told."""
-    from services import Service, free_port
+    from tests.helpers.processes import Service, free_port
 
     settings = stack.settings | {"GRAPH_URL": f"http://127.0.0.1:{free_port()}"}
     service = Service(**settings)

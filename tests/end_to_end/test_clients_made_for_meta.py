@@ -13,7 +13,18 @@ import facebook
 import pyfacebook
 import pytest
 import requests
-from services import ADA, APP_SECRET, BEN, CLEO, DOV, EVE, FINN, JO, PAGE_TOKEN
+
+from tests.helpers.processes import (
+    ADA,
+    APP_SECRET,
+    BEN,
+    CLEO,
+    DOV,
+    EVE,
+    FINN,
+    JO,
+    PAGE_TOKEN,
+)
 
 FIELDS = (
     "name,username,profile_pic,is_verified_user,follower_count,"

@@ -12,7 +12,17 @@ import subprocess
 from types import SimpleNamespace
 
 import pytest
-from services import ADA, APP_SECRET, BEN, BIN, CLEO, HANA, PAGE_TOKEN, free_port
+
+from tests.helpers.processes import (
+    ADA,
+    APP_SECRET,
+    BEN,
+    BIN,
+    CLEO,
+    HANA,
+    PAGE_TOKEN,
+    free_port,
+)
 
 
 def run(stack: SimpleNamespace, *words: str, **more: str):

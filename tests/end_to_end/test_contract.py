@@ -9,7 +9,8 @@ from collections.abc import Callable
 
 import pytest
 from httplint import HttpRequestLinter, HttpResponseLinter, levels
-from services import ADA, BEN, BIN, CLEO, IVO, VERIFY_TOKEN, crowd
+
+from tests.helpers.processes import ADA, BEN, BIN, CLEO, IVO, VERIFY_TOKEN, crowd
 
 EXPECTED = """\
 [checks]

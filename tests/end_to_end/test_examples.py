@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from services import ADA, BEN, Service
+
+from tests.helpers.processes import ADA, BEN, Service
 
 PAGE = (Path(__file__).parents[2] / "docs" / "api.md").read_text()
 

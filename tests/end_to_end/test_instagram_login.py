@@ -9,7 +9,8 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from services import Service, SimulatedMeta
+
+from tests.helpers.processes import Service, SimulatedMeta
 
 API = Path(__file__).parents[2] / "docs" / "api.md"
 LOGIN_TOKEN = "IGAACANARYLOGINTOKEN0123456789"

@@ -5,7 +5,8 @@ from __future__ import annotations
 import time
 
 import pytest
-from services import ADA, Service, new_key
+
+from tests.helpers.processes import ADA, Service, new_key
 
 
 def bearing(key: str) -> dict[str, str]:

@@ -8,7 +8,11 @@ import subprocess
 from pathlib import Path
 
 import redis
-from services import (
+
+from proxy.cache import engine
+from tests.end_to_end.test_bad_replies import BAD
+from tests.end_to_end.test_recorded_replies import PLAYED, play
+from tests.helpers.processes import (
     APP_SECRET,
     BIN,
     PAGE_TOKEN,
@@ -21,10 +25,6 @@ from services import (
     open_gates,
     post_webhook,
 )
-from test_bad_replies import BAD
-from test_recorded_replies import RECORDED, play
-
-from proxy.cache import engine
 
 PROOF = hmac.new(APP_SECRET.encode(), PAGE_TOKEN.encode(), hashlib.sha256).hexdigest()
 API_KEY = "pp_canarykey0123456789"
@@ -64,7 +64,7 @@ def test_no_secret_shows_while_every_failure_is_provoked(tmp_path: Path) -> None
                 meta.person(crowd(number), **script)
                 get(f"/profiles/{crowd(number)}")
                 open_gates(client)
-            for number, reply in enumerate(RECORDED.values(), start=100):
+            for number, reply in enumerate(PLAYED.values(), start=100):
                 play_about(meta, crowd(number), reply)
                 get(f"/profiles/{crowd(number)}")
                 open_gates(client)

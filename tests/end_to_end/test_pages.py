@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from services import crowd
+from tests.helpers.processes import crowd
 
 
 def test_a_cold_page_takes_as_long_as_its_slowest(stack) -> None:

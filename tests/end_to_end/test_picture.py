@@ -8,7 +8,8 @@ from types import SimpleNamespace
 from xml.etree import ElementTree
 
 import requests
-from services import ADA, CLEO, EVE, FINN
+
+from tests.helpers.processes import ADA, CLEO, EVE, FINN
 
 API = Path(__file__).parents[2] / "docs" / "api.md"
 

@@ -13,8 +13,9 @@ from pathlib import Path
 
 import pytest
 import requests
-from servers import require
-from services import BIN, free_port, wait_until
+
+from tests.helpers.processes import BIN, free_port, wait_until
+from tests.helpers.redis_servers import require
 
 ROOT = Path(__file__).parents[2]
 README, API = ROOT / "README.md", ROOT / "docs" / "api.md"

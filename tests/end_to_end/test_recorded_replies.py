@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from services import open_gates
 
-FOLDER = Path(__file__).parent.parent / "fixtures" / "graph"
-RECORDED = {
-    path.stem: reply
-    for path in sorted(FOLDER.glob("*.json"))
-    if (reply := json.loads(path.read_text()))["kind"]
-    in ("graph_error", "graph_success", "graph_html", "graph_batch")
-}
+from tests.helpers.processes import open_gates
+from tests.helpers.recorded_replies import REPLIES
+
+KINDS = "graph_error", "graph_success", "graph_html", "graph_batch"
+PLAYED = {name: reply for name, reply in REPLIES.items() if reply["kind"] in KINDS}
 
 # suggested_class of a recorded reply: our code, whether it is kept, calls to Meta
 # for two requests of which the second comes when note and gate of the first are gone.
@@ -45,10 +40,10 @@ def play(stack: SimpleNamespace, igsid: str, reply: dict) -> None:
     stack.meta.person(igsid, status=reply["status"], headers=reply["headers"], **wire)
 
 
-@pytest.mark.parametrize("name", RECORDED)
+@pytest.mark.parametrize("name", PLAYED)
 def test_a_recorded_reply_means_what_the_table_says_twice(stack, name) -> None:
     """The same answer both times, kept or not, with the right number of calls."""
-    reply = RECORDED[name]
+    reply = PLAYED[name]
     code, kept, calls = EXPECTED[reply["suggested_class"]]
     body = reply["body"]
     own_id = body.get("id") if isinstance(body, dict) else None

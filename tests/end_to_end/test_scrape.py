@@ -6,12 +6,12 @@ import shutil
 import subprocess
 
 import pytest
-from scrapes import samples
-from servers import require
-from services import ADA, APP_SECRET, BEN, CLEO, IVO, PAGE_TOKEN, crowd
 
 from proxy.metrics import FAILURES, OUTCOMES, SECONDS_OF_A_CALL
 from proxy.outcomes import Cause, UpdateKind, UpdateResult
+from tests.helpers.processes import ADA, APP_SECRET, BEN, CLEO, IVO, PAGE_TOKEN, crowd
+from tests.helpers.prometheus import samples
+from tests.helpers.redis_servers import require
 
 ALLOWED = {
     "source": {"near", "hit", "stale", "fetched", "collapsed", "none"},

@@ -6,7 +6,8 @@ import time
 
 import pytest
 import requests
-from services import (
+
+from tests.helpers.processes import (
     ADA,
     BEN,
     CLEO,
@@ -112,7 +113,7 @@ def test_the_call_is_made_as_meta_wants_it(stack) -> None:
 
 def test_an_account_without_pictures_is_asked_again_without_them(stack) -> None:
     """Once; from then on the field is left out from the start."""
-    from services import Service
+    from tests.helpers.processes import Service
 
     stack.meta.order("fields", nonexisting=["profile_pic"])
     service = Service(**stack.settings)

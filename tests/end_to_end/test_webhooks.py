@@ -15,8 +15,8 @@ from types import SimpleNamespace
 import pytest
 import requests
 import trustme
-from servers import require
-from services import (
+
+from tests.helpers.processes import (
     APP_SECRET,
     BEN,
     VERIFY_TOKEN,
@@ -26,6 +26,7 @@ from services import (
     post_webhook,
     wait_until,
 )
+from tests.helpers.redis_servers import require
 
 DOCS = Path(__file__).parents[2] / "docs"
 RECORDED = Path(__file__).parents[1] / "fixtures" / "graph"

@@ -6,7 +6,19 @@ import json
 import re
 import time
 
-from services import ADA, BEN, CLEO, DOV, EVE, FINN, GUS, IVO, JO, crowd, wait_until
+from tests.helpers.processes import (
+    ADA,
+    BEN,
+    CLEO,
+    DOV,
+    EVE,
+    FINN,
+    GUS,
+    IVO,
+    JO,
+    crowd,
+    wait_until,
+)
 
 EVERYBODY = (ADA, BEN, CLEO, DOV, EVE, FINN, GUS, IVO, JO, crowd(1), crowd(2))
 

@@ -7,7 +7,9 @@ from types import SimpleNamespace
 
 import pytest
 import redis
-from services import (
+
+from proxy.cache import engine
+from tests.helpers.processes import (
     PAGE_TOKEN,
     VERIFY_TOKEN,
     WEBHOOK_SECRET,
@@ -15,8 +17,6 @@ from services import (
     SimulatedMeta,
     empty,
 )
-
-from proxy.cache import engine
 
 GRAPH_TIMEOUT = 2.0
 

@@ -13,7 +13,8 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from services import (
+
+from tests.helpers.processes import (
     ADA,
     BEN,
     EVE,

@@ -18,7 +18,9 @@ from types import SimpleNamespace
 
 import pytest
 import redis
-from services import (
+
+from proxy.cache import engine
+from tests.helpers.processes import (
     ADA,
     BEN,
     PAGE_TOKEN,
@@ -28,8 +30,6 @@ from services import (
     crowd,
     empty,
 )
-
-from proxy.cache import engine
 
 AHEAD = 300.0
 CONSENT_TTL = 600.0

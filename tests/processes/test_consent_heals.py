@@ -10,7 +10,14 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from services import a_webhook, all_at_once, crowd, post_webhook, wait_until
+
+from tests.helpers.processes import (
+    a_webhook,
+    all_at_once,
+    crowd,
+    post_webhook,
+    wait_until,
+)
 
 CALLERS = 4
 """Callers of each instance, none of whom ever pauses."""

@@ -15,10 +15,17 @@ from types import SimpleNamespace
 
 import pytest
 import requests
-from scrapes import total
-from services import ADA, PAGE_TOKEN, Service, SimulatedMeta, crowd, wait_until
 
 from proxy.cache import engine
+from tests.helpers.processes import (
+    ADA,
+    PAGE_TOKEN,
+    Service,
+    SimulatedMeta,
+    crowd,
+    wait_until,
+)
+from tests.helpers.prometheus import total
 
 WORKER = """
 import json, sys

@@ -15,10 +15,10 @@ from urllib.parse import unquote, urlsplit
 
 import pytest
 from redis import Redis
-from servers import may_go_first
 
 from proxy.cache import watchdog
 from proxy.cache.engine import EngineFailed, EngineMissing, find_binary, start
+from tests.helpers.redis_servers import may_go_first
 
 SOON = 2.0  # seconds: what is promised after the owner's death
 LONG = 10.0  # seconds: a wait that ends only when a test fails

@@ -10,10 +10,18 @@ from types import SimpleNamespace
 import pytest
 import redis
 import requests
-from servers import Nodes, Watched, client_of
-from services import ADA, EVE, PAGE_TOKEN, Service, SimulatedMeta, crowd, wait_until
 
 from proxy.cache.bulkhead import SEAT_WITHOUT_STORE
+from tests.helpers.processes import (
+    ADA,
+    EVE,
+    PAGE_TOKEN,
+    Service,
+    SimulatedMeta,
+    crowd,
+    wait_until,
+)
+from tests.helpers.redis_servers import Nodes, Watched, client_of
 
 NEAR = "profile_proxy_near_looks_total{"
 

@@ -16,7 +16,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 
 import pytest
-from services import ADA, BEN, BIN, Service, crowd, free_port, wait_until
+
+from tests.helpers.processes import ADA, BEN, BIN, Service, crowd, free_port, wait_until
 
 DRAIN_FOR = 1.0
 CALLERS = 10

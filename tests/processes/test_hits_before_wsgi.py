@@ -8,7 +8,8 @@ from collections.abc import Iterator
 
 import pytest
 import requests
-from services import free_port, wait_until
+
+from tests.helpers.processes import free_port, wait_until
 
 SERVER = """
 import sys

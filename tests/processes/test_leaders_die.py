@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 import requests
-from services import ADA, BEN, Service, wait_until
+
+from tests.helpers.processes import ADA, BEN, Service, wait_until
 
 
 def test_a_dead_leader_is_succeeded_when_its_lease_ends(stack) -> None:

@@ -7,7 +7,8 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from services import ADA, BEN, all_at_once, crowd, wait_until
+
+from tests.helpers.processes import ADA, BEN, all_at_once, crowd, wait_until
 
 CALLERS = 300
 

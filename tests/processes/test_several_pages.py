@@ -11,7 +11,9 @@ from typing import Any
 
 import pytest
 import redis
-from services import (
+
+from proxy.cache import engine
+from tests.helpers.processes import (
     ADA,
     BEN,
     CLEO,
@@ -26,8 +28,6 @@ from services import (
     post_webhook,
     wait_until,
 )
-
-from proxy.cache import engine
 
 SHOP_TOKEN = "EAACANARYSHOPTOKEN0123456789"
 SHOP_SECRET = "canaryshopsecret0123456789abcdef"

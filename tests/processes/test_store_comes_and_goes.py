@@ -17,7 +17,11 @@ from typing import Any
 
 import pytest
 import redis
-from services import (
+
+from proxy.cache.bulkhead import CALLS_WITHOUT_STORE, SEAT_WITHOUT_STORE
+from proxy.cache.engine import find_binary
+from proxy.cache.near import SILENT_FOR
+from tests.helpers.processes import (
     ADA,
     BEN,
     EVE,
@@ -27,10 +31,6 @@ from services import (
     all_at_once,
     wait_until,
 )
-
-from proxy.cache.bulkhead import CALLS_WITHOUT_STORE, SEAT_WITHOUT_STORE
-from proxy.cache.engine import find_binary
-from proxy.cache.near import SILENT_FOR
 
 CROWD, CALLERS = 300, 12
 """People who are known, and who ask about them side by side."""

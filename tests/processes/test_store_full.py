@@ -8,8 +8,18 @@ from types import SimpleNamespace
 
 import pytest
 import redis
-from servers import Server, client_of
-from services import ADA, BEN, CLEO, PAGE_TOKEN, Service, SimulatedMeta, crowd, empty
+
+from tests.helpers.processes import (
+    ADA,
+    BEN,
+    CLEO,
+    PAGE_TOKEN,
+    Service,
+    SimulatedMeta,
+    crowd,
+    empty,
+)
+from tests.helpers.redis_servers import Server, client_of
 
 PEOPLE = 300
 """Who are asked for while the store drops entries."""

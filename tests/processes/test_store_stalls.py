@@ -8,9 +8,8 @@ from types import SimpleNamespace
 
 import pytest
 import requests
-from relay import Relay
-from servers import Server, client_of
-from services import (
+
+from tests.helpers.processes import (
     ADA,
     PAGE_TOKEN,
     Service,
@@ -20,6 +19,8 @@ from services import (
     open_gates,
     wait_until,
 )
+from tests.helpers.redis_servers import Server, client_of
+from tests.helpers.tcp_relay import Relay
 
 GRAPH_TIMEOUT = 1.5
 LONGEST_WAIT = 2 * GRAPH_TIMEOUT + 2

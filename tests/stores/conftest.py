@@ -7,14 +7,14 @@ from typing import cast
 import fakeredis
 import pytest
 import redis
-from fakes import no_wait
 from flask import Flask
 from flask_caching import Cache
-from servers import STORES, client_of
 
 from proxy.cache.backend import ProfileCache
 from proxy.cache.connect import new_client
 from proxy.cache.store import EntryStore
+from tests.helpers.fakes import no_wait
+from tests.helpers.redis_servers import STORES, client_of
 
 FAKE = "fakeredis:"
 

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 import redis
-from servers import REAL_STORES
 
 from proxy.cache.backend import ProfileCache
 from proxy.cache.connect import new_client
+from tests.helpers.redis_servers import REAL_STORES
 
 DEFAULT_TTL = 3600
 THREADS = 32

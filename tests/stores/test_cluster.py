@@ -10,17 +10,17 @@ from contextlib import suppress
 
 import pytest
 import redis
-from builders import HOUR, NOW, a_profile, an_entry
-from fakes import no_wait
 from redis.crc import key_slot
-from servers import Nodes, Server, client_of, free_port
-from services import wait_until
 
 from proxy.cache.backend import ProfileCache
 from proxy.cache.connect import REDIS_TIMEOUT, new_client
 from proxy.cache.reach import PROBED_EVERY
 from proxy.cache.store import EntryStore, Flushed
 from proxy.outcomes import Igsid, StoredOutcome, StoreUnavailable
+from tests.helpers.builders import HOUR, NOW, a_profile, an_entry
+from tests.helpers.fakes import no_wait
+from tests.helpers.processes import wait_until
+from tests.helpers.redis_servers import Nodes, Server, client_of, free_port
 
 LEASE = "0123456789abcdef"
 PEOPLE = [Igsid(f"1254002{number:09d}") for number in range(60)]

@@ -10,10 +10,6 @@ from typing import NamedTuple
 
 import pytest
 import redis
-from builders import a_profile, an_entry
-from fakes import no_wait
-from servers import REAL_STORES, Server, Watched, client_of
-from services import wait_until
 
 from proxy.cache.backend import ProfileCache
 from proxy.cache.connect import new_client
@@ -21,6 +17,10 @@ from proxy.cache.near import TRUSTED_FOR, Follower, NearCache
 from proxy.cache.store import EntryStore
 from proxy.cache.stored_form import decode, encode
 from proxy.outcomes import Igsid, StoreUnavailable
+from tests.helpers.builders import a_profile, an_entry
+from tests.helpers.fakes import no_wait
+from tests.helpers.processes import wait_until
+from tests.helpers.redis_servers import REAL_STORES, Server, Watched, client_of
 
 FOLLOWED = [store for store in REAL_STORES if store != "cluster"]
 

@@ -10,8 +10,6 @@ from typing import Any
 
 import pytest
 import redis
-from builders import form_of
-from servers import REAL_STORES
 
 from proxy.cache.backend import ProfileCache
 from proxy.cache.store import Census, EntryStore, Erased, Flushed, Seen
@@ -33,6 +31,8 @@ from proxy.outcomes import (
     Throttled,
     TokenRejected,
 )
+from tests.helpers.builders import form_of
+from tests.helpers.redis_servers import REAL_STORES
 
 NOW = 1_800_000_000.0
 MINUTE = 60.0

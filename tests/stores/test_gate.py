@@ -9,8 +9,6 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import redis
-from builders import ADA, a_profile, a_refusal
-from servers import REAL_STORES
 
 from proxy.cache.backend import ProfileCache
 from proxy.cache.gate import (
@@ -37,6 +35,8 @@ from proxy.outcomes import (
     TooManyMisses,
 )
 from proxy.policy import LONGEST_CLOSURE, backoffs
+from tests.helpers.builders import ADA, a_profile, a_refusal
+from tests.helpers.redis_servers import REAL_STORES
 
 TOKEN, NEW_TOKEN = "0badcafe", "600dcafe"
 TOKEN_RETRY = 60.0

@@ -10,16 +10,24 @@ from contextlib import suppress
 
 import pytest
 import redis
-from builders import ADA, HOUR, NOW, a_profile, a_refusal, an_entry
-from fakes import no_wait
-from servers import Nodes, Server, Watched, client_of, has_replicas, replicated, require
-from services import wait_until
 
 from proxy.cache import engine
 from proxy.cache.backend import REPLICATED_WITHIN, ProfileCache
 from proxy.cache.connect import new_client
 from proxy.cache.store import EntryStore, Erased, Flushed
 from proxy.outcomes import Igsid, StoredOutcome, StoreUnavailable
+from tests.helpers.builders import ADA, HOUR, NOW, a_profile, a_refusal, an_entry
+from tests.helpers.fakes import no_wait
+from tests.helpers.processes import wait_until
+from tests.helpers.redis_servers import (
+    Nodes,
+    Server,
+    Watched,
+    client_of,
+    has_replicas,
+    replicated,
+    require,
+)
 
 LEASE = "0123456789abcdef"
 WITHIN = REPLICATED_WITHIN + 0.5

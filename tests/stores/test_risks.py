@@ -7,11 +7,11 @@ from collections.abc import Callable
 
 import pytest
 import redis
-from servers import Server, client_of
 
 from proxy.cache.backend import ProfileCache
 from proxy.cache.connect import new_client
 from proxy.cache.store import EntryStore
+from tests.helpers.redis_servers import Server, client_of
 
 GOOD = {"maxmemory-policy": "allkeys-lfu"}
 

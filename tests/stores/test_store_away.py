@@ -12,8 +12,6 @@ from pathlib import Path
 
 import pytest
 import redis
-from builders import form_of
-from servers import Server, client_of, free_port, store_of
 
 from proxy.cache.backend import ProfileCache
 from proxy.cache.connect import REDIS_TIMEOUT, new_client
@@ -28,6 +26,8 @@ from proxy.outcomes import (
     StoredOutcome,
     StoreUnavailable,
 )
+from tests.helpers.builders import form_of
+from tests.helpers.redis_servers import Server, client_of, free_port, store_of
 
 NOW = 1_800_000_000.0
 MINUTE = 60.0

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import fakeredis
 import pytest
-from builders import ADA, HOUR, LIFETIMES, MINUTE, a_profile, a_refusal
-from fakes import FakeGraph
-from test_lookup import BEN, World, name_of
 
 from proxy.outcomes import (
     Answer,
@@ -24,6 +21,9 @@ from proxy.outcomes import (
     TooManyMisses,
 )
 from proxy.policy import postpone, stamp, supersede
+from tests.helpers.builders import ADA, HOUR, LIFETIMES, MINUTE, a_profile, a_refusal
+from tests.helpers.fakes import FakeGraph
+from tests.helpers.world import BEN, World, name_of
 
 ANEW = Directives(no_cache=True)
 KEPT_ONLY = Directives(only_if_cached=True)

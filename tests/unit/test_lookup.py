@@ -5,41 +5,20 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass, field
 from typing import Any
 
 import fakeredis
 import pytest
-from builders import (
-    ADA,
-    DAY,
-    HOUR,
-    LIFETIMES,
-    MINUTE,
-    NOW,
-    a_profile,
-    a_refusal,
-    picture_url,
-)
-from fakes import FakeBackground, FakeClock, FakeGraph, no_wait
-from scrapes import total
 
-from proxy.cache.backend import ProfileCache
-from proxy.cache.bulkhead import Bulkhead
-from proxy.cache.flight import Flight, lease_for
-from proxy.cache.gate import Gate, Tally
-from proxy.cache.store import EntryStore
-from proxy.lookup import ProfileLookup, What
-from proxy.metrics import Metrics
+from proxy.cache.gate import Tally
+from proxy.lookup import What
 from proxy.outcomes import (
-    Answer,
     Cut,
     GraphTimeout,
     GraphUnavailable,
     Igsid,
     Overloaded,
     PermissionMissing,
-    Profile,
     Reason,
     Refusal,
     Source,
@@ -49,100 +28,25 @@ from proxy.outcomes import (
     Told,
     TooManyMisses,
 )
-from proxy.policy import FIRST_POSTPONEMENT, LONGEST_POSTPONEMENT, backoffs
-
-BEN = Igsid("1254001234567891")
-
-
-@dataclass
-class World:
-    """A lookup, and all that it depends on."""
-
-    redis: fakeredis.FakeRedis = field(default_factory=fakeredis.FakeRedis)
-    graph: FakeGraph = field(default_factory=FakeGraph)
-    clock: FakeClock = field(default_factory=FakeClock)
-    background: FakeBackground = field(default_factory=FakeBackground)
-    metrics: Metrics = field(default_factory=Metrics)
-    seats: int = 100
-
-    def __post_init__(self) -> None:
-        cache = ProfileCache(host=self.redis, key_prefix="pp:")
-        self.store = EntryStore(
-            cache,
-            "default",
-            count_error=self.metrics.count_store_error,
-            sleep=no_wait,
-        )
-        self.bulkhead = Bulkhead(seats=self.seats, room=400, clock=self.clock)
-        self.gate = Gate(
-            cache,
-            "default",
-            reach=self.store.reach,
-            backoffs=backoffs(60.0),
-            probe_for=lease_for(5.0),
-            usage_soft=75,
-            misses_per_minute=2,
-            clock=self.clock,
-        )
-        self.lookup = ProfileLookup(
-            store=self.store,
-            flight=Flight(
-                self.store,
-                graph_timeout=5.0,
-                bulkhead=self.bulkhead,
-                wall=self.clock,
-                clock=self.clock,
-                sleep=self.pass_time,
-            ),
-            gate=self.gate,
-            bulkhead=self.bulkhead,
-            graph=self.graph,
-            metrics=self.metrics,
-            later=self.background.submit,
-            lifetimes=LIFETIMES,
-            usage_hard=95.0,
-            wall=self.clock,
-            clock=self.clock,
-            jitter=lambda: 0.0,
-        )
-
-    def pass_time(self, seconds: float) -> None:
-        self.clock.now += seconds
-
-    def find(self, igsid: Igsid = ADA, payer: str | None = None) -> Answer:
-        return self.lookup.find(igsid, payer=payer)
-
-    def has_stale(self, **overrides: object) -> None:
-        """Ada's profile was fetched a while ago, and Meta was asked nothing since."""
-        self.graph.outcomes[ADA] = a_profile(**overrides)
-        self.find()
-        self.clock.now += HOUR + MINUTE
-        self.background.jobs.clear()
-        self.graph.asked.clear()
-
-    def counted(self) -> dict[tuple[str, str], int]:
-        """The answers that were counted, by source and outcome."""
-        return {key: count for key, count in self.metrics.answers.items() if count}
-
-    def forget_note(self, igsid: Igsid = ADA) -> None:
-        self.redis.delete(f"pp:n:{{default:{igsid}}}")
-
-    def fail_until_closed(self) -> None:
-        """Five people whom Meta does not answer about close the gate."""
-        for n in range(5):
-            with pytest.raises(GraphUnavailable):
-                self.find(Igsid(f"99900{n}"))
-        self.graph.asked.clear()
+from proxy.policy import FIRST_POSTPONEMENT, LONGEST_POSTPONEMENT
+from tests.helpers.builders import (
+    ADA,
+    DAY,
+    HOUR,
+    MINUTE,
+    NOW,
+    a_profile,
+    a_refusal,
+    picture_url,
+)
+from tests.helpers.fakes import FakeGraph
+from tests.helpers.prometheus import total
+from tests.helpers.world import BEN, World, name_of
 
 
 @pytest.fixture
 def world() -> World:
     return World()
-
-
-def name_of(answer: Answer) -> str | None:
-    assert isinstance(answer.entry.outcome, Profile)
-    return answer.entry.outcome.name
 
 
 def test_a_hit_asks_nobody(world) -> None:
@@ -830,9 +734,6 @@ def test_without_a_store_its_errors_and_the_calls_are_counted() -> None:
     assert world.metrics.store_errors == {"reads": 1, "writes": 0}
 
 
-# Somebody is erased
-
-
 def test_where_too_many_wait_nobody_is_erased_or_flushed(world) -> None:
     """Each takes half a second of a thread, and hits need some."""
     world.graph.outcomes[ADA] = a_profile()
@@ -848,9 +749,6 @@ def test_where_too_many_wait_nobody_is_erased_or_flushed(world) -> None:
 
     assert world.find().source is Source.HIT
     assert world.lookup.erase(ADA).entry
-
-
-# Somebody writes
 
 
 def test_whoever_writes_is_asked_for_anew(world) -> None:

@@ -9,9 +9,6 @@ from contextlib import suppress
 import fakeredis
 import pytest
 import redis
-from builders import HOUR, a_profile, a_refusal, picture_url
-from fakes import FakeGraph
-from test_lookup import World, name_of
 
 from proxy.cache.bulkhead import CALLS_WITHOUT_STORE
 from proxy.cache.near import NearCache
@@ -29,6 +26,9 @@ from proxy.outcomes import (
     Told,
     TooManyMisses,
 )
+from tests.helpers.builders import HOUR, a_profile, a_refusal, picture_url
+from tests.helpers.fakes import FakeGraph
+from tests.helpers.world import World, name_of
 
 PEOPLE = [Igsid(f"12540012345{n:02d}") for n in range(20)]
 ADA, BEN, CLEO, DOV = PEOPLE[:4]

@@ -15,8 +15,6 @@ from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass, replace
 
 import fakeredis
-from builders import DAY, HOUR, LIFETIMES, MINUTE, a_profile, picture_url
-from fakes import FakeBackground, FakeClock
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -26,7 +24,6 @@ from hypothesis.stateful import (
     precondition,
     rule,
 )
-from stage import Actor, At, Stage, StagedFlight, StagedRedis
 
 from proxy.cache.backend import ProfileCache
 from proxy.cache.bulkhead import Bulkhead
@@ -55,6 +52,9 @@ from proxy.outcomes import (
     Told,
 )
 from proxy.policy import backoffs
+from tests.helpers.builders import DAY, HOUR, LIFETIMES, MINUTE, a_profile, picture_url
+from tests.helpers.fakes import FakeBackground, FakeClock
+from tests.helpers.interleaving import Actor, At, Stage, StagedFlight, StagedRedis
 
 PEOPLE = (Igsid("1254001234567890"), Igsid("1254001234567891"))
 PROCESSES = (0, 1)

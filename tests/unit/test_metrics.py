@@ -8,9 +8,7 @@ from collections.abc import Iterator
 from types import SimpleNamespace
 
 import pytest
-from builders import HOUR, NOW, a_profile, a_refusal, an_entry
 from prometheus_client.parser import text_string_to_metric_families
-from scrapes import samples, total
 
 from proxy.metrics import (
     FAILURES,
@@ -30,6 +28,8 @@ from proxy.outcomes import (
     Throttled,
     Told,
 )
+from tests.helpers.builders import HOUR, NOW, a_profile, a_refusal, an_entry
+from tests.helpers.prometheus import samples, total
 
 
 @pytest.fixture

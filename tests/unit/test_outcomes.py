@@ -3,7 +3,6 @@
 from dataclasses import fields
 
 import pytest
-from builders import ADA, HOUR, NOW, a_profile, an_entry
 
 from proxy.outcomes import (
     FIELDS,
@@ -24,6 +23,7 @@ from proxy.outcomes import (
     TokenRejected,
     TooManyMisses,
 )
+from tests.helpers.builders import ADA, HOUR, NOW, a_profile, an_entry
 
 FAILURES = LookupFailure.__subclasses__()
 SAID = GraphError(code=190, subcode=463, fbtrace_id="AbC/123")

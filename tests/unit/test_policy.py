@@ -3,16 +3,6 @@
 from dataclasses import replace
 
 import pytest
-from builders import (
-    DAY,
-    HOUR,
-    LIFETIMES,
-    MINUTE,
-    NOW,
-    a_profile,
-    a_refusal,
-    an_entry,
-)
 from hypothesis import example, given
 from hypothesis import strategies as st
 
@@ -35,6 +25,16 @@ from proxy.policy import (
     postpone,
     stamp,
     supersede,
+)
+from tests.helpers.builders import (
+    DAY,
+    HOUR,
+    LIFETIMES,
+    MINUTE,
+    NOW,
+    a_profile,
+    a_refusal,
+    an_entry,
 )
 
 YEAR = 365 * DAY

@@ -7,7 +7,6 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 
 import pytest
-from fakes import FakeClock
 
 from proxy.cache.bulkhead import (
     CALLS_WITHOUT_STORE,
@@ -15,6 +14,7 @@ from proxy.cache.bulkhead import (
     Bulkhead,
 )
 from proxy.outcomes import Overloaded
+from tests.helpers.fakes import FakeClock
 
 
 def is_free(bulkhead: Bulkhead) -> bool:

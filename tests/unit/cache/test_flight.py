@@ -8,8 +8,6 @@ from dataclasses import replace
 
 import fakeredis
 import pytest
-from builders import ADA, NOW, a_profile, a_refusal, an_entry, form_of
-from fakes import no_wait
 
 from proxy.cache.backend import ProfileCache
 from proxy.cache.bulkhead import CALLS_WITHOUT_STORE, Bulkhead
@@ -35,6 +33,8 @@ from proxy.outcomes import (
     TokenRejected,
     TooManyMisses,
 )
+from tests.helpers.builders import ADA, NOW, a_profile, a_refusal, an_entry, form_of
+from tests.helpers.fakes import no_wait
 
 GRAPH_TIMEOUT = 5.0
 

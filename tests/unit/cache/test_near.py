@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 import redis
-from fakes import FakeClock
 from redis.sentinel import SentinelConnectionPool
 
 from proxy.cache.near import SECOND_CHANCES, TRUSTED_FOR, Follower, NearCache
+from tests.helpers.fakes import FakeClock
 
 KEY = "default:1254001000000001"
 GRACE = 600.0

@@ -6,10 +6,10 @@ from contextlib import suppress
 
 import pytest
 import redis
-from fakes import FakeClock
 
 from proxy.cache.reach import PROBED_EVERY, Reach
 from proxy.outcomes import StoreUnavailable
+from tests.helpers.fakes import FakeClock
 
 
 def fail(

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from builders import ADA
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from strategies import igsids, moments, profiles, texts
 
 from proxy.cache.stored_form import decode, decode_note, encode, encode_note
 from proxy.outcomes import (
@@ -21,6 +19,8 @@ from proxy.outcomes import (
     Throttled,
     TokenRejected,
 )
+from tests.helpers.builders import ADA
+from tests.helpers.strategies import igsids, moments, profiles, texts
 
 codes = st.none() | st.integers(-(2**31), 2**31)
 errors = st.builds(GraphError, codes, codes, texts)

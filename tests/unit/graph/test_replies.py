@@ -3,11 +3,9 @@
 import json
 import traceback
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 import pytest
-from builders import ADA
 from hypothesis import example, given
 from hypothesis import strategies as st
 
@@ -25,15 +23,10 @@ from proxy.outcomes import (
     Throttled,
     TokenRejected,
 )
+from tests.helpers.builders import ADA
+from tests.helpers.recorded_replies import ERRORS, RECORDED, REPLIES
 
-FOLDER = Path(__file__).parents[2] / "fixtures" / "graph"
 BLOCKED: frozenset[tuple[int, int | None]] = frozenset()
-
-RECORDED: dict[str, dict[str, Any]] = {
-    path.stem: json.loads(path.read_text()) for path in sorted(FOLDER.glob("*.json"))
-}
-REPLIES = {k: v for k, v in RECORDED.items() if v["kind"].startswith("graph_")}
-ERRORS = {k: v["body"] for k, v in REPLIES.items() if v["kind"] == "graph_error"}
 
 MEANS: dict[str, object] = {
     "ok": Profile,

@@ -5,12 +5,12 @@ from __future__ import annotations
 import re
 
 import pytest
-from builders import ADA, a_refusal
-from test_replies import ERRORS, RECORDED
 
 from proxy.graph.replies import ROWS
 from proxy.graph.words import WORDS, Words, words_of
 from proxy.outcomes import GraphError, Reason
+from tests.helpers.builders import ADA, a_refusal
+from tests.helpers.recorded_replies import ERRORS, RECORDED
 
 REFUSALS = {
     name: (body["error"], RECORDED[name]["status"])

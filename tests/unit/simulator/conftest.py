@@ -4,9 +4,9 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from simulator_client import Client
 
 from proxy.simulator.server import Simulator
+from tests.helpers.simulator_client import Client
 
 
 @pytest.fixture

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import fakeredis
 import pytest
-from fakes import FakeBackground, FakeClock, FakeGraph
 
 from proxy.app import create_app
 from proxy.settings import Settings
+from tests.helpers.fakes import FakeBackground, FakeClock, FakeGraph
 
 READER = {"Host": "localhost"}
 

@@ -6,9 +6,9 @@ import json
 import logging
 
 import pytest
-from builders import ADA, HOUR, a_profile, a_refusal
 
 from proxy.outcomes import GraphError, Igsid, Reason, TokenRejected
+from tests.helpers.builders import ADA, HOUR, a_profile, a_refusal
 
 BEN = Igsid("1254001234567891")
 CLEO = Igsid("1254001234567892")

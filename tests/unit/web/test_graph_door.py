@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 
 import pytest
-from builders import ADA, HOUR, NOW, a_profile, a_refusal, picture_url
 
 from proxy.app import create_app
 from proxy.outcomes import (
@@ -23,6 +22,7 @@ from proxy.outcomes import (
 )
 from proxy.settings import Settings
 from proxy.web import graph_door
+from tests.helpers.builders import ADA, HOUR, NOW, a_profile, a_refusal, picture_url
 
 NODE = f"/v25.0/{ADA}"
 READER, OPERATOR = "pp_reader", "pp_operator"

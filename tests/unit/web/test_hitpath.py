@@ -7,8 +7,6 @@ from typing import Any
 
 import fakeredis
 import pytest
-from builders import ADA, NOW, a_profile, a_refusal
-from fakes import FakeBackground, FakeClock, FakeGraph, no_wait
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from werkzeug.test import EnvironBuilder
@@ -29,6 +27,8 @@ from proxy.outcomes import (
 from proxy.settings import Settings
 from proxy.web.hitpath import MOST_ADMITTED, HitsFirst
 from proxy.web.keys import Caller, Doorkeeper, Scope, digest_of
+from tests.helpers.builders import ADA, NOW, a_profile, a_refusal
+from tests.helpers.fakes import FakeBackground, FakeClock, FakeGraph, no_wait
 
 URL = f"/profiles/{ADA}"
 BEN = Igsid("1254001234567891")

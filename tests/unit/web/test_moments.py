@@ -5,11 +5,11 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from math import floor
 
-from builders import NOW
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from proxy.web.moments import _date, moment
+from tests.helpers.builders import NOW
 
 
 @settings(deadline=None)

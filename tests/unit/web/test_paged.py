@@ -12,9 +12,6 @@ from typing import Any
 
 import fakeredis
 import pytest
-from builders import ADA, a_profile, a_refusal
-from fakes import FakeBackground, FakeClock, FakeGraph, no_wait
-from scrapes import total
 from werkzeug.test import EnvironBuilder
 
 from proxy.app import create_app
@@ -23,6 +20,9 @@ from proxy.outcomes import GraphError, Igsid, Reason, Throttled, TokenRejected
 from proxy.settings import Settings
 from proxy.web.keys import digest_of
 from proxy.web.paged import PagedHits
+from tests.helpers.builders import ADA, a_profile, a_refusal
+from tests.helpers.fakes import FakeBackground, FakeClock, FakeGraph, no_wait
+from tests.helpers.prometheus import total
 
 BEN = Igsid("1254001234567891")
 SHOP_ID, SECRET = "17841400000000001", "shopsecret"

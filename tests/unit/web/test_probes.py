@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import pytest
-from builders import ADA, a_profile
 from prometheus_client import CONTENT_TYPE_LATEST
-from scrapes import total
 
 from proxy.app import create_app
 from proxy.outcomes import Throttled
 from proxy.settings import Settings
+from tests.helpers.builders import ADA, a_profile
+from tests.helpers.prometheus import total
 
 
 @pytest.fixture

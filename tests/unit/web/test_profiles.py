@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pytest
-from builders import ADA, HOUR, NOW, a_profile, a_refusal
 
 from proxy.outcomes import (
     FIELDS,
@@ -15,6 +14,7 @@ from proxy.outcomes import (
     Throttled,
     TokenRejected,
 )
+from tests.helpers.builders import ADA, HOUR, NOW, a_profile, a_refusal
 
 URL = f"/profiles/{ADA}"
 

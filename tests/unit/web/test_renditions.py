@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from builders import NOW, a_profile, an_entry, form_of
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from strategies import moments, profiles
 
 from proxy.outcomes import StoredOutcome
 from proxy.web.renditions import profile_rendition, rendition
+from tests.helpers.builders import NOW, a_profile, an_entry, form_of
+from tests.helpers.strategies import moments, profiles
 
 
 @settings(deadline=None)

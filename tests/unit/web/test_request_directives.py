@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import pytest
-from builders import ADA, a_profile
 
 from proxy.outcomes import Directives, GraphTimeout
 from proxy.web import parameters
+from tests.helpers.builders import ADA, a_profile
 
 URL = f"/profiles/{ADA}"
 

@@ -1,4 +1,4 @@
-"""The service with a clock that is wrong: ``python skewed.py PORT SECONDS``."""
+"""The service with a clock that is wrong: ``python skewed_service.py PORT SECONDS``."""
 
 from __future__ import annotations
 

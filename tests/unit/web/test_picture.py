@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import pytest
-from builders import ADA, HOUR, MINUTE, NOW, a_profile, a_refusal, picture_url
-from fakes import no_wait
 
 from proxy.app import create_app
 from proxy.outcomes import GraphTimeout, Reason, Throttled, TokenRejected
 from proxy.settings import Settings
+from tests.helpers.builders import (
+    ADA,
+    HOUR,
+    MINUTE,
+    NOW,
+    a_profile,
+    a_refusal,
+    picture_url,
+)
+from tests.helpers.fakes import no_wait
 
 URL = f"/profiles/{ADA}/picture"
 INITIALS = f"{URL}?fallback=initials"

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable
 
-from builders import NOW
-
 from proxy.outcomes import GraphUnavailable, Igsid, LookupFailure, Outcome, Told
+from tests.helpers.builders import NOW
 
 
 class FakeClock:

@@ -8,10 +8,10 @@ import zlib
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from simulator_client import ADA, BEARER, Client, profile_target
 
 from proxy.simulator.server import Simulator
 from proxy.simulator.wire import BOMB_BYTES, HUGE_BYTES
+from tests.helpers.simulator_client import ADA, BEARER, Client, profile_target
 
 
 def test_a_call_that_hangs_answers_when_released(

@@ -9,10 +9,10 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import Any
 
 import pytest
-from simulator_client import BEN, Client
 
 from proxy.simulator.__main__ import main
 from proxy.simulator.server import Simulator
+from tests.helpers.simulator_client import BEN, Client
 
 SECRET = "app-secret"
 

@@ -22,7 +22,7 @@ import redis
 import requests
 
 BIN = Path(sys.executable).parent
-SKEWED = Path(__file__).parent / "processes" / "skewed.py"
+SKEWED = Path(__file__).parent / "skewed_service.py"
 COPIES = "profile_proxy_near_entries "
 PAGE_TOKEN = "EAACANARYPAGETOKEN0123456789"
 APP_SECRET = "canaryappsecret0123456789abcdef0"

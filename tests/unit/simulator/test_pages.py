@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from simulator_client import ADA, Client
 
 from proxy.simulator.__main__ import main
 from proxy.simulator.server import DEFAULT_TOKEN, Simulator
+from tests.helpers.simulator_client import ADA, Client
 
 SHOP_TOKEN, SHOP_SECRET = "EAASHOP", "shopsecret"
 LOGIN_TOKEN = "IGAALOGIN"

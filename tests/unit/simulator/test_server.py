@@ -6,9 +6,9 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
-from simulator_client import ADA, BEARER, BEN, Client, profile_target
 
 from proxy.simulator.server import DEFAULT_TOKEN
+from tests.helpers.simulator_client import ADA, BEARER, BEN, Client, profile_target
 
 
 def test_one_connection_serves_many_calls(meta: Client) -> None:

@@ -8,13 +8,13 @@ import json
 from pathlib import Path
 
 import pytest
-from builders import ADA, a_profile, a_refusal
-from fakes import FakeBackground, FakeClock, FakeGraph
-from scrapes import samples
 
 from proxy.app import create_app
 from proxy.cache.near import TRUSTED_FOR
 from proxy.settings import Settings
+from tests.helpers.builders import ADA, a_profile, a_refusal
+from tests.helpers.fakes import FakeBackground, FakeClock, FakeGraph
+from tests.helpers.prometheus import samples
 
 TOKEN, SECRET, APP_SECRET = "verify-me", "s3cret", "app,secret"
 PATH = "/webhooks/instagram"

@@ -22,7 +22,8 @@ from redis.backoff import NoBackoff
 from redis.crc import key_slot
 from redis.retry import Retry
 from redis.sentinel import Sentinel
-from services import free_port, wait_until
+
+from tests.helpers.processes import free_port, wait_until
 
 REAL_STORES = ("embedded", "tcp", "unix", "tls", "sentinel", "cluster")
 STORES = ("fakeredis", *REAL_STORES)

@@ -1,0 +1,119 @@
+"""A lookup wired to a fake store and a fake Meta, for tests of the use cases."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import fakeredis
+import pytest
+
+from proxy.cache.backend import ProfileCache
+from proxy.cache.bulkhead import Bulkhead
+from proxy.cache.flight import Flight, lease_for
+from proxy.cache.gate import Gate
+from proxy.cache.store import EntryStore
+from proxy.lookup import ProfileLookup
+from proxy.metrics import Metrics
+from proxy.outcomes import (
+    Answer,
+    GraphUnavailable,
+    Igsid,
+    Profile,
+)
+from proxy.policy import backoffs
+from tests.helpers.builders import (
+    ADA,
+    HOUR,
+    LIFETIMES,
+    MINUTE,
+    a_profile,
+)
+from tests.helpers.fakes import FakeBackground, FakeClock, FakeGraph, no_wait
+
+BEN = Igsid("1254001234567891")
+
+
+@dataclass
+class World:
+    """A lookup, and all that it depends on."""
+
+    redis: fakeredis.FakeRedis = field(default_factory=fakeredis.FakeRedis)
+    graph: FakeGraph = field(default_factory=FakeGraph)
+    clock: FakeClock = field(default_factory=FakeClock)
+    background: FakeBackground = field(default_factory=FakeBackground)
+    metrics: Metrics = field(default_factory=Metrics)
+    seats: int = 100
+
+    def __post_init__(self) -> None:
+        cache = ProfileCache(host=self.redis, key_prefix="pp:")
+        self.store = EntryStore(
+            cache,
+            "default",
+            count_error=self.metrics.count_store_error,
+            sleep=no_wait,
+        )
+        self.bulkhead = Bulkhead(seats=self.seats, room=400, clock=self.clock)
+        self.gate = Gate(
+            cache,
+            "default",
+            reach=self.store.reach,
+            backoffs=backoffs(60.0),
+            probe_for=lease_for(5.0),
+            usage_soft=75,
+            misses_per_minute=2,
+            clock=self.clock,
+        )
+        self.lookup = ProfileLookup(
+            store=self.store,
+            flight=Flight(
+                self.store,
+                graph_timeout=5.0,
+                bulkhead=self.bulkhead,
+                wall=self.clock,
+                clock=self.clock,
+                sleep=self.pass_time,
+            ),
+            gate=self.gate,
+            bulkhead=self.bulkhead,
+            graph=self.graph,
+            metrics=self.metrics,
+            later=self.background.submit,
+            lifetimes=LIFETIMES,
+            usage_hard=95.0,
+            wall=self.clock,
+            clock=self.clock,
+            jitter=lambda: 0.0,
+        )
+
+    def pass_time(self, seconds: float) -> None:
+        self.clock.now += seconds
+
+    def find(self, igsid: Igsid = ADA, payer: str | None = None) -> Answer:
+        return self.lookup.find(igsid, payer=payer)
+
+    def has_stale(self, **overrides: object) -> None:
+        """Ada's profile was fetched a while ago, and Meta was asked nothing since."""
+        self.graph.outcomes[ADA] = a_profile(**overrides)
+        self.find()
+        self.clock.now += HOUR + MINUTE
+        self.background.jobs.clear()
+        self.graph.asked.clear()
+
+    def counted(self) -> dict[tuple[str, str], int]:
+        """The answers that were counted, by source and outcome."""
+        return {key: count for key, count in self.metrics.answers.items() if count}
+
+    def forget_note(self, igsid: Igsid = ADA) -> None:
+        self.redis.delete(f"pp:n:{{default:{igsid}}}")
+
+    def fail_until_closed(self) -> None:
+        """Five people whom Meta does not answer about close the gate."""
+        for n in range(5):
+            with pytest.raises(GraphUnavailable):
+                self.find(Igsid(f"99900{n}"))
+        self.graph.asked.clear()
+
+
+def name_of(answer: Answer) -> str | None:
+    assert isinstance(answer.entry.outcome, Profile)
+    return answer.entry.outcome.name
