@@ -14,7 +14,7 @@ from typing import Any
 import redis
 
 from proxy.cache.stored_form import encode
-from proxy.outcomes import DEFAULT_PAGE, FIELDS, Igsid, Profile, StoredOutcome
+from proxy.domain.outcomes import DEFAULT_PAGE, FIELDS, Igsid, Profile, StoredOutcome
 from proxy.simulator import people
 from proxy.simulator.pictures import signed_url
 

@@ -25,6 +25,8 @@ from proxy.cache.flight import Flight, lease_for
 from proxy.cache.gate import Gate
 from proxy.cache.near import Follower, NearCache
 from proxy.cache.store import EntryStore
+from proxy.domain.outcomes import DEFAULT_PAGE, LookupFailure, Reason, StoreUnavailable
+from proxy.domain.policy import Lifetimes, backoffs
 from proxy.files import Files, read_settings
 from proxy.graph.client import GraphClient
 from proxy.graph.events import is_signed, read_updates
@@ -32,10 +34,8 @@ from proxy.graph.words import words_of
 from proxy.logs import log_access
 from proxy.lookup import Graph, ProfileLookup
 from proxy.metrics import Metrics, StoreReading
-from proxy.outcomes import DEFAULT_PAGE, LookupFailure, Reason, StoreUnavailable
 from proxy.pages import Named, Pages, UnknownPage
 from proxy.pages_file import BadPages, PageSettings, read_pages
-from proxy.policy import Lifetimes, backoffs
 from proxy.settings import (
     EMBEDDED,
     Secret,

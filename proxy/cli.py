@@ -25,10 +25,7 @@ from proxy import top
 from proxy.app import new_pages
 from proxy.cache import engine
 from proxy.cache.connect import masked
-from proxy.files import graph_url_of, read_settings
-from proxy.logs import audited, last_four, write_to_stderr
-from proxy.lookup import What
-from proxy.outcomes import (
+from proxy.domain.outcomes import (
     DEFAULT_PAGE,
     FIELDS,
     LookupFailure,
@@ -36,6 +33,9 @@ from proxy.outcomes import (
     Refusal,
     StoreUnavailable,
 )
+from proxy.files import graph_url_of, read_settings
+from proxy.logs import audited, last_four, write_to_stderr
+from proxy.lookup import What
 from proxy.pages import Pages, UnknownPage
 from proxy.server import serve
 from proxy.settings import EMBEDDED, PREFIX, Settings, SettingsError

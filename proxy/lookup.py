@@ -16,9 +16,7 @@ from proxy.cache.flight import FLIGHTS_OF_A_CALLER, Flight
 from proxy.cache.gate import Gate, GateState, Passage, Tally
 from proxy.cache.store import Census, EntryStore, Erased, Flushed, Seen
 from proxy.cache.stored_form import decode
-from proxy.logs import code_of, last_four
-from proxy.metrics import Metrics, name_of
-from proxy.outcomes import (
+from proxy.domain.outcomes import (
     NO_DIRECTIVES,
     Answer,
     Cut,
@@ -40,7 +38,9 @@ from proxy.outcomes import (
     StoreUnavailable,
     Told,
 )
-from proxy.policy import Lifetimes, stamp
+from proxy.domain.policy import Lifetimes, stamp
+from proxy.logs import code_of, last_four
+from proxy.metrics import Metrics, name_of
 
 __all__ = [
     "Census",

@@ -34,7 +34,7 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 from prometheus_client.registry import Collector
 
-from proxy.outcomes import (
+from proxy.domain.outcomes import (
     CAUSES,
     DEFAULT_PAGE,
     Answer,

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from proxy.domain.outcomes import DEFAULT_PAGE, Igsid
 from proxy.lookup import Flushed, ProfileLookup, What, hear_from
-from proxy.outcomes import DEFAULT_PAGE, Igsid
 
 
 class UnknownPage(Exception):

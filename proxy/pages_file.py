@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from proxy.outcomes import DEFAULT_PAGE
+from proxy.domain.outcomes import DEFAULT_PAGE
 from proxy.settings import Address, Secret, read_graph_url, read_secret
 from proxy.watched import BadFile
 

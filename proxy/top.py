@@ -7,8 +7,8 @@ from typing import NamedTuple
 
 from prometheus_client.parser import text_string_to_metric_families
 
+from proxy.domain.outcomes import DEFAULT_PAGE
 from proxy.metrics import PREFIX, Totals
-from proxy.outcomes import DEFAULT_PAGE
 from proxy.pages import UnknownPage
 
 CLEAR = "\x1b[H\x1b[J"

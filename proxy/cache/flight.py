@@ -20,8 +20,7 @@ from dataclasses import replace
 
 from proxy.cache.bulkhead import Bulkhead
 from proxy.cache.store import EntryStore, Lease, Seen
-from proxy.logs import last_four
-from proxy.outcomes import (
+from proxy.domain.outcomes import (
     Answer,
     Freshness,
     GraphTimeout,
@@ -33,7 +32,8 @@ from proxy.outcomes import (
     StoredOutcome,
     StoreUnavailable,
 )
-from proxy.policy import doubt_refusal, postpone, supersede
+from proxy.domain.policy import doubt_refusal, postpone, supersede
+from proxy.logs import last_four
 
 LEASE_OUTLIVES_CALL = 1.0
 """Seconds for which a lease lasts beyond its flight's deadline: time to write."""

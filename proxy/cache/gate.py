@@ -31,7 +31,7 @@ from typing import NamedTuple, cast
 from proxy.cache.backend import ProfileCache
 from proxy.cache.reach import Reach, Trip
 from proxy.cache.store import token_key
-from proxy.outcomes import (
+from proxy.domain.outcomes import (
     CAUSES,
     Cause,
     GraphUnavailable,
@@ -48,7 +48,7 @@ from proxy.outcomes import (
     Told,
     TooManyMisses,
 )
-from proxy.policy import LONGEST_CLOSURE, Backoff
+from proxy.domain.policy import LONGEST_CLOSURE, Backoff
 
 USAGE_LIVES = 300.0
 """Seconds for which a reading of Meta's quota headers is believed."""

@@ -41,7 +41,7 @@ from proxy.cache.stored_form import (
     encode_note,
     read,
 )
-from proxy.outcomes import Igsid, LookupFailure, StoredOutcome, StoreUnavailable
+from proxy.domain.outcomes import Igsid, LookupFailure, StoredOutcome, StoreUnavailable
 
 log = logging.getLogger(__name__)
 

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import msgspec
 
-from proxy.outcomes import (
+from proxy.domain.outcomes import (
     Cut,
     GraphError,
     GraphTimeout,

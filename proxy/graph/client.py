@@ -23,10 +23,7 @@ from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.exceptions import ConnectTimeoutError, NewConnectionError
 
-from proxy.graph.replies import BlockedCodes, PictureRefused, read_reply
-from proxy.graph.usage import Usage, read_usage
-from proxy.logs import code_of, last_four
-from proxy.outcomes import (
+from proxy.domain.outcomes import (
     DEFAULT_PAGE,
     FIELDS,
     GraphError,
@@ -41,6 +38,9 @@ from proxy.outcomes import (
     Throttled,
     Told,
 )
+from proxy.graph.replies import BlockedCodes, PictureRefused, read_reply
+from proxy.graph.usage import Usage, read_usage
+from proxy.logs import code_of, last_four
 
 CONNECT_TIMEOUT = 2.0
 """Seconds for one attempt to reach Meta: all its addresses, and TLS."""

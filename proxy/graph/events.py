@@ -11,7 +11,7 @@ import json
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from proxy.outcomes import IGSID, Igsid, Update, UpdateKind, UpdateResult
+from proxy.domain.outcomes import IGSID, Igsid, Update, UpdateKind, UpdateResult
 
 OBJECT = "instagram"
 """What a webhook of Instagram says it is about."""

@@ -9,8 +9,7 @@ from typing import Annotated, Any, NamedTuple
 
 import msgspec
 
-from proxy.graph import pictures
-from proxy.outcomes import (
+from proxy.domain.outcomes import (
     FIELDS,
     GraphError,
     GraphUnavailable,
@@ -24,6 +23,7 @@ from proxy.outcomes import (
     Throttled,
     TokenRejected,
 )
+from proxy.graph import pictures
 
 Meaning = Reason | type[LookupFailure]
 

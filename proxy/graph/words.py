@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from proxy.outcomes import Refusal
+from proxy.domain.outcomes import Refusal
 
 
 class Words(NamedTuple):

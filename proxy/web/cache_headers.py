@@ -9,7 +9,14 @@ from collections.abc import Callable
 from functools import cache
 from math import floor
 
-from proxy.outcomes import Answer, LookupFailure, Reason, Refusal, Source, StoredOutcome
+from proxy.domain.outcomes import (
+    Answer,
+    LookupFailure,
+    Reason,
+    Refusal,
+    Source,
+    StoredOutcome,
+)
 from proxy.web.problems import FAILURES
 
 CACHE_NAME = "profile-proxy"

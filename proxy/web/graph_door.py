@@ -16,7 +16,7 @@ from typing import Any
 from flask import Blueprint, Response, g, request
 from werkzeug.exceptions import HTTPException
 
-from proxy.outcomes import (
+from proxy.domain.outcomes import (
     FIELDS,
     GraphError,
     GraphTimeout,

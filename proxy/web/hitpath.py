@@ -24,8 +24,8 @@ from typing import Any, Protocol
 from proxy.cache.near import Copy
 from proxy.cache.store import Seen
 from proxy.cache.stored_form import Form, read
+from proxy.domain.outcomes import Igsid, Reason, StoreUnavailable
 from proxy.metrics import PROFILE
-from proxy.outcomes import Igsid, Reason, StoreUnavailable
 from proxy.web import cache_headers, parameters, pictures, renditions, responses
 from proxy.web.keys import Doorkeeper, Scope
 from proxy.web.problems import Problem

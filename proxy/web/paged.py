@@ -13,9 +13,9 @@ from typing import Any
 
 from flask import Blueprint, Response, g
 
+from proxy.domain.outcomes import DEFAULT_PAGE
 from proxy.logs import log_access
 from proxy.lookup import ProfileLookup
-from proxy.outcomes import DEFAULT_PAGE
 from proxy.pages import Pages, UnknownPage
 from proxy.web import responses
 from proxy.web.hitpath import Answered, Environ, Hits

@@ -7,7 +7,7 @@ from random import randbytes
 from typing import TypeGuard
 from urllib.request import parse_http_list
 
-from proxy.outcomes import FIELDS, IGSID, NO_DIRECTIVES, Directives, Igsid
+from proxy.domain.outcomes import FIELDS, IGSID, NO_DIRECTIVES, Directives, Igsid
 from proxy.web.problems import Problem
 
 MOST_IDS = 100

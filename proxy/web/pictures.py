@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from flask import Response
 from werkzeug.datastructures import Headers
 
-from proxy.outcomes import Answer, LookupFailure, Profile, StoredOutcome
+from proxy.domain.outcomes import Answer, LookupFailure, Profile, StoredOutcome
 from proxy.web import cache_headers, initials, problems, renditions
 from proxy.web.problems import Problem
 from proxy.web.renditions import Rendition

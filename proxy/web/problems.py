@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from math import ceil
 from typing import Any
 
-from proxy.outcomes import (
+from proxy.domain.outcomes import (
     GraphError,
     GraphTimeout,
     GraphUnavailable,

@@ -11,7 +11,7 @@ import msgspec
 from flask import Response, request
 
 from proxy.cache.stored_form import Form
-from proxy.outcomes import (
+from proxy.domain.outcomes import (
     FIELDS,
     Answer,
     Igsid,

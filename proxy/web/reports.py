@@ -6,9 +6,7 @@ import uuid
 from math import ceil
 from typing import Any
 
-from proxy.lookup import Census, Erased, Flushed, GateState, Seen, Tally
-from proxy.metrics import OUTCOMES, Totals
-from proxy.outcomes import (
+from proxy.domain.outcomes import (
     Freshness,
     Igsid,
     LookupFailure,
@@ -16,7 +14,9 @@ from proxy.outcomes import (
     Refusal,
     StoredOutcome,
 )
-from proxy.policy import bounded_by
+from proxy.domain.policy import bounded_by
+from proxy.lookup import Census, Erased, Flushed, GateState, Seen, Tally
+from proxy.metrics import OUTCOMES, Totals
 from proxy.web.moments import moment
 from proxy.web.problems import FAILURES, render_said
 

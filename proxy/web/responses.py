@@ -9,7 +9,7 @@ import msgspec
 from flask import Response, request
 from werkzeug.exceptions import HTTPException
 
-from proxy.outcomes import IGSID, LookupFailure, StoreUnavailable
+from proxy.domain.outcomes import IGSID, LookupFailure, StoreUnavailable
 from proxy.web import cache_headers
 from proxy.web.problems import PROBLEMS, Problem, failure_body, problem_body
 

@@ -12,8 +12,14 @@ from collections.abc import Callable
 
 from flask import Blueprint, Response, request
 
+from proxy.domain.outcomes import (
+    Igsid,
+    Overloaded,
+    StoreUnavailable,
+    Update,
+    UpdateResult,
+)
 from proxy.metrics import Metrics
-from proxy.outcomes import Igsid, Overloaded, StoreUnavailable, Update, UpdateResult
 from proxy.pages import Pages
 from proxy.web import responses
 from proxy.web.bodies import WEBHOOKS, BodyReader

@@ -2,7 +2,7 @@
 
 from benchmarks.stored import alike, entries, key
 from proxy.cache.stored_form import decode
-from proxy.outcomes import Igsid, Profile
+from proxy.domain.outcomes import Igsid, Profile
 
 BEA, CAL = "1254002000000001", "1254002000000002"
 

@@ -17,8 +17,8 @@ from typing import Any
 import pytest
 import trustme
 
+from proxy.domain.outcomes import GraphTimeout, GraphUnavailable, Igsid, Profile
 from proxy.graph.client import GraphClient, connect_to_any
-from proxy.outcomes import GraphTimeout, GraphUnavailable, Igsid, Profile
 
 ADA = Igsid("1254001234567890")
 TOKEN = "EAACANARYPAGETOKEN0123456789"

@@ -4,7 +4,7 @@ from dataclasses import replace
 from typing import Any
 
 from proxy.cache.stored_form import Form, encode, read
-from proxy.outcomes import (
+from proxy.domain.outcomes import (
     GraphError,
     Igsid,
     Outcome,
@@ -13,7 +13,7 @@ from proxy.outcomes import (
     Refusal,
     StoredOutcome,
 )
-from proxy.policy import Lifetimes
+from proxy.domain.policy import Lifetimes
 
 NOW = 1_795_000_000.0
 """A moment in November 2026, in epoch seconds."""

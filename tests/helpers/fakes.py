@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable
 
-from proxy.outcomes import GraphUnavailable, Igsid, LookupFailure, Outcome, Told
+from proxy.domain.outcomes import GraphUnavailable, Igsid, LookupFailure, Outcome, Told
 from tests.helpers.builders import NOW
 
 

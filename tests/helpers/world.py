@@ -12,15 +12,15 @@ from proxy.cache.bulkhead import Bulkhead
 from proxy.cache.flight import Flight, lease_for
 from proxy.cache.gate import Gate
 from proxy.cache.store import EntryStore
-from proxy.lookup import ProfileLookup
-from proxy.metrics import Metrics
-from proxy.outcomes import (
+from proxy.domain.outcomes import (
     Answer,
     GraphUnavailable,
     Igsid,
     Profile,
 )
-from proxy.policy import backoffs
+from proxy.domain.policy import backoffs
+from proxy.lookup import ProfileLookup
+from proxy.metrics import Metrics
 from tests.helpers.builders import (
     ADA,
     HOUR,

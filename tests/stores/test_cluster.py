@@ -16,7 +16,7 @@ from proxy.cache.backend import ProfileCache
 from proxy.cache.connect import REDIS_TIMEOUT, new_client
 from proxy.cache.reach import PROBED_EVERY
 from proxy.cache.store import EntryStore, Flushed
-from proxy.outcomes import Igsid, StoredOutcome, StoreUnavailable
+from proxy.domain.outcomes import Igsid, StoredOutcome, StoreUnavailable
 from tests.helpers.builders import HOUR, NOW, a_profile, an_entry
 from tests.helpers.fakes import no_wait
 from tests.helpers.processes import wait_until

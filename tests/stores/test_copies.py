@@ -16,7 +16,7 @@ from proxy.cache.connect import new_client
 from proxy.cache.near import TRUSTED_FOR, Follower, NearCache
 from proxy.cache.store import EntryStore
 from proxy.cache.stored_form import decode, encode
-from proxy.outcomes import Igsid, StoreUnavailable
+from proxy.domain.outcomes import Igsid, StoreUnavailable
 from tests.helpers.builders import a_profile, an_entry
 from tests.helpers.fakes import no_wait
 from tests.helpers.processes import wait_until

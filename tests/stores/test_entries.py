@@ -14,7 +14,7 @@ import redis
 from proxy.cache.backend import ProfileCache
 from proxy.cache.store import Census, EntryStore, Erased, Flushed, Seen
 from proxy.cache.stored_form import SCHEMA, decode_note, encode, encode_note
-from proxy.outcomes import (
+from proxy.domain.outcomes import (
     Cut,
     GraphError,
     GraphTimeout,

@@ -20,7 +20,7 @@ from proxy.cache.gate import (
     Tally,
 )
 from proxy.cache.store import EntryStore
-from proxy.outcomes import (
+from proxy.domain.outcomes import (
     Cause,
     GraphTimeout,
     GraphUnavailable,
@@ -34,7 +34,7 @@ from proxy.outcomes import (
     Told,
     TooManyMisses,
 )
-from proxy.policy import LONGEST_CLOSURE, backoffs
+from proxy.domain.policy import LONGEST_CLOSURE, backoffs
 from tests.helpers.builders import ADA, a_profile, a_refusal
 from tests.helpers.redis_servers import REAL_STORES
 

@@ -15,7 +15,7 @@ from proxy.cache import engine
 from proxy.cache.backend import REPLICATED_WITHIN, ProfileCache
 from proxy.cache.connect import new_client
 from proxy.cache.store import EntryStore, Erased, Flushed
-from proxy.outcomes import Igsid, StoredOutcome, StoreUnavailable
+from proxy.domain.outcomes import Igsid, StoredOutcome, StoreUnavailable
 from tests.helpers.builders import ADA, HOUR, NOW, a_profile, a_refusal, an_entry
 from tests.helpers.fakes import no_wait
 from tests.helpers.processes import wait_until

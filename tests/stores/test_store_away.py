@@ -17,7 +17,7 @@ from proxy.cache.backend import ProfileCache
 from proxy.cache.connect import REDIS_TIMEOUT, new_client
 from proxy.cache.reach import PROBED_EVERY, TRIPS_AT_ONCE
 from proxy.cache.store import EntryStore, Seen
-from proxy.outcomes import (
+from proxy.domain.outcomes import (
     GraphError,
     GraphTimeout,
     Igsid,

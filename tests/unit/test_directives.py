@@ -5,7 +5,7 @@ from __future__ import annotations
 import fakeredis
 import pytest
 
-from proxy.outcomes import (
+from proxy.domain.outcomes import (
     Answer,
     Directives,
     GraphError,
@@ -20,7 +20,7 @@ from proxy.outcomes import (
     Told,
     TooManyMisses,
 )
-from proxy.policy import postpone, stamp, supersede
+from proxy.domain.policy import postpone, stamp, supersede
 from tests.helpers.builders import ADA, HOUR, LIFETIMES, MINUTE, a_profile, a_refusal
 from tests.helpers.fakes import FakeGraph
 from tests.helpers.world import BEN, World, name_of

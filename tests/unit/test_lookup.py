@@ -11,8 +11,7 @@ import fakeredis
 import pytest
 
 from proxy.cache.gate import Tally
-from proxy.lookup import What
-from proxy.outcomes import (
+from proxy.domain.outcomes import (
     Cut,
     GraphTimeout,
     GraphUnavailable,
@@ -28,7 +27,8 @@ from proxy.outcomes import (
     Told,
     TooManyMisses,
 )
-from proxy.policy import FIRST_POSTPONEMENT, LONGEST_POSTPONEMENT
+from proxy.domain.policy import FIRST_POSTPONEMENT, LONGEST_POSTPONEMENT
+from proxy.lookup import What
 from tests.helpers.builders import (
     ADA,
     DAY,

@@ -13,7 +13,7 @@ import redis
 from proxy.cache.bulkhead import CALLS_WITHOUT_STORE
 from proxy.cache.near import NearCache
 from proxy.cache.store import LONGEST_COPY
-from proxy.outcomes import (
+from proxy.domain.outcomes import (
     Answer,
     Directives,
     GraphTimeout,

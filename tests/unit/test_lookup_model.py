@@ -30,9 +30,7 @@ from proxy.cache.bulkhead import Bulkhead
 from proxy.cache.flight import lease_for, patience
 from proxy.cache.gate import Gate
 from proxy.cache.store import EntryStore
-from proxy.lookup import ProfileLookup, What
-from proxy.metrics import Metrics
-from proxy.outcomes import (
+from proxy.domain.outcomes import (
     Answer,
     Directives,
     GraphError,
@@ -51,7 +49,9 @@ from proxy.outcomes import (
     TokenRejected,
     Told,
 )
-from proxy.policy import backoffs
+from proxy.domain.policy import backoffs
+from proxy.lookup import ProfileLookup, What
+from proxy.metrics import Metrics
 from tests.helpers.builders import DAY, HOUR, LIFETIMES, MINUTE, a_profile, picture_url
 from tests.helpers.fakes import FakeBackground, FakeClock
 from tests.helpers.interleaving import Actor, At, Stage, StagedFlight, StagedRedis

@@ -10,15 +10,7 @@ from types import SimpleNamespace
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from proxy.metrics import (
-    FAILURES,
-    MOST_VERSIONS,
-    Metrics,
-    StoreReading,
-    Totals,
-    name_of,
-)
-from proxy.outcomes import (
+from proxy.domain.outcomes import (
     Answer,
     Cause,
     LookupFailure,
@@ -27,6 +19,14 @@ from proxy.outcomes import (
     Source,
     Throttled,
     Told,
+)
+from proxy.metrics import (
+    FAILURES,
+    MOST_VERSIONS,
+    Metrics,
+    StoreReading,
+    Totals,
+    name_of,
 )
 from tests.helpers.builders import HOUR, NOW, a_profile, a_refusal, an_entry
 from tests.helpers.prometheus import samples, total

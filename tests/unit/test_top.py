@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from proxy.domain.outcomes import Cause
 from proxy.metrics import Metrics, StoreReading
-from proxy.outcomes import Cause
 from proxy.pages import UnknownPage
 from proxy.top import Reading, draw, read
 

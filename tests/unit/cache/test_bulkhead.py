@@ -13,7 +13,7 @@ from proxy.cache.bulkhead import (
     SEAT_WITHOUT_STORE,
     Bulkhead,
 )
-from proxy.outcomes import Overloaded
+from proxy.domain.outcomes import Overloaded
 from tests.helpers.fakes import FakeClock
 
 

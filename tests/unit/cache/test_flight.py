@@ -20,7 +20,7 @@ from proxy.cache.flight import (
     patience,
 )
 from proxy.cache.store import EntryStore, Seen
-from proxy.outcomes import (
+from proxy.domain.outcomes import (
     Answer,
     GraphTimeout,
     GraphUnavailable,

@@ -8,7 +8,7 @@ import pytest
 import redis
 
 from proxy.cache.reach import PROBED_EVERY, Reach
-from proxy.outcomes import StoreUnavailable
+from proxy.domain.outcomes import StoreUnavailable
 from tests.helpers.fakes import FakeClock
 
 

@@ -6,7 +6,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from proxy.cache.stored_form import decode, decode_note, encode, encode_note
-from proxy.outcomes import (
+from proxy.domain.outcomes import (
     Cut,
     GraphError,
     GraphTimeout,

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from proxy.domain.outcomes import Update, UpdateKind, UpdateResult
 from proxy.graph.events import is_signed, read_updates
-from proxy.outcomes import Update, UpdateKind, UpdateResult
 
 RECORDED = Path(__file__).parents[2] / "fixtures" / "graph"
 VECTOR = json.loads((RECORDED / "webhook-signature-vector.json").read_text())["body"]

@@ -9,8 +9,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from proxy.graph.replies import ROWS, PictureRefused, Row, may_mean_blocked, read_reply
-from proxy.outcomes import (
+from proxy.domain.outcomes import (
     FIELDS,
     GraphError,
     GraphUnavailable,
@@ -23,6 +22,7 @@ from proxy.outcomes import (
     Throttled,
     TokenRejected,
 )
+from proxy.graph.replies import ROWS, PictureRefused, Row, may_mean_blocked, read_reply
 from tests.helpers.builders import ADA
 from tests.helpers.recorded_replies import ERRORS, RECORDED, REPLIES
 

@@ -7,7 +7,7 @@ import logging
 
 import pytest
 
-from proxy.outcomes import GraphError, Igsid, Reason, TokenRejected
+from proxy.domain.outcomes import GraphError, Igsid, Reason, TokenRejected
 from tests.helpers.builders import ADA, HOUR, a_profile, a_refusal
 
 BEN = Igsid("1254001234567891")

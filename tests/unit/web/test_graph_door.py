@@ -7,7 +7,7 @@ import hashlib
 import pytest
 
 from proxy.app import create_app
-from proxy.outcomes import (
+from proxy.domain.outcomes import (
     FIELDS,
     GraphError,
     GraphTimeout,

@@ -14,7 +14,7 @@ from werkzeug.test import EnvironBuilder
 from proxy.app import create_app
 from proxy.cache.near import NearCache
 from proxy.cache.stored_form import encode
-from proxy.outcomes import (
+from proxy.domain.outcomes import (
     Cut,
     GraphError,
     Igsid,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from proxy.app import create_app
-from proxy.outcomes import GraphTimeout, Reason, Throttled, TokenRejected
+from proxy.domain.outcomes import GraphTimeout, Reason, Throttled, TokenRejected
 from proxy.settings import Settings
 from tests.helpers.builders import (
     ADA,

@@ -6,7 +6,7 @@ import pytest
 from prometheus_client import CONTENT_TYPE_LATEST
 
 from proxy.app import create_app
-from proxy.outcomes import Throttled
+from proxy.domain.outcomes import Throttled
 from proxy.settings import Settings
 from tests.helpers.builders import ADA, a_profile
 from tests.helpers.prometheus import total

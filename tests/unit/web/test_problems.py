@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from proxy import metrics
+from proxy.domain.outcomes import LookupFailure, Reason
 from proxy.logs import code_of
 from proxy.lookup import What
-from proxy.outcomes import LookupFailure, Reason
 from proxy.web import problems
 
 

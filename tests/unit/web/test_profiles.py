@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from proxy.outcomes import (
+from proxy.domain.outcomes import (
     FIELDS,
     GraphError,
     GraphTimeout,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from proxy.outcomes import StoredOutcome
+from proxy.domain.outcomes import StoredOutcome
 from proxy.web.renditions import profile_rendition, rendition
 from tests.helpers.builders import NOW, a_profile, an_entry, form_of
 from tests.helpers.strategies import moments, profiles

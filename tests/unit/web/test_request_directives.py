@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from proxy.outcomes import Directives, GraphTimeout
+from proxy.domain.outcomes import Directives, GraphTimeout
 from proxy.web import parameters
 from tests.helpers.builders import ADA, a_profile
 

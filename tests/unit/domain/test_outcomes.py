@@ -4,7 +4,7 @@ from dataclasses import fields
 
 import pytest
 
-from proxy.outcomes import (
+from proxy.domain.outcomes import (
     FIELDS,
     Freshness,
     GraphError,

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from proxy.outcomes import (
+from proxy.domain.outcomes import (
     Cut,
     Freshness,
     GraphError,
@@ -16,7 +16,7 @@ from proxy.outcomes import (
     Refusal,
     StoredOutcome,
 )
-from proxy.policy import (
+from proxy.domain.policy import (
     FIRST_POSTPONEMENT,
     LONGEST_POSTPONEMENT,
     Lifetimes,

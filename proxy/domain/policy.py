@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from proxy.outcomes import (
+from proxy.domain.outcomes import (
     Cause,
     Cut,
     Freshness,
