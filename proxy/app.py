@@ -25,6 +25,14 @@ from proxy.cache.flight import Flight, lease_for
 from proxy.cache.gate import Gate
 from proxy.cache.near import Follower, NearCache
 from proxy.cache.store import EntryStore
+from proxy.config.pages_file import BadPages, PageSettings, read_pages
+from proxy.config.settings import (
+    EMBEDDED,
+    Secret,
+    Settings,
+    SettingsError,
+    read_secrets,
+)
 from proxy.domain.outcomes import DEFAULT_PAGE, LookupFailure, Reason, StoreUnavailable
 from proxy.domain.policy import Lifetimes, backoffs
 from proxy.files import Files, read_settings
@@ -35,14 +43,6 @@ from proxy.logs import log_access
 from proxy.lookup import Graph, ProfileLookup
 from proxy.metrics import Metrics, StoreReading
 from proxy.pages import Named, Pages, UnknownPage
-from proxy.pages_file import BadPages, PageSettings, read_pages
-from proxy.settings import (
-    EMBEDDED,
-    Secret,
-    Settings,
-    SettingsError,
-    read_secrets,
-)
 from proxy.web import (
     admin,
     graph_door,

@@ -20,11 +20,12 @@ import click
 import requests
 from flask import Flask
 
-from proxy import settings as settings_module
 from proxy import top
 from proxy.app import new_pages
 from proxy.cache import engine
 from proxy.cache.connect import masked
+from proxy.config import settings as settings_module
+from proxy.config.settings import EMBEDDED, PREFIX, Settings, SettingsError
 from proxy.domain.outcomes import (
     DEFAULT_PAGE,
     FIELDS,
@@ -38,7 +39,6 @@ from proxy.logs import audited, last_four, write_to_stderr
 from proxy.lookup import What
 from proxy.pages import Pages, UnknownPage
 from proxy.server import serve
-from proxy.settings import EMBEDDED, PREFIX, Settings, SettingsError
 from proxy.web import keys, parameters, problems, renditions, reports
 from proxy.web.problems import Problem
 

@@ -18,7 +18,7 @@ import pytest
 import yaml
 from packaging.specifiers import SpecifierSet
 
-from proxy.settings import PREFIX, ROWS, Settings
+from proxy.config.settings import PREFIX, ROWS, Settings
 from proxy.simulator.server import Simulator
 from proxy.web import keys
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from proxy.config.settings import Settings, SettingsError
 from proxy.files import read_settings
-from proxy.settings import Settings, SettingsError
 
 
 def settings(**env: str) -> Settings:

@@ -6,7 +6,7 @@ import fakeredis
 import pytest
 
 from proxy.app import create_app
-from proxy.settings import Settings
+from proxy.config.settings import Settings
 from tests.helpers.fakes import FakeBackground, FakeClock, FakeGraph
 
 READER = {"Host": "localhost"}

@@ -7,6 +7,7 @@ import hashlib
 import pytest
 
 from proxy.app import create_app
+from proxy.config.settings import Settings
 from proxy.domain.outcomes import (
     FIELDS,
     GraphError,
@@ -20,7 +21,6 @@ from proxy.domain.outcomes import (
     TokenRejected,
     TooManyMisses,
 )
-from proxy.settings import Settings
 from proxy.web import graph_door
 from tests.helpers.builders import ADA, HOUR, NOW, a_profile, a_refusal, picture_url
 

@@ -14,6 +14,7 @@ from werkzeug.test import EnvironBuilder
 from proxy.app import create_app
 from proxy.cache.near import NearCache
 from proxy.cache.stored_form import encode
+from proxy.config.settings import Settings
 from proxy.domain.outcomes import (
     Cut,
     GraphError,
@@ -24,7 +25,6 @@ from proxy.domain.outcomes import (
     Refusal,
     StoredOutcome,
 )
-from proxy.settings import Settings
 from proxy.web.hitpath import MOST_ADMITTED, HitsFirst
 from proxy.web.keys import Caller, Doorkeeper, Scope, digest_of
 from tests.helpers.builders import ADA, NOW, a_profile, a_refusal

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from proxy.app import create_app
+from proxy.config.settings import Settings
 from proxy.domain.outcomes import GraphTimeout, Reason, Throttled, TokenRejected
-from proxy.settings import Settings
 from tests.helpers.builders import (
     ADA,
     HOUR,

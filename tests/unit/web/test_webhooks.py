@@ -11,7 +11,7 @@ import pytest
 
 from proxy.app import create_app
 from proxy.cache.near import TRUSTED_FOR
-from proxy.settings import Settings
+from proxy.config.settings import Settings
 from tests.helpers.builders import ADA, a_profile, a_refusal
 from tests.helpers.fakes import FakeBackground, FakeClock, FakeGraph
 from tests.helpers.prometheus import samples

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from proxy.config.settings import Address, Secret, read_graph_url, read_secret
 from proxy.domain.outcomes import DEFAULT_PAGE
-from proxy.settings import Address, Secret, read_graph_url, read_secret
 from proxy.watched import BadFile
 
 MOST_PAGES = 100

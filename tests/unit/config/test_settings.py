@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from proxy.settings import (
+from proxy.config.settings import (
     ROWS,
     SECRET_SHOWN_AS,
     Address,
