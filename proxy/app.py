@@ -37,8 +37,8 @@ from proxy.domain.outcomes import DEFAULT_PAGE, LookupFailure, Reason, StoreUnav
 from proxy.domain.policy import Lifetimes, backoffs
 from proxy.files import Files, read_settings
 from proxy.graph.client import GraphClient
-from proxy.graph.events import is_signed, read_updates
-from proxy.graph.words import words_of
+from proxy.graph.error_messages import words_of
+from proxy.graph.webhook_payload import is_signed, read_updates
 from proxy.logs import log_access
 from proxy.lookup import Graph, ProfileLookup
 from proxy.metrics import Metrics, StoreReading

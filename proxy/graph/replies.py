@@ -23,7 +23,7 @@ from proxy.domain.outcomes import (
     Throttled,
     TokenRejected,
 )
-from proxy.graph import pictures
+from proxy.graph import picture_expiry
 
 Meaning = Reason | type[LookupFailure]
 
@@ -211,7 +211,7 @@ def _read_profile(reply: dict[str, Any], igsid: Igsid) -> Profile:
         follower_count=person.follower_count,
         is_user_follow_business=person.is_user_follow_business,
         is_business_follow_user=person.is_business_follow_user,
-        picture_expires_at=pictures.expires_at(picture) if picture else None,
+        picture_expires_at=picture_expiry.expires_at(picture) if picture else None,
     )
 
 

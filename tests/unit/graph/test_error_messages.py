@@ -7,8 +7,8 @@ import re
 import pytest
 
 from proxy.domain.outcomes import GraphError, Reason
+from proxy.graph.error_messages import WORDS, Words, words_of
 from proxy.graph.replies import ROWS
-from proxy.graph.words import WORDS, Words, words_of
 from tests.helpers.builders import ADA, a_refusal
 from tests.helpers.recorded_replies import ERRORS, RECORDED
 

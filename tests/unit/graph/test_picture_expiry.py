@@ -7,7 +7,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from proxy.graph.pictures import expires_at
+from proxy.graph.picture_expiry import expires_at
 
 CDN = "https://scontent-fra3-1.cdninstagram.com/v/t51.2885-19/ada_n.jpg"
 LOOKASIDE = "https://platform-lookaside.fbsbx.com/platform/profilepic/"

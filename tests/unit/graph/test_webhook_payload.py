@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.domain.outcomes import Update, UpdateKind, UpdateResult
-from proxy.graph.events import is_signed, read_updates
+from proxy.graph.webhook_payload import is_signed, read_updates
 
 RECORDED = Path(__file__).parents[2] / "fixtures" / "graph"
 VECTOR = json.loads((RECORDED / "webhook-signature-vector.json").read_text())["body"]
