@@ -28,7 +28,7 @@ from benchmarks.children import (
     pinned,
 )
 from benchmarks.load import KEY_LINE
-from proxy.cache import engine
+from proxy.embedded import engine
 
 HERE = Path(__file__).parent
 TOKEN = "EAABENCH"

@@ -13,7 +13,7 @@ from importlib import metadata
 from pathlib import Path
 
 from benchmarks.children import CORES, Missing, find
-from proxy.cache import engine
+from proxy.embedded import engine
 
 PAGE = Path(__file__).parent.parent / "docs" / "performance.md"
 BEGIN, END = "<!-- measured: make bench -->", "<!-- end of measured -->"

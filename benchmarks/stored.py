@@ -13,10 +13,10 @@ from typing import Any
 
 import redis
 
-from proxy.cache.stored_form import encode
 from proxy.domain.outcomes import DEFAULT_PAGE, FIELDS, Igsid, Profile, StoredOutcome
 from proxy.simulator import people
 from proxy.simulator.pictures import signed_url
+from proxy.storage.codec import encode
 
 FRESH_FOR, USABLE_FOR = 3600.0, 86400.0
 AT_ONCE = 2000

@@ -16,15 +16,6 @@ from flask import Flask, Response, g, request
 from flask_caching import Cache
 from werkzeug.exceptions import HTTPException
 
-from proxy.background import Background
-from proxy.cache.backend import ProfileCache
-from proxy.cache.bulkhead import Bulkhead
-from proxy.cache.cluster import Cluster
-from proxy.cache.connect import new_client
-from proxy.cache.flight import Flight, lease_for
-from proxy.cache.gate import Gate
-from proxy.cache.near import Follower, NearCache
-from proxy.cache.store import EntryStore
 from proxy.config.pages_file import BadPages, PageSettings, read_pages
 from proxy.config.settings import (
     EMBEDDED,
@@ -33,6 +24,10 @@ from proxy.config.settings import (
     SettingsError,
     read_secrets,
 )
+from proxy.coordination.bulkhead import Bulkhead
+from proxy.coordination.gate import Gate
+from proxy.coordination.single_flight import Flight, lease_for
+from proxy.coordination.task_queue import Background
 from proxy.domain.outcomes import DEFAULT_PAGE, LookupFailure, Reason, StoreUnavailable
 from proxy.domain.policy import Lifetimes, backoffs
 from proxy.files import Files, read_settings
@@ -40,9 +35,14 @@ from proxy.graph.client import GraphClient
 from proxy.graph.error_messages import words_of
 from proxy.graph.webhook_payload import is_signed, read_updates
 from proxy.logs import log_access
-from proxy.lookup import Graph, ProfileLookup
+from proxy.lookup.lookup import Graph, ProfileLookup
+from proxy.lookup.pages import Named, Pages, UnknownPage
 from proxy.metrics import Metrics, StoreReading
-from proxy.pages import Named, Pages, UnknownPage
+from proxy.storage.client_factory import new_client
+from proxy.storage.cluster import Cluster
+from proxy.storage.entries import EntryStore
+from proxy.storage.flask_cache import ProfileCache
+from proxy.storage.near_cache import Follower, NearCache
 from proxy.web import (
     admin,
     graph_door,
@@ -61,7 +61,7 @@ from proxy.web.problems import Problem
 SPARE_CONNECTIONS = 32
 """Connections to the store beyond one for each thread that serves."""
 
-PAGES = "profile-proxy.pages"
+PAGES = "profile-proxy.lookup.pages"
 """Where an app's extensions have its Pages."""
 
 BEGIN = "profile-proxy.begin"

@@ -22,8 +22,6 @@ from flask import Flask
 
 from proxy import top
 from proxy.app import new_pages
-from proxy.cache import engine
-from proxy.cache.connect import masked
 from proxy.config import settings as settings_module
 from proxy.config.settings import EMBEDDED, PREFIX, Settings, SettingsError
 from proxy.domain.outcomes import (
@@ -34,11 +32,13 @@ from proxy.domain.outcomes import (
     Refusal,
     StoreUnavailable,
 )
+from proxy.embedded import engine
 from proxy.files import graph_url_of, read_settings
 from proxy.logs import audited, last_four, write_to_stderr
-from proxy.lookup import What
-from proxy.pages import Pages, UnknownPage
+from proxy.lookup.lookup import What
+from proxy.lookup.pages import Pages, UnknownPage
 from proxy.server import serve
+from proxy.storage.client_factory import masked
 from proxy.web import keys, parameters, problems, renditions, reports
 from proxy.web.problems import Problem
 

@@ -13,7 +13,7 @@ from typing import Protocol, TypeVar, cast
 from proxy.config.pages_file import BadPages, PageSettings, read_pages
 from proxy.config.settings import Secret, Settings, SettingsError, read_secret
 from proxy.graph.replies import BlockedCodes, may_mean_blocked
-from proxy.pages import Named
+from proxy.lookup.pages import Named
 from proxy.watched import LOOK_EVERY, BadFile, WatchedFile
 from proxy.web.keys import Keys, read_keys
 

@@ -8,8 +8,8 @@ from typing import NamedTuple
 from prometheus_client.parser import text_string_to_metric_families
 
 from proxy.domain.outcomes import DEFAULT_PAGE
+from proxy.lookup.pages import UnknownPage
 from proxy.metrics import PREFIX, Totals
-from proxy.pages import UnknownPage
 
 CLEAR = "\x1b[H\x1b[J"
 """What a terminal takes for: begin at the top, with nothing below."""

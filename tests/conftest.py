@@ -6,7 +6,7 @@ from contextlib import ExitStack
 import hypothesis
 import pytest
 
-from proxy.cache import engine
+from proxy.embedded import engine
 from tests.helpers.redis_servers import (
     DidNotStart,
     Nodes,

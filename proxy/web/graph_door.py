@@ -32,7 +32,7 @@ from proxy.domain.outcomes import (
     TokenRejected,
     TooManyMisses,
 )
-from proxy.pages import Pages, UnknownPage
+from proxy.lookup.pages import Pages, UnknownPage
 from proxy.web import cache_headers, paged, parameters, problems, renditions, responses
 from proxy.web.keys import Doorkeeper, Environ, Scope
 from proxy.web.problems import Problem

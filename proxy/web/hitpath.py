@@ -21,11 +21,11 @@ from functools import lru_cache
 from http import HTTPStatus
 from typing import Any, Protocol
 
-from proxy.cache.near import Copy
-from proxy.cache.store import Seen
-from proxy.cache.stored_form import Form, read
 from proxy.domain.outcomes import Igsid, Reason, StoreUnavailable
 from proxy.metrics import PROFILE
+from proxy.storage.codec import Form, read
+from proxy.storage.entries import Seen
+from proxy.storage.near_cache import Copy
 from proxy.web import cache_headers, parameters, pictures, renditions, responses
 from proxy.web.keys import Doorkeeper, Scope
 from proxy.web.problems import Problem

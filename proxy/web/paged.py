@@ -15,8 +15,8 @@ from flask import Blueprint, Response, g
 
 from proxy.domain.outcomes import DEFAULT_PAGE
 from proxy.logs import log_access
-from proxy.lookup import ProfileLookup
-from proxy.pages import Pages, UnknownPage
+from proxy.lookup.lookup import ProfileLookup
+from proxy.lookup.pages import Pages, UnknownPage
 from proxy.web import responses
 from proxy.web.hitpath import Answered, Environ, Hits
 from proxy.web.problems import Problem

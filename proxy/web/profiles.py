@@ -7,7 +7,7 @@ from collections.abc import Callable
 from flask import Blueprint, Response, g, request
 
 from proxy.domain.outcomes import LookupFailure
-from proxy.pages import Pages
+from proxy.lookup.pages import Pages
 from proxy.web import paged, parameters, pictures, renditions
 from proxy.web.hitpath import SEEN
 from proxy.web.keys import Doorkeeper, Scope

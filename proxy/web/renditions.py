@@ -10,7 +10,6 @@ from typing import Any
 import msgspec
 from flask import Response, request
 
-from proxy.cache.stored_form import Form
 from proxy.domain.outcomes import (
     FIELDS,
     Answer,
@@ -20,6 +19,7 @@ from proxy.domain.outcomes import (
     Refusal,
     StoredOutcome,
 )
+from proxy.storage.codec import Form
 from proxy.web import cache_headers
 from proxy.web.moments import moment
 from proxy.web.parameters import NO_IGSID, is_igsid

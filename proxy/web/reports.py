@@ -15,7 +15,7 @@ from proxy.domain.outcomes import (
     StoredOutcome,
 )
 from proxy.domain.policy import bounded_by
-from proxy.lookup import Census, Erased, Flushed, GateState, Seen, Tally
+from proxy.lookup.lookup import Census, Erased, Flushed, GateState, Seen, Tally
 from proxy.metrics import OUTCOMES, Totals
 from proxy.web.moments import moment
 from proxy.web.problems import FAILURES, render_said

@@ -19,8 +19,8 @@ from proxy.domain.outcomes import (
     Update,
     UpdateResult,
 )
+from proxy.lookup.pages import Pages
 from proxy.metrics import Metrics
-from proxy.pages import Pages
 from proxy.web import responses
 from proxy.web.bodies import WEBHOOKS, BodyReader
 from proxy.web.problems import Problem

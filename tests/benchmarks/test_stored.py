@@ -1,8 +1,8 @@
 """What the benchmarks write into a store is what the service would read."""
 
 from benchmarks.stored import alike, entries, key
-from proxy.cache.stored_form import decode
 from proxy.domain.outcomes import Igsid, Profile
+from proxy.storage.codec import decode
 
 BEA, CAL = "1254002000000001", "1254002000000002"
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import redis
 
-from proxy.cache import engine
+from proxy.embedded import engine
 from tests.end_to_end.test_bad_replies import BAD
 from tests.end_to_end.test_recorded_replies import PLAYED, play
 from tests.helpers.processes import (

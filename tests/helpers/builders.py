@@ -3,7 +3,6 @@
 from dataclasses import replace
 from typing import Any
 
-from proxy.cache.stored_form import Form, encode, read
 from proxy.domain.outcomes import (
     GraphError,
     Igsid,
@@ -14,6 +13,7 @@ from proxy.domain.outcomes import (
     StoredOutcome,
 )
 from proxy.domain.policy import Lifetimes
+from proxy.storage.codec import Form, encode, read
 
 NOW = 1_795_000_000.0
 """A moment in November 2026, in epoch seconds."""

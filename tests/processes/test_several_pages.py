@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import redis
 
-from proxy.cache import engine
+from proxy.embedded import engine
 from tests.helpers.processes import (
     ADA,
     BEN,

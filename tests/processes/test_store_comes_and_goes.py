@@ -18,9 +18,9 @@ from typing import Any
 import pytest
 import redis
 
-from proxy.cache.bulkhead import CALLS_WITHOUT_STORE, SEAT_WITHOUT_STORE
-from proxy.cache.engine import find_binary
-from proxy.cache.near import SILENT_FOR
+from proxy.coordination.bulkhead import CALLS_WITHOUT_STORE, SEAT_WITHOUT_STORE
+from proxy.embedded.engine import find_binary
+from proxy.storage.near_cache import SILENT_FOR
 from tests.helpers.processes import (
     ADA,
     BEN,

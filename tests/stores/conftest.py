@@ -10,9 +10,9 @@ import redis
 from flask import Flask
 from flask_caching import Cache
 
-from proxy.cache.backend import ProfileCache
-from proxy.cache.connect import new_client
-from proxy.cache.store import EntryStore
+from proxy.storage.client_factory import new_client
+from proxy.storage.entries import EntryStore
+from proxy.storage.flask_cache import ProfileCache
 from tests.helpers.fakes import no_wait
 from tests.helpers.redis_servers import STORES, client_of
 
@@ -30,7 +30,7 @@ def cache_on() -> Callable[[redis.Redis], ProfileCache]:
         cache = Cache(
             Flask("t"),
             config={
-                "CACHE_TYPE": "proxy.cache.backend.ProfileCache",
+                "CACHE_TYPE": "proxy.storage.flask_cache.ProfileCache",
                 "CACHE_KEY_PREFIX": "pp:",
                 "CACHE_DEFAULT_TIMEOUT": 3600,
                 "CACHE_OPTIONS": {"client": client},

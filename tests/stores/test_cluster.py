@@ -12,11 +12,11 @@ import pytest
 import redis
 from redis.crc import key_slot
 
-from proxy.cache.backend import ProfileCache
-from proxy.cache.connect import REDIS_TIMEOUT, new_client
-from proxy.cache.reach import PROBED_EVERY
-from proxy.cache.store import EntryStore, Flushed
 from proxy.domain.outcomes import Igsid, StoredOutcome, StoreUnavailable
+from proxy.storage.client_factory import REDIS_TIMEOUT, new_client
+from proxy.storage.entries import EntryStore, Flushed
+from proxy.storage.flask_cache import ProfileCache
+from proxy.storage.store_guard import PROBED_EVERY
 from tests.helpers.builders import HOUR, NOW, a_profile, an_entry
 from tests.helpers.fakes import no_wait
 from tests.helpers.processes import wait_until

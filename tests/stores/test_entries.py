@@ -11,9 +11,6 @@ from typing import Any
 import pytest
 import redis
 
-from proxy.cache.backend import ProfileCache
-from proxy.cache.store import Census, EntryStore, Erased, Flushed, Seen
-from proxy.cache.stored_form import SCHEMA, decode_note, encode, encode_note
 from proxy.domain.outcomes import (
     Cut,
     GraphError,
@@ -31,6 +28,9 @@ from proxy.domain.outcomes import (
     Throttled,
     TokenRejected,
 )
+from proxy.storage.codec import SCHEMA, decode_note, encode, encode_note
+from proxy.storage.entries import Census, EntryStore, Erased, Flushed, Seen
+from proxy.storage.flask_cache import ProfileCache
 from tests.helpers.builders import form_of
 from tests.helpers.redis_servers import REAL_STORES
 

@@ -10,8 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import redis
 
-from proxy.cache.backend import ProfileCache
-from proxy.cache.gate import (
+from proxy.coordination.gate import (
     DOUBTED_FROM,
     REMEMBERED_FOR,
     USAGE_LIVES,
@@ -19,7 +18,6 @@ from proxy.cache.gate import (
     Passage,
     Tally,
 )
-from proxy.cache.store import EntryStore
 from proxy.domain.outcomes import (
     Cause,
     GraphTimeout,
@@ -35,6 +33,8 @@ from proxy.domain.outcomes import (
     TooManyMisses,
 )
 from proxy.domain.policy import LONGEST_CLOSURE, backoffs
+from proxy.storage.entries import EntryStore
+from proxy.storage.flask_cache import ProfileCache
 from tests.helpers.builders import ADA, a_profile, a_refusal
 from tests.helpers.redis_servers import REAL_STORES
 
@@ -242,7 +242,9 @@ def test_a_probe_that_succeeds_opens_the_gate(gate, raw, caplog) -> None:
 
     assert gate.pass_gate(TOKEN).probe == ""
     assert list(raw.scan_iter()) == []
-    assert [r.message for r in caplog.records if r.name == "proxy.cache.gate"] == [
+    assert [
+        r.message for r in caplog.records if r.name == "proxy.coordination.gate"
+    ] == [
         "gate closed",
         "gate opened",
     ]

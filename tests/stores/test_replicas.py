@@ -11,11 +11,11 @@ from contextlib import suppress
 import pytest
 import redis
 
-from proxy.cache import engine
-from proxy.cache.backend import REPLICATED_WITHIN, ProfileCache
-from proxy.cache.connect import new_client
-from proxy.cache.store import EntryStore, Erased, Flushed
 from proxy.domain.outcomes import Igsid, StoredOutcome, StoreUnavailable
+from proxy.embedded import engine
+from proxy.storage.client_factory import new_client
+from proxy.storage.entries import EntryStore, Erased, Flushed
+from proxy.storage.flask_cache import REPLICATED_WITHIN, ProfileCache
 from tests.helpers.builders import ADA, HOUR, NOW, a_profile, a_refusal, an_entry
 from tests.helpers.fakes import no_wait
 from tests.helpers.processes import wait_until

@@ -8,9 +8,9 @@ from collections.abc import Callable
 import pytest
 import redis
 
-from proxy.cache.backend import ProfileCache
-from proxy.cache.connect import new_client
-from proxy.cache.store import EntryStore
+from proxy.storage.client_factory import new_client
+from proxy.storage.entries import EntryStore
+from proxy.storage.flask_cache import ProfileCache
 from tests.helpers.redis_servers import Server, client_of
 
 GOOD = {"maxmemory-policy": "allkeys-lfu"}

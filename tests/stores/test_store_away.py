@@ -13,10 +13,6 @@ from pathlib import Path
 import pytest
 import redis
 
-from proxy.cache.backend import ProfileCache
-from proxy.cache.connect import REDIS_TIMEOUT, new_client
-from proxy.cache.reach import PROBED_EVERY, TRIPS_AT_ONCE
-from proxy.cache.store import EntryStore, Seen
 from proxy.domain.outcomes import (
     GraphError,
     GraphTimeout,
@@ -26,6 +22,10 @@ from proxy.domain.outcomes import (
     StoredOutcome,
     StoreUnavailable,
 )
+from proxy.storage.client_factory import REDIS_TIMEOUT, new_client
+from proxy.storage.entries import EntryStore, Seen
+from proxy.storage.flask_cache import ProfileCache
+from proxy.storage.store_guard import PROBED_EVERY, TRIPS_AT_ONCE
 from tests.helpers.builders import form_of
 from tests.helpers.redis_servers import Server, client_of, free_port, store_of
 

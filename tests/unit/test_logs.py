@@ -144,7 +144,7 @@ def test_our_own_records_are_written_from_the_level_up(
     write_to_stderr(level)
 
     for name in ("debug", "info", "warning", "error"):
-        getattr(logging.getLogger("proxy.lookup"), name)("a hit")
+        getattr(logging.getLogger("proxy.lookup.lookup"), name)("a hit")
 
     captured = capsys.readouterr()
     lines = [json.loads(line)["level"] for line in captured.err.splitlines()]

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from proxy.domain.outcomes import Cause
+from proxy.lookup.pages import UnknownPage
 from proxy.metrics import Metrics, StoreReading
-from proxy.pages import UnknownPage
 from proxy.top import Reading, draw, read
 
 

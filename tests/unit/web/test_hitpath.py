@@ -12,8 +12,6 @@ from hypothesis import strategies as st
 from werkzeug.test import EnvironBuilder
 
 from proxy.app import create_app
-from proxy.cache.near import NearCache
-from proxy.cache.stored_form import encode
 from proxy.config.settings import Settings
 from proxy.domain.outcomes import (
     Cut,
@@ -25,6 +23,8 @@ from proxy.domain.outcomes import (
     Refusal,
     StoredOutcome,
 )
+from proxy.storage.codec import encode
+from proxy.storage.near_cache import NearCache
 from proxy.web.hitpath import MOST_ADMITTED, HitsFirst
 from proxy.web.keys import Caller, Doorkeeper, Scope, digest_of
 from tests.helpers.builders import ADA, NOW, a_profile, a_refusal

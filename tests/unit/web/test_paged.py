@@ -15,9 +15,9 @@ import pytest
 from werkzeug.test import EnvironBuilder
 
 from proxy.app import create_app
-from proxy.cache.near import NearCache
 from proxy.config.settings import Settings
 from proxy.domain.outcomes import GraphError, Igsid, Reason, Throttled, TokenRejected
+from proxy.storage.near_cache import NearCache
 from proxy.web.keys import digest_of
 from proxy.web.paged import PagedHits
 from tests.helpers.builders import ADA, a_profile, a_refusal

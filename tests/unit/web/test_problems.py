@@ -5,7 +5,7 @@ from __future__ import annotations
 from proxy import metrics
 from proxy.domain.outcomes import LookupFailure, Reason
 from proxy.logs import code_of
-from proxy.lookup import What
+from proxy.lookup.lookup import What
 from proxy.web import problems
 
 

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from proxy.app import create_app
-from proxy.cache.near import TRUSTED_FOR
 from proxy.config.settings import Settings
+from proxy.storage.near_cache import TRUSTED_FOR
 from tests.helpers.builders import ADA, a_profile, a_refusal
 from tests.helpers.fakes import FakeBackground, FakeClock, FakeGraph
 from tests.helpers.prometheus import samples

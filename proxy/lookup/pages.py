@@ -1,0 +1,114 @@
+"""The Pages there are: by their names, and by the accounts that they have."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from proxy.domain.outcomes import DEFAULT_PAGE, Igsid
+from proxy.lookup.lookup import Flushed, ProfileLookup, What, hear_from
+
+
+class UnknownPage(Exception):
+    """There is no Page of that name; None: none was named, and there is no default."""
+
+    def __init__(self, name: str | None) -> None:
+        super().__init__(
+            "There is no default Page here: name one."
+            if name in (None, DEFAULT_PAGE)
+            else "There is no such Page here."
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Named:
+    """The Pages that have a name, and which of them each account is of."""
+
+    lookups: Mapping[str, ProfileLookup] = field(default_factory=dict)
+    accounts: Mapping[str, str] = field(default_factory=dict)
+
+
+NONE_NAMED = Named()
+
+
+class Pages:
+    """Every Page, at the moment: *named* ones can come and go."""
+
+    def __init__(
+        self,
+        default: ProfileLookup | None,
+        named: Callable[[], Named] = lambda: NONE_NAMED,
+    ) -> None:
+        """There is one at least, whatever *named* says from time to time."""
+        self.default = default
+        self._named = named
+
+    def get(self, name: str | None) -> ProfileLookup | None:
+        """The Page called *name*, if there is one; None means the default Page."""
+        if name is None or name == DEFAULT_PAGE:
+            return self.default
+        return self._named().lookups.get(name)
+
+    def find(self, name: str | None) -> ProfileLookup:
+        """The Page called *name*; None means the default Page.
+
+        Raises:
+            UnknownPage: there is none.
+        """
+        lookup = self.get(name)
+        if lookup is None:
+            raise UnknownPage(name)
+        return lookup
+
+    def all(self) -> dict[str, ProfileLookup]:
+        """Each of them by its name."""
+        default = {DEFAULT_PAGE: self.default} if self.default else {}
+        return default | dict(self._named().lookups)
+
+    @property
+    def any(self) -> ProfileLookup:
+        """One of them, to ask about the store that they share."""
+        return next(iter(self.all().values()))
+
+    def of_account(self, account: str | None) -> str | None:
+        """Which Page an account is of; the default Page, if no other lists it."""
+        name = self._named().accounts.get(account or "", DEFAULT_PAGE)
+        return name if self.get(name) else None
+
+    def flush(
+        self,
+        what: What,
+        *,
+        page: str | None,
+        older_than: float | None = None,
+        dry_run: bool = False,
+    ) -> Flushed:
+        """Flush one Page's entries, or with None all Pages', of former ones too.
+
+        Raises:
+            UnknownPage: there is no such Page, so nothing was dropped.
+            StoreUnavailable: some of them may still be there.
+        """
+        lookup = self.any if page is None else self.find(page)
+        every = page is None
+        return lookup.flush(
+            what, older_than=older_than, dry_run=dry_run, every_page=every
+        )
+
+    def hear_from(
+        self, people: Mapping[str, Sequence[Igsid]], *, prefetch: bool = False
+    ) -> None:
+        """Forget what Meta has refused of *people*, by the Page that they wrote to.
+
+        Who wrote to a Page that has gone meanwhile is nobody's.
+
+        Raises:
+            StoreUnavailable: it cannot be promised that anything is forgotten.
+            Overloaded: as many wait as may; here for half a second.
+        """
+        told = [
+            (lookup, writers)
+            for page, writers in people.items()
+            if (lookup := self.get(page))
+        ]
+        hear_from(told, prefetch=prefetch)

@@ -1,0 +1,533 @@
+"""Many people in one question: one trip, side by side, and each for themselves."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+
+import fakeredis
+import pytest
+import redis
+
+from proxy.coordination.bulkhead import CALLS_WITHOUT_STORE
+from proxy.domain.outcomes import (
+    Answer,
+    Directives,
+    GraphTimeout,
+    GraphUnavailable,
+    Igsid,
+    NotCached,
+    Overloaded,
+    Source,
+    StoreUnavailable,
+    Told,
+    TooManyMisses,
+)
+from proxy.storage.entries import LONGEST_COPY
+from proxy.storage.near_cache import NearCache
+from tests.helpers.builders import HOUR, a_profile, a_refusal, picture_url
+from tests.helpers.fakes import FakeGraph
+from tests.helpers.world import World, name_of
+
+PEOPLE = [Igsid(f"12540012345{n:02d}") for n in range(20)]
+ADA, BEN, CLEO, DOV = PEOPLE[:4]
+
+
+@pytest.fixture
+def world() -> World:
+    world = World()
+    for igsid in PEOPLE:
+        world.graph.outcomes[igsid] = a_profile(igsid=igsid)
+    return world
+
+
+def kind(answer: Answer | Exception) -> object:
+    return answer.source if isinstance(answer, Answer) else type(answer)
+
+
+def test_they_come_in_the_order_they_were_asked_for(world) -> None:
+    """Whether known or not, and each counted as what it is."""
+    world.graph.outcomes[BEN] = a_refusal(igsid=BEN)
+    world.graph.outcomes[CLEO] = GraphUnavailable()
+    world.find(DOV)
+
+    found = world.lookup.find_many([DOV, CLEO, BEN, ADA])
+
+    assert [(igsid, kind(answer)) for igsid, answer in found.items()] == [
+        (DOV, Source.HIT),
+        (CLEO, GraphUnavailable),
+        (BEN, Source.FETCHED),
+        (ADA, Source.FETCHED),
+    ]
+    assert world.counted() == {
+        ("fetched", "profile"): 2,
+        ("fetched", "consent_required"): 1,
+        ("hit", "profile"): 1,
+        ("none", "graph_unavailable"): 1,
+    }
+
+
+def test_those_who_are_known_cost_one_trip(world) -> None:
+    """However many they are."""
+    world.lookup.find_many(PEOPLE)
+    trips = []
+    look_many = world.store._cache.look_many
+
+    def counted(kinds, tags, **options):
+        trips.append(len(tags))
+        return look_many(kinds, tags, **options)
+
+    world.store._cache.look_many = counted
+    world.store.look = None
+
+    found = world.lookup.find_many(PEOPLE)
+
+    assert {kind(answer) for answer in found.values()} == {Source.HIT}
+    assert trips == [len(PEOPLE)]
+
+
+def world_with_copies() -> tuple[World, fakeredis.FakeServer]:
+    """Meta knows all of PEOPLE, and copies are kept; and what turns the store off."""
+    near = NearCache(100, outage_grace=600.0, clock=lambda: 0.0)
+    near.trust(0.0)
+    server = fakeredis.FakeServer()
+    world = World(redis=fakeredis.FakeRedis(server=server))
+    world.store._near = near
+    for igsid in PEOPLE:
+        world.graph.outcomes[igsid] = a_profile(igsid=igsid)
+    return world, server
+
+
+def test_copies_cost_none() -> None:
+    """What a page has read the next one has, alone or in a page."""
+    world, server = world_with_copies()
+    world.lookup.find_many(PEOPLE)
+    world.lookup.find_many(PEOPLE)
+
+    server.connected = False
+    found = world.lookup.find_many(PEOPLE)
+
+    assert {kind(answer) for answer in found.values()} == {Source.HIT}
+    assert world.find(ADA).source is Source.HIT
+    assert world.metrics.store_errors["reads"] == 0
+
+
+def test_what_changes_while_one_is_read_is_not_copied() -> None:
+    """The reading is announced before it is made."""
+    world, _ = world_with_copies()
+    world.find(ADA)
+    near, look = world.store._near, world.store._cache.look
+
+    def overtaken(kinds, tag, **options):
+        values = look(kinds, tag, **options)
+        near.invalidate([tag])
+        return values
+
+    world.store._cache.look = overtaken
+    world.find(ADA)
+    assert near.size == 0
+
+    world.store._cache.look = look
+    world.find(ADA)
+    assert near.size == 1
+
+
+def test_a_look_that_fails_is_not_awaited_any_more() -> None:
+    """What was announced would lie there for ever."""
+    world, server = world_with_copies()
+    server.connected = False
+
+    with suppress(StoreUnavailable):
+        world.store.look(ADA)
+    assert world.store._near._loading == {}
+
+    world.store.look_many([ADA])
+    assert world.store._near._loading == {}
+
+
+@pytest.mark.parametrize(("length", "copies"), [(100, 1), (LONGEST_COPY, 0)])
+def test_what_is_very_long_is_not_copied(length: int, copies: int) -> None:
+    """So many copies, of any length, would have no limit in bytes."""
+    world, _ = world_with_copies()
+    world.graph.outcomes[ADA] = a_profile(igsid=ADA, name="x" * length)
+
+    for _ in range(3):
+        world.find(ADA)
+
+    assert world.store._near.size == copies
+
+
+def test_what_changes_while_a_page_is_read_is_not_copied(world) -> None:
+    """Of the others there are copies."""
+    near = NearCache(100, outage_grace=600.0, clock=lambda: 0.0)
+    near.trust(0.0)
+    world.lookup.find_many([ADA, BEN])
+    world.store._near = near
+    look_many = world.store._cache.look_many
+
+    def overtaken(kinds, tags, **options):
+        values = look_many(kinds, tags, **options)
+        near.invalidate([world.store._tag + ADA])
+        return values
+
+    world.store._cache.look_many = overtaken
+
+    world.lookup.find_many([ADA, BEN])
+
+    assert world.store.recall(ADA) is None
+    assert world.store.recall(BEN)
+
+
+class MeetingGraph(FakeGraph):
+    """Meta, which answers nobody before *callers* have asked."""
+
+    def __init__(self, callers: int) -> None:
+        super().__init__()
+        self.meeting = threading.Barrier(callers)
+
+    def fetch(self, igsid: Igsid, within: float) -> Told:
+        self.meeting.wait(10)
+        return super().fetch(igsid, within)
+
+
+def test_those_who_are_missing_are_fetched_side_by_side() -> None:
+    """Nobody is answered before all have been asked about."""
+    world = World(graph=MeetingGraph(len(PEOPLE)))
+    for igsid in PEOPLE:
+        world.graph.outcomes[igsid] = a_profile(igsid=igsid)
+
+    found = world.lookup.find_many(PEOPLE)
+
+    assert {kind(answer) for answer in found.values()} == {Source.FETCHED}
+    assert sorted(world.graph.asked) == PEOPLE
+
+
+class WatchedGraph(FakeGraph):
+    """Meta, which notices how many ask at once."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.most = self.now = 0
+        self.lock = threading.Lock()
+
+    def fetch(self, igsid: Igsid, within: float) -> Told:
+        with self.lock:
+            self.now += 1
+            self.most = max(self.most, self.now)
+        told = super().fetch(igsid, within)
+        with self.lock:
+            self.now -= 1
+        return told
+
+
+def test_no_page_asks_for_more_at_once_than_there_are_seats() -> None:
+    """The rest wait for their turn."""
+    world = World(graph=WatchedGraph(), seats=3)
+    for igsid in PEOPLE:
+        world.graph.outcomes[igsid] = a_profile(igsid=igsid)
+
+    found = world.lookup.find_many(PEOPLE)
+
+    assert {kind(answer) for answer in found.values()} == {Source.FETCHED}
+    assert world.graph.most <= 3
+
+
+def test_a_page_shares_the_flights_of_others(world) -> None:
+    """One call for each person, though two pages ask for them at once."""
+    others = World(redis=world.redis, clock=world.clock)
+    others.graph.outcomes = world.graph.outcomes
+    pages = []
+
+    def ask(lookup) -> None:
+        pages.append(lookup.find_many(PEOPLE))
+
+    threads = [
+        threading.Thread(target=ask, args=(lookup,))
+        for lookup in (world.lookup, world.lookup, others.lookup)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(10)
+
+    assert len(pages) == 3
+    assert sorted(world.graph.asked + others.graph.asked) == PEOPLE
+
+
+def test_those_nobody_asks_about_come_first(world) -> None:
+    """So that waiting for others does not hold up what one could do oneself."""
+    for igsid in (ADA, CLEO):
+        world.store.take(igsid, "elsewhere", 6.0)
+    begun = []
+    join = world.lookup._flight.join
+
+    def noted(igsid, *args, **kwargs):
+        begun.append(igsid)
+        if igsid in (ADA, CLEO):
+            raise GraphTimeout()
+        return join(igsid, *args, **kwargs)
+
+    world.lookup._flight.join = noted
+    world.bulkhead._crew._threads = 0
+
+    found = world.lookup.find_many([ADA, BEN, CLEO, DOV])
+
+    assert begun == [BEN, DOV, ADA, CLEO]
+    assert list(found) == [ADA, BEN, CLEO, DOV]
+
+
+def test_each_who_is_fetched_is_charged(world) -> None:
+    """Two are allowed for; the rest of the page is that person's problem."""
+    world.find(ADA)
+
+    found = world.lookup.find_many([ADA, BEN, CLEO, DOV], payer="inbox")
+
+    kinds = [kind(answer) for answer in found.values()]
+    assert kinds[0] is Source.HIT
+    assert sorted(map(str, kinds[1:])) == sorted(
+        map(str, [Source.FETCHED, Source.FETCHED, TooManyMisses])
+    )
+
+
+def test_those_who_are_stale_are_answered_and_refreshed_later(world) -> None:
+    world.lookup.find_many(PEOPLE)
+    world.clock.now += HOUR + 1
+    world.background.jobs.clear()
+
+    found = world.lookup.find_many(PEOPLE)
+
+    assert {kind(answer) for answer in found.values()} == {Source.HIT}
+    assert set(PEOPLE) <= set(world.background.jobs)
+    assert world.graph.calls == len(PEOPLE)
+
+
+def test_directives_hold_for_each(world) -> None:
+    """Nothing stored that is not wanted, and no call where none is."""
+    world.find(ADA)
+    world.clock.now += 1
+
+    kept = world.lookup.find_many(
+        [ADA, BEN], directives=Directives(only_if_cached=True)
+    )
+    anew = world.lookup.find_many([ADA], directives=Directives(no_cache=True))
+
+    assert [kind(answer) for answer in kept.values()] == [Source.HIT, NotCached]
+    assert anew[ADA].is_forced
+    assert world.graph.asked == [ADA, ADA]
+
+
+def test_one_deadline_is_everybody_s(world) -> None:
+    """Those it is too late for are told so; nobody waits once for each."""
+
+    class SlowGraph(FakeGraph):
+        def fetch(self, igsid: Igsid, within: float) -> Told:
+            world.clock.now += 4.0
+            return super().fetch(igsid, within)
+
+    slow = World(redis=world.redis, clock=world.clock, graph=SlowGraph(), seats=1)
+    slow.graph.outcomes = world.graph.outcomes
+    slow.bulkhead._crew._threads = 0
+    started = world.clock.now
+
+    found = slow.lookup.find_many(PEOPLE[:6])
+
+    assert [kind(answer) for answer in found.values()] == [
+        *[Source.FETCHED] * 2,
+        *[GraphTimeout] * 4,
+    ]
+    assert world.clock.now - started <= 12.0
+
+
+class MeanwhileGraph(FakeGraph):
+    """Meta, and what happens elsewhere while it is asked about one person."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.meanwhile: dict[Igsid, Callable[[], object]] = {}
+
+    def fetch(self, igsid: Igsid, within: float) -> Told:
+        told = super().fetch(igsid, within)
+        self.meanwhile.pop(igsid, lambda: None)()
+        return told
+
+
+def a_slow_page() -> World:
+    """Ada and Ben are known, Ben as refusing; the page asks Meta for each in turn."""
+    world = World(graph=MeanwhileGraph())
+    for igsid in PEOPLE:
+        world.graph.outcomes[igsid] = a_profile(igsid=igsid, name="Before")
+    world.graph.outcomes[BEN] = a_refusal(igsid=BEN)
+    world.lookup.find_many([ADA, BEN])
+    for igsid in (ADA, BEN):
+        world.graph.outcomes[igsid] = a_profile(igsid=igsid, name="After")
+    world.graph.asked.clear()
+    world.bulkhead._crew._threads = 0
+    return world
+
+
+def test_who_writes_while_a_page_waits_is_not_told_as_refusing() -> None:
+    """The message has been acknowledged before the page is answered."""
+    world = a_slow_page()
+    world.graph.meanwhile[CLEO] = lambda: world.lookup.hear_from([BEN])
+
+    found = world.lookup.find_many([BEN, CLEO])
+
+    assert name_of(found[BEN]) == "After"
+    assert world.graph.asked == [CLEO, BEN]
+
+
+@pytest.mark.parametrize("erased", [ADA, CLEO], ids=["known before", "just fetched"])
+def test_who_is_erased_while_a_page_waits_is_not_told_from_before(erased) -> None:
+    """Neither what was stored at first nor what the page itself has learned."""
+    world = a_slow_page()
+
+    def erase() -> None:
+        world.graph.outcomes[erased] = a_profile(igsid=erased, name="Anew")
+        world.lookup.erase(erased)
+
+    world.graph.meanwhile[DOV] = erase
+
+    found = world.lookup.find_many([ADA, CLEO, DOV])
+
+    assert name_of(found[erased]) == "Anew"
+    assert world.graph.asked == [CLEO, DOV, erased]
+
+
+def test_a_picture_that_dies_while_a_page_waits_is_not_sent() -> None:
+    """It was alive when the page began."""
+    world = a_slow_page()
+    dies_at = world.clock.now + 4
+    link = {"profile_pic": picture_url(dies_at), "picture_expires_at": dies_at}
+    world.graph.outcomes[CLEO] = a_profile(igsid=CLEO, **link)
+    world.find(CLEO)
+    world.graph.meanwhile[DOV] = lambda: world.pass_time(4.5)
+
+    found = world.lookup.find_many([CLEO, DOV])
+
+    assert found[CLEO].entry.outcome.profile_pic is None
+
+
+def test_what_is_learned_elsewhere_while_a_page_waits_is_told_at_once() -> None:
+    """It costs no call: the look that would find an erasure finds it."""
+    world = a_slow_page()
+    world.graph.meanwhile[DOV] = lambda: world.lookup.refresh(ADA)
+
+    found = world.lookup.find_many([ADA, DOV])
+
+    assert name_of(found[ADA]) == "After"
+    assert world.graph.asked == [DOV, ADA]
+
+
+def test_a_page_whose_people_are_erased_all_the_time_has_an_end() -> None:
+    """Three rounds, and then it is a failure."""
+
+    class ErasingGraph(FakeGraph):
+        def fetch(self, igsid: Igsid, within: float) -> Told:
+            world.lookup.erase(BEN if igsid == ADA else ADA)
+            return super().fetch(igsid, within)
+
+    world = World(graph=ErasingGraph())
+    for igsid in (ADA, BEN):
+        world.graph.outcomes[igsid] = a_profile(igsid=igsid)
+    world.bulkhead._crew._threads = 0
+
+    found = world.lookup.find_many([ADA, BEN])
+
+    assert [kind(answer) for answer in found.values()] == [
+        GraphUnavailable,
+        Source.FETCHED,
+    ]
+    assert world.graph.asked == [ADA, BEN, ADA, BEN]
+
+
+def test_an_answer_that_could_not_be_kept_is_answered_all_the_same() -> None:
+    """Nothing has been removed, if it was never there."""
+    server = fakeredis.FakeServer()
+    world = World(redis=fakeredis.FakeRedis(server=server), graph=MeanwhileGraph())
+    world.graph.outcomes[ADA] = a_profile()
+    world.graph.meanwhile[ADA] = lambda: setattr(server, "connected", False)
+
+    found = world.lookup.find_many([ADA])
+
+    assert (kind(found[ADA]), found[ADA].stored) == (Source.FETCHED, False)
+    assert world.graph.calls == 1
+
+
+def test_where_too_many_wait_those_who_are_known_are_answered(world) -> None:
+    """A page that finds no room costs only those who are missing."""
+    world.find(ADA)
+    for _ in range(400):
+        world.bulkhead._room.acquire()
+
+    found = world.lookup.find_many([ADA, BEN])
+
+    assert [kind(answer) for answer in found.values()] == [Source.HIT, Overloaded]
+
+
+def test_where_too_many_wait_what_was_not_wanted_is_told_after_all(world) -> None:
+    """No caller gets less for having asked for more, in a page or alone."""
+    world.find(ADA)
+    for _ in range(400):
+        world.bulkhead._room.acquire()
+
+    found = world.lookup.find_many([ADA, BEN], directives=Directives(no_cache=True))
+    alone = world.lookup.find(ADA, directives=Directives(no_cache=True))
+
+    assert [kind(answer) for answer in found.values()] == [Source.STALE, Overloaded]
+    assert isinstance(found[ADA].failure, Overloaded)
+    assert (alone.source, alone.entry) == (Source.STALE, found[ADA].entry)
+
+
+def test_while_the_store_is_away_copies_are_told_to_who_wanted_it_new() -> None:
+    """Where Meta may not be asked about any more of them."""
+    world, server = world_with_copies()
+    for _ in range(2):
+        world.lookup.find_many(PEOPLE)
+    server.connected = False
+
+    found = world.lookup.find_many(PEOPLE, directives=Directives(no_cache=True))
+
+    assert [kind(answer) for answer in found.values()] == [
+        *[Source.FETCHED] * CALLS_WITHOUT_STORE,
+        *[Source.STALE] * (len(PEOPLE) - CALLS_WITHOUT_STORE),
+    ]
+
+
+def test_while_the_store_is_away_few_are_fetched() -> None:
+    """Four at once; the others are told that it is too much, without a try."""
+    server = fakeredis.FakeServer()
+    redis_ = fakeredis.FakeRedis(server=server)
+    world = World(redis=redis_, graph=MeetingGraph(CALLS_WITHOUT_STORE))
+    for igsid in PEOPLE:
+        world.graph.outcomes[igsid] = a_profile(igsid=igsid)
+    server.connected = False
+
+    found = world.lookup.find_many(PEOPLE)
+
+    assert [kind(answer) for answer in found.values()] == [
+        *[Source.FETCHED] * CALLS_WITHOUT_STORE,
+        *[Overloaded] * (len(PEOPLE) - CALLS_WITHOUT_STORE),
+    ]
+    assert list(found) == PEOPLE
+
+
+def test_a_part_of_the_store_that_is_away_costs_only_those_who_are_there(world) -> None:
+    """On a Cluster; whoever is elsewhere is answered as ever."""
+    world.find(ADA)
+    world.find(BEN)
+    place = world.store._cache.place
+    world.store._cache.place = lambda key: "away" if BEN in key else place(key)
+    look_many = world.store._cache.look_many
+
+    def look(kinds, tags, **options):
+        if any(BEN in tag for tag in tags):
+            raise redis.ConnectionError()
+        return look_many(kinds, tags, **options)
+
+    world.store._cache.look_many = look
+
+    found = world.store.look_many([ADA, BEN])
+
+    assert found[ADA].entry
+    assert isinstance(found[BEN], StoreUnavailable)

@@ -1,0 +1,315 @@
+"""When the store is said to be away, and to be back; and who tries one that hangs."""
+
+import logging
+from collections.abc import Callable
+from contextlib import suppress
+
+import pytest
+import redis
+
+from proxy.domain.outcomes import StoreUnavailable
+from proxy.storage.store_guard import PROBED_EVERY, Reach
+from tests.helpers.fakes import FakeClock
+
+
+def fail(
+    reach: Reach,
+    kind: str,
+    place: str,
+    error: type[redis.RedisError] = redis.ConnectionError,
+) -> None:
+    with suppress(StoreUnavailable), reach.noted(kind, place):
+        raise error
+
+
+def succeed(reach: Reach, kind: str, place: str) -> None:
+    with reach.noted(kind, place):
+        pass
+
+
+@pytest.fixture
+def said(caplog: pytest.LogCaptureFixture) -> Callable[[], list[str]]:
+    """What has been logged since it was last asked."""
+    caplog.set_level(logging.INFO)
+
+    def since() -> list[str]:
+        messages = [record.message for record in caplog.records]
+        caplog.clear()
+        return messages
+
+    return since
+
+
+def test_a_node_that_fails_is_away_whatever_the_others_do(said) -> None:
+    """Else it would be away and back with each of the people who live there."""
+    reach = Reach(lambda: {"", "one", "other"})
+
+    for _ in range(3):
+        fail(reach, "reads", "one")
+        succeed(reach, "reads", "other")
+    assert said() == ["store away"]
+
+    succeed(reach, "reads", "one")
+    assert said() == ["store back"]
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (
+            redis.AuthenticationError("Authentication required."),
+            "Authentication required.",
+        ),
+        (redis.ResponseError("DB index is out of range"), "DB index is out of range"),
+        (
+            redis.ResponseError("unknown command 'X', with args: 'pp:e:{1}'"),
+            "unknown command",
+        ),
+        (
+            redis.ResponseError("unknown command `X`, with args: `pp:e:{1}`"),
+            "unknown command",
+        ),
+        (redis.ReadOnlyError("You can't write here."), "You can't write here."),
+        (redis.ResponseError("no such key e{1:1254001}"), "no such key e{1:...}"),
+        (redis.ConnectionError("Error 111 connecting to 10.0.0.1:6379"), None),
+        (redis.TimeoutError(), None),
+    ],
+)
+def test_it_is_said_why_without_what_was_asked(
+    caplog: pytest.LogCaptureFixture, error: redis.RedisError, words: str | None
+) -> None:
+    """A password or a grant that is missing; but never a key, which has an id."""
+    reach = Reach(lambda: {""})
+
+    with suppress(StoreUnavailable), reach.noted("reads"):
+        raise error
+
+    [line] = caplog.records
+    assert vars(line)["error"] == type(error).__name__
+    assert vars(line)["said"] == words
+
+
+def test_what_goes_through_all_nodes_is_about_each_of_them(said) -> None:
+    """A ping or a flush that works has met none that is away."""
+    reach = Reach(lambda: {"", "one", "other"})
+    fail(reach, "reads", "one")
+    fail(reach, "reads", "")
+
+    succeed(reach, "reads", "")
+
+    assert said() == ["store away", "store back"]
+
+
+def test_a_node_that_is_no_more_is_not_waited_for(said) -> None:
+    """Its replica has taken its place."""
+    places = {"", "one", "other"}
+    reach = Reach(lambda: places)
+    fail(reach, "writes", "one")
+
+    places.remove("one")
+    succeed(reach, "reads", "other")
+
+    assert said() == ["store away", "store back"]
+
+
+def test_every_error_is_counted_by_its_kind() -> None:
+    """Also those after the first, which are not logged again."""
+    counted: list[str] = []
+    reach = Reach(lambda: {"", "one", "other"}, count_error=counted.append)
+
+    fail(reach, "reads", "one")
+    fail(reach, "reads", "one")
+    succeed(reach, "reads", "one")
+    fail(reach, "writes", "other")
+
+    assert counted == ["reads", "reads", "writes"]
+
+
+def tries(
+    reach: Reach, place: str = "", *, ends: type[Exception] | None = None
+) -> bool:
+    """Whether a trip to *place* is made at all; it *ends* so, or well."""
+    tried = False
+    with suppress(StoreUnavailable, ends or StoreUnavailable):
+        with reach.noted("reads", place):
+            tried = True
+            if ends:
+                raise ends
+    return tried
+
+
+def hang(reach: Reach, clock: FakeClock) -> None:
+    """Two in a row time out, and it is time for a probe."""
+    tries(reach, ends=redis.TimeoutError)
+    tries(reach, ends=redis.TimeoutError)
+    clock.now += PROBED_EVERY
+
+
+@pytest.fixture
+def clock() -> FakeClock:
+    return FakeClock()
+
+
+@pytest.fixture
+def reach(clock: FakeClock) -> Reach:
+    return Reach(lambda: {"", "one", "other"}, clock=clock)
+
+
+def test_a_store_that_did_not_answer_for_once_is_used_at_once(reach) -> None:
+    """By all, not by one of them: a hiccup would else cost everybody a failure."""
+    tries(reach, ends=redis.TimeoutError)
+
+    with reach.noted("reads"):
+        assert tries(reach)
+    assert tries(reach)
+
+
+def test_while_one_tries_a_store_that_hangs_nobody_else_does(reach, clock) -> None:
+    """A timeout each is what they are spared."""
+    hang(reach, clock)
+
+    with reach.noted("reads"):
+        assert not tries(reach)
+        assert not tries(reach)
+
+
+def test_a_store_that_goes_on_hanging_costs_a_timeout_a_second(reach, clock) -> None:
+    """However many ask meanwhile."""
+    assert tries(reach, ends=redis.TimeoutError)
+
+    for _ in range(3):
+        assert tries(reach, ends=redis.TimeoutError)
+        assert not tries(reach)
+        clock.now += PROBED_EVERY - 0.01
+        assert not tries(reach)
+        clock.now += 0.01
+    assert tries(reach)
+    assert tries(reach)
+
+
+def test_a_store_whose_name_takes_long_to_be_found_unknown_hangs_too(
+    reach, clock
+) -> None:
+    """There is no timeout for that, and all that ask would wait for it in turn."""
+    for _ in range(2):
+        with suppress(StoreUnavailable), reach.noted("reads"):
+            clock.now += 10.0
+            raise redis.ConnectionError
+
+    assert not tries(reach)
+
+
+def test_a_store_that_has_answered_somebody_else_is_used_at_once(clock) -> None:
+    """But not one that was asked before the last timeout, and answered then."""
+    heard_at = [clock.now]
+    reach = Reach(lambda: {""}, clock=clock, heard_at=lambda: heard_at[0])
+    clock.now += 0.1
+    tries(reach, ends=redis.TimeoutError)
+    tries(reach, ends=redis.TimeoutError)
+    assert not tries(reach)
+
+    heard_at[0] = clock.now
+    assert not tries(reach)
+
+    clock.now += 0.1
+    heard_at[0] = clock.now
+    assert tries(reach)
+    assert tries(reach)
+
+
+def test_the_second_begins_when_the_probe_has_ended(reach, clock) -> None:
+    """Its own timeout must not count, or those after it would follow at once."""
+    hang(reach, clock)
+
+    with suppress(StoreUnavailable), reach.noted("reads"):
+        clock.now += 0.25
+        raise redis.TimeoutError
+    clock.now += PROBED_EVERY - 0.01
+
+    assert not tries(reach)
+
+
+def test_those_who_were_under_way_make_no_hang_of_a_hiccup(reach, clock) -> None:
+    """Their timeouts are about the same moment as the first."""
+    with suppress(StoreUnavailable), reach.noted("reads"):
+        clock.now += 0.2
+        tries(reach, ends=redis.TimeoutError)
+        clock.now += 0.05
+        raise redis.TimeoutError
+
+    assert tries(reach)
+
+
+def test_an_answer_between_two_timeouts_is_no_hang(reach, clock) -> None:
+    """It is slow, and everybody's trip may be the one that comes back."""
+    for _ in range(3):
+        clock.now += 0.25
+        tries(reach, ends=redis.TimeoutError)
+        assert tries(reach)
+
+
+def test_reads_and_writes_hang_together(reach) -> None:
+    """Unlike a full store, one that hangs does so for both."""
+    fail(reach, "writes", "", redis.TimeoutError)
+    fail(reach, "writes", "", redis.TimeoutError)
+
+    assert not tries(reach)
+
+
+@pytest.mark.parametrize(
+    "answer", [redis.ConnectionError, redis.ResponseError, redis.BusyLoadingError]
+)
+def test_a_store_that_refuses_is_tried_by_all(reach, clock, answer) -> None:
+    """Whatever it says, it says at once."""
+    assert tries(reach, ends=answer)
+    with reach.noted("reads"):
+        assert tries(reach, ends=answer)
+
+    hang(reach, clock)
+    assert tries(reach, ends=answer)
+    with reach.noted("reads"):
+        assert tries(reach)
+
+
+def test_a_probe_that_never_ends_stops_nobody_for_long(reach, clock) -> None:
+    """It may be a flush, or end in a bug of ours."""
+    hang(reach, clock)
+    assert tries(reach, ends=ZeroDivisionError)
+    assert not tries(reach)
+
+    clock.now += PROBED_EVERY
+
+    assert tries(reach)
+
+
+def test_a_node_that_hangs_does_so_for_itself(reach) -> None:
+    """The people of the others do not notice."""
+    for _ in range(2):
+        tries(reach, "one", ends=redis.TimeoutError)
+
+    assert not tries(reach, "one")
+    assert tries(reach, "other")
+    assert not tries(reach, "one")
+
+
+def test_what_goes_through_all_nodes_ends_the_doubt_about_each(reach) -> None:
+    """A ping that works has met none that hangs."""
+    for _ in range(2):
+        tries(reach, "one", ends=redis.TimeoutError)
+
+    assert tries(reach)
+
+    assert tries(reach, "one")
+
+
+def test_a_node_that_hung_and_is_no_more_is_forgotten(clock) -> None:
+    """Whoever has its address one day is another."""
+    places = {"", "one", "other"}
+    reach = Reach(lambda: places, clock=clock)
+    for _ in range(2):
+        tries(reach, "one", ends=redis.TimeoutError)
+
+    places.remove("one")
+    tries(reach, "other")
+
+    assert tries(reach, "one")
