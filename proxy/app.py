@@ -37,7 +37,7 @@ from proxy.graph.webhook_payload import is_signed, read_updates
 from proxy.logs import log_access
 from proxy.lookup.lookup import Graph, ProfileLookup
 from proxy.lookup.pages import Named, Pages, UnknownPage
-from proxy.metrics import Metrics, StoreReading
+from proxy.observability.metrics import Metrics, StoreReading
 from proxy.storage.client_factory import new_client
 from proxy.storage.cluster import Cluster
 from proxy.storage.entries import EntryStore

@@ -37,7 +37,7 @@ from proxy.files import graph_url_of, read_settings
 from proxy.logs import audited, last_four, write_to_stderr
 from proxy.lookup.lookup import What
 from proxy.lookup.pages import Pages, UnknownPage
-from proxy.server import serve
+from proxy.server.parent import serve
 from proxy.storage.client_factory import masked
 from proxy.web import keys, parameters, problems, renditions, reports
 from proxy.web.problems import Problem

@@ -9,7 +9,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from proxy.domain.outcomes import DEFAULT_PAGE
 from proxy.lookup.pages import UnknownPage
-from proxy.metrics import PREFIX, Totals
+from proxy.observability.metrics import PREFIX, Totals
 
 CLEAR = "\x1b[H\x1b[J"
 """What a terminal takes for: begin at the top, with nothing below."""

@@ -14,7 +14,7 @@ from proxy.app import create_app
 from proxy.cli import main
 from proxy.config.settings import ROWS, Settings
 from proxy.domain.outcomes import Cause, Reason, Told
-from proxy.metrics import Metrics, StoreReading
+from proxy.observability.metrics import Metrics, StoreReading
 from proxy.storage.flask_cache import CLOCK_SKEW, EVICTS_GATES, PERSISTS
 from proxy.web import graph_door, problems
 from tests.helpers.builders import a_profile

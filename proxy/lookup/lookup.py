@@ -38,7 +38,7 @@ from proxy.domain.outcomes import (
 )
 from proxy.domain.policy import Lifetimes, stamp
 from proxy.logs import code_of, last_four
-from proxy.metrics import Metrics, name_of
+from proxy.observability.metrics import Metrics, name_of
 from proxy.storage.codec import decode
 from proxy.storage.entries import Census, EntryStore, Erased, Flushed, Seen
 

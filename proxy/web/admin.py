@@ -12,7 +12,7 @@ from flask import Blueprint, Response, g, request
 from proxy.logs import audited, last_four
 from proxy.lookup.lookup import What
 from proxy.lookup.pages import Pages
-from proxy.metrics import Totals
+from proxy.observability.metrics import Totals
 from proxy.web import paged, parameters, reports, responses
 from proxy.web.bodies import BodyReader
 from proxy.web.keys import Doorkeeper, Scope

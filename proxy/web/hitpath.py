@@ -22,7 +22,7 @@ from http import HTTPStatus
 from typing import Any, Protocol
 
 from proxy.domain.outcomes import Igsid, Reason, StoreUnavailable
-from proxy.metrics import PROFILE
+from proxy.observability.metrics import PROFILE
 from proxy.storage.codec import Form, read
 from proxy.storage.entries import Seen
 from proxy.storage.near_cache import Copy
@@ -197,8 +197,8 @@ class HitPath:
     ) -> None:
         """*wall* is epoch seconds; *each_tick* is called so often, while asked.
 
-        *answers* counts by source and outcome (see `proxy.metrics`). What is no hit
-        here may be one *behind*.
+        *answers* counts by source and outcome (see `proxy.observability.metrics`).
+        What is no hit here may be one *behind*.
         """
         self._behind = behind
         self._people = people

@@ -8,7 +8,7 @@ from typing import Any
 
 from flask import Blueprint, Response
 
-from proxy.metrics import CONTENT_TYPE
+from proxy.observability.metrics import CONTENT_TYPE
 from proxy.web import responses
 
 

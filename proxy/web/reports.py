@@ -16,7 +16,7 @@ from proxy.domain.outcomes import (
 )
 from proxy.domain.policy import bounded_by
 from proxy.lookup.lookup import Census, Erased, Flushed, GateState, Seen, Tally
-from proxy.metrics import OUTCOMES, Totals
+from proxy.observability.metrics import OUTCOMES, Totals
 from proxy.web.moments import moment
 from proxy.web.problems import FAILURES, render_said
 

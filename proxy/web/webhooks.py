@@ -20,7 +20,7 @@ from proxy.domain.outcomes import (
     UpdateResult,
 )
 from proxy.lookup.pages import Pages
-from proxy.metrics import Metrics
+from proxy.observability.metrics import Metrics
 from proxy.web import responses
 from proxy.web.bodies import WEBHOOKS, BodyReader
 from proxy.web.problems import Problem

@@ -8,7 +8,7 @@ import subprocess
 import pytest
 
 from proxy.domain.outcomes import Cause, UpdateKind, UpdateResult
-from proxy.metrics import FAILURES, OUTCOMES, SECONDS_OF_A_CALL
+from proxy.observability.metrics import FAILURES, OUTCOMES, SECONDS_OF_A_CALL
 from tests.helpers.processes import ADA, APP_SECRET, BEN, CLEO, IVO, PAGE_TOKEN, crowd
 from tests.helpers.prometheus import samples
 from tests.helpers.redis_servers import require

@@ -18,7 +18,7 @@ from proxy.domain.outcomes import (
 )
 from proxy.domain.policy import backoffs
 from proxy.lookup.lookup import ProfileLookup
-from proxy.metrics import Metrics
+from proxy.observability.metrics import Metrics
 from proxy.storage.entries import EntryStore
 from proxy.storage.flask_cache import ProfileCache
 from tests.helpers.builders import (

@@ -30,7 +30,7 @@ from tests.helpers.prometheus import total
 WORKER = """
 import json, sys
 from types import SimpleNamespace
-from proxy.metrics import Metrics, share
+from proxy.observability.metrics import Metrics, share
 
 if len(sys.argv) > 1:
     share(sys.argv[1])
@@ -75,7 +75,7 @@ OWN_SERVER = (
     FOLDING
     + """
 from proxy.files import read_settings
-from proxy.server import SharedPhase, load_app
+from proxy.server.parent import SharedPhase, load_app
 
 load_app(read_settings(os.environ), SharedPhase(), os.getppid(), sys.argv[1], [], 0)
 print(folding())

@@ -151,7 +151,9 @@ def test_a_stop_finishes_what_is_in_flight_and_loses_nothing(stack, service) -> 
     assert callers.lost == []
     assert set(callers.answered) == {200}
     assert service.process.wait(10) == 0
-    phases = [line for line in logged(service) if line["logger"] == "proxy.server"]
+    phases = [
+        line for line in logged(service) if line["logger"] == "proxy.server.parent"
+    ]
     assert [line["message"] for line in phases] == ["serving", "draining", "stopping"]
     assert phases[1]["seconds"] == DRAIN_FOR
 

@@ -16,7 +16,7 @@ import sys
 from flask import Flask
 from granian.constants import Interfaces
 from granian.server.mp import MPServer
-from proxy.faster_granian import ask_for_hits_before_wsgi
+from proxy.server.granian_hook import ask_for_hits_before_wsgi
 from proxy.web.hitpath import HitsFirst
 
 

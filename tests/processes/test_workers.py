@@ -14,7 +14,7 @@ import pytest
 import requests
 
 from proxy.config.settings import usable_cores
-from proxy.faster_granian import NETWORK_NICENESS, THREADS_LOOKED_AT_EVERY
+from proxy.server.granian_hook import NETWORK_NICENESS, THREADS_LOOKED_AT_EVERY
 from tests.helpers.processes import Service, all_at_once, wait_until
 from tests.helpers.redis_servers import may_go_first, require
 

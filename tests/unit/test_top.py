@@ -6,7 +6,7 @@ import pytest
 
 from proxy.domain.outcomes import Cause
 from proxy.lookup.pages import UnknownPage
-from proxy.metrics import Metrics, StoreReading
+from proxy.observability.metrics import Metrics, StoreReading
 from proxy.top import Reading, draw, read
 
 

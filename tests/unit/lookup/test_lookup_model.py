@@ -49,7 +49,7 @@ from proxy.domain.outcomes import (
 )
 from proxy.domain.policy import backoffs
 from proxy.lookup.lookup import ProfileLookup, What
-from proxy.metrics import Metrics
+from proxy.observability.metrics import Metrics
 from proxy.storage.entries import EntryStore
 from proxy.storage.flask_cache import ProfileCache
 from tests.helpers.builders import DAY, HOUR, LIFETIMES, MINUTE, a_profile, picture_url

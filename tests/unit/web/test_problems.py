@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from proxy import metrics
 from proxy.domain.outcomes import LookupFailure, Reason
 from proxy.logs import code_of
 from proxy.lookup.lookup import What
+from proxy.observability import metrics
 from proxy.web import problems
 
 

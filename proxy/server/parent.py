@@ -27,10 +27,10 @@ from granian.server.mp import MPServer, WorkerProcess
 from proxy.app import BEGIN, PAGES, create_app
 from proxy.config.settings import Address, Settings, SettingsError, usable_cores
 from proxy.domain.outcomes import StoreUnavailable
-from proxy.faster_granian import ask_for_hits_before_wsgi, keep_network_first
 from proxy.logs import JsonLines, write_to_stderr
-from proxy.metrics import share
-from proxy.newcomers import turn_newcomers_away
+from proxy.observability.metrics import share
+from proxy.server.granian_hook import ask_for_hits_before_wsgi, keep_network_first
+from proxy.server.syn_filter import turn_newcomers_away
 from proxy.storage.client_factory import masked
 
 CONNECTIONS = 4096

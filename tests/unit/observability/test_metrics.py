@@ -20,7 +20,7 @@ from proxy.domain.outcomes import (
     Throttled,
     Told,
 )
-from proxy.metrics import (
+from proxy.observability.metrics import (
     FAILURES,
     MOST_VERSIONS,
     Metrics,

@@ -1,7 +1,7 @@
 """Hits are asked for before granian makes WSGI of a request, and nothing else is lost.
 
 The names that are looked for here are granian's own. If one is gone, it has another
-way of calling an app, and `proxy.faster_granian` must learn it.
+way of calling an app, and `proxy.server.granian_hook` must learn it.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import pytest
 from flask import Flask
 from granian.server import mp
 
-from proxy.faster_granian import hits_first
+from proxy.server.granian_hook import hits_first
 from proxy.web.hitpath import SEEN, HitsFirst
 
 WORKER = """
@@ -24,7 +24,7 @@ import os
 import sys
 from granian.server import mp
 from proxy.files import read_settings
-from proxy.server import SharedPhase, load_app
+from proxy.server.parent import SharedPhase, load_app
 
 load_app(read_settings(os.environ), SharedPhase(), os.getppid(), sys.argv[1], [], 0)
 print(mp._wsgi_call_wrap.__qualname__)

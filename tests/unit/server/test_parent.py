@@ -3,7 +3,7 @@
 import pytest
 
 from proxy.config.settings import Settings
-from proxy.server import CONNECTIONS, SharedPhase, cores_of_workers, new_server
+from proxy.server.parent import CONNECTIONS, SharedPhase, cores_of_workers, new_server
 
 
 def test_as_many_workers_as_cores_have_one_each() -> None:

@@ -1,0 +1,1 @@
+"""Counts, and how Prometheus gets to see them."""

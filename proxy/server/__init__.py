@@ -1,0 +1,1 @@
+"""What wraps granian, and each trick played on it in a file of its own."""
