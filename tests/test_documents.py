@@ -11,7 +11,7 @@ import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
 from proxy.app import create_app
-from proxy.cli import main
+from proxy.cli.commands import main
 from proxy.config.settings import ROWS, Settings
 from proxy.domain.outcomes import Cause, Reason, Told
 from proxy.observability.metrics import Metrics, StoreReading

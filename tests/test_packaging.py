@@ -36,7 +36,7 @@ def test_the_command_is_installed_as_profile_proxy() -> None:
 
     (command,) = installed.select(group="console_scripts")
 
-    assert (command.name, command.value) == ("profile-proxy", "proxy.cli:main")
+    assert (command.name, command.value) == ("profile-proxy", "proxy.cli.commands:main")
 
 
 def test_the_extras_are_what_run_and_test_install() -> None:

@@ -20,8 +20,8 @@ import click
 import requests
 from flask import Flask
 
-from proxy import top
 from proxy.app import new_pages
+from proxy.cli import top
 from proxy.config import settings as settings_module
 from proxy.config.settings import EMBEDDED, PREFIX, Settings, SettingsError
 from proxy.domain.outcomes import (

@@ -1,0 +1,1 @@
+"""The command line: each command acts on the store and the Graph of the settings."""
