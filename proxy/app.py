@@ -30,10 +30,10 @@ from proxy.coordination.single_flight import Flight, lease_for
 from proxy.coordination.task_queue import Background
 from proxy.domain.outcomes import DEFAULT_PAGE, LookupFailure, Reason, StoreUnavailable
 from proxy.domain.policy import Lifetimes, backoffs
-from proxy.files import Files, read_settings
 from proxy.graph.client import GraphClient
 from proxy.graph.error_messages import words_of
 from proxy.graph.webhook_payload import is_signed, read_updates
+from proxy.live_files import Files, read_settings
 from proxy.logs import log_access
 from proxy.lookup.lookup import Graph, ProfileLookup
 from proxy.lookup.pages import Named, Pages, UnknownPage

@@ -33,7 +33,7 @@ from proxy.domain.outcomes import (
     StoreUnavailable,
 )
 from proxy.embedded import engine
-from proxy.files import graph_url_of, read_settings
+from proxy.live_files import graph_url_of, read_settings
 from proxy.logs import audited, last_four, write_to_stderr
 from proxy.lookup.lookup import What
 from proxy.lookup.pages import Pages, UnknownPage

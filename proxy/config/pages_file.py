@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 from proxy.config.settings import Address, Secret, read_graph_url, read_secret
 from proxy.domain.outcomes import DEFAULT_PAGE
-from proxy.watched import BadFile
+from proxy.watched_file import BadFile
 
 MOST_PAGES = 100
 """Each has series of metrics and a trip to the store at each scrape."""

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from proxy.watched import BadFile
+from proxy.watched_file import BadFile
 from proxy.web.problems import Problem
 
 _LOCAL_HOSTS = frozenset({"localhost", "127.0.0.1", "[::1]"})

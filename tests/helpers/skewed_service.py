@@ -9,7 +9,7 @@ import time
 from werkzeug.serving import make_server
 
 from proxy.app import create_app
-from proxy.files import read_settings
+from proxy.live_files import read_settings
 from proxy.logs import write_to_stderr
 
 

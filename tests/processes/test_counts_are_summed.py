@@ -74,7 +74,7 @@ print(counts)
 OWN_SERVER = (
     FOLDING
     + """
-from proxy.files import read_settings
+from proxy.live_files import read_settings
 from proxy.server.parent import SharedPhase, load_app
 
 load_app(read_settings(os.environ), SharedPhase(), os.getppid(), sys.argv[1], [], 0)

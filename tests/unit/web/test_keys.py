@@ -8,7 +8,7 @@ from flask import Flask
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from proxy.watched import BadFile
+from proxy.watched_file import BadFile
 from proxy.web.keys import (
     ANYBODY,
     ANYBODY_HERE,

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from proxy.config.settings import Settings, SettingsError
-from proxy.files import read_settings
+from proxy.live_files import read_settings
 
 
 def settings(**env: str) -> Settings:

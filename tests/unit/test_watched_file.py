@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from proxy.watched import LOOK_EVERY, MAX_BYTES, BadFile, WatchedFile
+from proxy.watched_file import LOOK_EVERY, MAX_BYTES, BadFile, WatchedFile
 
 SECRET = "hunter2"
 
