@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from typing import cast
 
 from benchmarks.children import Failed
-from proxy.web.keys import Scope, new_key
+from proxy.web.auth import Scope, new_key
 
 WITHIN = 30.0
 """Seconds after which an answer that has not come is given up."""

@@ -45,18 +45,18 @@ from proxy.storage.flask_cache import ProfileCache
 from proxy.storage.near_cache import Follower, NearCache
 from proxy.web import (
     admin,
-    graph_door,
-    paged,
-    parameters,
+    graph_api,
+    page_prefix,
     probes,
     profiles,
+    request_params,
     responses,
     webhooks,
 )
-from proxy.web.bodies import BodyReader, check_length
+from proxy.web.auth import Doorkeeper
 from proxy.web.hitpath import HitPath, Hits, HitsFirst, nobody
-from proxy.web.keys import Doorkeeper
 from proxy.web.problems import Problem
+from proxy.web.request_body import BodyReader, check_length
 
 SPARE_CONNECTIONS = 32
 """Connections to the store beyond one for each thread that serves."""
@@ -178,7 +178,7 @@ def create_app(
             draining=draining,
             each_tick=each_tick,
             answers=metrics.of_page(name).answers,
-            log_access=paged.log_access_of(name) if settings.access_log else None,
+            log_access=page_prefix.log_access_of(name) if settings.access_log else None,
             behind=behind,
         )
 
@@ -187,14 +187,14 @@ def create_app(
     bodies = BodyReader()
     for each in (
         profiles.blueprint(pages, doorkeeper, clock),
-        graph_door.blueprint(pages, doorkeeper, words_of, clock),
+        graph_api.blueprint(pages, doorkeeper, words_of, clock),
         admin.blueprint(pages, doorkeeper, clock, metrics.totals),
     ):
         app.register_blueprint(each)
         app.register_blueprint(
             each,
             name=f"{each.name}_of_page",
-            url_prefix=f"{paged.PREFIX}{each.url_prefix or ''}",
+            url_prefix=f"{page_prefix.PREFIX}{each.url_prefix or ''}",
         )
     app.register_blueprint(admin.flush_blueprint(pages, doorkeeper, bodies))
     app.register_blueprint(probes.blueprint(degraded_by, draining, exposition))
@@ -216,7 +216,7 @@ def create_app(
     _frame_requests(app, access_log=settings.access_log, draining=draining)
     hits: Hits = nobody
     if settings.pages_file:
-        hits = paged.PagedHits(pages, new_hits)
+        hits = page_prefix.PagedHits(pages, new_hits)
     if pages.default:
         hits = new_hits(DEFAULT_PAGE, pages.default, behind=hits)
     app.wsgi_app = HitsFirst(hits, app.wsgi_app)  # type: ignore[method-assign]
@@ -482,19 +482,19 @@ def _handle_errors(app: Flask) -> None:
     app.register_error_handler(Problem, responses.render_problem)
     app.register_error_handler(LookupFailure, responses.render_failure)
     app.register_error_handler(StoreUnavailable, responses.render_store_unavailable)
-    app.register_error_handler(UnknownPage, paged.render_unknown_page)
+    app.register_error_handler(UnknownPage, page_prefix.render_unknown_page)
 
     @app.errorhandler(HTTPException)
     def refuse(error: HTTPException) -> Response:
-        if graph_door.is_asked(request.path):
-            return graph_door.render_http_error(error)
+        if graph_api.is_asked(request.path):
+            return graph_api.render_http_error(error)
         return responses.render_http_error(error)
 
     @app.errorhandler(Exception)
     def bug(exc: Exception) -> Response:
         log.exception("a bug", extra={"request_id": g.request_id})
-        if graph_door.is_asked(request.path):
-            return graph_door.render_bug()
+        if graph_api.is_asked(request.path):
+            return graph_api.render_bug()
         return responses.render_problem(
             Problem("internal_error", "This is a bug of ours; the log has it.")
         )
@@ -508,7 +508,7 @@ def _frame_requests(
     @app.before_request
     def enter() -> None:
         g.started = time.monotonic()
-        g.request_id = parameters.request_id(request.headers.get("X-Request-ID"))
+        g.request_id = request_params.request_id(request.headers.get("X-Request-ID"))
         if request.routing_exception is None:
             check_length(request)
 

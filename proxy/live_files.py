@@ -15,7 +15,7 @@ from proxy.config.settings import Secret, Settings, SettingsError, read_secret
 from proxy.graph.replies import BlockedCodes, may_mean_blocked
 from proxy.lookup.pages import Named
 from proxy.watched_file import LOOK_EVERY, BadFile, WatchedFile
-from proxy.web.keys import Keys, read_keys
+from proxy.web.auth import Keys, read_keys
 
 T = TypeVar("T")
 

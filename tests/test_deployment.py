@@ -20,7 +20,7 @@ from packaging.specifiers import SpecifierSet
 
 from proxy.config.settings import PREFIX, ROWS, Settings
 from proxy.simulator.server import Simulator
-from proxy.web import keys
+from proxy.web import auth
 
 ROOT = Path(__file__).parent.parent
 BIN = Path(sys.executable).parent
@@ -348,12 +348,12 @@ def test_every_secret_is_a_file(stack: dict[str, Any]) -> None:
 def test_the_key_that_a_reader_is_told_opens_the_local_proxy() -> None:
     text = (ROOT / "deploy/local/api_keys").read_text()
     told = re.findall(r"^#.*Bearer (pp_[\w-]+)", text, re.MULTILINE)
-    known = keys.read_keys(text)
+    known = auth.read_keys(text)
 
     assert "Local stack only" in text.splitlines()[0]
     assert len(told) == 1
-    assert list(known) == [keys.digest_of(told[0])]
-    assert known[keys.digest_of(told[0])].scopes == {"read", "admin"}
+    assert list(known) == [auth.digest_of(told[0])]
+    assert known[auth.digest_of(told[0])].scopes == {"read", "admin"}
 
 
 def test_the_simulated_graph_accepts_the_token_of_the_proxy(

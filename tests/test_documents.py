@@ -16,7 +16,7 @@ from proxy.config.settings import ROWS, Settings
 from proxy.domain.outcomes import Cause, Reason, Told
 from proxy.observability.metrics import Metrics, StoreReading
 from proxy.storage.flask_cache import CLOCK_SKEW, EVICTS_GATES, PERSISTS
-from proxy.web import graph_door, problems
+from proxy.web import graph_api, problems
 from tests.helpers.builders import a_profile
 
 ROOT = Path(__file__).parent.parent
@@ -122,7 +122,7 @@ def test_every_status_that_a_lookup_can_end_in_is_documented() -> None:
     """At every door through which one is made."""
     failures = {status for status, _ in problems.FAILURES.values()}
     refusals = {status for status, _ in problems.REFUSALS.values()}
-    meta_s = {status for status, _ in graph_door.FAILURES.values()}
+    meta_s = {status for status, _ in graph_api.FAILURES.values()}
     admission = {401, 403}
 
     assert statuses("readProfile") == {200, 304, 400, *admission, *refusals, *failures}

@@ -39,7 +39,7 @@ from proxy.lookup.lookup import What
 from proxy.lookup.pages import Pages, UnknownPage
 from proxy.server.parent import serve
 from proxy.storage.client_factory import masked
-from proxy.web import keys, parameters, problems, renditions, reports
+from proxy.web import auth, operator_json, problems, representations, request_params
 from proxy.web.problems import Problem
 
 REFUSED, MISUSED, AWAY = 1, 2, 3
@@ -161,7 +161,7 @@ def demo() -> None:
 @_exits
 def get(igsid: str, page: str | None, as_json: bool) -> None:
     """Who is this person? From the store if it may be used, else from Meta."""
-    person = parameters.read_igsid(igsid)
+    person = request_params.read_igsid(igsid)
     lookup = _new_pages(read_settings(os.environ), page).find(page)
     try:
         answer = lookup.find(person)
@@ -170,7 +170,9 @@ def get(igsid: str, page: str | None, as_json: bool) -> None:
         sys.exit(AWAY)
     match answer.entry.outcome:
         case Profile() as profile:
-            body = renditions.profile_body(profile, answer.entry.fetched_at, FIELDS)
+            body = representations.profile_body(
+                profile, answer.entry.fetched_at, FIELDS
+            )
             _show(body, as_json)
         case Refusal() as refusal:
             _show(problems.refusal_body(refusal), as_json)
@@ -184,11 +186,11 @@ def get(igsid: str, page: str | None, as_json: bool) -> None:
 @_exits
 def erase(igsid: str, page: str | None, as_json: bool) -> None:
     """Erase what is stored about a person. The next GET asks Meta again."""
-    person = parameters.read_igsid(igsid)
+    person = request_params.read_igsid(igsid)
     lookup = _new_pages(read_settings(os.environ), page).find(page)
     whose = {"page": page or DEFAULT_PAGE, "person": last_four(person)}
     with audited("erase", by=BY, **whose) as line:
-        receipt = reports.erase_receipt(person, lookup.erase(person), time.time())
+        receipt = operator_json.erase_receipt(person, lookup.erase(person), time.time())
         line["id"] = receipt["id"]
     _show(receipt, as_json)
 
@@ -228,7 +230,7 @@ def flush(
     asked: dict[str, Any] = {"older_than": older_than, "dry_run": dry_run}
     with audited("flush", by=BY, what=what, page=page, **asked) as line:
         done = pages.flush(What(what), page=page, **asked)
-        counts = reports.render_flushed(done)
+        counts = operator_json.render_flushed(done)
         line |= counts
     _show(counts, as_json)
 
@@ -245,7 +247,7 @@ def stats(page: str | None, as_json: bool) -> None:
     """
     lookup = _new_pages(read_settings(os.environ), page).find(page)
     gate, census = lookup.gate_state(), lookup.census()
-    told = reports.render_gate(gate) | reports.render_census(census)
+    told = operator_json.render_gate(gate) | operator_json.render_census(census)
     _show(told if as_json else _flat(told), as_json)
 
 
@@ -327,7 +329,7 @@ def key_new(name: str, scopes: str, as_json: bool) -> None:
     itself is shown on stderr, this once, and is kept nowhere.
     """
     try:
-        new, line = keys.new_key(name, frozenset(map(keys.Scope, scopes.split(","))))
+        new, line = auth.new_key(name, frozenset(map(auth.Scope, scopes.split(","))))
     except ValueError as exc:
         raise click.BadParameter(str(exc), param_hint="NAME") from None
     if as_json:

@@ -13,9 +13,9 @@ from proxy.logs import audited, last_four
 from proxy.lookup.lookup import What
 from proxy.lookup.pages import Pages
 from proxy.observability.metrics import Totals
-from proxy.web import paged, parameters, reports, responses
-from proxy.web.bodies import BodyReader
-from proxy.web.keys import Doorkeeper, Scope
+from proxy.web import operator_json, page_prefix, request_params, responses
+from proxy.web.auth import Doorkeeper, Scope
+from proxy.web.request_body import BodyReader
 
 
 class FlushOrder(msgspec.Struct, forbid_unknown_fields=True):
@@ -38,7 +38,7 @@ def blueprint(
     *totals* is what this instance has counted of a Page.
     """
     bp = Blueprint("admin", __name__, url_prefix="/admin")
-    paged.take_page(bp)
+    page_prefix.take_page(bp)
 
     @bp.before_request
     def admit() -> None:
@@ -48,35 +48,37 @@ def blueprint(
     @bp.get("/profiles/<igsid>")
     def inspect(igsid: str) -> Response:
         """Why this answer: what is stored about a person. Asks nobody."""
-        person = parameters.read_igsid(igsid)
+        person = request_params.read_igsid(igsid)
         with _audited("inspect", page=g.page, person=last_four(person)):
             seen = g.lookup.inspect(person)
-        return responses.render_ok(reports.render_seen(person, seen, clock()))
+        return responses.render_ok(operator_json.render_seen(person, seen, clock()))
 
     @bp.delete("/profiles/<igsid>")
     def erase(igsid: str) -> Response:
         """Erase every key of the person. The receipt's ``id`` is in the audit line."""
-        person = parameters.read_igsid(igsid)
+        person = request_params.read_igsid(igsid)
         with _audited("erase", page=g.page, person=last_four(person)) as line:
-            receipt = reports.erase_receipt(person, g.lookup.erase(person), clock())
+            receipt = operator_json.erase_receipt(
+                person, g.lookup.erase(person), clock()
+            )
             line["id"] = receipt["id"]
         return responses.render_ok(receipt)
 
     @bp.post("/profiles/<igsid>/refresh")
     def refresh(igsid: str) -> Response:
         """Ask Meta now, and tell what is stored then; a failure is a failure."""
-        person = parameters.read_igsid(igsid)
+        person = request_params.read_igsid(igsid)
         with _audited("refresh", page=g.page, person=last_four(person)):
             g.lookup.refresh(person, payer=g.caller.name)
             seen = g.lookup.inspect(person)
-        return responses.render_ok(reports.render_seen(person, seen, clock()))
+        return responses.render_ok(operator_json.render_seen(person, seen, clock()))
 
     @bp.get("/stats")
     def stats() -> Response:
         """The gates, how much of Meta's quota is used, and what was counted here."""
-        gate = reports.render_gate(g.lookup.gate_state())
+        gate = operator_json.render_gate(g.lookup.gate_state())
         return responses.render_ok(
-            gate | {"instance": reports.render_totals(totals(g.page))}
+            gate | {"instance": operator_json.render_totals(totals(g.page))}
         )
 
     return bp
@@ -103,7 +105,7 @@ def flush_blueprint(
         page = order.page
         with _audited("flush", what=order.what.value, page=page, **asked) as line:
             flushed = pages.flush(order.what, page=page, **asked)
-            counts = reports.render_flushed(flushed)
+            counts = operator_json.render_flushed(flushed)
             line |= counts
         return responses.render_ok(counts)
 

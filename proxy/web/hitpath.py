@@ -26,10 +26,10 @@ from proxy.observability.metrics import PROFILE
 from proxy.storage.codec import Form, read
 from proxy.storage.entries import Seen
 from proxy.storage.near_cache import Copy
-from proxy.web import cache_headers, parameters, pictures, renditions, responses
-from proxy.web.keys import Doorkeeper, Scope
+from proxy.web import cache_headers, picture, representations, request_params, responses
+from proxy.web.auth import Doorkeeper, Scope
 from proxy.web.problems import Problem
-from proxy.web.renditions import Rendition
+from proxy.web.representations import Rendition
 
 PLACE = PAGE = "/profiles"
 """Where people are, by their ids; and a page of them, by a query."""
@@ -39,7 +39,7 @@ PATH = PLACE + "/"
 IDS = re.compile(r"ids=[0-9]{5,25}(?:(?:,|%2[Cc])[0-9]{5,25}){0,99}", re.ASCII)
 """A query for a page of people and nothing else."""
 
-PICTURE, WITH_INITIALS = "picture", f"fallback={pictures.INITIALS}"
+PICTURE, WITH_INITIALS = "picture", f"fallback={picture.INITIALS}"
 """Where the picture is, below its person; and the query that may be asked with."""
 
 SEEN = "profile-proxy.seen"
@@ -237,7 +237,9 @@ class HitPath:
                 if served is None:
                     served = self._find(environ, last, copy, now)
                 if served is not None and now < served.fresh_until:
-                    request_id = parameters.request_id(environ.get("HTTP_X_REQUEST_ID"))
+                    request_id = request_params.request_id(
+                        environ.get("HTTP_X_REQUEST_ID")
+                    )
                     headers = served.headers(now, request_id)
                     if self._draining():
                         headers.append(responses.CLOSE)
@@ -269,10 +271,10 @@ class HitPath:
             to = profiles if served.status == HTTPStatus.OK else problems
             to[igsid] = served.body
             self._answers[served.counted_as] += 1
-        body = renditions.page_body(profiles, problems)
-        request_id = parameters.request_id(environ.get("HTTP_X_REQUEST_ID"))
+        body = representations.page_body(profiles, problems)
+        request_id = request_params.request_id(environ.get("HTTP_X_REQUEST_ID"))
         headers = [
-            *renditions.page_headers(body),
+            *representations.page_headers(body),
             responses.NOSNIFF,
             ("X-Request-ID", request_id),
         ]
@@ -313,7 +315,7 @@ class HitPath:
             served = self._find_picture(environ, igsid, query, now)
         if served is None or now >= served.fresh_until:
             return None
-        request_id = parameters.request_id(environ.get("HTTP_X_REQUEST_ID"))
+        request_id = request_params.request_id(environ.get("HTTP_X_REQUEST_ID"))
         headers = served.headers(now, request_id)
         if self._draining():
             headers.append(responses.CLOSE)
@@ -372,7 +374,7 @@ class HitPath:
 
     def _look(self, environ: Environ, text: str, now: float) -> Form | None:
         """What the store has of somebody, if it is fresh; else the view is told."""
-        if not parameters.is_igsid(text):
+        if not request_params.is_igsid(text):
             return None
         try:
             seen = self._people.look(text)
@@ -396,12 +398,12 @@ def _is_plain(environ: Environ) -> bool:
 def _serve(form: Form, *, source: str) -> Served:
     """A profile at once, and a refusal by way of its entry: they are asked for less."""
     if form.profile is not None:
-        return Served(form, renditions.profile_rendition(form), source=source)
-    return Served(form, renditions.rendition(form.entry()), source=source)
+        return Served(form, representations.profile_rendition(form), source=source)
+    return Served(form, representations.rendition(form.entry()), source=source)
 
 
 def _serve_picture(form: Form, query: str, *, source: str) -> Served:
-    made = pictures.rendition(form.entry(), fallback=query == WITH_INITIALS)
+    made = picture.rendition(form.entry(), fallback=query == WITH_INITIALS)
     return Served(form, made, source=source)
 
 

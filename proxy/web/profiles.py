@@ -8,9 +8,9 @@ from flask import Blueprint, Response, g, request
 
 from proxy.domain.outcomes import LookupFailure
 from proxy.lookup.pages import Pages
-from proxy.web import paged, parameters, pictures, renditions
+from proxy.web import page_prefix, picture, representations, request_params
+from proxy.web.auth import Doorkeeper, Scope
 from proxy.web.hitpath import SEEN
-from proxy.web.keys import Doorkeeper, Scope
 
 
 def blueprint(
@@ -18,7 +18,7 @@ def blueprint(
 ) -> Blueprint:
     """The routes, answering from *pages*; *clock* is epoch seconds."""
     bp = Blueprint("profiles", __name__)
-    paged.take_page(bp)
+    page_prefix.take_page(bp)
 
     @bp.before_request
     def admit() -> None:
@@ -33,15 +33,17 @@ def blueprint(
         ``invalid_fields``, 403 ``consent_required`` or ``blocked``, 404
         ``not_found`` or ``unavailable``, and every failure in ``problems.FAILURES``.
         """
-        person = parameters.read_igsid(igsid)
-        fields = parameters.read_fields(request.args.getlist("fields"))
+        person = request_params.read_igsid(igsid)
+        fields = request_params.read_fields(request.args.getlist("fields"))
         answer = g.lookup.find(
             person,
             payer=g.caller.name,
             seen=request.environ.get(SEEN),
-            directives=parameters.read_directives(request.headers.get("Cache-Control")),
+            directives=request_params.read_directives(
+                request.headers.get("Cache-Control")
+            ),
         )
-        return renditions.render(answer, fields, now=clock())
+        return representations.render(answer, fields, now=clock())
 
     @bp.get("/profiles")
     def read_profiles() -> Response:
@@ -50,14 +52,16 @@ def blueprint(
         Or a problem: 400 ``invalid_ids`` or ``invalid_fields``. What is wrong with
         one of them is among the ``problems`` of the page.
         """
-        ids = parameters.read_ids(request.args.getlist("ids"))
-        fields = parameters.read_fields(request.args.getlist("fields"))
+        ids = request_params.read_ids(request.args.getlist("ids"))
+        fields = request_params.read_fields(request.args.getlist("fields"))
         found = g.lookup.find_many(
-            list(filter(parameters.is_igsid, ids)),
+            list(filter(request_params.is_igsid, ids)),
             payer=g.caller.name,
-            directives=parameters.read_directives(request.headers.get("Cache-Control")),
+            directives=request_params.read_directives(
+                request.headers.get("Cache-Control")
+            ),
         )
-        return renditions.render_many(ids, found, fields)
+        return representations.render_many(ids, found, fields)
 
     @bp.get("/profiles/<igsid>/picture")
     def read_picture(igsid: str) -> Response:
@@ -67,21 +71,21 @@ def blueprint(
         ``no_picture``. With ``fallback=initials``, an SVG in place of what is
         wrong with the person, with Meta or with us, but not with the request.
         """
-        person = parameters.read_igsid(igsid)
-        fallback = pictures.read_fallback(request.args.getlist("fallback"))
+        person = request_params.read_igsid(igsid)
+        fallback = picture.read_fallback(request.args.getlist("fallback"))
         try:
             answer = g.lookup.find(
                 person,
                 payer=g.caller.name,
                 seen=request.environ.get(SEEN),
-                directives=parameters.read_directives(
+                directives=request_params.read_directives(
                     request.headers.get("Cache-Control")
                 ),
             )
         except LookupFailure as failure:
             if not fallback:
                 raise
-            return pictures.render_failure(person, failure)
-        return pictures.render(answer, fallback=fallback, now=clock())
+            return picture.render_failure(person, failure)
+        return picture.render(answer, fallback=fallback, now=clock())
 
     return bp

@@ -22,8 +22,8 @@ from proxy.domain.outcomes import (
 from proxy.lookup.pages import Pages
 from proxy.observability.metrics import Metrics
 from proxy.web import responses
-from proxy.web.bodies import WEBHOOKS, BodyReader
 from proxy.web.problems import Problem
+from proxy.web.request_body import WEBHOOKS, BodyReader
 
 _CHALLENGE = re.compile(r"[!-~]{1,256}", re.ASCII)
 

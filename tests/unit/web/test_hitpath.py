@@ -25,8 +25,8 @@ from proxy.domain.outcomes import (
 )
 from proxy.storage.codec import encode
 from proxy.storage.near_cache import NearCache
+from proxy.web.auth import Caller, Doorkeeper, Scope, digest_of
 from proxy.web.hitpath import MOST_ADMITTED, HitsFirst
-from proxy.web.keys import Caller, Doorkeeper, Scope, digest_of
 from tests.helpers.builders import ADA, NOW, a_profile, a_refusal
 from tests.helpers.fakes import FakeBackground, FakeClock, FakeGraph, no_wait
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from proxy.domain.outcomes import Directives, GraphTimeout
-from proxy.web import parameters
+from proxy.web import request_params
 from tests.helpers.builders import ADA, a_profile
 
 URL = f"/profiles/{ADA}"
@@ -44,7 +44,7 @@ URL = f"/profiles/{ADA}"
 )
 def test_what_a_header_is_read_as(header, read) -> None:
     """Of what makes no sense, the strictest; of what we do not know, nothing."""
-    assert parameters.read_directives(header) == read
+    assert request_params.read_directives(header) == read
 
 
 @pytest.mark.parametrize("directive", ["no-cache", "max-age=0", "max-age=9"])

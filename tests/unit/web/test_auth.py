@@ -9,7 +9,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from proxy.watched_file import BadFile
-from proxy.web.keys import (
+from proxy.web.auth import (
     ANYBODY,
     ANYBODY_HERE,
     Caller,

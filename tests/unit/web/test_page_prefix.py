@@ -18,8 +18,8 @@ from proxy.app import create_app
 from proxy.config.settings import Settings
 from proxy.domain.outcomes import GraphError, Igsid, Reason, Throttled, TokenRejected
 from proxy.storage.near_cache import NearCache
-from proxy.web.keys import digest_of
-from proxy.web.paged import PagedHits
+from proxy.web.auth import digest_of
+from proxy.web.page_prefix import PagedHits
 from tests.helpers.builders import ADA, a_profile, a_refusal
 from tests.helpers.fakes import FakeBackground, FakeClock, FakeGraph, no_wait
 from tests.helpers.prometheus import total

@@ -8,7 +8,7 @@ from math import floor
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from proxy.web.moments import _date, moment
+from proxy.web.timestamps import _date, moment
 from tests.helpers.builders import NOW
 
 

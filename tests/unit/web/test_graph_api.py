@@ -21,7 +21,7 @@ from proxy.domain.outcomes import (
     TokenRejected,
     TooManyMisses,
 )
-from proxy.web import graph_door
+from proxy.web import graph_api
 from tests.helpers.builders import ADA, HOUR, NOW, a_profile, a_refusal, picture_url
 
 NODE = f"/v25.0/{ADA}"
@@ -197,7 +197,7 @@ def test_a_refusal_keeps_what_meta_said(client, graph) -> None:
 )
 def test_a_failure_passes_and_says_when_to_ask_again(failure, status, code) -> None:
     """No word of a token: a client must not take our dead one for its own."""
-    answer = graph_door.render_failure(failure)
+    answer = graph_api.render_failure(failure)
 
     error = answer.json["error"]
     assert (answer.status_code, error["code"]) == (status, code)
@@ -249,9 +249,9 @@ def test_a_lost_permission_keeps_its_code_and_gets_our_text(
 
 def test_every_failure_has_a_code_here() -> None:
     """A failure without a row would be a 500."""
-    assert set(graph_door.FAILURES) == set(LookupFailure.__subclasses__())
-    assert {code for _, code in graph_door.FAILURES.values()} == {
-        *graph_door.MESSAGES,
+    assert set(graph_api.FAILURES) == set(LookupFailure.__subclasses__())
+    assert {code for _, code in graph_api.FAILURES.values()} == {
+        *graph_api.MESSAGES,
         None,
     }
 

@@ -6,7 +6,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from proxy.domain.outcomes import StoredOutcome
-from proxy.web.renditions import profile_rendition, rendition
+from proxy.web.representations import profile_rendition, rendition
 from tests.helpers.builders import NOW, a_profile, an_entry, form_of
 from tests.helpers.strategies import moments, profiles
 

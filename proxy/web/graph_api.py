@@ -33,8 +33,15 @@ from proxy.domain.outcomes import (
     TooManyMisses,
 )
 from proxy.lookup.pages import Pages, UnknownPage
-from proxy.web import cache_headers, paged, parameters, problems, renditions, responses
-from proxy.web.keys import Doorkeeper, Environ, Scope
+from proxy.web import (
+    cache_headers,
+    page_prefix,
+    problems,
+    representations,
+    request_params,
+    responses,
+)
+from proxy.web.auth import Doorkeeper, Environ, Scope
 from proxy.web.problems import Problem
 
 DEFAULT_FIELDS = ("name",)
@@ -85,7 +92,7 @@ def blueprint(
 ) -> Blueprint:
     """The routes, answering from *pages*; *clock* is epoch seconds."""
     bp = Blueprint("graph_door", __name__)
-    paged.take_page(bp)
+    page_prefix.take_page(bp)
     bp.register_error_handler(Problem, render_problem)
     bp.register_error_handler(LookupFailure, render_failure)
     bp.register_error_handler(HTTPException, render_http_error)
@@ -104,15 +111,17 @@ def blueprint(
         """
         if "ids" in request.args:
             return _nothing_here()
-        person = parameters.read_igsid(igsid)
+        person = request_params.read_igsid(igsid)
         fields = read_fields(request.args.getlist("fields"))
         answer = g.lookup.find(
             person,
             payer=g.caller.name,
-            directives=parameters.read_directives(request.headers.get("Cache-Control")),
+            directives=request_params.read_directives(
+                request.headers.get("Cache-Control")
+            ),
         )
         made = _rendition(answer.entry, fields, words_of)
-        return renditions.respond(made, answer, now=clock())
+        return representations.respond(made, answer, now=clock())
 
     return bp
 
@@ -209,10 +218,10 @@ def _bearing_token(environ: Environ) -> Environ:
 
 def _rendition(
     entry: StoredOutcome, fields: tuple[str, ...], words_of: WordsOf
-) -> renditions.Rendition:
+) -> representations.Rendition:
     match entry.outcome:
         case Profile() as profile:
-            return renditions.as_sent(
+            return representations.as_sent(
                 entry, 200, responses.JSON, _node(profile, fields)
             )
         case Refusal() as refusal:
@@ -220,7 +229,7 @@ def _rendition(
             error = _error(refusal.said.code, message, refusal.said, type_=type_)
             if refusal.said.subcode is not None:
                 error["error"]["error_subcode"] = refusal.said.subcode
-            return renditions.as_sent(entry, status, responses.JSON, error)
+            return representations.as_sent(entry, status, responses.JSON, error)
 
 
 def _node(profile: Profile, fields: tuple[str, ...]) -> dict[str, Any]:

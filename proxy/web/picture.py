@@ -9,9 +9,9 @@ from flask import Response
 from werkzeug.datastructures import Headers
 
 from proxy.domain.outcomes import Answer, LookupFailure, Profile, StoredOutcome
-from proxy.web import cache_headers, initials, problems, renditions
+from proxy.web import cache_headers, initials, problems, representations
 from proxy.web.problems import Problem
-from proxy.web.renditions import Rendition
+from proxy.web.representations import Rendition
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
@@ -57,7 +57,7 @@ def rendition(entry: StoredOutcome, *, fallback: bool) -> Rendition:
     outcome = entry.outcome
     if not isinstance(outcome, Profile):
         if not fallback:
-            return renditions.rendition(entry)
+            return representations.rendition(entry)
         return _svg(initials.draw(outcome.igsid), "private, no-cache")
     kept = cache_headers.kept_for(entry)
     if outcome.profile_pic and _LINK.fullmatch(outcome.profile_pic):
@@ -70,7 +70,7 @@ def rendition(entry: StoredOutcome, *, fallback: bool) -> Rendition:
     if fallback:
         drawn = initials.draw(outcome.igsid, outcome.name, outcome.username)
         return _svg(drawn, kept)
-    return renditions.problem_rendition(
+    return representations.problem_rendition(
         "no_picture", "This person has no picture.", outcome.igsid, kept
     )
 

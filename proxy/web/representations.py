@@ -21,8 +21,6 @@ from proxy.domain.outcomes import (
 )
 from proxy.storage.codec import Form
 from proxy.web import cache_headers
-from proxy.web.moments import moment
-from proxy.web.parameters import NO_IGSID, is_igsid
 from proxy.web.problems import (
     PROBLEMS,
     REFUSALS,
@@ -30,7 +28,9 @@ from proxy.web.problems import (
     problem_body,
     refusal_body,
 )
+from proxy.web.request_params import NO_IGSID, is_igsid
 from proxy.web.responses import JSON, PROBLEM
+from proxy.web.timestamps import moment
 
 
 class Rendition(msgspec.Struct, frozen=True):

@@ -17,8 +17,8 @@ from proxy.domain.outcomes import (
 from proxy.domain.policy import bounded_by
 from proxy.lookup.lookup import Census, Erased, Flushed, GateState, Seen, Tally
 from proxy.observability.metrics import OUTCOMES, Totals
-from proxy.web.moments import moment
 from proxy.web.problems import FAILURES, render_said
+from proxy.web.timestamps import moment
 
 
 def render_seen(igsid: Igsid, seen: Seen, now: float) -> dict[str, Any]:
