@@ -30,6 +30,9 @@ from proxy.coordination.single_flight import Flight, lease_for
 from proxy.coordination.task_queue import Background
 from proxy.domain.outcomes import DEFAULT_PAGE, LookupFailure, Reason, StoreUnavailable
 from proxy.domain.policy import Lifetimes, backoffs
+from proxy.fast_path import named_pages
+from proxy.fast_path.fast_path import HitPath
+from proxy.fast_path.middleware import Hits, HitsFirst, nobody
 from proxy.graph.client import GraphClient
 from proxy.graph.error_messages import words_of
 from proxy.graph.webhook_payload import is_signed, read_updates
@@ -54,7 +57,6 @@ from proxy.web import (
     webhooks,
 )
 from proxy.web.auth import Doorkeeper
-from proxy.web.hitpath import HitPath, Hits, HitsFirst, nobody
 from proxy.web.problems import Problem
 from proxy.web.request_body import BodyReader, check_length
 
@@ -178,7 +180,7 @@ def create_app(
             draining=draining,
             each_tick=each_tick,
             answers=metrics.of_page(name).answers,
-            log_access=page_prefix.log_access_of(name) if settings.access_log else None,
+            log_access=named_pages.log_access_of(name) if settings.access_log else None,
             behind=behind,
         )
 
@@ -216,7 +218,7 @@ def create_app(
     _frame_requests(app, access_log=settings.access_log, draining=draining)
     hits: Hits = nobody
     if settings.pages_file:
-        hits = page_prefix.PagedHits(pages, new_hits)
+        hits = named_pages.PagedHits(pages, new_hits)
     if pages.default:
         hits = new_hits(DEFAULT_PAGE, pages.default, behind=hits)
     app.wsgi_app = HitsFirst(hits, app.wsgi_app)  # type: ignore[method-assign]

@@ -13,7 +13,7 @@ from typing import Any
 from flask import Flask
 from granian.server import mp
 
-from proxy.web.hitpath import HitsFirst
+from proxy.fast_path.middleware import HitsFirst
 
 SERVER_LOOKED_FOR_EVERY = 0.1
 """Seconds after which we look again whether granian is up."""

@@ -10,7 +10,7 @@ from proxy.domain.outcomes import LookupFailure
 from proxy.lookup.pages import Pages
 from proxy.web import page_prefix, picture, representations, request_params
 from proxy.web.auth import Doorkeeper, Scope
-from proxy.web.hitpath import SEEN
+from proxy.web.request_params import SNAPSHOT
 
 
 def blueprint(
@@ -38,7 +38,7 @@ def blueprint(
         answer = g.lookup.find(
             person,
             payer=g.caller.name,
-            seen=request.environ.get(SEEN),
+            seen=request.environ.get(SNAPSHOT),
             directives=request_params.read_directives(
                 request.headers.get("Cache-Control")
             ),
@@ -77,7 +77,7 @@ def blueprint(
             answer = g.lookup.find(
                 person,
                 payer=g.caller.name,
-                seen=request.environ.get(SEEN),
+                seen=request.environ.get(SNAPSHOT),
                 directives=request_params.read_directives(
                     request.headers.get("Cache-Control")
                 ),

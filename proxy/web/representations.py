@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from math import floor
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 from flask import Response, request
@@ -19,7 +19,6 @@ from proxy.domain.outcomes import (
     Refusal,
     StoredOutcome,
 )
-from proxy.storage.codec import Form
 from proxy.web import cache_headers
 from proxy.web.problems import (
     PROBLEMS,
@@ -56,43 +55,6 @@ def rendition(entry: StoredOutcome, fields: tuple[str, ...] = FIELDS) -> Renditi
             return as_sent(entry, status, PROBLEM, refusal_body(refusal))
 
 
-class _Whole(msgspec.Struct):
-    """The body of a profile with every field: quicker than a dict of the same."""
-
-    id: str
-    name: str | None
-    username: str | None
-    profile_pic: str | None
-    is_verified_user: bool | None
-    follower_count: int | None
-    is_user_follow_business: bool | None
-    is_business_follow_user: bool | None
-    fetched_at: str | None
-    picture_expires_at: str | None
-
-
-def profile_rendition(form: Form) -> Rendition:
-    """A profile with every field, byte for byte as `rendition` of its entry.
-
-    In half the time, for it is made of the form in which the entry is stored.
-    """
-    said = form.profile
-    assert said is not None
-    body = _Whole(
-        form.id,
-        said.name,
-        said.username,
-        said.profile_pic,
-        said.is_verified_user,
-        said.follower_count,
-        said.is_user_follow_business,
-        said.is_business_follow_user,
-        moment(form.fetched_at),
-        moment(said.picture_expires_at),
-    )
-    return _tagged(form, 200, JSON, msgspec.json.encode(body))
-
-
 def as_sent(
     entry: StoredOutcome, status: int, mimetype: str, body: Mapping[str, Any]
 ) -> Rendition:
@@ -100,7 +62,7 @@ def as_sent(
     # Names as they are written: an escape would cost six bytes a letter.
     sent = msgspec.json.encode(body)
     if not isinstance(entry.outcome, Refusal):
-        return _tagged(entry, status, mimetype, sent)
+        return with_etag(entry, status, mimetype, sent)
     headers = [
         ("Content-Type", mimetype),
         ("Content-Length", str(len(sent))),
@@ -110,9 +72,18 @@ def as_sent(
     return Rendition(status, headers, sent, None)
 
 
-def _tagged(
-    entry: StoredOutcome | Form, status: int, mimetype: str, sent: bytes
-) -> Rendition:
+class Bounds(Protocol):
+    """What says how long an entry is fresh, in whichever form it is at hand."""
+
+    @property
+    def fetched_at(self) -> float: ...
+
+    @property
+    def fresh_until(self) -> float: ...
+
+
+def with_etag(entry: Bounds, status: int, mimetype: str, sent: bytes) -> Rendition:
+    """A representation that callers may keep while *entry* is fresh, and revalidate."""
     tag = hashlib.sha256(sent).hexdigest()[:32]
     headers = [
         ("Content-Type", mimetype),

@@ -18,6 +18,10 @@ LONGEST_ECHO = 40
 
 NO_IGSID = "An igsid is 5 to 25 ASCII digits."
 
+SNAPSHOT = "profile-proxy.snapshot"
+"""WSGI environ key: the store snapshot that the fast path has already read, so that
+the view need not read it again."""
+
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}", re.ASCII)
 
 

@@ -16,8 +16,9 @@ import pytest
 from flask import Flask
 from granian.server import mp
 
+from proxy.fast_path.middleware import HitsFirst
 from proxy.server.granian_hook import hits_first
-from proxy.web.hitpath import SEEN, HitsFirst
+from proxy.web.request_params import SNAPSHOT
 
 WORKER = """
 import os
@@ -55,12 +56,12 @@ def answer() -> Any:
         assert "wsgi.version" not in environ
         if environ["PATH_INFO"] == "/hit":
             return 403, [("Age", "1")], b"told at once"
-        environ[SEEN] = "nobody"
+        environ[SNAPSHOT] = "nobody"
         return None
 
     def app(environ: dict[str, Any], start_response: Any) -> list[bytes]:
         assert environ["wsgi.version"] == (1, 0)
-        start_response("201 CREATED", [("Seen", environ[SEEN])])
+        start_response("201 CREATED", [("Seen", environ[SNAPSHOT])])
         return [b"told by ", b"the app"]
 
     service = Flask("service")

@@ -17,9 +17,9 @@ from werkzeug.test import EnvironBuilder
 from proxy.app import create_app
 from proxy.config.settings import Settings
 from proxy.domain.outcomes import GraphError, Igsid, Reason, Throttled, TokenRejected
+from proxy.fast_path.named_pages import PagedHits
 from proxy.storage.near_cache import NearCache
 from proxy.web.auth import digest_of
-from proxy.web.page_prefix import PagedHits
 from tests.helpers.builders import ADA, a_profile, a_refusal
 from tests.helpers.fakes import FakeBackground, FakeClock, FakeGraph, no_wait
 from tests.helpers.prometheus import total

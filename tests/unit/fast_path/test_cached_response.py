@@ -6,7 +6,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from proxy.domain.outcomes import StoredOutcome
-from proxy.web.representations import profile_rendition, rendition
+from proxy.fast_path.cached_response import profile_rendition
+from proxy.web.representations import rendition
 from tests.helpers.builders import NOW, a_profile, an_entry, form_of
 from tests.helpers.strategies import moments, profiles
 

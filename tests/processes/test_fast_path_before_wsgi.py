@@ -17,7 +17,7 @@ from flask import Flask
 from granian.constants import Interfaces
 from granian.server.mp import MPServer
 from proxy.server.granian_hook import ask_for_hits_before_wsgi
-from proxy.web.hitpath import HitsFirst
+from proxy.fast_path.fast_path import HitsFirst
 
 
 def kind(environ):

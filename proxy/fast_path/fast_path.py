@@ -16,20 +16,28 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Iterable, Mapping
-from functools import lru_cache
+from collections.abc import Callable
 from http import HTTPStatus
-from typing import Any, Protocol
+from typing import Protocol
 
-from proxy.domain.outcomes import Igsid, Reason, StoreUnavailable
-from proxy.observability.metrics import PROFILE
-from proxy.storage.codec import Form, read
+from proxy.domain.outcomes import Igsid, StoreUnavailable
+from proxy.fast_path.cached_response import (
+    PICTURE,
+    WITH_INITIALS,
+    Served,
+    serve,
+    serve_copied_picture,
+    serve_copy,
+    serve_picture,
+)
+from proxy.fast_path.middleware import Answered, Environ, Hits, nobody
+from proxy.storage.codec import Form
 from proxy.storage.entries import Seen
 from proxy.storage.near_cache import Copy
-from proxy.web import cache_headers, picture, representations, request_params, responses
+from proxy.web import representations, request_params, responses
 from proxy.web.auth import Doorkeeper, Scope
 from proxy.web.problems import Problem
-from proxy.web.representations import Rendition
+from proxy.web.request_params import SNAPSHOT
 
 PLACE = PAGE = "/profiles"
 """Where people are, by their ids; and a page of them, by a query."""
@@ -38,12 +46,6 @@ PATH = PLACE + "/"
 
 IDS = re.compile(r"ids=[0-9]{5,25}(?:(?:,|%2[Cc])[0-9]{5,25}){0,99}", re.ASCII)
 """A query for a page of people and nothing else."""
-
-PICTURE, WITH_INITIALS = "picture", f"fallback={picture.INITIALS}"
-"""Where the picture is, below its person; and the query that may be asked with."""
-
-SEEN = "profile-proxy.seen"
-"""Where a request that is handed on has what a look at the store has shown."""
 
 NOT_PLAIN = (
     "HTTP_IF_NONE_MATCH",
@@ -55,33 +57,11 @@ NOT_PLAIN = (
 """What a request may not have that is answered here: conditions, directives, a body,
 and the wish for another protocol, which the framework judges."""
 
-STATUS_LINES = {
-    status.value: f"{status.value} {status.phrase.upper()}" for status in HTTPStatus
-}
-"""What WSGI calls each status."""
-
 TICK = 0.25
 """Seconds between two looks at what need not be looked at for each request."""
 
 MOST_ADMITTED = 1024
 """Ways to show a key that are remembered from tick to tick."""
-
-UNLIKE = frozenset({"ETag", "Location"})
-"""Headers that no two have alike."""
-
-MOST_ALIKE = 4096
-"""Headers that are remembered for those who have the same."""
-
-NONE_YET: Mapping[str, Served] = {}
-
-Environ = dict[str, Any]
-Wsgi = Callable[[Environ, Any], Iterable[bytes]]
-
-Answered = tuple[int, list[tuple[str, str]], bytes]
-"""Status, headers and body."""
-
-Hits = Callable[[Environ], Answered | None]
-"""Answers a request at once, or leaves it, without a trace but SEEN, to the view."""
 
 
 class People(Protocol):
@@ -90,94 +70,6 @@ class People(Protocol):
     def recall(self, igsid: str) -> Copy | None: ...
 
     def look(self, igsid: Igsid) -> Seen: ...
-
-
-class Served:
-    """A rendition, ready to be sent again and again.
-
-    Of a copy, it has with it what was made of the *pictures*, by the query.
-    Thousands of these lie in memory, and a hit is over sooner than a few fetches from
-    there. So what many have alike is one object for all of them, and what changes
-    from second to second is not kept.
-    """
-
-    __slots__ = (
-        "_fetched_at",
-        "_fixed",
-        "_statuses",
-        "body",
-        "counted_as",
-        "fresh_until",
-        "pictures",
-        "status",
-    )
-
-    def __init__(self, form: Form, made: Rendition, *, source: str) -> None:
-        """*made* is of what *form* stores; *source* says whence, to be counted."""
-        self.body = made.body
-        self.fresh_until = form.fresh_until
-        self._fetched_at = form.fetched_at
-        self._fixed = *made.headers, responses.NOSNIFF
-        self.status = made.status
-        self.counted_as, self._statuses = _manner(source, form.refusal)
-        self.pictures = NONE_YET
-
-    def kept(self) -> Served:
-        """Itself, to lie in memory: what others have too it has with them."""
-        self._fixed = tuple(
-            header if header[0] in UNLIKE else alike(*header) for header in self._fixed
-        )
-        return self
-
-    def headers(self, now: float, request_id: str) -> list[tuple[str, str]]:
-        """All that are sent at *now*, at which it is fresh."""
-        return [
-            *self._fixed,
-            cache_headers.AGES[int(now - self._fetched_at)],
-            self._statuses[int(self.fresh_until - now)],
-            ("X-Request-ID", request_id),
-        ]
-
-
-@lru_cache(MOST_ALIKE)
-def alike(name: str, value: str) -> tuple[str, str]:
-    """A header, the same object for all who have it."""
-    return name, value
-
-
-@lru_cache(MOST_ALIKE)
-def _manner(
-    source: str, reason: Reason | None
-) -> tuple[tuple[str, str], cache_headers.Seconds]:
-    """What an answer is counted as, and its Cache-Status by the seconds."""
-    outcome = PROFILE if reason is None else reason.value
-    return (
-        (source, outcome),
-        cache_headers.hits_with(cache_headers.detail_of(reason)),
-    )
-
-
-class HitsFirst:
-    """WSGI in front of an *app*, which has what is no plain hit.
-
-    Source: https://flask.palletsprojects.com/en/stable/quickstart/#hooking-in-wsgi-middleware
-    """
-
-    def __init__(self, hits: Hits, app: Wsgi) -> None:
-        self.hits = hits
-        self.app = app
-
-    def __call__(self, environ: Environ, start_response: Any) -> Iterable[bytes]:
-        answered = self.hits(environ)
-        if answered is None:
-            return self.app(environ, start_response)
-        status, headers, body = answered
-        start_response(STATUS_LINES[status], headers)
-        return [body]
-
-
-def nobody(environ: Environ) -> None:
-    """Knows nobody."""
 
 
 class HitPath:
@@ -301,7 +193,7 @@ class HitPath:
             copy = self._recall(igsid)
             if copy is None:
                 return None
-            served: Served = copy.served or _serve_copy(copy)
+            served: Served = copy.served or serve_copy(copy)
             if now >= served.fresh_until:
                 return None
             page[igsid] = served
@@ -336,10 +228,10 @@ class HitPath:
     ) -> Served | None:
         copy = self._recall(igsid)
         if copy is not None:
-            profile: Served = copy.served or _serve_copy(copy)
-            return profile.pictures.get(query) or _serve_copied_picture(copy, query)
+            profile: Served = copy.served or serve_copy(copy)
+            return profile.pictures.get(query) or serve_copied_picture(copy, query)
         form = self._look(environ, igsid, now)
-        return _serve_picture(form, query, source="hit") if form is not None else None
+        return serve_picture(form, query, source="hit") if form is not None else None
 
     def _may_read(self, environ: Environ, now: float) -> bool:
         if not self._tick_at - TICK <= now < self._tick_at:
@@ -368,9 +260,9 @@ class HitPath:
     ) -> Served | None:
         """What is to be sent, of a *copy* or of what the store has; else the view's."""
         if copy is not None:
-            return _serve_copy(copy)
+            return serve_copy(copy)
         form = self._look(environ, text, now)
-        return _serve(form, source="hit") if form is not None else None
+        return serve(form, source="hit") if form is not None else None
 
     def _look(self, environ: Environ, text: str, now: float) -> Form | None:
         """What the store has of somebody, if it is fresh; else the view is told."""
@@ -379,11 +271,11 @@ class HitPath:
         try:
             seen = self._people.look(text)
         except StoreUnavailable as away:
-            environ[SEEN] = away
+            environ[SNAPSHOT] = away
             return None
         form = seen.form
         if form is None or now >= form.fresh_until:
-            environ[SEEN] = seen
+            environ[SNAPSHOT] = seen
             return None
         return form
 
@@ -393,35 +285,3 @@ def _is_plain(environ: Environ) -> bool:
     return environ["REQUEST_METHOD"] == "GET" and not any(
         name in environ for name in NOT_PLAIN
     )
-
-
-def _serve(form: Form, *, source: str) -> Served:
-    """A profile at once, and a refusal by way of its entry: they are asked for less."""
-    if form.profile is not None:
-        return Served(form, representations.profile_rendition(form), source=source)
-    return Served(form, representations.rendition(form.entry()), source=source)
-
-
-def _serve_picture(form: Form, query: str, *, source: str) -> Served:
-    made = picture.rendition(form.entry(), fallback=query == WITH_INITIALS)
-    return Served(form, made, source=source)
-
-
-def _serve_copy(copy: Copy) -> Served:
-    """What is made of a copy when it is first asked for."""
-    served = _serve(_form(copy), source="near").kept()
-    copy.served = served
-    return served
-
-
-def _serve_copied_picture(copy: Copy, query: str) -> Served:
-    """The same of its picture, beside what is made of it already."""
-    served = _serve_picture(_form(copy), query, source="near").kept()
-    copy.served.pictures = {**copy.served.pictures, query: served}
-    return served
-
-
-def _form(copy: Copy) -> Form:
-    form = read(copy.stored)
-    assert form is not None  # It was read before it was kept.
-    return form

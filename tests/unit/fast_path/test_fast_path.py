@@ -23,10 +23,11 @@ from proxy.domain.outcomes import (
     Refusal,
     StoredOutcome,
 )
+from proxy.fast_path.fast_path import MOST_ADMITTED
+from proxy.fast_path.middleware import HitsFirst
 from proxy.storage.codec import encode
 from proxy.storage.near_cache import NearCache
 from proxy.web.auth import Caller, Doorkeeper, Scope, digest_of
-from proxy.web.hitpath import MOST_ADMITTED, HitsFirst
 from tests.helpers.builders import ADA, NOW, a_profile, a_refusal
 from tests.helpers.fakes import FakeBackground, FakeClock, FakeGraph, no_wait
 
