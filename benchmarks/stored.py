@@ -13,7 +13,8 @@ from typing import Any
 
 import redis
 
-from proxy.domain.outcomes import DEFAULT_PAGE, FIELDS, Igsid, Profile, StoredOutcome
+from proxy.domain.entry import StoredOutcome
+from proxy.domain.profile import DEFAULT_PAGE, FIELDS, Igsid, Profile
 from proxy.simulator import people
 from proxy.simulator.pictures import signed_url
 from proxy.storage.codec import encode

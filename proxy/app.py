@@ -28,8 +28,10 @@ from proxy.coordination.bulkhead import Bulkhead
 from proxy.coordination.gate import Gate
 from proxy.coordination.single_flight import Flight, lease_for
 from proxy.coordination.task_queue import Background
-from proxy.domain.outcomes import DEFAULT_PAGE, LookupFailure, Reason, StoreUnavailable
-from proxy.domain.policy import Lifetimes, backoffs
+from proxy.domain.backoff import backoffs
+from proxy.domain.failures import LookupFailure, StoreUnavailable
+from proxy.domain.freshness import Lifetimes
+from proxy.domain.profile import DEFAULT_PAGE, Reason
 from proxy.fast_path import named_pages
 from proxy.fast_path.fast_path import HitPath
 from proxy.fast_path.middleware import Hits, HitsFirst, nobody

@@ -13,7 +13,9 @@ from prometheus_client.parser import text_string_to_metric_families
 from proxy.app import create_app
 from proxy.cli.commands import main
 from proxy.config.settings import ROWS, Settings
-from proxy.domain.outcomes import Cause, Reason, Told
+from proxy.domain.answer import Told
+from proxy.domain.failures import Cause
+from proxy.domain.profile import Reason
 from proxy.observability.metrics import Metrics, StoreReading
 from proxy.storage.flask_cache import CLOCK_SKEW, EVICTS_GATES, PERSISTS
 from proxy.web import graph_api, problems

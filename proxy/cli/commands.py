@@ -24,14 +24,8 @@ from proxy.app import new_pages
 from proxy.cli import top
 from proxy.config import settings as settings_module
 from proxy.config.settings import EMBEDDED, PREFIX, Settings, SettingsError
-from proxy.domain.outcomes import (
-    DEFAULT_PAGE,
-    FIELDS,
-    LookupFailure,
-    Profile,
-    Refusal,
-    StoreUnavailable,
-)
+from proxy.domain.failures import LookupFailure, StoreUnavailable
+from proxy.domain.profile import DEFAULT_PAGE, FIELDS, Profile, Refusal
 from proxy.embedded import engine
 from proxy.live_files import graph_url_of, read_settings
 from proxy.logs import audited, last_four, write_to_stderr

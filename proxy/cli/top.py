@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from proxy.domain.outcomes import DEFAULT_PAGE
+from proxy.domain.profile import DEFAULT_PAGE
 from proxy.lookup.pages import UnknownPage
 from proxy.observability.metrics import PREFIX, Totals
 

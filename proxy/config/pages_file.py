@@ -12,7 +12,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from proxy.config.settings import Address, Secret, read_graph_url, read_secret
-from proxy.domain.outcomes import DEFAULT_PAGE
+from proxy.domain.profile import DEFAULT_PAGE
 from proxy.watched_file import BadFile
 
 MOST_PAGES = 100

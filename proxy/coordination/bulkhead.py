@@ -11,7 +11,7 @@ from copy import copy
 from typing import TypeVar
 
 from proxy.coordination.thread_pool import Crew
-from proxy.domain.outcomes import Overloaded
+from proxy.domain.failures import Overloaded
 
 SEAT_WAIT = 1.0
 """Seconds for which a caller who would lead waits for a seat."""

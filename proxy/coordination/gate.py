@@ -28,24 +28,20 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import NamedTuple, cast
 
-from proxy.domain.outcomes import (
+from proxy.domain.answer import Told
+from proxy.domain.backoff import LONGEST_CLOSURE, Backoff
+from proxy.domain.failures import (
     CAUSES,
     Cause,
     GraphUnavailable,
-    Igsid,
     LookupFailure,
-    Outcome,
     Overloaded,
     PermissionMissing,
-    Profile,
-    Reason,
-    Refusal,
     Throttled,
     TokenRejected,
-    Told,
     TooManyMisses,
 )
-from proxy.domain.policy import LONGEST_CLOSURE, Backoff
+from proxy.domain.profile import Igsid, Outcome, Profile, Reason, Refusal
 from proxy.storage.entries import token_key
 from proxy.storage.flask_cache import ProfileCache
 from proxy.storage.store_guard import Reach, Trip

@@ -19,19 +19,18 @@ from contextlib import suppress
 from dataclasses import replace
 
 from proxy.coordination.bulkhead import Bulkhead
-from proxy.domain.outcomes import (
-    Answer,
-    Freshness,
+from proxy.domain.answer import Answer, Source
+from proxy.domain.backoff import postpone
+from proxy.domain.entry import Freshness, StoredOutcome
+from proxy.domain.failures import (
     GraphTimeout,
     GraphUnavailable,
-    Igsid,
     LookupFailure,
     Overloaded,
-    Source,
-    StoredOutcome,
     StoreUnavailable,
 )
-from proxy.domain.policy import doubt_refusal, postpone, supersede
+from proxy.domain.freshness import doubt_refusal, supersede
+from proxy.domain.profile import Igsid
 from proxy.logs import last_four
 from proxy.storage.entries import EntryStore, Lease, Seen
 

@@ -7,7 +7,7 @@ from functools import lru_cache
 
 import msgspec
 
-from proxy.domain.outcomes import Reason
+from proxy.domain.profile import Reason
 from proxy.observability.metrics import PROFILE
 from proxy.storage.codec import Form, read
 from proxy.storage.near_cache import Copy

@@ -20,7 +20,8 @@ from collections.abc import Callable
 from http import HTTPStatus
 from typing import Protocol
 
-from proxy.domain.outcomes import Igsid, StoreUnavailable
+from proxy.domain.failures import StoreUnavailable
+from proxy.domain.profile import Igsid
 from proxy.fast_path.cached_response import (
     PICTURE,
     WITH_INITIALS,

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from proxy.domain.outcomes import DEFAULT_PAGE
+from proxy.domain.profile import DEFAULT_PAGE
 from proxy.fast_path.middleware import Answered, Environ, Hits
 from proxy.logs import log_access
 from proxy.lookup.lookup import ProfileLookup

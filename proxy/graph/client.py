@@ -23,20 +23,22 @@ from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.exceptions import ConnectTimeoutError, NewConnectionError
 
-from proxy.domain.outcomes import (
+from proxy.domain.answer import Told
+from proxy.domain.failures import (
+    GraphTimeout,
+    GraphUnavailable,
+    LookupFailure,
+    PermissionMissing,
+    Throttled,
+)
+from proxy.domain.profile import (
     DEFAULT_PAGE,
     FIELDS,
     GraphError,
-    GraphTimeout,
-    GraphUnavailable,
     Igsid,
-    LookupFailure,
     Outcome,
-    PermissionMissing,
     Profile,
     Refusal,
-    Throttled,
-    Told,
 )
 from proxy.graph.replies import BlockedCodes, PictureRefused, read_reply
 from proxy.graph.usage import Usage, read_usage

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from proxy.domain.outcomes import Refusal
+from proxy.domain.profile import Refusal
 
 
 class Words(NamedTuple):

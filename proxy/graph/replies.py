@@ -9,19 +9,21 @@ from typing import Annotated, Any, NamedTuple
 
 import msgspec
 
-from proxy.domain.outcomes import (
+from proxy.domain.failures import (
+    GraphUnavailable,
+    LookupFailure,
+    PermissionMissing,
+    Throttled,
+    TokenRejected,
+)
+from proxy.domain.profile import (
     FIELDS,
     GraphError,
-    GraphUnavailable,
     Igsid,
-    LookupFailure,
     Outcome,
-    PermissionMissing,
     Profile,
     Reason,
     Refusal,
-    Throttled,
-    TokenRejected,
 )
 from proxy.graph import picture_expiry
 

@@ -11,7 +11,8 @@ import json
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from proxy.domain.outcomes import IGSID, Igsid, Update, UpdateKind, UpdateResult
+from proxy.domain.profile import IGSID, Igsid
+from proxy.domain.webhook_update import Update, UpdateKind, UpdateResult
 
 OBJECT = "instagram"
 """What a webhook of Instagram says it is about."""

@@ -14,29 +14,19 @@ from typing import Protocol, TypeVar
 from proxy.coordination.bulkhead import CALLS_WITHOUT_STORE, SEAT_WAIT, Bulkhead
 from proxy.coordination.gate import Gate, GateState, Passage, Tally
 from proxy.coordination.single_flight import FLIGHTS_OF_A_CALLER, Flight
-from proxy.domain.outcomes import (
-    NO_DIRECTIVES,
-    Answer,
-    Cut,
-    Directives,
-    Freshness,
+from proxy.domain.answer import NO_DIRECTIVES, Answer, Directives, Source, Told
+from proxy.domain.entry import Cut, Freshness, StoredOutcome
+from proxy.domain.failures import (
     GraphTimeout,
     GraphUnavailable,
-    Igsid,
     LookupFailure,
     NotCached,
-    Outcome,
     Overloaded,
     PermissionMissing,
-    Profile,
-    Reason,
-    Refusal,
-    Source,
-    StoredOutcome,
     StoreUnavailable,
-    Told,
 )
-from proxy.domain.policy import Lifetimes, stamp
+from proxy.domain.freshness import Lifetimes, stamp
+from proxy.domain.profile import Igsid, Outcome, Profile, Reason, Refusal
 from proxy.logs import code_of, last_four
 from proxy.observability.metrics import Metrics, name_of
 from proxy.storage.codec import decode

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from proxy.domain.outcomes import DEFAULT_PAGE, Igsid
+from proxy.domain.profile import DEFAULT_PAGE, Igsid
 from proxy.lookup.lookup import Flushed, ProfileLookup, What, hear_from
 
 

@@ -34,30 +34,22 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 from prometheus_client.registry import Collector
 
-from proxy.domain.outcomes import (
+from proxy.domain.answer import Answer, Source, Told
+from proxy.domain.failures import (
     CAUSES,
-    DEFAULT_PAGE,
-    Answer,
     Cause,
     GraphTimeout,
     GraphUnavailable,
     LookupFailure,
     NotCached,
-    Outcome,
     Overloaded,
     PermissionMissing,
-    Profile,
-    Reason,
-    Refusal,
-    Source,
     Throttled,
     TokenRejected,
-    Told,
     TooManyMisses,
-    Update,
-    UpdateKind,
-    UpdateResult,
 )
+from proxy.domain.profile import DEFAULT_PAGE, Outcome, Profile, Reason, Refusal
+from proxy.domain.webhook_update import Update, UpdateKind, UpdateResult
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 

@@ -26,7 +26,7 @@ from granian.server.mp import MPServer, WorkerProcess
 
 from proxy.app import BEGIN, PAGES, create_app
 from proxy.config.settings import Address, Settings, SettingsError, usable_cores
-from proxy.domain.outcomes import StoreUnavailable
+from proxy.domain.failures import StoreUnavailable
 from proxy.logs import JsonLines, write_to_stderr
 from proxy.observability.metrics import share
 from proxy.server.granian_hook import ask_for_hits_before_wsgi, keep_network_first

@@ -6,21 +6,16 @@ from typing import Annotated
 
 import msgspec
 
-from proxy.domain.outcomes import (
-    Cut,
-    GraphError,
+from proxy.domain.entry import Cut, StoredOutcome
+from proxy.domain.failures import (
     GraphTimeout,
     GraphUnavailable,
-    Igsid,
     LookupFailure,
     PermissionMissing,
-    Profile,
-    Reason,
-    Refusal,
-    StoredOutcome,
     Throttled,
     TokenRejected,
 )
+from proxy.domain.profile import GraphError, Igsid, Profile, Reason, Refusal
 
 SCHEMA = 3
 """The version of the stored form. What has another is a miss, and is overwritten."""

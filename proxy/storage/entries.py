@@ -27,7 +27,9 @@ from typing import NamedTuple, cast
 
 import redis
 
-from proxy.domain.outcomes import Igsid, LookupFailure, StoredOutcome, StoreUnavailable
+from proxy.domain.entry import StoredOutcome
+from proxy.domain.failures import LookupFailure, StoreUnavailable
+from proxy.domain.profile import Igsid
 from proxy.storage.codec import (
     LUA_LIFE,
     LUA_PROFILE,

@@ -13,7 +13,7 @@ from types import TracebackType
 
 import redis
 
-from proxy.domain.outcomes import StoreUnavailable
+from proxy.domain.failures import StoreUnavailable
 
 log = logging.getLogger(__name__)
 

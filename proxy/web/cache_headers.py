@@ -9,14 +9,10 @@ from collections.abc import Callable
 from functools import cache
 from math import floor
 
-from proxy.domain.outcomes import (
-    Answer,
-    LookupFailure,
-    Reason,
-    Refusal,
-    Source,
-    StoredOutcome,
-)
+from proxy.domain.answer import Answer, Source
+from proxy.domain.entry import StoredOutcome
+from proxy.domain.failures import LookupFailure
+from proxy.domain.profile import Reason, Refusal
 from proxy.web.problems import FAILURES
 
 CACHE_NAME = "profile-proxy"

@@ -16,22 +16,19 @@ from typing import Any
 from flask import Blueprint, Response, g, request
 from werkzeug.exceptions import HTTPException
 
-from proxy.domain.outcomes import (
-    FIELDS,
-    GraphError,
+from proxy.domain.entry import StoredOutcome
+from proxy.domain.failures import (
     GraphTimeout,
     GraphUnavailable,
     LookupFailure,
     NotCached,
     Overloaded,
     PermissionMissing,
-    Profile,
-    Refusal,
-    StoredOutcome,
     Throttled,
     TokenRejected,
     TooManyMisses,
 )
+from proxy.domain.profile import FIELDS, GraphError, Profile, Refusal
 from proxy.lookup.pages import Pages, UnknownPage
 from proxy.web import (
     cache_headers,

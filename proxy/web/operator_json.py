@@ -6,15 +6,10 @@ import uuid
 from math import ceil
 from typing import Any
 
-from proxy.domain.outcomes import (
-    Freshness,
-    Igsid,
-    LookupFailure,
-    Profile,
-    Refusal,
-    StoredOutcome,
-)
-from proxy.domain.policy import bounded_by
+from proxy.domain.entry import Freshness, StoredOutcome
+from proxy.domain.failures import LookupFailure
+from proxy.domain.freshness import bounded_by
+from proxy.domain.profile import Igsid, Profile, Refusal
 from proxy.lookup.lookup import Census, Erased, Flushed, GateState, Seen, Tally
 from proxy.observability.metrics import OUTCOMES, Totals
 from proxy.web.problems import FAILURES, render_said

@@ -11,7 +11,7 @@ from typing import Any
 
 from flask import Blueprint, Response, g
 
-from proxy.domain.outcomes import DEFAULT_PAGE
+from proxy.domain.profile import DEFAULT_PAGE
 from proxy.lookup.pages import UnknownPage
 from proxy.web import responses
 from proxy.web.problems import Problem

@@ -8,7 +8,10 @@ from typing import TYPE_CHECKING
 from flask import Response
 from werkzeug.datastructures import Headers
 
-from proxy.domain.outcomes import Answer, LookupFailure, Profile, StoredOutcome
+from proxy.domain.answer import Answer
+from proxy.domain.entry import StoredOutcome
+from proxy.domain.failures import LookupFailure
+from proxy.domain.profile import Profile
 from proxy.web import cache_headers, initials, problems, representations
 from proxy.web.problems import Problem
 from proxy.web.representations import Rendition

@@ -9,20 +9,18 @@ from collections.abc import Mapping
 from math import ceil
 from typing import Any
 
-from proxy.domain.outcomes import (
-    GraphError,
+from proxy.domain.failures import (
     GraphTimeout,
     GraphUnavailable,
     LookupFailure,
     NotCached,
     Overloaded,
     PermissionMissing,
-    Reason,
-    Refusal,
     Throttled,
     TokenRejected,
     TooManyMisses,
 )
+from proxy.domain.profile import GraphError, Reason, Refusal
 
 PROBLEM_TYPE = "urn:graph-profile-proxy:problem:"
 """What ``type`` of a problem starts with; its code follows (RFC 9457 §3.1.1)."""

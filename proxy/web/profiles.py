@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from flask import Blueprint, Response, g, request
 
-from proxy.domain.outcomes import LookupFailure
+from proxy.domain.failures import LookupFailure
 from proxy.lookup.pages import Pages
 from proxy.web import page_prefix, picture, representations, request_params
 from proxy.web.auth import Doorkeeper, Scope

@@ -10,15 +10,10 @@ from typing import Any, Protocol
 import msgspec
 from flask import Response, request
 
-from proxy.domain.outcomes import (
-    FIELDS,
-    Answer,
-    Igsid,
-    LookupFailure,
-    Profile,
-    Refusal,
-    StoredOutcome,
-)
+from proxy.domain.answer import Answer
+from proxy.domain.entry import StoredOutcome
+from proxy.domain.failures import LookupFailure
+from proxy.domain.profile import FIELDS, Igsid, Profile, Refusal
 from proxy.web import cache_headers
 from proxy.web.problems import (
     PROBLEMS,

@@ -8,7 +8,7 @@ from typing import TypeVar
 import msgspec
 from flask import Request
 
-from proxy.domain.outcomes import Overloaded
+from proxy.domain.failures import Overloaded
 from proxy.web.problems import Problem
 
 MAX_BODY_BYTES = 64 * 1024

@@ -7,7 +7,8 @@ from random import randbytes
 from typing import TypeGuard
 from urllib.request import parse_http_list
 
-from proxy.domain.outcomes import FIELDS, IGSID, NO_DIRECTIVES, Directives, Igsid
+from proxy.domain.answer import NO_DIRECTIVES, Directives
+from proxy.domain.profile import FIELDS, IGSID, Igsid
 from proxy.web.problems import Problem
 
 MOST_IDS = 100

@@ -9,7 +9,8 @@ import msgspec
 from flask import Response, request
 from werkzeug.exceptions import HTTPException
 
-from proxy.domain.outcomes import IGSID, LookupFailure, StoreUnavailable
+from proxy.domain.failures import LookupFailure, StoreUnavailable
+from proxy.domain.profile import IGSID
 from proxy.web import cache_headers
 from proxy.web.problems import PROBLEMS, Problem, failure_body, problem_body
 

@@ -12,13 +12,9 @@ from collections.abc import Callable
 
 from flask import Blueprint, Response, request
 
-from proxy.domain.outcomes import (
-    Igsid,
-    Overloaded,
-    StoreUnavailable,
-    Update,
-    UpdateResult,
-)
+from proxy.domain.failures import Overloaded, StoreUnavailable
+from proxy.domain.profile import Igsid
+from proxy.domain.webhook_update import Update, UpdateResult
 from proxy.lookup.pages import Pages
 from proxy.observability.metrics import Metrics
 from proxy.web import responses

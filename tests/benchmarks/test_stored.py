@@ -1,7 +1,7 @@
 """What the benchmarks write into a store is what the service would read."""
 
 from benchmarks.stored import alike, entries, key
-from proxy.domain.outcomes import Igsid, Profile
+from proxy.domain.profile import Igsid, Profile
 from proxy.storage.codec import decode
 
 BEA, CAL = "1254002000000001", "1254002000000002"

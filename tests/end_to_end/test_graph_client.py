@@ -17,7 +17,8 @@ from typing import Any
 import pytest
 import trustme
 
-from proxy.domain.outcomes import GraphTimeout, GraphUnavailable, Igsid, Profile
+from proxy.domain.failures import GraphTimeout, GraphUnavailable
+from proxy.domain.profile import Igsid, Profile
 from proxy.graph.client import GraphClient, connect_to_any
 
 ADA = Igsid("1254001234567890")

@@ -7,7 +7,8 @@ import subprocess
 
 import pytest
 
-from proxy.domain.outcomes import Cause, UpdateKind, UpdateResult
+from proxy.domain.failures import Cause
+from proxy.domain.webhook_update import UpdateKind, UpdateResult
 from proxy.observability.metrics import FAILURES, OUTCOMES, SECONDS_OF_A_CALL
 from tests.helpers.processes import ADA, APP_SECRET, BEN, CLEO, IVO, PAGE_TOKEN, crowd
 from tests.helpers.prometheus import samples

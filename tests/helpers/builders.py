@@ -3,16 +3,9 @@
 from dataclasses import replace
 from typing import Any
 
-from proxy.domain.outcomes import (
-    GraphError,
-    Igsid,
-    Outcome,
-    Profile,
-    Reason,
-    Refusal,
-    StoredOutcome,
-)
-from proxy.domain.policy import Lifetimes
+from proxy.domain.entry import StoredOutcome
+from proxy.domain.freshness import Lifetimes
+from proxy.domain.profile import GraphError, Igsid, Outcome, Profile, Reason, Refusal
 from proxy.storage.codec import Form, encode, read
 
 NOW = 1_795_000_000.0

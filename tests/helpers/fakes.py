@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable
 
-from proxy.domain.outcomes import GraphUnavailable, Igsid, LookupFailure, Outcome, Told
+from proxy.domain.answer import Told
+from proxy.domain.failures import GraphUnavailable, LookupFailure
+from proxy.domain.profile import Igsid, Outcome
 from tests.helpers.builders import NOW
 
 

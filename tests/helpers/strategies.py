@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from hypothesis import strategies as st
 
-from proxy.domain.outcomes import Igsid, Profile
+from proxy.domain.profile import Igsid, Profile
 
 texts = st.none() | st.text(max_size=40)
 flags = st.none() | st.booleans()

@@ -10,13 +10,10 @@ import pytest
 from proxy.coordination.bulkhead import Bulkhead
 from proxy.coordination.gate import Gate
 from proxy.coordination.single_flight import Flight, lease_for
-from proxy.domain.outcomes import (
-    Answer,
-    GraphUnavailable,
-    Igsid,
-    Profile,
-)
-from proxy.domain.policy import backoffs
+from proxy.domain.answer import Answer
+from proxy.domain.backoff import backoffs
+from proxy.domain.failures import GraphUnavailable
+from proxy.domain.profile import Igsid, Profile
 from proxy.lookup.lookup import ProfileLookup
 from proxy.observability.metrics import Metrics
 from proxy.storage.entries import EntryStore

@@ -12,7 +12,9 @@ import pytest
 import redis
 from redis.crc import key_slot
 
-from proxy.domain.outcomes import Igsid, StoredOutcome, StoreUnavailable
+from proxy.domain.entry import StoredOutcome
+from proxy.domain.failures import StoreUnavailable
+from proxy.domain.profile import Igsid
 from proxy.storage.client_factory import REDIS_TIMEOUT, new_client
 from proxy.storage.entries import EntryStore, Flushed
 from proxy.storage.flask_cache import ProfileCache

@@ -11,23 +11,17 @@ from typing import Any
 import pytest
 import redis
 
-from proxy.domain.outcomes import (
-    Cut,
-    GraphError,
+from proxy.domain.entry import Cut, StoredOutcome
+from proxy.domain.failures import (
     GraphTimeout,
     GraphUnavailable,
-    Igsid,
     LookupFailure,
-    Outcome,
     Overloaded,
     PermissionMissing,
-    Profile,
-    Reason,
-    Refusal,
-    StoredOutcome,
     Throttled,
     TokenRejected,
 )
+from proxy.domain.profile import GraphError, Igsid, Outcome, Profile, Reason, Refusal
 from proxy.storage.codec import SCHEMA, decode_note, encode, encode_note
 from proxy.storage.entries import Census, EntryStore, Erased, Flushed, Seen
 from proxy.storage.flask_cache import ProfileCache

@@ -18,21 +18,20 @@ from proxy.coordination.gate import (
     Passage,
     Tally,
 )
-from proxy.domain.outcomes import (
+from proxy.domain.answer import Told
+from proxy.domain.backoff import LONGEST_CLOSURE, backoffs
+from proxy.domain.failures import (
     Cause,
     GraphTimeout,
     GraphUnavailable,
-    Igsid,
     LookupFailure,
     Overloaded,
     PermissionMissing,
-    Reason,
     Throttled,
     TokenRejected,
-    Told,
     TooManyMisses,
 )
-from proxy.domain.policy import LONGEST_CLOSURE, backoffs
+from proxy.domain.profile import Igsid, Reason
 from proxy.storage.entries import EntryStore
 from proxy.storage.flask_cache import ProfileCache
 from tests.helpers.builders import ADA, a_profile, a_refusal

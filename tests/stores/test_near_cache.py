@@ -11,7 +11,8 @@ from typing import NamedTuple
 import pytest
 import redis
 
-from proxy.domain.outcomes import Igsid, StoreUnavailable
+from proxy.domain.failures import StoreUnavailable
+from proxy.domain.profile import Igsid
 from proxy.storage.client_factory import new_client
 from proxy.storage.codec import decode, encode
 from proxy.storage.entries import EntryStore

@@ -11,7 +11,9 @@ from contextlib import suppress
 import pytest
 import redis
 
-from proxy.domain.outcomes import Igsid, StoredOutcome, StoreUnavailable
+from proxy.domain.entry import StoredOutcome
+from proxy.domain.failures import StoreUnavailable
+from proxy.domain.profile import Igsid
 from proxy.embedded import engine
 from proxy.storage.client_factory import new_client
 from proxy.storage.entries import EntryStore, Erased, Flushed

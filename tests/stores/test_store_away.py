@@ -13,15 +13,9 @@ from pathlib import Path
 import pytest
 import redis
 
-from proxy.domain.outcomes import (
-    GraphError,
-    GraphTimeout,
-    Igsid,
-    Reason,
-    Refusal,
-    StoredOutcome,
-    StoreUnavailable,
-)
+from proxy.domain.entry import StoredOutcome
+from proxy.domain.failures import GraphTimeout, StoreUnavailable
+from proxy.domain.profile import GraphError, Igsid, Reason, Refusal
 from proxy.storage.client_factory import REDIS_TIMEOUT, new_client
 from proxy.storage.entries import EntryStore, Seen
 from proxy.storage.flask_cache import ProfileCache

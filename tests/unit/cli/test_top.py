@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from proxy.cli.top import Reading, draw, read
-from proxy.domain.outcomes import Cause
+from proxy.domain.failures import Cause
 from proxy.lookup.pages import UnknownPage
 from proxy.observability.metrics import Metrics, StoreReading
 

@@ -13,7 +13,7 @@ from proxy.coordination.bulkhead import (
     SEAT_WITHOUT_STORE,
     Bulkhead,
 )
-from proxy.domain.outcomes import Overloaded
+from proxy.domain.failures import Overloaded
 from tests.helpers.fakes import FakeClock
 
 

@@ -18,19 +18,17 @@ from proxy.coordination.single_flight import (
     lease_for,
     patience,
 )
-from proxy.domain.outcomes import (
-    Answer,
+from proxy.domain.answer import Answer, Source
+from proxy.domain.entry import StoredOutcome
+from proxy.domain.failures import (
     GraphTimeout,
     GraphUnavailable,
-    Igsid,
-    Outcome,
     Overloaded,
-    Source,
-    StoredOutcome,
     StoreUnavailable,
     TokenRejected,
     TooManyMisses,
 )
+from proxy.domain.profile import Igsid, Outcome
 from proxy.storage.entries import EntryStore, Seen
 from proxy.storage.flask_cache import ProfileCache
 from tests.helpers.builders import ADA, NOW, a_profile, a_refusal, an_entry, form_of

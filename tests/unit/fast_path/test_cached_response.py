@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from proxy.domain.outcomes import StoredOutcome
+from proxy.domain.entry import StoredOutcome
 from proxy.fast_path.cached_response import profile_rendition
 from proxy.web.representations import rendition
 from tests.helpers.builders import NOW, a_profile, an_entry, form_of

@@ -13,16 +13,8 @@ from werkzeug.test import EnvironBuilder
 
 from proxy.app import create_app
 from proxy.config.settings import Settings
-from proxy.domain.outcomes import (
-    Cut,
-    GraphError,
-    Igsid,
-    Outcome,
-    Profile,
-    Reason,
-    Refusal,
-    StoredOutcome,
-)
+from proxy.domain.entry import Cut, StoredOutcome
+from proxy.domain.profile import GraphError, Igsid, Outcome, Profile, Reason, Refusal
 from proxy.fast_path.fast_path import MOST_ADMITTED
 from proxy.fast_path.middleware import HitsFirst
 from proxy.storage.codec import encode

@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from proxy.domain.outcomes import GraphError, Reason
+from proxy.domain.profile import GraphError, Reason
 from proxy.graph.error_messages import WORDS, Words, words_of
 from proxy.graph.replies import ROWS
 from tests.helpers.builders import ADA, a_refusal

@@ -9,19 +9,14 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from proxy.domain.outcomes import (
-    FIELDS,
-    GraphError,
+from proxy.domain.failures import (
     GraphUnavailable,
-    Igsid,
     LookupFailure,
     PermissionMissing,
-    Profile,
-    Reason,
-    Refusal,
     Throttled,
     TokenRejected,
 )
+from proxy.domain.profile import FIELDS, GraphError, Igsid, Profile, Reason, Refusal
 from proxy.graph.replies import ROWS, PictureRefused, Row, may_mean_blocked, read_reply
 from tests.helpers.builders import ADA
 from tests.helpers.recorded_replies import ERRORS, RECORDED, REPLIES

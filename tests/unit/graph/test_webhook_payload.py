@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.domain.outcomes import Update, UpdateKind, UpdateResult
+from proxy.domain.webhook_update import Update, UpdateKind, UpdateResult
 from proxy.graph.webhook_payload import is_signed, read_updates
 
 RECORDED = Path(__file__).parents[2] / "fixtures" / "graph"

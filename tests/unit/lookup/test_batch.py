@@ -11,19 +11,16 @@ import pytest
 import redis
 
 from proxy.coordination.bulkhead import CALLS_WITHOUT_STORE
-from proxy.domain.outcomes import (
-    Answer,
-    Directives,
+from proxy.domain.answer import Answer, Directives, Source, Told
+from proxy.domain.failures import (
     GraphTimeout,
     GraphUnavailable,
-    Igsid,
     NotCached,
     Overloaded,
-    Source,
     StoreUnavailable,
-    Told,
     TooManyMisses,
 )
+from proxy.domain.profile import Igsid
 from proxy.storage.entries import LONGEST_COPY
 from proxy.storage.near_cache import NearCache
 from tests.helpers.builders import HOUR, a_profile, a_refusal, picture_url

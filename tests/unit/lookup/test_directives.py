@@ -5,22 +5,17 @@ from __future__ import annotations
 import fakeredis
 import pytest
 
-from proxy.domain.outcomes import (
-    Answer,
-    Directives,
-    GraphError,
+from proxy.domain.answer import Answer, Directives, Source, Told
+from proxy.domain.backoff import postpone
+from proxy.domain.failures import (
     GraphTimeout,
     GraphUnavailable,
-    Igsid,
     NotCached,
-    Reason,
-    Refusal,
-    Source,
     Throttled,
-    Told,
     TooManyMisses,
 )
-from proxy.domain.policy import postpone, stamp, supersede
+from proxy.domain.freshness import stamp, supersede
+from proxy.domain.profile import GraphError, Igsid, Reason, Refusal
 from tests.helpers.builders import ADA, HOUR, LIFETIMES, MINUTE, a_profile, a_refusal
 from tests.helpers.fakes import FakeGraph
 from tests.helpers.world import BEN, World, name_of

@@ -11,23 +11,20 @@ import fakeredis
 import pytest
 
 from proxy.coordination.gate import Tally
-from proxy.domain.outcomes import (
-    Cut,
+from proxy.domain.answer import Source, Told
+from proxy.domain.backoff import FIRST_POSTPONEMENT, LONGEST_POSTPONEMENT
+from proxy.domain.entry import Cut
+from proxy.domain.failures import (
     GraphTimeout,
     GraphUnavailable,
-    Igsid,
     Overloaded,
     PermissionMissing,
-    Reason,
-    Refusal,
-    Source,
     StoreUnavailable,
     Throttled,
     TokenRejected,
-    Told,
     TooManyMisses,
 )
-from proxy.domain.policy import FIRST_POSTPONEMENT, LONGEST_POSTPONEMENT
+from proxy.domain.profile import Igsid, Reason, Refusal
 from proxy.lookup.lookup import What
 from tests.helpers.builders import (
     ADA,

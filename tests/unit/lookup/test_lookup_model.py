@@ -28,26 +28,18 @@ from hypothesis.stateful import (
 from proxy.coordination.bulkhead import Bulkhead
 from proxy.coordination.gate import Gate
 from proxy.coordination.single_flight import lease_for, patience
-from proxy.domain.outcomes import (
-    Answer,
-    Directives,
-    GraphError,
+from proxy.domain.answer import Answer, Directives, Source, Told
+from proxy.domain.backoff import backoffs
+from proxy.domain.failures import (
     GraphTimeout,
     GraphUnavailable,
-    Igsid,
     LookupFailure,
-    Outcome,
     PermissionMissing,
-    Profile,
-    Reason,
-    Refusal,
-    Source,
     StoreUnavailable,
     Throttled,
     TokenRejected,
-    Told,
 )
-from proxy.domain.policy import backoffs
+from proxy.domain.profile import GraphError, Igsid, Outcome, Profile, Reason, Refusal
 from proxy.lookup.lookup import ProfileLookup, What
 from proxy.observability.metrics import Metrics
 from proxy.storage.entries import EntryStore

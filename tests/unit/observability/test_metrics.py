@@ -10,16 +10,9 @@ from types import SimpleNamespace
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from proxy.domain.outcomes import (
-    Answer,
-    Cause,
-    LookupFailure,
-    Outcome,
-    Reason,
-    Source,
-    Throttled,
-    Told,
-)
+from proxy.domain.answer import Answer, Source, Told
+from proxy.domain.failures import Cause, LookupFailure, Throttled
+from proxy.domain.profile import Outcome, Reason
 from proxy.observability.metrics import (
     FAILURES,
     MOST_VERSIONS,

@@ -5,19 +5,16 @@ from __future__ import annotations
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from proxy.domain.outcomes import (
-    Cut,
-    GraphError,
+from proxy.domain.entry import Cut, StoredOutcome
+from proxy.domain.failures import (
     GraphTimeout,
     GraphUnavailable,
     LookupFailure,
     PermissionMissing,
-    Reason,
-    Refusal,
-    StoredOutcome,
     Throttled,
     TokenRejected,
 )
+from proxy.domain.profile import GraphError, Reason, Refusal
 from proxy.storage.codec import decode, decode_note, encode, encode_note
 from tests.helpers.builders import ADA
 from tests.helpers.strategies import igsids, moments, profiles, texts

@@ -7,7 +7,7 @@ from contextlib import suppress
 import pytest
 import redis
 
-from proxy.domain.outcomes import StoreUnavailable
+from proxy.domain.failures import StoreUnavailable
 from proxy.storage.store_guard import PROBED_EVERY, Reach
 from tests.helpers.fakes import FakeClock
 

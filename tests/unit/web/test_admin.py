@@ -7,7 +7,8 @@ import logging
 
 import pytest
 
-from proxy.domain.outcomes import GraphError, Igsid, Reason, TokenRejected
+from proxy.domain.failures import TokenRejected
+from proxy.domain.profile import GraphError, Igsid, Reason
 from tests.helpers.builders import ADA, HOUR, a_profile, a_refusal
 
 BEN = Igsid("1254001234567891")

@@ -8,19 +8,17 @@ import pytest
 
 from proxy.app import create_app
 from proxy.config.settings import Settings
-from proxy.domain.outcomes import (
-    FIELDS,
-    GraphError,
+from proxy.domain.failures import (
     GraphTimeout,
     GraphUnavailable,
     LookupFailure,
     Overloaded,
     PermissionMissing,
-    Reason,
     Throttled,
     TokenRejected,
     TooManyMisses,
 )
+from proxy.domain.profile import FIELDS, GraphError, Reason
 from proxy.web import graph_api
 from tests.helpers.builders import ADA, HOUR, NOW, a_profile, a_refusal, picture_url
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from proxy.domain.outcomes import Igsid, Reason, Throttled
+from proxy.domain.failures import Throttled
+from proxy.domain.profile import Igsid, Reason
 from tests.helpers.builders import ADA, a_profile, a_refusal
 
 BEN, CLEO, DOV = (Igsid(f"125400123456789{n}") for n in (1, 2, 3))

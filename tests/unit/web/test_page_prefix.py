@@ -16,7 +16,8 @@ from werkzeug.test import EnvironBuilder
 
 from proxy.app import create_app
 from proxy.config.settings import Settings
-from proxy.domain.outcomes import GraphError, Igsid, Reason, Throttled, TokenRejected
+from proxy.domain.failures import Throttled, TokenRejected
+from proxy.domain.profile import GraphError, Igsid, Reason
 from proxy.fast_path.named_pages import PagedHits
 from proxy.storage.near_cache import NearCache
 from proxy.web.auth import digest_of

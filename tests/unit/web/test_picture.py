@@ -6,7 +6,8 @@ import pytest
 
 from proxy.app import create_app
 from proxy.config.settings import Settings
-from proxy.domain.outcomes import GraphTimeout, Reason, Throttled, TokenRejected
+from proxy.domain.failures import GraphTimeout, Throttled, TokenRejected
+from proxy.domain.profile import Reason
 from tests.helpers.builders import (
     ADA,
     HOUR,

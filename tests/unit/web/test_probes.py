@@ -7,7 +7,7 @@ from prometheus_client import CONTENT_TYPE_LATEST
 
 from proxy.app import create_app
 from proxy.config.settings import Settings
-from proxy.domain.outcomes import Throttled
+from proxy.domain.failures import Throttled
 from tests.helpers.builders import ADA, a_profile
 from tests.helpers.prometheus import total
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from proxy.domain.outcomes import LookupFailure, Reason
+from proxy.domain.failures import LookupFailure
+from proxy.domain.profile import Reason
 from proxy.logs import code_of
 from proxy.lookup.lookup import What
 from proxy.observability import metrics

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from proxy.domain.outcomes import (
-    FIELDS,
-    GraphError,
+from proxy.domain.failures import (
     GraphTimeout,
     GraphUnavailable,
     PermissionMissing,
-    Reason,
     Throttled,
     TokenRejected,
 )
+from proxy.domain.profile import FIELDS, GraphError, Reason
 from tests.helpers.builders import ADA, HOUR, NOW, a_profile, a_refusal
 
 URL = f"/profiles/{ADA}"

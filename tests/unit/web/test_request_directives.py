@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from proxy.domain.outcomes import Directives, GraphTimeout
+from proxy.domain.answer import Directives
+from proxy.domain.failures import GraphTimeout
 from proxy.web import request_params
 from tests.helpers.builders import ADA, a_profile
 

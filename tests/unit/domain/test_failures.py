@@ -4,25 +4,20 @@ from dataclasses import fields
 
 import pytest
 
-from proxy.domain.outcomes import (
-    FIELDS,
-    Freshness,
-    GraphError,
+from proxy.domain.entry import Freshness
+from proxy.domain.failures import (
     GraphTimeout,
     GraphUnavailable,
-    Igsid,
     LookupFailure,
     NotCached,
     Overloaded,
     PermissionMissing,
-    Profile,
-    Reason,
-    Refusal,
     StoreUnavailable,
     Throttled,
     TokenRejected,
     TooManyMisses,
 )
+from proxy.domain.profile import FIELDS, GraphError, Igsid, Profile, Reason, Refusal
 from tests.helpers.builders import ADA, HOUR, NOW, a_profile, an_entry
 
 FAILURES = LookupFailure.__subclasses__()

@@ -5,17 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from proxy.domain.outcomes import (
-    Cause,
-    Cut,
-    Freshness,
-    GraphError,
-    Outcome,
-    Profile,
-    Reason,
-    Refusal,
-    StoredOutcome,
-)
+from proxy.domain.entry import Cut, Freshness, StoredOutcome
+from proxy.domain.profile import Outcome, Profile, Reason, Refusal
 
 JITTER = 0.1
 """TTLs are shortened by up to this share, so that what was fetched together does not
@@ -31,10 +22,6 @@ SHORTEST_PICTURE = 2.0
 CONSENT_LAGS_FOR = 5.0
 """Seconds for which ``consent_required`` is kept of somebody who has just written: it
 is not known whether Meta shows consent as soon as it tells of the message."""
-
-FIRST_POSTPONEMENT, LONGEST_POSTPONEMENT = 10.0, 600.0
-"""Seconds until a failed refresh is tried again: at first, doubling, and at most."""
-
 
 REFUSAL_RULES: Mapping[Reason, str] = {
     Reason.CONSENT_REQUIRED: "consent_ttl",
@@ -165,55 +152,3 @@ def doubt_refusal(learned: StoredOutcome) -> StoredOutcome:
     return replace(
         learned, fresh_until=soon, usable_until=soon, cut_by=Cut.WRITTEN_LATELY
     )
-
-
-def postpone(
-    known: StoredOutcome,
-    now: float,
-    wait: float | None,
-    said: GraphError | None = None,
-) -> StoredOutcome:
-    """*known*, whose refresh has just failed, and is not to be tried again too soon.
-
-    With *wait*, Meta was not asked at all, and will not be for so many
-    seconds; that is nothing against this person. Otherwise *said* is what it
-    said, if anything, and the pause doubles with each failure in a row.
-    """
-    if wait is not None:
-        pause = min(max(wait, 1.0), FIRST_POSTPONEMENT)
-        return replace(known, refresh_after=now + pause)
-    pause = FIRST_POSTPONEMENT * 2.0 ** min(known.failed_refreshes, 10)
-    return replace(
-        known,
-        refresh_after=now + min(pause, LONGEST_POSTPONEMENT),
-        failed_refreshes=known.failed_refreshes + 1,
-        last_said=said,
-    )
-
-
-@dataclass(frozen=True, slots=True)
-class Backoff:
-    """When a cause closes the gate, and for how long.
-
-    After *failures* with no success between, for *first* seconds, and twice as
-    long each time the gate closes again before a success, up to *longest*. A
-    wait that Meta asks for comes in place of that.
-    """
-
-    failures: int
-    first: float
-    longest: float
-
-
-LONGEST_CLOSURE = 3600.0
-"""Seconds for which a gate is closed at most, whoever asks for it."""
-
-
-def backoffs(token_retry: float) -> Mapping[Cause, Backoff]:
-    """Every cause and its back-off; *token_retry*, in seconds, is the operator's."""
-    return {
-        Cause.THROTTLED: Backoff(1, 60.0, 900.0),
-        Cause.TOKEN_REJECTED: Backoff(1, token_retry, token_retry),
-        Cause.PERMISSION: Backoff(20, 60.0, 60.0),
-        Cause.UNAVAILABLE: Backoff(5, 5.0, 120.0),
-    }

@@ -6,26 +6,16 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from proxy.domain.outcomes import (
-    Cut,
-    Freshness,
-    GraphError,
-    Outcome,
-    Profile,
-    Reason,
-    Refusal,
-    StoredOutcome,
-)
-from proxy.domain.policy import (
-    FIRST_POSTPONEMENT,
-    LONGEST_POSTPONEMENT,
+from proxy.domain.backoff import FIRST_POSTPONEMENT, LONGEST_POSTPONEMENT, postpone
+from proxy.domain.entry import Cut, Freshness, StoredOutcome
+from proxy.domain.freshness import (
     Lifetimes,
     bounded_by,
     doubt_refusal,
-    postpone,
     stamp,
     supersede,
 )
+from proxy.domain.profile import GraphError, Outcome, Profile, Reason, Refusal
 from tests.helpers.builders import (
     DAY,
     HOUR,

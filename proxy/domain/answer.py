@@ -1,0 +1,69 @@
+"""An answer, how it came about, and what a caller asks of the cache."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum, auto
+
+from proxy.domain.entry import StoredOutcome
+from proxy.domain.failures import LookupFailure
+from proxy.domain.profile import Outcome
+
+
+class Source(Enum):
+    """How an answer came about (RFC 9211)."""
+
+    HIT = auto()
+    FETCHED = auto()
+    COLLAPSED = auto()
+    STALE = auto()
+    """What was known before, because the caller's wish for something newer failed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Directives:
+    """What a caller asks of the cache (RFC 9111 §5.2.1); *max_age* is in seconds."""
+
+    no_cache: bool = False
+    max_age: float | None = None
+    only_if_cached: bool = False
+
+    def allow(self, entry: StoredOutcome, now: float) -> bool:
+        """Whether the caller would have *entry*, as far as its age goes."""
+        if self.no_cache:
+            return False
+        return self.max_age is None or now - entry.fetched_at <= self.max_age
+
+
+NO_DIRECTIVES = Directives()
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What came of asking Meta about a person once.
+
+    *usage_percent* is how much of our quota Meta says is used, None where it
+    does not say; *token_digest* tells which Page token was used, and not what
+    it is. *graph_version* is the version that answered, such as ``v25.0``.
+    """
+
+    outcome: Outcome | LookupFailure
+    usage_percent: float | None
+    token_digest: str
+    graph_version: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """An entry and how it came about.
+
+    *stored* is False where the entry could not be kept, so that the next caller
+    will not find it. *is_forced* is True where a usable entry was stored and the
+    caller wanted a newer one; *failure* is why there is none, with Source.STALE.
+    """
+
+    entry: StoredOutcome
+    source: Source
+    stored: bool = True
+    is_forced: bool = False
+    failure: LookupFailure | None = None
