@@ -13,7 +13,7 @@ from typing import Any
 
 import redis
 
-from proxy.domain.entry import StoredOutcome
+from proxy.domain.entry import Entry
 from proxy.domain.profile import DEFAULT_PAGE, FIELDS, Igsid, Profile
 from proxy.simulator import people
 from proxy.simulator.pictures import signed_url
@@ -50,7 +50,7 @@ def _form(igsid: str, now: float) -> bytes:
     said: dict[str, Any] = {**dict.fromkeys(FIELDS), **people.anybody(igsid).profile}
     said["profile_pic"] = signed_url(PICTURES_AT, igsid, int(expires_at))
     profile = Profile(Igsid(igsid), **said, picture_expires_at=float(int(expires_at)))
-    return encode(StoredOutcome(profile, now, now + FRESH_FOR, now + USABLE_FOR))
+    return encode(Entry(profile, now, now + FRESH_FOR, now + USABLE_FOR))
 
 
 def fill(store_url: str, pairs: Iterable[tuple[str, bytes]]) -> None:

@@ -27,14 +27,14 @@ from proxy.config.settings import (
 from proxy.coordination.bulkhead import Bulkhead
 from proxy.coordination.gate import Gate
 from proxy.coordination.single_flight import Flight, lease_for
-from proxy.coordination.task_queue import Background
+from proxy.coordination.task_queue import TaskQueue
 from proxy.domain.backoff import backoffs
 from proxy.domain.failures import LookupFailure, StoreUnavailable
 from proxy.domain.freshness import Lifetimes
 from proxy.domain.profile import DEFAULT_PAGE, Reason
 from proxy.fast_path import named_pages
-from proxy.fast_path.fast_path import HitPath
-from proxy.fast_path.middleware import Hits, HitsFirst, nobody
+from proxy.fast_path.fast_path import FastPath
+from proxy.fast_path.middleware import FastPathCall, FastPathMiddleware, no_fast_path
 from proxy.graph.client import GraphClient
 from proxy.graph.error_messages import words_of
 from proxy.graph.webhook_payload import is_signed, read_updates
@@ -47,7 +47,7 @@ from proxy.storage.client_factory import new_client
 from proxy.storage.cluster import Cluster
 from proxy.storage.entries import EntryStore
 from proxy.storage.flask_cache import ProfileCache
-from proxy.storage.near_cache import Follower, NearCache
+from proxy.storage.near_cache import InvalidationListener, NearCache
 from proxy.web import (
     admin,
     graph_api,
@@ -58,7 +58,7 @@ from proxy.web import (
     responses,
     webhooks,
 )
-from proxy.web.auth import Doorkeeper
+from proxy.web.auth import Authenticator
 from proxy.web.problems import Problem
 from proxy.web.request_body import BodyReader, check_length
 
@@ -138,13 +138,13 @@ def create_app(
         sleep=sleep,
     )
     app.extensions[PAGES] = pages
-    doorkeeper = _new_doorkeeper(settings, files)
+    authenticator = _new_authenticator(settings, files)
 
     def degraded_by() -> list[str]:
         reasons = files.problems()
         try:
             pages.any.check_store()
-            reasons += pages.any.store_risks()
+            reasons += pages.any.store_warnings()
         except StoreUnavailable:
             reasons.append("store_unavailable")
         return reasons
@@ -170,14 +170,16 @@ def create_app(
         if near is not None:
             near.follow()
 
-    def new_hits(name: str, page: ProfileLookup, behind: Hits = nobody) -> HitPath:
+    def new_fast_path(
+        name: str, page: ProfileLookup, behind: FastPathCall = no_fast_path
+    ) -> FastPath:
         def each_tick() -> None:
             begin()
             page.notice_token()
 
-        return HitPath(
+        return FastPath(
             page.store,
-            doorkeeper,
+            authenticator,
             wall=clock,
             draining=draining,
             each_tick=each_tick,
@@ -190,9 +192,9 @@ def create_app(
     app.before_request(begin)
     bodies = BodyReader()
     for each in (
-        profiles.blueprint(pages, doorkeeper, clock),
-        graph_api.blueprint(pages, doorkeeper, words_of, clock),
-        admin.blueprint(pages, doorkeeper, clock, metrics.totals),
+        profiles.blueprint(pages, authenticator, clock),
+        graph_api.blueprint(pages, authenticator, words_of, clock),
+        admin.blueprint(pages, authenticator, clock, metrics.totals),
     ):
         app.register_blueprint(each)
         app.register_blueprint(
@@ -200,7 +202,7 @@ def create_app(
             name=f"{each.name}_of_page",
             url_prefix=f"{page_prefix.PREFIX}{each.url_prefix or ''}",
         )
-    app.register_blueprint(admin.flush_blueprint(pages, doorkeeper, bodies))
+    app.register_blueprint(admin.flush_blueprint(pages, authenticator, bodies))
     app.register_blueprint(probes.blueprint(degraded_by, draining, exposition))
     if settings.webhook_verify_token is not None:
         app.register_blueprint(
@@ -218,12 +220,12 @@ def create_app(
         )
     _handle_errors(app)
     _frame_requests(app, access_log=settings.access_log, draining=draining)
-    hits: Hits = nobody
+    fast_path: FastPathCall = no_fast_path
     if settings.pages_file:
-        hits = named_pages.PagedHits(pages, new_hits)
+        fast_path = named_pages.NamedPageFastPaths(pages, new_fast_path)
     if pages.default:
-        hits = new_hits(DEFAULT_PAGE, pages.default, behind=hits)
-    app.wsgi_app = HitsFirst(hits, app.wsgi_app)  # type: ignore[method-assign]
+        fast_path = new_fast_path(DEFAULT_PAGE, pages.default, behind=fast_path)
+    app.wsgi_app = FastPathMiddleware(fast_path, app.wsgi_app)  # type: ignore[method-assign]
     for warning in settings.warnings:
         log.warning(warning)
     return app
@@ -262,7 +264,7 @@ def new_pages(
         },
     )
     metrics = metrics or Metrics()
-    later = later or Background().submit
+    later = later or TaskQueue().submit
     every_store = EntryStore(
         cast(ProfileCache, cache.cache),
         DEFAULT_PAGE,
@@ -291,7 +293,7 @@ def new_pages(
             gate=Gate(
                 cast(ProfileCache, cache.cache),
                 name,
-                reach=store.reach,
+                guard=store.guard,
                 backoffs=backoffs(settings.token_retry),
                 probe_for=lease_for(settings.graph_timeout),
                 usage_soft=settings.usage_soft,
@@ -348,7 +350,7 @@ def _new_near(settings: Settings, client: redis.Redis) -> NearCache | None:
     return NearCache(
         settings.near_entries,
         outage_grace=settings.outage_grace,
-        start=Follower(client, f"{settings.key_prefix}:e:").start,
+        start=InvalidationListener(client, f"{settings.key_prefix}:e:").start,
     )
 
 
@@ -459,8 +461,8 @@ def _signature_check(
     return check
 
 
-def _new_doorkeeper(settings: Settings, files: Files) -> Doorkeeper:
-    return Doorkeeper(files.keys(settings), allow_anonymous=settings.allow_anonymous)
+def _new_authenticator(settings: Settings, files: Files) -> Authenticator:
+    return Authenticator(files.keys(settings), allow_anonymous=settings.allow_anonymous)
 
 
 def _lifetimes(settings: Settings) -> Lifetimes:

@@ -13,7 +13,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from proxy.app import create_app
 from proxy.cli.commands import main
 from proxy.config.settings import ROWS, Settings
-from proxy.domain.answer import Told
+from proxy.domain.answer import FetchResult
 from proxy.domain.failures import Cause
 from proxy.domain.profile import Reason
 from proxy.observability.metrics import Metrics, StoreReading
@@ -208,7 +208,7 @@ def test_every_command_is_documented() -> None:
 def exposed() -> dict[str, tuple[str, set[str]]]:
     """Every metric there can be: its type and its labels."""
     metrics = Metrics()
-    metrics.count_call(Told(a_profile(), 1.0, "0badcafe", "v25.0"), 0.1)
+    metrics.count_call(FetchResult(a_profile(), 1.0, "0badcafe", "v25.0"), 0.1)
     reading = StoreReading(dict.fromkeys(Cause, 0.0), usage_percent=1.0)
     text = metrics.exposition({"default": reading}).decode()
     families = text_string_to_metric_families(text)

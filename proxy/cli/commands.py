@@ -262,7 +262,7 @@ def top_(url: str | None, page: str | None) -> None:
     before, looked_at = None, 0.0
     try:
         while True:
-            now, at = _look_at(session, url, page), time.monotonic()
+            now, at = _read_at(session, url, page), time.monotonic()
             drawn = top.draw(now, before, at - looked_at)
             # Without CLEAR where stdout is no terminal: click leaves it out.
             click.echo(f"{top.CLEAR}profile-proxy at {url}\n\n{drawn}", nl=False)
@@ -281,7 +281,7 @@ def _url_of(settings: Settings) -> str:
     return f"http://{listen._replace(host=here)}"
 
 
-def _look_at(session: requests.Session, url: str, page: str | None) -> top.Reading:
+def _read_at(session: requests.Session, url: str, page: str | None) -> top.Reading:
     try:
         answer = session.get(f"{url}/metrics", timeout=TOP_WITHIN)
         answer.raise_for_status()

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from copy import copy
 from typing import TypeVar
 
-from proxy.coordination.thread_pool import Crew
+from proxy.coordination.thread_pool import CallerRunsPool
 from proxy.domain.failures import Overloaded
 
 SEAT_WAIT = 1.0
@@ -49,7 +49,7 @@ class Bulkhead:
         self._is_narrow = False
         self._changed = threading.Condition()
         self._room = threading.BoundedSemaphore(room)
-        self._crew = Crew(seats)
+        self._pool = CallerRunsPool(seats)
 
     def of_page(self) -> Bulkhead:
         """The same seats and room for another Page, narrow by a quota of its own."""
@@ -71,7 +71,7 @@ class Bulkhead:
         finally:
             self._room.release()
 
-    def side_by_side(self, jobs: Sequence[Callable[[], T]]) -> list[T]:
+    def run_parallel(self, jobs: Sequence[Callable[[], T]]) -> list[T]:
         """What *jobs* give that wait for Meta, as many at once as there are seats.
 
         The seats and the room that each of them needs it takes itself.
@@ -80,7 +80,7 @@ class Bulkhead:
             Overloaded: too many wait already.
         """
         with self.waiting():
-            return self._crew.run(jobs)
+            return self._pool.run(jobs)
 
     @contextmanager
     def seat(self, within: float = SEAT_WAIT) -> Iterator[None]:

@@ -28,7 +28,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import NamedTuple, cast
 
-from proxy.domain.answer import Told
+from proxy.domain.answer import FetchResult
 from proxy.domain.backoff import LONGEST_CLOSURE, Backoff
 from proxy.domain.failures import (
     CAUSES,
@@ -44,7 +44,7 @@ from proxy.domain.failures import (
 from proxy.domain.profile import Igsid, Outcome, Profile, Reason, Refusal
 from proxy.storage.entries import token_key
 from proxy.storage.flask_cache import ProfileCache
-from proxy.storage.store_guard import Reach, Trip
+from proxy.storage.store_guard import GuardedCall, StoreGuard
 
 USAGE_LIVES = 300.0
 """Seconds for which a reading of Meta's quota headers is believed."""
@@ -234,7 +234,7 @@ _LEVELS = {
 """A token or a permission does not come back by itself: somebody must act."""
 
 
-class Passage(NamedTuple):
+class Permit(NamedTuple):
     """A call that may be made. *probe* is empty unless the gate's opening hangs on it;
     *usage_percent* is the last reading of our quota, None where there is none."""
 
@@ -261,7 +261,7 @@ class GateState:
     causes: tuple[CauseState, ...]
     usage_percent: float | None
     doubted: int
-    tally: Mapping[Tally, int]
+    tally: Mapping[RefreshCounter, int]
 
 
 class _Closed(NamedTuple):
@@ -272,7 +272,7 @@ class _Closed(NamedTuple):
     until: float
 
 
-class Tally(StrEnum):
+class RefreshCounter(StrEnum):
     """What is counted of the background, over all processes, for operators."""
 
     REFRESHED = "refreshed"
@@ -290,7 +290,7 @@ class Gate:
         cache: ProfileCache,
         page: str,
         *,
-        reach: Reach,
+        guard: StoreGuard,
         backoffs: Mapping[Cause, Backoff],
         probe_for: float,
         usage_soft: float,
@@ -304,7 +304,7 @@ class Gate:
         """
         self._cache = cache
         self._page = page
-        self._reach = reach
+        self._guard = guard
         self._backoffs = backoffs
         self._probe_for = probe_for
         self._usage_soft = usage_soft
@@ -314,11 +314,11 @@ class Gate:
         self._spent_until: dict[str, float] = {}  # by the names of API keys
         script = cache.client.register_script
         self._pass, self._succeed, self._fail = map(script, (_PASS, _SUCCEED, _FAIL))
-        self._give_back, self._doubt = script(_GIVE_BACK), script(_DOUBT)
-        self._charge, self._look = script(_CHARGE), script(_LOOK)
+        self._release_probe, self._doubt = script(_GIVE_BACK), script(_DOUBT)
+        self._consume, self._look = script(_CHARGE), script(_LOOK)
         self._count = script(_COUNT)
 
-    def pass_gate(self, token_digest: str, *, in_background: bool = False) -> Passage:
+    def acquire(self, token_digest: str, *, in_background: bool = False) -> Permit:
         """Let one call to Meta through, or raise the cause that stops it.
 
         Raises:
@@ -329,7 +329,7 @@ class Gate:
         keys = [*self._causes(token_digest), self._usage, self._token]
         limit = self._usage_soft if in_background else _NO_LIMIT
         args: list[str | int | float] = [probe, _milliseconds(self._probe_for), limit]
-        with self._noted("writes"):
+        with self._guarded("writes"):
             number, wait, usage, lapsed, noted = cast(
                 "tuple[int, int, bytes, int, bytes]", self._pass(keys=keys, args=args)
             )
@@ -342,9 +342,9 @@ class Gate:
         self._closed = None
         probe = probe if lapsed else ""
         token = noted.decode("ascii", "replace") or None
-        return Passage(token_digest, probe, _percent(usage), token)
+        return Permit(token_digest, probe, _percent(usage), token)
 
-    def pass_without_store(self, token_digest: str) -> None:
+    def acquire_without_store(self, token_digest: str) -> None:
         """Let one call through while the store is away, as far as this process knows.
 
         Raises:
@@ -360,7 +360,7 @@ class Gate:
         if left > 0 and not is_other:
             raise _RAISED[closed.cause](retry_after=left, asked=False)
 
-    def fail_without_store(self, failure: LookupFailure, told: Told) -> None:
+    def fail_without_store(self, failure: LookupFailure, told: FetchResult) -> None:
         """Remember, in this process, a *failure* that closes the gate by itself."""
         cause = CAUSES[type(failure)]
         backoff = self._backoffs[cause]
@@ -371,46 +371,48 @@ class Gate:
     def _remember(self, cause: Cause, token_digest: str, seconds: float) -> None:
         self._closed = _Closed(cause, token_digest, self._clock() + seconds)
 
-    def check_allowance(self, payer: str) -> None:
-        """Stop a *payer* whose allowance is known to be spent, without a trip.
+    def check_allowance(self, client: str) -> None:
+        """Stop a *client* whose allowance is known to be spent, without a trip.
 
         A crowd of them would else take the lease in turns, each to give it back.
 
         Raises:
             TooManyMisses: there was nothing left a moment ago.
         """
-        left = self._spent_until.get(payer, 0.0) - self._clock()
+        left = self._spent_until.get(client, 0.0) - self._clock()
         if left > 0:
             raise TooManyMisses(retry_after=left)
 
-    def charge(self, payer: str) -> None:
-        """Count one call to Meta against *payer*'s allowance.
+    def consume(self, client: str) -> None:
+        """Count one call to Meta against *client*'s allowance.
 
         Raises:
             TooManyMisses: there is nothing left of it.
         """
         if not self._misses_per_minute:
             return
-        key = f"a:{{{payer}}}"
+        key = f"a:{{{client}}}"
         args: list[str | int | float] = [
             self._misses_per_minute,
             _milliseconds(ALLOWANCE_WINDOW),
         ]
-        with self._reach.noted("writes", self._cache.place(key)):
-            wait = cast(int, self._charge(keys=[self._cache.whole_key(key)], args=args))
+        with self._guard.call("writes", self._cache.node_name(key)):
+            wait = cast(
+                int, self._consume(keys=[self._cache.whole_key(key)], args=args)
+            )
         if wait:
             seconds = max(wait, 1) / 1000
-            self._spent_until[payer] = self._clock() + seconds
+            self._spent_until[client] = self._clock() + seconds
             raise TooManyMisses(retry_after=seconds)
 
-    def give_back(self, passage: Passage) -> None:
-        """Make no use of *passage*: the next caller may probe."""
-        if passage.probe:
-            with self._noted("writes"):
-                keys = self._causes(passage.token_digest)
-                self._give_back(keys=keys, args=[passage.probe])
+    def release_probe(self, permit: Permit) -> None:
+        """Make no use of *permit*: the next caller may probe."""
+        if permit.probe:
+            with self._guarded("writes"):
+                keys = self._causes(permit.token_digest)
+                self._release_probe(keys=keys, args=[permit.probe])
 
-    def succeed(self, passage: Passage, outcome: Outcome, told: Told) -> None:
+    def succeed(self, permit: Permit, outcome: Outcome, told: FetchResult) -> None:
         """Meta told a fact: what had lapsed, or not closed yet, is forgotten.
 
         A gate that is closed is opened only by the probe. ``unavailable``
@@ -424,19 +426,19 @@ class Gate:
             left_open = [causes.pop(Cause.PERMISSION)]
         keys = [*causes.values(), self._usage, self._doubted]
         args: list[str | int | float] = [
-            passage.probe,
+            permit.probe,
             _text(told.usage_percent),
             int(is_profile),
         ]
-        with self._noted("writes"):
+        with self._guarded("writes"):
             opened = cast("list[int]", self._succeed(keys=keys, args=args))
-            if left_open and passage.probe:
-                self._give_back(keys=left_open, args=[passage.probe])
+            if left_open and permit.probe:
+                self._release_probe(keys=left_open, args=[permit.probe])
         for number in opened:
             line = {"page": self._page, "cause": [*causes][number - 1].value}
             log.warning("gate opened", extra=line)
 
-    def fail(self, passage: Passage, failure: LookupFailure, told: Told) -> float:
+    def fail(self, permit: Permit, failure: LookupFailure, told: FetchResult) -> float:
         """Count *failure* towards its cause; for how many seconds the gate is closed.
 
         0.0: it is not closed, or not yet. The token that counts is the one that
@@ -449,7 +451,7 @@ class Gate:
         waits = (failure.retry_after or 0.0, backoff.first, backoff.longest)
         asked, first, longest = (min(wait, LONGEST_CLOSURE) for wait in waits)
         args: list[str | int | float] = [
-            passage.probe,
+            permit.probe,
             _text(told.usage_percent),
             _milliseconds(asked),
             backoff.failures,
@@ -457,7 +459,7 @@ class Gate:
             _milliseconds(longest),
             _milliseconds(REMEMBERED_FOR),
         ]
-        with self._noted("writes"):
+        with self._guarded("writes"):
             closes, left, failures = cast(
                 "tuple[int, int, int]", self._fail(keys=keys, args=args)
             )
@@ -488,29 +490,31 @@ class Gate:
             DOUBTED_FROM,
             _milliseconds(DOUBT_LIVES),
         ]
-        with self._noted("writes"):
+        with self._guarded("writes"):
             row = cast(int, self._doubt(keys=[self._doubted], args=args))
         return row >= DOUBTED_FROM
 
-    def look(self, token_digest: str) -> GateState:
+    def read_state(self, token_digest: str) -> GateState:
         """How it is. Changes nothing, and asks nobody."""
         keys = [*self._causes(token_digest), self._usage, self._doubted, self._tally]
-        with self._noted("reads"):
+        with self._guarded("reads"):
             rows, usage, doubted, counts = cast(
                 "tuple[list[tuple[int, int, int]], bytes, int, list[bytes | None]]",
-                self._look(keys=keys, args=[what.value for what in Tally]),
+                self._look(keys=keys, args=[what.value for what in RefreshCounter]),
             )
-        tally = dict(zip(Tally, (int(count or 0) for count in counts), strict=True))
+        tally = dict(
+            zip(RefreshCounter, (int(count or 0) for count in counts), strict=True)
+        )
         causes = tuple(
             CauseState(cause, left / 1000, failures, bool(probed))
             for cause, (failures, left, probed) in zip(Cause, rows, strict=True)
         )
         return GateState(causes, _percent(usage), doubted, tally)
 
-    def count(self, what: Tally) -> None:
+    def count(self, what: RefreshCounter) -> None:
         """Count one more of *what*."""
         args: list[str | int] = [what.value, _milliseconds(TALLY_LIVES)]
-        with self._noted("writes"):
+        with self._guarded("writes"):
             self._count(keys=[self._tally], args=args)
 
     def _causes(self, token_digest: str) -> list[str]:
@@ -521,9 +525,9 @@ class Gate:
         ]
         return [self._cache.whole_key(f"g:{{{self._page}}}:{name}") for name in names]
 
-    def _noted(self, kind: str) -> Trip:
+    def _guarded(self, kind: str) -> GuardedCall:
         """All keys of a Page's gate are in one place."""
-        return self._reach.noted(kind, self._cache.place(token_key(self._page)))
+        return self._guard.call(kind, self._cache.node_name(token_key(self._page)))
 
     @property
     def _tally(self) -> str:

@@ -21,7 +21,7 @@ from dataclasses import replace
 from proxy.coordination.bulkhead import Bulkhead
 from proxy.domain.answer import Answer, Source
 from proxy.domain.backoff import postpone
-from proxy.domain.entry import Freshness, StoredOutcome
+from proxy.domain.entry import Entry, Freshness
 from proxy.domain.failures import (
     GraphTimeout,
     GraphUnavailable,
@@ -29,10 +29,10 @@ from proxy.domain.failures import (
     Overloaded,
     StoreUnavailable,
 )
-from proxy.domain.freshness import doubt_refusal, supersede
+from proxy.domain.freshness import merge, shorten_after_message
 from proxy.domain.profile import Igsid
 from proxy.logs import last_four
-from proxy.storage.entries import EntryStore, Lease, Seen
+from proxy.storage.entries import EntryStore, Lease, Snapshot
 
 LEASE_OUTLIVES_CALL = 1.0
 """Seconds for which a lease lasts beyond its flight's deadline: time to write."""
@@ -49,14 +49,14 @@ By an erase, which is rare, or because a full store has dropped it, which is not
 NO_LEASE = ""
 """The name of the flights that are flown without a lease, while the store is away."""
 
-NOTHING_SEEN = Seen(form=None, lease=None, note=None)
+EMPTY_SNAPSHOT = Snapshot(form=None, lease=None, note=None)
 
 log = logging.getLogger(__name__)
 
-Fetch = Callable[[Igsid, float], StoredOutcome]
+Fetch = Callable[[Igsid, float], Entry]
 """Asks Meta until a moment of the flights' own clock, and stamps the outcome."""
 
-_Landing = Answer | LookupFailure | Seen | None
+_Landing = Answer | LookupFailure | Snapshot | None
 """How a flight ended for those who shared it: with an answer or a failure, with what
 the store then held, or with nothing to tell, which means to look again oneself."""
 
@@ -66,7 +66,7 @@ def lease_for(graph_timeout: float) -> float:
     return graph_timeout + LEASE_OUTLIVES_CALL
 
 
-def patience(graph_timeout: float) -> float:
+def max_wait(graph_timeout: float) -> float:
     """For how long a caller waits at most, in seconds.
 
     So that whoever follows a dead leader sees its successor's answer.
@@ -98,24 +98,24 @@ class Flight:
         self._lock = threading.Lock()
         self._flights: dict[Igsid, dict[Lease, Future[_Landing]]] = {}
 
-    def give_up_at(self) -> float:
+    def deadline(self) -> float:
         """Until when whoever comes now waits, by the clock of the flights."""
-        return self._clock() + patience(self._graph_timeout)
+        return self._clock() + max_wait(self._graph_timeout)
 
     def join(
         self,
         igsid: Igsid,
-        seen: Seen,
+        seen: Snapshot,
         fetch: Fetch,
         *,
-        give_up_at: float,
-        anew: bool = False,
+        deadline: float,
+        force: bool = False,
         may_lead: Callable[[], None] = lambda: None,
     ) -> Answer:
         """Answer by one shared *fetch*: lead, or follow whoever leads.
 
         *seen* is what the store held a moment ago, without a usable entry, or
-        *anew*: without one that the caller would have. Then the entry and the note
+        *force*: without one that the caller would have. Then the entry and the note
         in it are no answer, but a flight whose lease it shows is as good as one's
         own, and so is all that has come since. Goes round again while flights end
         with nothing to tell. *may_lead* raises a LookupFailure for a caller who
@@ -125,20 +125,20 @@ class Flight:
             LookupFailure: Meta told nothing, or we are too many.
             StoreUnavailable: the store went away.
         """
-        known = seen if anew else NOTHING_SEEN
+        known = seen if force else EMPTY_SNAPSHOT
         with self._bulkhead.waiting():
             flown = 0
-            while self._clock() < give_up_at:
+            while self._clock() < deadline:
                 told = None if seen is known else self._told(seen, known)
                 if isinstance(told, Answer):
                     return told
                 if told is not None:
                     raise told
                 if seen.lease:
-                    landing = self._follow(igsid, seen.lease, give_up_at)
+                    landing = self._follow(igsid, seen.lease, deadline)
                 elif flown < FLIGHTS_OF_A_CALLER:
                     may_lead()
-                    landing = self._lead(igsid, fetch, give_up_at, known)
+                    landing = self._lead(igsid, fetch, deadline, known)
                     # Who was merely not the first to take the lease has not flown.
                     flown += landing is None
                 else:
@@ -148,10 +148,10 @@ class Flight:
                         return landing
                     case LookupFailure():
                         raise landing
-                    case Seen():
+                    case Snapshot():
                         seen = landing
                     case None:
-                        seen = self._store.look(igsid)
+                        seen = self._store.read(igsid)
             raise GraphTimeout()
 
     def refresh(
@@ -166,7 +166,7 @@ class Flight:
             StoreUnavailable: the store went away.
         """
 
-        def is_done(entry: StoredOutcome | None) -> bool:
+        def is_done(entry: Entry | None) -> bool:
             now = self._wall()
             if not self._is_usable(entry):
                 return not or_begin
@@ -178,22 +178,22 @@ class Flight:
                 landing = self._take_off(igsid, fetch, is_done)
         except Overloaded as overloaded:
             return overloaded
-        return None if isinstance(landing, Seen) else landing
+        return None if isinstance(landing, Snapshot) else landing
 
-    def without_store(self, igsid: Igsid, fetch: Fetch, *, give_up_at: float) -> Answer:
+    def without_store(self, igsid: Igsid, fetch: Fetch, *, deadline: float) -> Answer:
         """While the store is away: a few calls, shared within this process.
 
         Raises:
             LookupFailure: Meta told nothing, or we are too many.
         """
         with self._bulkhead.waiting():
-            while self._clock() < give_up_at:
+            while self._clock() < deadline:
                 # Any flight will do that this process has under way: if an erase
                 # has taken its lease meanwhile, it shares nothing it learned.
                 shared, is_first = self._enter_or_join(igsid, NO_LEASE, any_lease=True)
                 if is_first:
-                    return self._lead_without_store(igsid, shared, fetch, give_up_at)
-                match self._wait(shared, give_up_at - self._clock()):
+                    return self._lead_without_store(igsid, shared, fetch, deadline)
+                match self._wait(shared, deadline - self._clock()):
                     case Answer() as answer:
                         return answer
                     case LookupFailure() as failure:
@@ -203,7 +203,7 @@ class Flight:
                         continue
         raise GraphTimeout()
 
-    def _told(self, seen: Seen, known: Seen) -> Answer | LookupFailure | None:
+    def _told(self, seen: Snapshot, known: Snapshot) -> Answer | LookupFailure | None:
         """What *seen* answers a caller to whom *known* was no answer."""
         is_new = self._is_new(known)
         if seen.note and (known.entry or not is_new(seen.entry)):
@@ -214,14 +214,14 @@ class Flight:
             return Answer(seen.entry, Source.COLLAPSED)
         return None
 
-    def _is_new(self, known: Seen) -> Callable[[StoredOutcome | None], bool]:
+    def _is_new(self, known: Snapshot) -> Callable[[Entry | None], bool]:
         """Whether an entry tells more than the one that was *known*.
 
         One that is merely to be refreshed later does not: that was held back, and
         Meta was not asked. If it was and told nothing, what it said is another.
         """
 
-        def is_new(entry: StoredOutcome | None) -> bool:
+        def is_new(entry: Entry | None) -> bool:
             if entry is None or not self._is_usable(entry):
                 return False
             before = known.entry
@@ -232,7 +232,7 @@ class Flight:
         return is_new
 
     def _lead(
-        self, igsid: Igsid, fetch: Fetch, give_up_at: float, known: Seen
+        self, igsid: Igsid, fetch: Fetch, deadline: float, known: Snapshot
     ) -> _Landing:
         """Take a seat and the lease, and fly; or tell who was faster.
 
@@ -241,7 +241,7 @@ class Flight:
         """
         try:
             with self._bulkhead.seat():
-                if self._clock() + self._graph_timeout > give_up_at:
+                if self._clock() + self._graph_timeout > deadline:
                     return GraphTimeout(asked=False)
                 is_new = self._is_new(known)
                 return self._take_off(igsid, fetch, is_new, known.note)
@@ -252,11 +252,11 @@ class Flight:
         self,
         igsid: Igsid,
         fetch: Fetch,
-        is_done: Callable[[StoredOutcome | None], bool],
+        is_done: Callable[[Entry | None], bool],
         known_note: LookupFailure | None = None,
     ) -> _Landing:
         """Take the lease, look again, and fly unless *is_done* says that is in vain."""
-        deadline = self._clock() + self._graph_timeout
+        fetch_deadline = self._clock() + self._graph_timeout
         lease = secrets.token_hex(8)
         # Entered before anybody can see the lease, so that whoever sees it finds
         # this flight. If the lease is not taken, nobody ever does.
@@ -269,7 +269,7 @@ class Flight:
             if is_done(seen.entry):
                 self._store.release(igsid, lease)
                 return seen
-            landing = self._fly(igsid, lease, fetch, deadline, seen)
+            landing = self._fly(igsid, lease, fetch, fetch_deadline, seen)
             return landing
         except LookupFailure as failure:
             # One that is ours alone: the others look again for themselves.
@@ -279,7 +279,7 @@ class Flight:
 
     def _take(
         self, igsid: Igsid, lease: Lease, known_note: LookupFailure | None
-    ) -> Seen:
+    ) -> Snapshot:
         """Take the lease; after a lost reply, ask whether it has become ours."""
         try:
             return self._store.take(igsid, lease, self.lease_for, known_note)
@@ -291,8 +291,8 @@ class Flight:
         igsid: Igsid,
         lease: Lease,
         fetch: Fetch,
-        deadline: float,
-        seen: Seen,
+        fetch_deadline: float,
+        seen: Snapshot,
     ) -> _Landing:
         """Fetch, and write only what the lease still allows.
 
@@ -305,7 +305,7 @@ class Flight:
         """
         failure: LookupFailure | None = GraphUnavailable()
         try:
-            learned = self._fetch_by(deadline, igsid, fetch)
+            learned = self._fetch_by(fetch_deadline, igsid, fetch)
             failure = None
         except LookupFailure as exc:
             failure = exc
@@ -325,13 +325,13 @@ class Flight:
                     self._fail(igsid, lease, failure, seen.entry)
         now = self._wall()
         if seen.has_written:
-            learned = doubt_refusal(learned)
-        entry = supersede(seen.entry, learned, now)
+            learned = shorten_after_message(learned)
+        entry = merge(seen.entry, learned, now)
         try:
             again = entry is not learned
             kept = self._store.put(igsid, entry, lease, now, again=again)
         except StoreUnavailable:
-            if self._clock() >= deadline + LEASE_OUTLIVES_CALL:
+            if self._clock() >= fetch_deadline + LEASE_OUTLIVES_CALL:
                 return None  # Another has led since, or may have.
             return Answer(entry, Source.FETCHED, stored=False)
         if kept:
@@ -344,7 +344,7 @@ class Flight:
         igsid: Igsid,
         lease: Lease,
         failure: LookupFailure,
-        known: StoredOutcome | None,
+        known: Entry | None,
     ) -> None:
         now = self._wall()
         keeping = None
@@ -358,25 +358,25 @@ class Flight:
         else:
             self._store.release(igsid, lease)
 
-    def _fetch_by(self, deadline: float, igsid: Igsid, fetch: Fetch) -> StoredOutcome:
+    def _fetch_by(self, fetch_deadline: float, igsid: Igsid, fetch: Fetch) -> Entry:
         """Fetch, unless taking the lease has cost all the time there was."""
-        if self._clock() >= deadline:
+        if self._clock() >= fetch_deadline:
             raise GraphTimeout(asked=False)
-        return fetch(igsid, deadline)
+        return fetch(igsid, fetch_deadline)
 
-    def _follow(self, igsid: Igsid, lease: Lease, give_up_at: float) -> _Landing:
+    def _follow(self, igsid: Igsid, lease: Lease, deadline: float) -> _Landing:
         """Wait for a flight: with those of this process, or as the one who looks."""
         shared, is_first = self._enter_or_join(igsid, lease)
         if not is_first:
-            return self._wait(shared, give_up_at - self._clock())
+            return self._wait(shared, deadline - self._clock())
         landing: _Landing = None
         try:
-            landing = self._watch(igsid, lease, give_up_at)
+            landing = self._watch(igsid, lease, deadline)
         finally:
             self._leave(igsid, lease, shared, landing)
         return landing or GraphTimeout()
 
-    def _watch(self, igsid: Igsid, lease: Lease, give_up_at: float) -> Seen | None:
+    def _watch(self, igsid: Igsid, lease: Lease, deadline: float) -> Snapshot | None:
         """Look at another process's flight, the only one here to do so, until it ends.
 
         The look that finds the lease gone is later than anybody's who joined
@@ -384,23 +384,23 @@ class Flight:
         up for us, though maybe not for those who joined.
         """
         pause = FIRST_PAUSE
-        while self._clock() < give_up_at:
+        while self._clock() < deadline:
             self._sleep(pause)
-            seen = self._store.look(igsid)
+            seen = self._store.read(igsid)
             if seen.lease != lease:
                 return seen
             pause = min(pause * GROWTH, LONGEST_PAUSE)
         return None
 
     def _lead_without_store(
-        self, igsid: Igsid, shared: Future[_Landing], fetch: Fetch, give_up_at: float
+        self, igsid: Igsid, shared: Future[_Landing], fetch: Fetch, deadline: float
     ) -> Answer:
         landing: _Landing = None
         try:
             with self._bulkhead.seat_without_store():
                 try:
-                    deadline = min(self._clock() + self._graph_timeout, give_up_at)
-                    entry = self._fetch_by(deadline, igsid, fetch)
+                    fetch_deadline = min(self._clock() + self._graph_timeout, deadline)
+                    entry = self._fetch_by(fetch_deadline, igsid, fetch)
                     landing = Answer(entry, Source.FETCHED, stored=False)
                     return landing
                 except LookupFailure as failure:
@@ -409,7 +409,7 @@ class Flight:
         finally:
             self._leave(igsid, NO_LEASE, shared, landing)
 
-    def _is_usable(self, entry: StoredOutcome | None) -> bool:
+    def _is_usable(self, entry: Entry | None) -> bool:
         return (
             entry is not None and entry.freshness(self._wall()) is not Freshness.EXPIRED
         )

@@ -16,7 +16,7 @@ QUEUE = 256
 log = logging.getLogger(__name__)
 
 
-class Background:
+class TaskQueue:
     """Threads made on demand, which end with the process and hold up nothing."""
 
     def __init__(self, threads: int = THREADS, waiting: int = QUEUE) -> None:

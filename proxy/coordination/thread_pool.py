@@ -13,7 +13,7 @@ T = TypeVar("T")
 Task = tuple[Future[Any], Callable[[], Any]]
 
 
-class Crew:
+class CallerRunsPool:
     """Threads made on demand, which help whoever asks and end when there is nothing.
 
     Whoever asks does their own jobs too. So somebody is always at them, however many

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum, auto
 
-from proxy.domain.entry import StoredOutcome
+from proxy.domain.entry import Entry
 from proxy.domain.failures import LookupFailure
 from proxy.domain.profile import Outcome
 
@@ -28,7 +28,7 @@ class Directives:
     max_age: float | None = None
     only_if_cached: bool = False
 
-    def allow(self, entry: StoredOutcome, now: float) -> bool:
+    def allow(self, entry: Entry, now: float) -> bool:
         """Whether the caller would have *entry*, as far as its age goes."""
         if self.no_cache:
             return False
@@ -39,7 +39,7 @@ NO_DIRECTIVES = Directives()
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class FetchResult:
     """What came of asking Meta about a person once.
 
     *usage_percent* is how much of our quota Meta says is used, None where it
@@ -62,7 +62,7 @@ class Answer:
     caller wanted a newer one; *failure* is why there is none, with Source.STALE.
     """
 
-    entry: StoredOutcome
+    entry: Entry
     source: Source
     stored: bool = True
     is_forced: bool = False

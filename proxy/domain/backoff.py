@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from proxy.domain.entry import StoredOutcome
+from proxy.domain.entry import Entry
 from proxy.domain.failures import Cause
 from proxy.domain.profile import GraphError
 
@@ -14,11 +14,11 @@ FIRST_POSTPONEMENT, LONGEST_POSTPONEMENT = 10.0, 600.0
 
 
 def postpone(
-    known: StoredOutcome,
+    known: Entry,
     now: float,
     wait: float | None,
     said: GraphError | None = None,
-) -> StoredOutcome:
+) -> Entry:
     """*known*, whose refresh has just failed, and is not to be tried again too soon.
 
     With *wait*, Meta was not asked at all, and will not be for so many

@@ -16,7 +16,7 @@ class Freshness(Enum):
     EXPIRED = auto()
 
 
-class Cut(StrEnum):
+class ExpiryReason(StrEnum):
     """What ends an entry before its own times are over. Part of our API."""
 
     PICTURE_MARGIN = "picture_margin"
@@ -28,12 +28,12 @@ class Cut(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class StoredOutcome:
+class Entry:
     """An entry: an outcome and the moments that bound its use, in epoch seconds.
 
     *refresh_after* is when a stale entry may be refreshed next, and
     *failed_refreshes* how often in a row that has failed; *last_said* is what Meta
-    said when it last told nothing new. *cut_by* is None where no more than the
+    said when it last told nothing new. *expiry_reason* is None where no more than the
     operator's own times bound the entry.
     """
 
@@ -43,7 +43,7 @@ class StoredOutcome:
     usable_until: float
     refresh_after: float = 0.0
     failed_refreshes: int = 0
-    cut_by: Cut | None = None
+    expiry_reason: ExpiryReason | None = None
     last_said: GraphError | None = None
 
     def freshness(self, now: float) -> Freshness:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from proxy.domain.entry import Cut, Freshness, StoredOutcome
+from proxy.domain.entry import Entry, ExpiryReason, Freshness
 from proxy.domain.profile import Outcome, Profile, Reason, Refusal
 
 JITTER = 0.1
@@ -43,9 +43,7 @@ class Lifetimes:
     refusal_ttl: Mapping[Reason, float]
 
 
-def stamp(
-    outcome: Outcome, now: float, lifetimes: Lifetimes, jitter: float
-) -> StoredOutcome:
+def stamp(outcome: Outcome, now: float, lifetimes: Lifetimes, jitter: float) -> Entry:
     """Decide until when *outcome* is fresh, and until when it is usable.
 
     *jitter* is drawn from [0, 1) by the caller. A refusal has no stale phase:
@@ -57,19 +55,17 @@ def stamp(
     match outcome:
         case Refusal(reason=reason):
             until = now + lifetimes.refusal_ttl[reason] * keep
-            return StoredOutcome(outcome, now, until, until)
+            return Entry(outcome, now, until, until)
         case Profile(profile_pic=None):
             fresh_until = now + lifetimes.profile_ttl * keep
-            return StoredOutcome(
-                outcome, now, fresh_until, fresh_until + lifetimes.stale_grace
-            )
+            return Entry(outcome, now, fresh_until, fresh_until + lifetimes.stale_grace)
         case Profile():
             return _stamp_with_picture(outcome, now, lifetimes, keep)
 
 
 def _stamp_with_picture(
     profile: Profile, now: float, lifetimes: Lifetimes, keep: float
-) -> StoredOutcome:
+) -> Entry:
     expiry = profile.picture_expires_at
     if expiry is None:
         expiry = now + lifetimes.picture_ttl_assumed
@@ -77,7 +73,9 @@ def _stamp_with_picture(
     if life < SHORTEST_PICTURE:
         faceless = replace(profile, profile_pic=None, picture_expires_at=None)
         until = now + LAST_HOUR_TTL * keep
-        return StoredOutcome(faceless, now, until, until, cut_by=Cut.PICTURE_DEAD)
+        return Entry(
+            faceless, now, until, until, expiry_reason=ExpiryReason.PICTURE_DEAD
+        )
 
     fresh_until = now + lifetimes.profile_ttl * keep
     # Just outside the margin, what is left before it may be less than what the
@@ -85,36 +83,40 @@ def _stamp_with_picture(
     last_hour = min(LAST_HOUR_TTL, life / 2)
     if life - lifetimes.picture_margin < last_hour:
         until = min(fresh_until, now + last_hour * keep)
-        return StoredOutcome(profile, now, until, until, cut_by=Cut.PICTURE_LAST_HOUR)
+        return Entry(
+            profile, now, until, until, expiry_reason=ExpiryReason.PICTURE_LAST_HOUR
+        )
     stale_until, margin = (
         fresh_until + lifetimes.stale_grace,
         expiry - lifetimes.picture_margin,
     )
     if stale_until <= margin:
-        return StoredOutcome(profile, now, fresh_until, stale_until)
+        return Entry(profile, now, fresh_until, stale_until)
     is_known = profile.picture_expires_at is not None
-    cut_by = Cut.PICTURE_MARGIN if is_known else Cut.PICTURE_TTL_ASSUMED
-    return StoredOutcome(profile, now, min(fresh_until, margin), margin, cut_by=cut_by)
+    expiry_reason = (
+        ExpiryReason.PICTURE_MARGIN if is_known else ExpiryReason.PICTURE_TTL_ASSUMED
+    )
+    return Entry(
+        profile, now, min(fresh_until, margin), margin, expiry_reason=expiry_reason
+    )
 
 
-def bounded_by(entry: StoredOutcome) -> tuple[str, str]:
+def bounded_by(entry: Entry) -> tuple[str, str]:
     """Which rules set until when *entry* is fresh, and until when it is usable.
 
     In the words of the settings, where it is one of them.
     """
     match entry.outcome:
         case Refusal(reason=reason):
-            rule = entry.cut_by or REFUSAL_RULES[reason]
+            rule = entry.expiry_reason or REFUSAL_RULES[reason]
             return rule, rule
         case Profile():
-            usable = entry.cut_by or "stale_grace"
-            is_cut = entry.cut_by and entry.fresh_until == entry.usable_until
+            usable = entry.expiry_reason or "stale_grace"
+            is_cut = entry.expiry_reason and entry.fresh_until == entry.usable_until
             return usable if is_cut else "profile_ttl", usable
 
 
-def supersede(
-    known: StoredOutcome | None, learned: StoredOutcome, now: float
-) -> StoredOutcome:
+def merge(known: Entry | None, learned: Entry, now: float) -> Entry:
     """What to keep once *learned* is there beside what was *known* before.
 
     ``unavailable`` may mean anything (100/33), so it never replaces a profile
@@ -135,7 +137,7 @@ def supersede(
     return learned
 
 
-def doubt_refusal(learned: StoredOutcome) -> StoredOutcome:
+def shorten_after_message(learned: Entry) -> Entry:
     """What to keep of *learned*, about somebody who has written to the business lately.
 
     Only consent comes with a message; other refusals stand.
@@ -150,5 +152,8 @@ def doubt_refusal(learned: StoredOutcome) -> StoredOutcome:
     if learned.usable_until <= soon:
         return learned
     return replace(
-        learned, fresh_until=soon, usable_until=soon, cut_by=Cut.WRITTEN_LATELY
+        learned,
+        fresh_until=soon,
+        usable_until=soon,
+        expiry_reason=ExpiryReason.WRITTEN_LATELY,
     )

@@ -33,12 +33,12 @@ class UpdateResult(StrEnum):
 
 
 class Update(NamedTuple):
-    """One update of a webhook; *writer* is who has written, if that is what it says.
+    """One update of a webhook; *sender* is who has written, if that is what it says.
 
     To the business with that *account*, by whichever of its ids.
     """
 
     kind: UpdateKind
     result: UpdateResult
-    writer: Igsid | None = None
+    sender: Igsid | None = None
     account: str | None = None

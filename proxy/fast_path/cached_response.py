@@ -9,11 +9,11 @@ import msgspec
 
 from proxy.domain.profile import Reason
 from proxy.observability.metrics import PROFILE
-from proxy.storage.codec import Form, read
-from proxy.storage.near_cache import Copy
+from proxy.storage.codec import StoredEntry, read
+from proxy.storage.near_cache import LocalEntry
 from proxy.web import cache_headers, picture, representations, responses
-from proxy.web.representations import Rendition
-from proxy.web.timestamps import moment
+from proxy.web.representations import Representation
+from proxy.web.timestamps import format_timestamp
 
 PICTURE, WITH_INITIALS = "picture", f"fallback={picture.INITIALS}"
 """Where the picture is, below its person; and the query that may be asked with."""
@@ -24,7 +24,7 @@ UNLIKE = frozenset({"ETag", "Location"})
 MOST_ALIKE = 4096
 """Headers that are remembered for those who have the same."""
 
-NONE_YET: Mapping[str, Served] = {}
+NONE_YET: Mapping[str, CachedResponse] = {}
 
 
 class _Whole(msgspec.Struct):
@@ -42,7 +42,7 @@ class _Whole(msgspec.Struct):
     picture_expires_at: str | None
 
 
-def profile_rendition(form: Form) -> Rendition:
+def profile_representation(form: StoredEntry) -> Representation:
     """A profile with every field, byte for byte as `web.representations` has it.
 
     In half the time, because it is made of the stored form of the entry.
@@ -58,14 +58,14 @@ def profile_rendition(form: Form) -> Rendition:
         said.follower_count,
         said.is_user_follow_business,
         said.is_business_follow_user,
-        moment(form.fetched_at),
-        moment(said.picture_expires_at),
+        format_timestamp(form.fetched_at),
+        format_timestamp(said.picture_expires_at),
     )
     sent = msgspec.json.encode(body)
     return representations.with_etag(form, 200, responses.JSON, sent)
 
 
-class Served:
+class CachedResponse:
     """A rendition, ready to be sent again and again.
 
     Of a copy, it has with it what was made of the *pictures*, by the query.
@@ -85,7 +85,7 @@ class Served:
         "status",
     )
 
-    def __init__(self, form: Form, made: Rendition, *, source: str) -> None:
+    def __init__(self, form: StoredEntry, made: Representation, *, source: str) -> None:
         """*made* is of what *form* stores; *source* says whence, to be counted."""
         self.body = made.body
         self.fresh_until = form.fresh_until
@@ -95,7 +95,7 @@ class Served:
         self.counted_as, self._statuses = _manner(source, form.refusal)
         self.pictures = NONE_YET
 
-    def kept(self) -> Served:
+    def kept(self) -> CachedResponse:
         """Itself, to lie in memory: what others have too it has with them."""
         self._fixed = tuple(
             header if header[0] in UNLIKE else alike(*header) for header in self._fixed
@@ -130,33 +130,35 @@ def _manner(
     )
 
 
-def serve(form: Form, *, source: str) -> Served:
+def serve(form: StoredEntry, *, source: str) -> CachedResponse:
     """A profile at once, and a refusal by way of its entry: they are asked for less."""
     if form.profile is not None:
-        return Served(form, profile_rendition(form), source=source)
-    return Served(form, representations.rendition(form.entry()), source=source)
+        return CachedResponse(form, profile_representation(form), source=source)
+    return CachedResponse(
+        form, representations.representation(form.entry()), source=source
+    )
 
 
-def serve_picture(form: Form, query: str, *, source: str) -> Served:
-    made = picture.rendition(form.entry(), fallback=query == WITH_INITIALS)
-    return Served(form, made, source=source)
+def serve_picture(form: StoredEntry, query: str, *, source: str) -> CachedResponse:
+    made = picture.representation(form.entry(), fallback=query == WITH_INITIALS)
+    return CachedResponse(form, made, source=source)
 
 
-def serve_copy(copy: Copy) -> Served:
+def serve_copy(copy: LocalEntry) -> CachedResponse:
     """What is made of a copy when it is first asked for."""
     served = serve(_form(copy), source="near").kept()
     copy.served = served
     return served
 
 
-def serve_copied_picture(copy: Copy, query: str) -> Served:
+def serve_copied_picture(copy: LocalEntry, query: str) -> CachedResponse:
     """The same of its picture, beside what is made of it already."""
     served = serve_picture(_form(copy), query, source="near").kept()
     copy.served.pictures = {**copy.served.pictures, query: served}
     return served
 
 
-def _form(copy: Copy) -> Form:
+def _form(copy: LocalEntry) -> StoredEntry:
     form = read(copy.stored)
     assert form is not None  # It was read before it was kept.
     return form

@@ -6,7 +6,7 @@ with the same renditions, and everything else is handed on untouched. Whatever i
 answered here, the view would have answered in the same words.
 
 It is asked for a status, headers and a body, so that a server may have them as they
-are; `HitsFirst` makes WSGI of them for one that knows nothing else.
+are; `FastPathMiddleware` makes WSGI of them for one that knows nothing else.
 
 Tens of thousands of times a second, so what can be looked at a few times a second is,
 and a call that need not be one is none.
@@ -25,18 +25,18 @@ from proxy.domain.profile import Igsid
 from proxy.fast_path.cached_response import (
     PICTURE,
     WITH_INITIALS,
-    Served,
+    CachedResponse,
     serve,
     serve_copied_picture,
     serve_copy,
     serve_picture,
 )
-from proxy.fast_path.middleware import Answered, Environ, Hits, nobody
-from proxy.storage.codec import Form
-from proxy.storage.entries import Seen
-from proxy.storage.near_cache import Copy
+from proxy.fast_path.middleware import Environ, FastPathCall, RawResponse, no_fast_path
+from proxy.storage.codec import StoredEntry
+from proxy.storage.entries import Snapshot
+from proxy.storage.near_cache import LocalEntry
 from proxy.web import representations, request_params, responses
-from proxy.web.auth import Doorkeeper, Scope
+from proxy.web.auth import Authenticator, Scope
 from proxy.web.problems import Problem
 from proxy.web.request_params import SNAPSHOT
 
@@ -61,32 +61,32 @@ and the wish for another protocol, which the framework judges."""
 TICK = 0.25
 """Seconds between two looks at what need not be looked at for each request."""
 
-MOST_ADMITTED = 1024
+MOST_AUTHORIZED = 1024
 """Ways to show a key that are remembered from tick to tick."""
 
 
 class People(Protocol):
     """What is known of people here, without asking anybody."""
 
-    def recall(self, igsid: str) -> Copy | None: ...
+    def recall(self, igsid: str) -> LocalEntry | None: ...
 
-    def look(self, igsid: Igsid) -> Seen: ...
+    def read(self, igsid: Igsid) -> Snapshot: ...
 
 
-class HitPath:
+class FastPath:
     """The hits of one Page: what has a condition, directive or body is none."""
 
     def __init__(
         self,
         people: People,
-        doorkeeper: Doorkeeper,
+        authenticator: Authenticator,
         *,
         wall: Callable[[], float],
         draining: Callable[[], bool],
         each_tick: Callable[[], None],
         answers: dict[tuple[str, str], int],
         log_access: Callable[..., None] | None = None,
-        behind: Hits = nobody,
+        behind: FastPathCall = no_fast_path,
     ) -> None:
         """*wall* is epoch seconds; *each_tick* is called so often, while asked.
 
@@ -95,17 +95,17 @@ class HitPath:
         """
         self._behind = behind
         self._people = people
-        self._doorkeeper = doorkeeper
+        self._authenticator = authenticator
         self._wall = wall
         self._draining = draining
         self._each_tick = each_tick
         self._answers = answers
         self._log_access = log_access
         self._recall = people.recall
-        self._admitted: set[str | None] = set()
+        self._authorized: set[str | None] = set()
         self._tick_at = -math.inf
 
-    def __call__(self, environ: Environ) -> Answered | None:
+    def __call__(self, environ: Environ) -> RawResponse | None:
         path = environ["PATH_INFO"]
         place, _, last = path.rpartition("/")
         if (
@@ -121,12 +121,14 @@ class HitPath:
             now = self._wall()
             if not self._tick_at - TICK <= now < self._tick_at:
                 self._tick(now)  # Also after the clock was set back.
-            if environ.get("HTTP_AUTHORIZATION") in self._admitted or self._admit(
+            if environ.get("HTTP_AUTHORIZATION") in self._authorized or self._authorize(
                 environ
             ):
                 # Not yet known to be an id: if it is none, nothing is under it.
                 copy = self._recall(last)
-                served: Served | None = copy.served if copy is not None else None
+                served: CachedResponse | None = (
+                    copy.served if copy is not None else None
+                )
                 if served is None:
                     served = self._find(environ, last, copy, now)
                 if served is not None and now < served.fresh_until:
@@ -152,7 +154,7 @@ class HitPath:
             return self._answer_picture(environ, place[len(PATH) :])
         return self._behind(environ)
 
-    def _answer_page(self, environ: Environ) -> Answered | None:
+    def _answer_page(self, environ: Environ) -> RawResponse | None:
         """A page of people, if all of them are known to this process itself."""
         now = self._wall()
         page = self._find_page(environ, now) if self._may_read(environ, now) else None
@@ -184,23 +186,25 @@ class HitPath:
             )
         return HTTPStatus.OK, headers, body
 
-    def _find_page(self, environ: Environ, now: float) -> dict[str, Served] | None:
+    def _find_page(
+        self, environ: Environ, now: float
+    ) -> dict[str, CachedResponse] | None:
         query = environ["QUERY_STRING"]
         if IDS.fullmatch(query) is None:
             return None
         ids = query[len("ids=") :].upper().replace("%2C", ",").split(",")
-        page: dict[str, Served] = {}
+        page: dict[str, CachedResponse] = {}
         for igsid in ids:
             copy = self._recall(igsid)
             if copy is None:
                 return None
-            served: Served = copy.served or serve_copy(copy)
+            served: CachedResponse = copy.served or serve_copy(copy)
             if now >= served.fresh_until:
                 return None
             page[igsid] = served
         return page
 
-    def _answer_picture(self, environ: Environ, igsid: str) -> Answered | None:
+    def _answer_picture(self, environ: Environ, igsid: str) -> RawResponse | None:
         """A person's picture, if the profile would be answered here."""
         query, now = environ["QUERY_STRING"], self._wall()
         served = None
@@ -226,51 +230,54 @@ class HitPath:
 
     def _find_picture(
         self, environ: Environ, igsid: str, query: str, now: float
-    ) -> Served | None:
+    ) -> CachedResponse | None:
         copy = self._recall(igsid)
         if copy is not None:
-            profile: Served = copy.served or serve_copy(copy)
+            profile: CachedResponse = copy.served or serve_copy(copy)
             return profile.pictures.get(query) or serve_copied_picture(copy, query)
-        form = self._look(environ, igsid, now)
+        form = self._read(environ, igsid, now)
         return serve_picture(form, query, source="hit") if form is not None else None
 
     def _may_read(self, environ: Environ, now: float) -> bool:
         if not self._tick_at - TICK <= now < self._tick_at:
             self._tick(now)  # Also after the clock was set back.
-        return environ.get("HTTP_AUTHORIZATION") in self._admitted or self._admit(
+        return environ.get("HTTP_AUTHORIZATION") in self._authorized or self._authorize(
             environ
         )
 
     def _tick(self, now: float) -> None:
         self._tick_at = now + TICK
-        self._admitted.clear()
+        self._authorized.clear()
         self._each_tick()
 
-    def _admit(self, environ: Environ) -> bool:
+    def _authorize(self, environ: Environ) -> bool:
         """Whether the caller may read; whoever shows a key is known until the tick."""
         try:
-            self._doorkeeper.admit(environ, Scope.READ)
+            self._authenticator.authorize(environ, Scope.READ)
         except Problem:
             return False  # The view says why.
-        if self._doorkeeper.asks_for_keys and len(self._admitted) < MOST_ADMITTED:
-            self._admitted.add(environ.get("HTTP_AUTHORIZATION"))
+        if (
+            self._authenticator.asks_for_keys
+            and len(self._authorized) < MOST_AUTHORIZED
+        ):
+            self._authorized.add(environ.get("HTTP_AUTHORIZATION"))
         return True
 
     def _find(
-        self, environ: Environ, text: str, copy: Copy | None, now: float
-    ) -> Served | None:
+        self, environ: Environ, text: str, copy: LocalEntry | None, now: float
+    ) -> CachedResponse | None:
         """What is to be sent, of a *copy* or of what the store has; else the view's."""
         if copy is not None:
             return serve_copy(copy)
-        form = self._look(environ, text, now)
+        form = self._read(environ, text, now)
         return serve(form, source="hit") if form is not None else None
 
-    def _look(self, environ: Environ, text: str, now: float) -> Form | None:
+    def _read(self, environ: Environ, text: str, now: float) -> StoredEntry | None:
         """What the store has of somebody, if it is fresh; else the view is told."""
         if not request_params.is_igsid(text):
             return None
         try:
-            seen = self._people.look(text)
+            seen = self._people.read(text)
         except StoreUnavailable as away:
             environ[SNAPSHOT] = away
             return None

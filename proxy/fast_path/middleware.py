@@ -15,25 +15,25 @@ Environ = dict[str, Any]
 
 Wsgi = Callable[[Environ, Any], Iterable[bytes]]
 
-Answered = tuple[int, list[tuple[str, str]], bytes]
+RawResponse = tuple[int, list[tuple[str, str]], bytes]
 """Status, headers and body."""
 
-Hits = Callable[[Environ], Answered | None]
+FastPathCall = Callable[[Environ], RawResponse | None]
 """Answers a request at once; None leaves it to the view, untouched but for SNAPSHOT."""
 
 
-class HitsFirst:
+class FastPathMiddleware:
     """WSGI in front of an *app*, which has what is no plain hit.
 
     Source: https://flask.palletsprojects.com/en/stable/quickstart/#hooking-in-wsgi-middleware
     """
 
-    def __init__(self, hits: Hits, app: Wsgi) -> None:
-        self.hits = hits
+    def __init__(self, fast_path: FastPathCall, app: Wsgi) -> None:
+        self.fast_path = fast_path
         self.app = app
 
     def __call__(self, environ: Environ, start_response: Any) -> Iterable[bytes]:
-        answered = self.hits(environ)
+        answered = self.fast_path(environ)
         if answered is None:
             return self.app(environ, start_response)
         status, headers, body = answered
@@ -41,5 +41,5 @@ class HitsFirst:
         return [body]
 
 
-def nobody(environ: Environ) -> None:
+def no_fast_path(environ: Environ) -> None:
     """Knows nobody."""

@@ -23,7 +23,7 @@ from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.exceptions import ConnectTimeoutError, NewConnectionError
 
-from proxy.domain.answer import Told
+from proxy.domain.answer import FetchResult
 from proxy.domain.failures import (
     GraphTimeout,
     GraphUnavailable,
@@ -108,7 +108,7 @@ class GraphClient:
         """Which token is in use, by the first digits of its SHA-256."""
         return _digest_of(self._token())
 
-    def fetch(self, igsid: Igsid, within: float) -> Told:
+    def fetch(self, igsid: Igsid, within: float) -> FetchResult:
         """Ask Meta who *igsid* is; the answer is complete in *within* seconds.
 
         One call, or two where Meta refuses the field ``profile_pic`` for this
@@ -125,14 +125,18 @@ class GraphClient:
                 self._without_picture_until = self._clock() + PICTURE_REFUSED_FOR
             return told
 
-    def _ask_without_picture(self, igsid: Igsid, deadline: float) -> Told:
+    def _ask_without_picture(self, igsid: Igsid, deadline: float) -> FetchResult:
         fields = tuple(field for field in FIELDS if field != "profile_pic")
         try:
             return self._ask(igsid, fields, deadline)
         except PictureRefused as refused:
-            return Told(PermissionMissing(refused.said), None, self.token_digest())
+            return FetchResult(
+                PermissionMissing(refused.said), None, self.token_digest()
+            )
 
-    def _ask(self, igsid: Igsid, fields: tuple[str, ...], deadline: float) -> Told:
+    def _ask(
+        self, igsid: Igsid, fields: tuple[str, ...], deadline: float
+    ) -> FetchResult:
         """One call, with one line in the log, whatever comes of it.
 
         Raises:
@@ -158,7 +162,7 @@ class GraphClient:
         log.info("asked Meta", extra=line)
         if isinstance(outcome, PictureRefused):
             raise outcome
-        return Told(outcome, usage.percent, _digest_of(token), version)
+        return FetchResult(outcome, usage.percent, _digest_of(token), version)
 
     def _read(self, reply: _Reply, igsid: Igsid, usage: Usage) -> Outcome:
         """What *reply* means. Only a 200 can be a profile, whatever it looks like."""

@@ -90,12 +90,12 @@ def _update(event: dict[str, Any], account: object, is_test: bool) -> Update:
     kind = _kind(event)
     if is_test or kind not in (UpdateKind.MESSAGE, UpdateKind.POSTBACK):
         return Update(kind, UpdateResult.IGNORED)
-    writer = _writer(event)
-    if writer is None:
+    sender = _writer(event)
+    if sender is None:
         return Update(kind, UpdateResult.UNREADABLE)
     # Where the account is no text, it is none that anybody lists.
     to = account if isinstance(account, str) else None
-    return Update(kind, UpdateResult.WRITTEN, writer, to)
+    return Update(kind, UpdateResult.WRITTEN, sender, to)
 
 
 def _kind(event: dict[str, Any]) -> UpdateKind:

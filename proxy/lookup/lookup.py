@@ -12,10 +12,10 @@ from functools import partial
 from typing import Protocol, TypeVar
 
 from proxy.coordination.bulkhead import CALLS_WITHOUT_STORE, SEAT_WAIT, Bulkhead
-from proxy.coordination.gate import Gate, GateState, Passage, Tally
+from proxy.coordination.gate import Gate, GateState, Permit, RefreshCounter
 from proxy.coordination.single_flight import FLIGHTS_OF_A_CALLER, Flight
-from proxy.domain.answer import NO_DIRECTIVES, Answer, Directives, Source, Told
-from proxy.domain.entry import Cut, Freshness, StoredOutcome
+from proxy.domain.answer import NO_DIRECTIVES, Answer, Directives, FetchResult, Source
+from proxy.domain.entry import Entry, ExpiryReason, Freshness
 from proxy.domain.failures import (
     GraphTimeout,
     GraphUnavailable,
@@ -30,7 +30,7 @@ from proxy.domain.profile import Igsid, Outcome, Profile, Reason, Refusal
 from proxy.logs import code_of, last_four
 from proxy.observability.metrics import Metrics, name_of
 from proxy.storage.codec import decode
-from proxy.storage.entries import Census, EntryStore, Erased, Flushed, Seen
+from proxy.storage.entries import Census, EntryStore, Erased, Flushed, Snapshot
 
 __all__ = [
     "Census",
@@ -38,10 +38,10 @@ __all__ = [
     "Flushed",
     "GateState",
     "ProfileLookup",
-    "Seen",
-    "Tally",
+    "Snapshot",
+    "RefreshCounter",
     "What",
-    "hear_from",
+    "on_message_received",
 ]
 
 BRIEFLY = 1.0
@@ -77,7 +77,7 @@ class What(StrEnum):
 class Graph(Protocol):
     """Whoever asks Meta."""
 
-    def fetch(self, igsid: Igsid, within: float) -> Told:
+    def fetch(self, igsid: Igsid, within: float) -> FetchResult:
         """Ask about a person once, in at most so many seconds."""
         ...
 
@@ -130,15 +130,15 @@ class ProfileLookup:
         self,
         igsid: Igsid,
         *,
-        payer: str | None = None,
-        seen: Seen | StoreUnavailable | None = None,
+        client: str | None = None,
+        seen: Snapshot | StoreUnavailable | None = None,
         directives: Directives = NO_DIRECTIVES,
     ) -> Answer:
         """Answer from the cache if it may be used, and from Meta if not.
 
         A fresh or stale entry costs one read of the store, or none if this process
         has a copy; a stale one is refreshed afterwards. Anything else costs one call
-        to Meta, shared by everybody who asks meanwhile and charged to *payer*, the
+        to Meta, shared by everybody who asks meanwhile and charged to *client*, the
         name of an API key, if this caller has to make it.
 
         *seen* is what a look at the store has shown a moment ago, if there was one.
@@ -148,9 +148,9 @@ class ProfileLookup:
         Raises:
             LookupFailure: nothing usable is stored, and Meta told nothing.
         """
-        return self._counted(lambda: self._find(igsid, payer, seen, directives))
+        return self._counted(lambda: self._find(igsid, client, seen, directives))
 
-    def refresh(self, igsid: Igsid, *, payer: str | None = None) -> Answer:
+    def refresh(self, igsid: Igsid, *, client: str | None = None) -> Answer:
         """Ask Meta now, whatever is stored: one call for all who ask meanwhile.
 
         Charged as in ``find``. What was stored stays, and is answered to others,
@@ -160,16 +160,16 @@ class ProfileLookup:
             LookupFailure: Meta told nothing.
             StoreUnavailable: nothing could be kept of it.
         """
-        give_up_at = self._flight.give_up_at()
+        deadline = self._flight.deadline()
         self.notice_token()
         answer = self._counted(
             lambda: self._flight.join(
                 igsid,
-                self._store.look(igsid),
-                partial(self._fetch, payer=payer),
-                give_up_at=give_up_at,
-                may_lead=partial(self._check_allowance, payer),
-                anew=True,
+                self._store.read(igsid),
+                partial(self._fetch, client=client),
+                deadline=deadline,
+                may_lead=partial(self._check_allowance, client),
+                force=True,
             )
         )
         if not answer.stored:
@@ -189,7 +189,7 @@ class ProfileLookup:
         self,
         igsids: Sequence[Igsid],
         *,
-        payer: str | None = None,
+        client: str | None = None,
         directives: Directives = NO_DIRECTIVES,
     ) -> dict[Igsid, Answer | LookupFailure]:
         """`find` for each of *igsids*, in their order, all by one deadline.
@@ -199,13 +199,13 @@ class ProfileLookup:
         first whom nobody asks about yet, while the others' flights go on. That can
         take seconds, so all are looked at once more afterwards.
         """
-        give_up_at = self._flight.give_up_at()
+        deadline = self._flight.deadline()
         self.notice_token()
         found: dict[Igsid, Answer | LookupFailure] = {}
         asked = list(igsids)
         for _ in range(FLIGHTS_OF_A_CALLER):
             known, missing = self._look_for(asked, directives)
-            found |= known | self._fetch_many(missing, payer, directives, give_up_at)
+            found |= known | self._fetch_many(missing, client, directives, deadline)
             asked = self._overtaken(found) if missing else []
             if not asked:
                 break
@@ -217,15 +217,15 @@ class ProfileLookup:
     def _look_for(
         self, igsids: list[Igsid], directives: Directives
     ) -> tuple[
-        dict[Igsid, Answer | LookupFailure], dict[Igsid, Seen | StoreUnavailable]
+        dict[Igsid, Answer | LookupFailure], dict[Igsid, Snapshot | StoreUnavailable]
     ]:
         """What is known of *igsids*; and for whom Meta must be asked, as last seen."""
         found: dict[Igsid, Answer | LookupFailure] = {}
         for igsid in igsids:
             if answer := self._recall(igsid, directives):
                 found[igsid] = answer
-        looks = self._store.look_many([igsid for igsid in igsids if igsid not in found])
-        missing: dict[Igsid, Seen | StoreUnavailable] = {}
+        looks = self._store.read_many([igsid for igsid in igsids if igsid not in found])
+        missing: dict[Igsid, Snapshot | StoreUnavailable] = {}
         for igsid, seen in looks.items():
             told = _told(partial(self._known, igsid, seen, directives))
             if told is None:
@@ -242,10 +242,12 @@ class ProfileLookup:
         """
         overtaken = []
         answers = {i: one for i, one in found.items() if isinstance(one, Answer)}
-        for igsid, seen in self._store.look_many(list(answers)).items():
+        for igsid, seen in self._store.read_many(list(answers)).items():
             answer = answers[igsid]
             kept = (
-                seen.entry if isinstance(seen, Seen) and answer.stored else answer.entry
+                seen.entry
+                if isinstance(seen, Snapshot) and answer.stored
+                else answer.entry
             )
             entry = self._usable(kept)
             if entry is None:
@@ -256,17 +258,17 @@ class ProfileLookup:
 
     def _fetch_many(
         self,
-        missing: dict[Igsid, Seen | StoreUnavailable],
-        payer: str | None,
+        missing: dict[Igsid, Snapshot | StoreUnavailable],
+        client: str | None,
         directives: Directives,
-        give_up_at: float,
+        deadline: float,
     ) -> dict[Igsid, Answer | LookupFailure]:
         if not missing:
             return {}
 
         def fetch(igsid: Igsid) -> Answer:
             seen = missing[igsid]
-            return self._fetch_once(igsid, seen, payer, directives, give_up_at)
+            return self._fetch_once(igsid, seen, client, directives, deadline)
 
         def told_without(igsid: Igsid) -> Answer | LookupFailure:
             kept = self._kept(igsid, missing[igsid])
@@ -281,7 +283,7 @@ class ProfileLookup:
         order.sort(key=lambda igsid: _is_flying(missing[igsid]))
         jobs = [partial(_told, partial(fetch, igsid)) for igsid in order]
         try:
-            fetched = self._bulkhead.side_by_side(jobs)
+            fetched = self._bulkhead.run_parallel(jobs)
         except Overloaded:
             return found | {igsid: told_without(igsid) for igsid in order}
         return found | dict(zip(order, fetched, strict=True))
@@ -289,25 +291,25 @@ class ProfileLookup:
     def _find(
         self,
         igsid: Igsid,
-        payer: str | None,
-        seen: Seen | StoreUnavailable | None,
+        client: str | None,
+        seen: Snapshot | StoreUnavailable | None,
         directives: Directives,
     ) -> Answer:
-        give_up_at = self._flight.give_up_at()
+        deadline = self._flight.deadline()
         self.notice_token()
         if seen is None:
             if answer := self._recall(igsid, directives):
                 return answer
             try:
-                seen = self._store.look(igsid)
+                seen = self._store.read(igsid)
             except StoreUnavailable as away:
                 seen = away
         if answer := self._known(igsid, seen, directives):
             return answer
-        return self._fetch_once(igsid, seen, payer, directives, give_up_at)
+        return self._fetch_once(igsid, seen, client, directives, deadline)
 
     def _known(
-        self, igsid: Igsid, seen: Seen | StoreUnavailable, directives: Directives
+        self, igsid: Igsid, seen: Snapshot | StoreUnavailable, directives: Directives
     ) -> Answer | None:
         """What may be answered without asking anybody; None: somebody must be.
 
@@ -316,7 +318,7 @@ class ProfileLookup:
         """
         entry = self._kept(igsid, seen)
         if entry and directives.allow(entry, self._wall()):
-            if isinstance(seen, Seen) and not directives.only_if_cached:
+            if isinstance(seen, Snapshot) and not directives.only_if_cached:
                 self._refresh_later(igsid, entry, seen)
             return Answer(entry, Source.HIT)
         if directives.only_if_cached:
@@ -326,23 +328,23 @@ class ProfileLookup:
     def _fetch_once(
         self,
         igsid: Igsid,
-        seen: Seen | StoreUnavailable,
-        payer: str | None,
+        seen: Snapshot | StoreUnavailable,
+        client: str | None,
         directives: Directives,
-        give_up_at: float,
+        deadline: float,
     ) -> Answer:
-        if isinstance(seen, Seen):
+        if isinstance(seen, Snapshot):
             with suppress(StoreUnavailable):
-                return self._ask_once(igsid, seen, payer, directives, give_up_at)
-        return self._find_without_store(igsid, directives, give_up_at)
+                return self._ask_once(igsid, seen, client, directives, deadline)
+        return self._find_without_store(igsid, directives, deadline)
 
     def _ask_once(
         self,
         igsid: Igsid,
-        seen: Seen,
-        payer: str | None,
+        seen: Snapshot,
+        client: str | None,
         directives: Directives,
-        give_up_at: float,
+        deadline: float,
     ) -> Answer:
         """By one call for all who ask; by what is stored, where that was known too."""
         unwanted = self._usable(seen.entry)
@@ -350,10 +352,10 @@ class ProfileLookup:
             answer = self._flight.join(
                 igsid,
                 seen,
-                partial(self._fetch, payer=payer),
-                give_up_at=give_up_at,
-                anew=unwanted is not None or directives.no_cache,
-                may_lead=partial(self._check_allowance, payer),
+                partial(self._fetch, client=client),
+                deadline=deadline,
+                force=unwanted is not None or directives.no_cache,
+                may_lead=partial(self._check_allowance, client),
             )
         except LookupFailure as failure:
             return _in_place_of(failure, self._last_known(igsid) if unwanted else None)
@@ -365,36 +367,36 @@ class ProfileLookup:
             return replace(answer, source=Source.STALE)
         return replace(answer, is_forced=True)
 
-    def _last_known(self, igsid: Igsid) -> StoredOutcome | None:
+    def _last_known(self, igsid: Igsid) -> Entry | None:
         """Looked for again: what was there may have been erased since."""
         try:
-            return self._kept(igsid, self._store.look(igsid))
+            return self._kept(igsid, self._store.read(igsid))
         except StoreUnavailable as away:
             return self._kept(igsid, away)
 
     def _find_without_store(
-        self, igsid: Igsid, directives: Directives, give_up_at: float
+        self, igsid: Igsid, directives: Directives, deadline: float
     ) -> Answer:
         """By this process's last knowledge; or by one of the few calls there may be."""
         entry = self._usable(self._store.recall_in_outage(igsid))
         if entry and directives.allow(entry, self._wall()):
             return Answer(entry, Source.HIT)
         try:
-            self._gate.pass_without_store(self._graph.token_digest())
+            self._gate.acquire_without_store(self._graph.token_digest())
             answer = self._flight.without_store(
-                igsid, self._fetch_without_store, give_up_at=give_up_at
+                igsid, self._fetch_without_store, deadline=deadline
             )
         except LookupFailure as failure:
             return _in_place_of(failure, self._last_known(igsid) if entry else None)
         return replace(answer, is_forced=entry is not None)
 
-    def inspect(self, igsid: Igsid) -> Seen:
+    def inspect(self, igsid: Igsid) -> Snapshot:
         """What is stored about a person. Asks nobody.
 
         Raises:
             StoreUnavailable: nobody can tell just now.
         """
-        return self._store.look(igsid)
+        return self._store.read(igsid)
 
     def erase(self, igsid: Igsid) -> Erased:
         """Drop what is stored about one person, and whatever is under way.
@@ -430,7 +432,7 @@ class ProfileLookup:
 
     def _matcher(
         self, what: What, older_than: float | None
-    ) -> Callable[[StoredOutcome | None], bool] | None:
+    ) -> Callable[[Entry | None], bool] | None:
         """Which entries *what* covers that are *older_than* seconds; None: all."""
         if what is What.ALL and not older_than:
             return None
@@ -438,16 +440,18 @@ class ProfileLookup:
         # first pass, or was stored by a host whose clock is ahead, goes too.
         fetched_by = self._wall() - older_than if older_than else math.inf
 
-        def matches(entry: StoredOutcome | None) -> bool:
+        def matches(entry: Entry | None) -> bool:
             if entry is None:
                 return what is What.ALL
             return what.covers(entry.outcome) and entry.fetched_at <= fetched_by
 
         return matches
 
-    def hear_from(self, people: Collection[Igsid], *, prefetch: bool = False) -> None:
-        """`hear_from` of this Page's people alone."""
-        hear_from([(self, people)], prefetch=prefetch)
+    def on_message_received(
+        self, people: Collection[Igsid], *, prefetch: bool = False
+    ) -> None:
+        """`on_message_received` of this Page's people alone."""
+        on_message_received([(self, people)], prefetch=prefetch)
 
     def census(self) -> Census:
         """How many profiles and how many refusals of each reason this Page has.
@@ -456,7 +460,7 @@ class ProfileLookup:
             StoreUnavailable: nobody can tell just now.
         """
 
-        def kind_of(entry: StoredOutcome | None) -> str:
+        def kind_of(entry: Entry | None) -> str:
             return name_of(entry.outcome) if entry else "unreadable"
 
         return self._store.census(kind_of, COUNTED_AT_MOST)
@@ -469,13 +473,13 @@ class ProfileLookup:
         """
         self._store.ping()
 
-    def store_risks(self) -> list[str]:
+    def store_warnings(self) -> list[str]:
         """What of the store's settings, or its clock, may break a promise, as reasons.
 
         Raises:
             StoreUnavailable: nobody can tell just now.
         """
-        return self._store.risks(self._wall)
+        return self._store.config_warnings(self._wall)
 
     def gate_state(self) -> GateState:
         """What is closed and why, and how much of our quota is used. Asks nobody.
@@ -483,7 +487,7 @@ class ProfileLookup:
         Raises:
             StoreUnavailable: nobody can tell just now.
         """
-        return self._gate.look(self._graph.token_digest())
+        return self._gate.read_state(self._graph.token_digest())
 
     def _forget_refusals(self, people: Collection[Igsid], prefetch: bool) -> bool:
         """Whether somebody may still have a copy of what was dropped."""
@@ -508,20 +512,18 @@ class ProfileLookup:
         else:
             self._metrics.count_failure(answer)
 
-    def _kept(
-        self, igsid: Igsid, seen: Seen | StoreUnavailable
-    ) -> StoredOutcome | None:
+    def _kept(self, igsid: Igsid, seen: Snapshot | StoreUnavailable) -> Entry | None:
         """What may be used of what was seen; in an outage, of what was copied."""
         if isinstance(seen, StoreUnavailable):
             return self._usable(self._store.recall_in_outage(igsid))
         return self._usable(seen.entry)
 
-    def _usable(self, entry: StoredOutcome | None) -> StoredOutcome | None:
+    def _usable(self, entry: Entry | None) -> Entry | None:
         if entry and entry.freshness(self._wall()) is not Freshness.EXPIRED:
             return entry
         return None
 
-    def _refresh_later(self, igsid: Igsid, entry: StoredOutcome, seen: Seen) -> None:
+    def _refresh_later(self, igsid: Igsid, entry: Entry, seen: Snapshot) -> None:
         """Have *entry* refreshed if it is stale, unless somebody does or has failed."""
         now = self._wall()
         is_due = entry.freshness(now) is Freshness.STALE and entry.refresh_after <= now
@@ -547,11 +549,11 @@ class ProfileLookup:
         ):
             return  # There was no need, or it was held back.
         if isinstance(landing, Exception):
-            ended, tally = "failed", Tally.REFRESH_FAILED
+            ended, tally = "failed", RefreshCounter.REFRESH_FAILED
             line = {"person": last_four(igsid), "result": code_of(landing)}
             log.info("refresh failed", extra={"page": self._page} | line)
         else:
-            ended, tally = "succeeded", Tally.REFRESHED
+            ended, tally = "succeeded", RefreshCounter.REFRESHED
         self._metrics.refreshes[ended] += 1
         with suppress(StoreUnavailable):
             self._gate.count(tally)
@@ -561,53 +563,56 @@ class ProfileLookup:
         igsid: Igsid,
         deadline: float,
         *,
-        payer: str | None = None,
+        client: str | None = None,
         in_background: bool = False,
-    ) -> StoredOutcome:
+    ) -> Entry:
         """Ask Meta if the gate lets us, and tell the gate what came of it."""
-        passage = self._gate.pass_gate(
+        permit = self._gate.acquire(
             self._graph.token_digest(), in_background=in_background
         )
-        if passage.noted_token is None:
+        if permit.noted_token is None:
             self._known_token = None  # The store has been emptied since.
-        self._bulkhead.narrow((passage.usage_percent or 0.0) >= self._usage_hard)
+        self._bulkhead.narrow((permit.usage_percent or 0.0) >= self._usage_hard)
         try:
-            told = self._ask(igsid, deadline, payer)
+            told = self._ask(igsid, deadline, client)
         except BaseException:
             with suppress(StoreUnavailable):
-                self._gate.give_back(passage)
+                self._gate.release_probe(permit)
             raise
-        entry = self._stamp(self._report(igsid, told, passage))
-        if _depends_on_token(entry) and passage.noted_token not in (
+        entry = self._stamp(self._report(igsid, told, permit))
+        if _depends_on_token(entry) and permit.noted_token not in (
             None,
             told.token_digest,
         ):
             # Another process has a newer token already, which may see more.
             soon = min(entry.usable_until, entry.fetched_at + BRIEFLY)
             return replace(
-                entry, fresh_until=soon, usable_until=soon, cut_by=Cut.NEWER_TOKEN
+                entry,
+                fresh_until=soon,
+                usable_until=soon,
+                expiry_reason=ExpiryReason.NEWER_TOKEN,
             )
         return entry
 
-    def _ask(self, igsid: Igsid, deadline: float, payer: str | None) -> Told:
-        """Ask Meta, at *payer*'s expense, unless the store has taken all the time."""
+    def _ask(self, igsid: Igsid, deadline: float, client: str | None) -> FetchResult:
+        """Ask Meta, at *client*'s expense, unless the store has taken all the time."""
         if self._clock() >= deadline:
             raise GraphTimeout(asked=False)
-        if payer is not None:
-            self._gate.charge(payer)
+        if client is not None:
+            self._gate.consume(client)
         return self._call(igsid, deadline)
 
-    def _call(self, igsid: Igsid, deadline: float) -> Told:
+    def _call(self, igsid: Igsid, deadline: float) -> FetchResult:
         started = self._clock()
         told = self._graph.fetch(igsid, max(deadline - started, 0.0))
         self._metrics.count_call(told, self._clock() - started)
         return told
 
-    def _check_allowance(self, payer: str | None) -> None:
-        if payer is not None:
-            self._gate.check_allowance(payer)
+    def _check_allowance(self, client: str | None) -> None:
+        if client is not None:
+            self._gate.check_allowance(client)
 
-    def _report(self, igsid: Igsid, told: Told, passage: Passage) -> Outcome:
+    def _report(self, igsid: Igsid, told: FetchResult, permit: Permit) -> Outcome:
         """Tell the gate what Meta has told, and give it back, or raise it.
 
         The store may have gone away meanwhile. What Meta said stands all the same.
@@ -617,15 +622,15 @@ class ProfileLookup:
             if (vague := _unavailable(outcome)) and self._gate.doubt(igsid):
                 outcome = PermissionMissing(vague.said)
             if isinstance(outcome, LookupFailure):
-                closed_for = self._gate.fail(passage, outcome, told)
+                closed_for = self._gate.fail(permit, outcome, told)
                 outcome.retry_after = closed_for or outcome.retry_after
             else:
-                self._gate.succeed(passage, outcome, told)
+                self._gate.succeed(permit, outcome, told)
         if isinstance(outcome, LookupFailure):
             raise outcome
         return outcome
 
-    def _fetch_without_store(self, igsid: Igsid, deadline: float) -> StoredOutcome:
+    def _fetch_without_store(self, igsid: Igsid, deadline: float) -> Entry:
         """Ask Meta while the store, and with it the gate, is away."""
         told = self._call(igsid, deadline)
         if isinstance(told.outcome, LookupFailure):
@@ -633,7 +638,7 @@ class ProfileLookup:
             raise told.outcome
         return self._stamp(told.outcome)
 
-    def _stamp(self, outcome: Outcome) -> StoredOutcome:
+    def _stamp(self, outcome: Outcome) -> Entry:
         return stamp(outcome, self._wall(), self._lifetimes, self._jitter())
 
     def notice_token(self) -> None:
@@ -662,14 +667,14 @@ class ProfileLookup:
             self._look_again_at = -math.inf
 
 
-def hear_from(
-    writers: Sequence[tuple[ProfileLookup, Collection[Igsid]]],
+def on_message_received(
+    senders: Sequence[tuple[ProfileLookup, Collection[Igsid]]],
     *,
     prefetch: bool = False,
 ) -> None:
     """Forget what Meta has refused of people who have written to a business.
 
-    Each Page with its own *writers*; all of the same process. When it returns, nobody
+    Each Page with its own *senders*; all of the same process. When it returns, nobody
     is told any more what was learned before. With *prefetch*, they are fetched in the
     background, charged to nobody.
 
@@ -677,16 +682,16 @@ def hear_from(
         StoreUnavailable: it cannot be promised that anything is forgotten.
         Overloaded: as many wait as may; here for half a second, however many Pages.
     """
-    writers = [(page, people) for page, people in writers if people]
-    if not writers:
+    senders = [(page, people) for page, people in senders if people]
+    if not senders:
         return
-    first = writers[0][0]
+    first = senders[0][0]
     with first._bulkhead.waiting():
         may_be_copied = [
-            page._forget_refusals(people, prefetch) for page, people in writers
+            page._forget_refusals(people, prefetch) for page, people in senders
         ]
         if any(may_be_copied):
-            first._store.outlast_copies()
+            first._store.wait_out_local_caches()
 
 
 def _told(find: Callable[[], T]) -> T | LookupFailure:
@@ -697,12 +702,12 @@ def _told(find: Callable[[], T]) -> T | LookupFailure:
         return failure
 
 
-def _is_flying(seen: Seen | StoreUnavailable) -> bool:
+def _is_flying(seen: Snapshot | StoreUnavailable) -> bool:
     """Whether somebody else asks Meta about a person just now."""
-    return isinstance(seen, Seen) and seen.lease is not None
+    return isinstance(seen, Snapshot) and seen.lease is not None
 
 
-def _in_place_of(failure: LookupFailure, kept: StoredOutcome | None) -> Answer:
+def _in_place_of(failure: LookupFailure, kept: Entry | None) -> Answer:
     """What was *kept*, where Meta told nothing newer; or else the *failure*."""
     if kept is None:
         raise failure
@@ -716,7 +721,7 @@ def _unavailable(outcome: Outcome | LookupFailure) -> Refusal | None:
     return None
 
 
-def _depends_on_token(entry: StoredOutcome | None) -> bool:
+def _depends_on_token(entry: Entry | None) -> bool:
     outcome = entry.outcome if entry else None
     return isinstance(outcome, Refusal) and outcome.reason in (
         Reason.NOT_FOUND,

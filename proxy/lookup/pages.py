@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from proxy.domain.profile import DEFAULT_PAGE, Igsid
-from proxy.lookup.lookup import Flushed, ProfileLookup, What, hear_from
+from proxy.lookup.lookup import Flushed, ProfileLookup, What, on_message_received
 
 
 class UnknownPage(Exception):
@@ -95,7 +95,7 @@ class Pages:
             what, older_than=older_than, dry_run=dry_run, every_page=every
         )
 
-    def hear_from(
+    def on_message_received(
         self, people: Mapping[str, Sequence[Igsid]], *, prefetch: bool = False
     ) -> None:
         """Forget what Meta has refused of *people*, by the Page that they wrote to.
@@ -107,8 +107,8 @@ class Pages:
             Overloaded: as many wait as may; here for half a second.
         """
         told = [
-            (lookup, writers)
-            for page, writers in people.items()
+            (lookup, senders)
+            for page, senders in people.items()
             if (lookup := self.get(page))
         ]
-        hear_from(told, prefetch=prefetch)
+        on_message_received(told, prefetch=prefetch)

@@ -34,7 +34,7 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 from prometheus_client.registry import Collector
 
-from proxy.domain.answer import Answer, Source, Told
+from proxy.domain.answer import Answer, FetchResult, Source
 from proxy.domain.failures import (
     CAUSES,
     Cause,
@@ -346,7 +346,7 @@ class Metrics:
         """Count one of the *kind* ``reads`` or ``writes``."""
         self.store_errors[kind] += 1
 
-    def count_call(self, told: Told, seconds: float) -> None:
+    def count_call(self, told: FetchResult, seconds: float) -> None:
         """Count one call to Meta, which took so many seconds."""
         self.calls[name_of(told.outcome)] += 1
         self._seconds.observe(seconds)

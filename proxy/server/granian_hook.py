@@ -13,7 +13,7 @@ from typing import Any
 from flask import Flask
 from granian.server import mp
 
-from proxy.fast_path.middleware import HitsFirst
+from proxy.fast_path.middleware import FastPathMiddleware
 
 SERVER_LOOKED_FOR_EVERY = 0.1
 """Seconds after which we look again whether granian is up."""
@@ -25,7 +25,7 @@ THREADS_LOOKED_AT_EVERY = 0.1
 """Seconds for which a new thread may be as nice as the network's."""
 
 
-def ask_for_hits_before_wsgi() -> None:
+def ask_fast_path_before_wsgi() -> None:
     """Have the granian of this process ask for hits before it makes WSGI of a request.
 
     WSGI costs a hit a fourteenth: nine words that each environ has, a callable that
@@ -34,19 +34,19 @@ def ask_for_hits_before_wsgi() -> None:
 
     There is no way in but a name that is granian's own (see the tests of this).
     """
-    mp._wsgi_call_wrap = hits_first(mp._wsgi_call_wrap)  # type: ignore[attr-defined]
+    mp._wsgi_call_wrap = fast_path_first(mp._wsgi_call_wrap)  # type: ignore[attr-defined]
 
 
-def hits_first(make_wsgi: Callable[..., Any]) -> Callable[..., Any]:
+def fast_path_first(make_wsgi: Callable[..., Any]) -> Callable[..., Any]:
     """In place of *make_wsgi*, which makes what granian calls of an app and options."""
 
     def make(app: Flask, *options: Any) -> Callable[[Any, dict[str, Any]], int]:
         front = app.wsgi_app
-        assert isinstance(front, HitsFirst)
+        assert isinstance(front, FastPathMiddleware)
         ask_app = make_wsgi(front.app, *options)
 
         def answer(protocol: Any, environ: dict[str, Any]) -> int:
-            answered = front.hits(environ)
+            answered = front.fast_path(environ)
             if answered is None:
                 return int(ask_app(protocol, environ))
             protocol.response_bytes(*answered)
@@ -57,7 +57,7 @@ def hits_first(make_wsgi: Callable[..., Any]) -> Callable[..., Any]:
     return make
 
 
-def keep_network_first(inherited: object) -> None:
+def prioritize_network_thread(inherited: object) -> None:
     """Have the thread that reads and writes sockets go before those that run Python.
 
     It takes what has come in one go then, and who answers from a copy is not stopped

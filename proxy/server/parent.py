@@ -29,8 +29,11 @@ from proxy.config.settings import Address, Settings, SettingsError, usable_cores
 from proxy.domain.failures import StoreUnavailable
 from proxy.logs import JsonLines, write_to_stderr
 from proxy.observability.metrics import share
-from proxy.server.granian_hook import ask_for_hits_before_wsgi, keep_network_first
-from proxy.server.syn_filter import turn_newcomers_away
+from proxy.server.granian_hook import (
+    ask_fast_path_before_wsgi,
+    prioritize_network_thread,
+)
+from proxy.server.syn_filter import drop_new_connections
 from proxy.storage.client_factory import masked
 
 CONNECTIONS = 4096
@@ -248,12 +251,12 @@ def load_app(
     ).start()
     if settings.near_entries:
         threading.Thread(
-            target=keep_network_first, args=(inherited,), daemon=True
+            target=prioritize_network_thread, args=(inherited,), daemon=True
         ).start()
     share(counts)
     app = create_app(settings, draining=phase.is_ending)
     app.extensions[BEGIN]()
-    ask_for_hits_before_wsgi()
+    ask_fast_path_before_wsgi()
     # A store that is not there is said now, rather than when somebody asks.
     with suppress(StoreUnavailable):
         app.extensions[PAGES].any.check_store()
@@ -291,7 +294,7 @@ def _stop_with(phase: SharedPhase, parent: int, inherited: object, counts: str) 
         shutil.rmtree(counts, ignore_errors=True)  # There is nobody else to do it.
     while (stop := signal.getsignal(signal.SIGTERM)) is inherited:
         time.sleep(PARENT_LOOKED_AT_EVERY)
-    turn_newcomers_away()
+    drop_new_connections()
     time.sleep(LAST_WORD_WITHIN)
     assert callable(stop)
     stop(signal.SIGTERM, None)  # Once only: a second time breaks what is in flight.

@@ -24,7 +24,7 @@ Source: https://www.kernel.org/doc/html/latest/networking/filter.html
 """
 
 
-def turn_newcomers_away() -> None:
+def drop_new_connections() -> None:
     """Let the listeners of this process begin no further connection.
 
     Connections that are made, accepted or not, are as they were. A server that

@@ -13,7 +13,7 @@ from redis.retry import Retry
 from redis.sentinel import SentinelConnectionPool, SentinelManagedConnection
 
 from proxy.storage.cluster import Cluster
-from proxy.storage.fast_reader import Reads
+from proxy.storage.fast_reader import FastReader
 
 SENTINEL, CLUSTER = "redis+sentinel", "redis+cluster"
 SENTINEL_PORT, REDIS_PORT = 26379, 6379
@@ -27,14 +27,14 @@ class StoreClient(redis.Redis):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.reads = Reads(self)
+        self.reads = FastReader(self)
 
 
 def new_client(url: str, connections: int) -> redis.Redis:
     """A client for *url* that opens its connections when they are first used.
 
     At most *connections* of them to each server, one for each thread that may
-    ask, beside those of `Reads`. One more try after a connection was found dead
+    ask, beside those of `FastReader`. One more try after a connection was found dead
     (the store restarted, or closed an idle one), none after a timeout: a store
     that hangs hangs the second time.
     """

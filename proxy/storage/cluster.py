@@ -167,14 +167,14 @@ class Cluster(redis.Redis):
         """Ask one node after the other, those that have failed last."""
         known = self._layout.primaries if self._layout else []
         places = dict.fromkeys([*known, *self.seeds])
-        give_up_at = time.monotonic() + ASKING_FOR
+        deadline = time.monotonic() + ASKING_FOR
         for address in sorted(places, key=self._suspects.__contains__):
             try:
                 told = self._at(
                     address, redis.Redis.execute_command, "CLUSTER", "SLOTS"
                 )
             except redis.RedisError:
-                if time.monotonic() > give_up_at:
+                if time.monotonic() > deadline:
                     break
                 continue
             layout = _layout(told, address)

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import msgspec
 
-from proxy.domain.entry import Cut, StoredOutcome
+from proxy.domain.entry import Entry, ExpiryReason
 from proxy.domain.failures import (
     GraphTimeout,
     GraphUnavailable,
@@ -68,7 +68,7 @@ class _Person(msgspec.Struct, array_like=True):
     picture_expires_at: _Moment | None = None
 
 
-class Form(msgspec.Struct, array_like=True):
+class StoredEntry(msgspec.Struct, array_like=True):
     """An entry in the form in which it is stored: a profile or a refusal.
 
     Names would take a fifth of its memory. To make the entry of it takes several
@@ -85,9 +85,9 @@ class Form(msgspec.Struct, array_like=True):
     said: _Said | None = None
     refresh_after: _Moment | None = None
     failed_refreshes: Annotated[int, msgspec.Meta(ge=0)] = 0
-    cut_by: Cut | None = None
+    expiry_reason: ExpiryReason | None = None
 
-    def entry(self) -> StoredOutcome:
+    def entry(self) -> Entry:
         """The entry that is stored in this form."""
         last_said = None
         outcome: Profile | Refusal
@@ -98,14 +98,14 @@ class Form(msgspec.Struct, array_like=True):
         else:
             assert self.refusal is not None and self.said is not None  # See `read`.
             outcome = Refusal(Igsid(self.id), self.refusal, _error(self.said))
-        return StoredOutcome(
+        return Entry(
             outcome,
             self.fetched_at,
             self.fresh_until,
             self.usable_until,
             self.refresh_after or 0.0,
             self.failed_refreshes,
-            self.cut_by,
+            self.expiry_reason,
             last_said,
         )
 
@@ -118,7 +118,7 @@ class _Note(msgspec.Struct, omit_defaults=True):
     asked: bool = True
 
 
-def encode(entry: StoredOutcome) -> bytes:
+def encode(entry: Entry) -> bytes:
     """*entry* as it is stored: an array in JSON, its version first."""
     person = refusal = said = None
     match entry.outcome:
@@ -127,7 +127,7 @@ def encode(entry: StoredOutcome) -> bytes:
             said = _said(entry.last_said) if entry.last_said else None
         case Refusal(reason=reason, said=error):
             refusal, said = reason, _said(error)
-    form = Form(
+    form = StoredEntry(
         v=SCHEMA,
         id=entry.outcome.igsid,
         fetched_at=entry.fetched_at,
@@ -138,7 +138,7 @@ def encode(entry: StoredOutcome) -> bytes:
         said=said,
         refresh_after=entry.refresh_after or None,
         failed_refreshes=entry.failed_refreshes,
-        cut_by=entry.cut_by,
+        expiry_reason=entry.expiry_reason,
     )
     values = list(msgspec.structs.astuple(form))
     while not values[-1]:
@@ -146,19 +146,19 @@ def encode(entry: StoredOutcome) -> bytes:
     return msgspec.json.encode(values)
 
 
-def decode(stored: bytes, igsid: Igsid | None = None) -> StoredOutcome | None:
+def decode(stored: bytes, igsid: Igsid | None = None) -> Entry | None:
     """The entry that `read` reads, if it does."""
     form = read(stored, igsid)
     return form.entry() if form is not None else None
 
 
-def read(stored: bytes, igsid: Igsid | None = None) -> Form | None:
+def read(stored: bytes, igsid: Igsid | None = None) -> StoredEntry | None:
     """Read a stored entry; None for what is truncated, foreign or of another version.
 
     With *igsid*, an entry about anybody else is foreign too.
     """
     try:
-        form = msgspec.json.decode(stored, type=Form)
+        form = msgspec.json.decode(stored, type=StoredEntry)
     except _UNREADABLE:
         return None
     if form.v != SCHEMA or (igsid is not None and form.id != igsid):

@@ -27,13 +27,13 @@ from typing import NamedTuple, cast
 
 import redis
 
-from proxy.domain.entry import StoredOutcome
+from proxy.domain.entry import Entry
 from proxy.domain.failures import LookupFailure, StoreUnavailable
 from proxy.domain.profile import Igsid
 from proxy.storage.codec import (
     LUA_LIFE,
     LUA_PROFILE,
-    Form,
+    StoredEntry,
     decode,
     decode_note,
     encode,
@@ -42,8 +42,8 @@ from proxy.storage.codec import (
 )
 from proxy.storage.fast_reader import tagged
 from proxy.storage.flask_cache import WIDE_SLICE, ProfileCache
-from proxy.storage.near_cache import TRUSTED_FOR, Copy, Loading, NearCache
-from proxy.storage.store_guard import Reach, Trip
+from proxy.storage.near_cache import TRUSTED_FOR, LocalEntry, NearCache, PendingRead
+from proxy.storage.store_guard import GuardedCall, StoreGuard
 
 log = logging.getLogger(__name__)
 
@@ -59,7 +59,7 @@ TOKEN_NOTED_FOR = 400 * 86400.0
 LONGEST_COPY = 4096
 """Bytes of an entry that is copied; a profile takes some 300."""
 
-RISKS_ASKED_EVERY = 10.0
+CONFIG_READ_EVERY = 10.0
 """Seconds between two looks at the store's own settings."""
 
 _PROBE = "r:{readyz}"
@@ -135,19 +135,19 @@ return (is_again or is_young or not stays) and 1 or 0
 """
 
 
-class Seen(NamedTuple):
+class Snapshot(NamedTuple):
     """What is stored about a person, at one moment.
 
     *has_written*, lately, is known to whoever takes the lease.
     """
 
-    form: Form | None
+    form: StoredEntry | None
     lease: Lease | None
     note: LookupFailure | None
     has_written: bool = False
 
     @property
-    def entry(self) -> StoredOutcome | None:
+    def entry(self) -> Entry | None:
         """Made of the form when it is asked for, which a hit does not."""
         return self.form.entry() if self.form is not None else None
 
@@ -208,13 +208,13 @@ class EntryStore:
         script = cache.client.register_script
         self._take, self._put = script(_TAKE), script(_PUT)
         self._fail, self._release = script(_FAIL), script(_RELEASE)
-        self.reach = self._reach = Reach(
-            cache.places,
+        self.guard = self._guard = StoreGuard(
+            cache.node_names,
             count_error=count_error,
             clock=clock,
             heard_at=lambda: near.heard_at if near else -math.inf,
         )
-        self._risks: tuple[float, list[str]] = -math.inf, []
+        self._config_warnings: tuple[float, list[str]] = -math.inf, []
 
     def of_page(self, page: str) -> EntryStore:
         """The same store, of another Page's people: both reach it, or neither."""
@@ -222,47 +222,47 @@ class EntryStore:
         other.page, other._tag = page, f"{page}:"
         return other
 
-    def look(self, igsid: Igsid) -> Seen:
+    def read(self, igsid: Igsid) -> Snapshot:
         """Entry, lease and note, read together in one trip."""
         near, tag = self._near, self._tag + igsid
         loading = near.begin(tag) if near else None
         try:
-            with self._reach.noted("reads", self._cache.place(f"{{{tag}}}")):
-                values, life = self._cache.look(
+            with self._guard.call("reads", self._cache.node_name(f"{{{tag}}}")):
+                values, life = self._cache.read(
                     _LOOKED_AT, tag, with_life=loading is not None
                 )
         except BaseException:
             if near and loading:
                 near.cancel(tag, loading)
             raise
-        seen = _seen(igsid, values)
+        seen = _snapshot(igsid, values)
         if near:
             self._copy(near, tag, loading, values[0] if seen.form else None, life)
         return seen
 
-    def look_many(
+    def read_many(
         self, igsids: Sequence[Igsid]
-    ) -> dict[Igsid, Seen | StoreUnavailable]:
-        """`look` for each, in one trip to each server; some may be out of reach."""
+    ) -> dict[Igsid, Snapshot | StoreUnavailable]:
+        """`read` for each, in one trip to each server; some may be out of reach."""
         by_place: dict[str, list[Igsid]] = {}
         for igsid in igsids:
-            place = self._cache.place(self._keys(igsid)[0])
+            place = self._cache.node_name(self._keys(igsid)[0])
             by_place.setdefault(place, []).append(igsid)
-        found: dict[Igsid, Seen | StoreUnavailable] = {}
+        found: dict[Igsid, Snapshot | StoreUnavailable] = {}
         for place, people in by_place.items():
             try:
-                with self._reach.noted("reads", place):
-                    found.update(self._look_at(people))
+                with self._guard.call("reads", place):
+                    found.update(self._read_at(people))
             except StoreUnavailable as away:
                 found.update(dict.fromkeys(people, away))
         return found
 
-    def _look_at(self, igsids: list[Igsid]) -> dict[Igsid, Seen]:
+    def _read_at(self, igsids: list[Igsid]) -> dict[Igsid, Snapshot]:
         near = self._near
         tags = {igsid: self._tag + igsid for igsid in igsids}
         loading = {tag: near.begin(tag) if near else None for tag in tags.values()}
         try:
-            looks = self._cache.look_many(
+            looks = self._cache.read_many(
                 _LOOKED_AT, list(tags.values()), with_life=any(loading.values())
             )
         except BaseException:
@@ -272,7 +272,7 @@ class EntryStore:
             raise
         found = {}
         for (igsid, tag), (values, life) in zip(tags.items(), looks, strict=True):
-            seen = found[igsid] = _seen(igsid, values)
+            seen = found[igsid] = _snapshot(igsid, values)
             if near:
                 stored = values[0] if seen.form else None
                 self._copy(near, tag, loading[tag], stored, life)
@@ -282,7 +282,7 @@ class EntryStore:
         self,
         near: NearCache,
         tag: str,
-        loading: Loading | None,
+        loading: PendingRead | None,
         stored: bytes | None,
         life: float,
     ) -> None:
@@ -293,12 +293,12 @@ class EntryStore:
         else:
             near.forget(tag, unless=stored)
 
-    def recall(self, igsid: str) -> Copy | None:
+    def recall(self, igsid: str) -> LocalEntry | None:
         """What this process itself has of a person, if that is surely true. No trip."""
         near = self._near
         return near.get(self._tag + igsid) if near else None
 
-    def recall_in_outage(self, igsid: Igsid) -> StoredOutcome | None:
+    def recall_in_outage(self, igsid: Igsid) -> Entry | None:
         """What this process last knew, for those who have not reached the store."""
         near, key = self._near, self._tag + igsid
         copy = near.get_in_outage(key) if near else None
@@ -310,24 +310,24 @@ class EntryStore:
         lease: Lease,
         lease_for: float,
         known_note: LookupFailure | None = None,
-    ) -> Seen:
+    ) -> Snapshot:
         """Take the lease unless somebody has it or a note lies there, and look.
 
         *known_note* is one that may lie there, and goes. The lease is ours if it
         is the one seen. Doing it twice with the same *lease* does no harm, which
         is how a lost reply is made good.
         """
-        with self._noted("writes", igsid):
+        with self._guarded("writes", igsid):
             milliseconds = math.ceil(lease_for * 1000)
             note = (encode_note(known_note),) if known_note else ()
-            return _seen(
+            return _snapshot(
                 igsid, self._run(self._take, igsid, lease, milliseconds, *note)
             )
 
     def put(
         self,
         igsid: Igsid,
-        entry: StoredOutcome,
+        entry: Entry,
         lease: Lease,
         now: float,
         *,
@@ -346,7 +346,7 @@ class EntryStore:
         if milliseconds < 1:
             self.release(igsid, lease)
             return False
-        with self._noted("writes", igsid):
+        with self._guarded("writes", igsid):
             stored = encode(entry)
             args = (lease, stored, milliseconds, int(again))
             return bool(self._run(self._put, igsid, *args))
@@ -357,7 +357,7 @@ class EntryStore:
         failure: LookupFailure,
         lease: Lease,
         *,
-        keeping: StoredOutcome | None = None,
+        keeping: Entry | None = None,
         now: float,
     ) -> bool:
         """Tell those who wait how the flight failed, if *lease* is still ours.
@@ -365,7 +365,7 @@ class EntryStore:
         *keeping* is the entry that the flight was to refresh, with its next
         refresh postponed.
         """
-        with self._noted("writes", igsid):
+        with self._guarded("writes", igsid):
             kept: tuple[bytes, int] | tuple[()] = ()
             if keeping and (milliseconds := _left(keeping, now)) >= 1:
                 kept = encode(keeping), milliseconds
@@ -374,7 +374,7 @@ class EntryStore:
 
     def release(self, igsid: Igsid, lease: Lease) -> bool:
         """Give the lease back with nothing to show for it, if it is still ours."""
-        with self._noted("writes", igsid):
+        with self._guarded("writes", igsid):
             return bool(self._run(self._release, igsid, lease))
 
     def erase(self, igsid: Igsid) -> Erased:
@@ -383,38 +383,39 @@ class EntryStore:
         In every replica, too: a fail-over brings nothing back. And in every
         process, which takes half a second (see `proxy.storage.near_cache`).
         """
-        with self._noted("writes", igsid):
-            [there] = self._cache.run_lasting(_ERASE, [self._keys(igsid)])
-        self.outlast_copies()
+        with self._guarded("writes", igsid):
+            [there] = self._cache.run_replicated(_ERASE, [self._keys(igsid)])
+        self.wait_out_local_caches()
         return Erased(*map(bool, there))
 
     def drop_refusals(self, people: Collection[Igsid], lease_for: float) -> bool:
         """Drop what Meta has refused of *people*, who have written to the business.
 
-        And whatever is under way, for it may have been asked before they wrote. A
-        profile stays. In every replica, too; but True if a process may still have a
-        copy, so that nothing may be promised before `outlast_copies`. That is so of
-        whoever has no profile here, and of whoever had none half a second ago:
-        because of the message before, or because it has only just been stored, which
-        takes no longer after the fetch than a lease lasts.
+        Whatever is under way goes too, because Meta may have been asked before the
+        message. A profile stays. The drop reaches every replica. True means that a
+        process may still have a local copy, so the caller must `wait_out_local_caches`
+        before it promises anything. That is so for a person without a profile here,
+        and for one who had none half a second ago: because of the message before, or
+        because the profile has only just been stored, which takes no longer after the
+        fetch than a lease lasts.
 
         A trip to each server, and for replicas another.
         """
         places: dict[str, list[list[str]]] = {}
         for igsid in dict.fromkeys(people):
             keys = self._keys(igsid)
-            places.setdefault(self._cache.place(keys[0]), []).append(keys)
+            places.setdefault(self._cache.node_name(keys[0]), []).append(keys)
         seconds = WRITTEN_LATELY, TRUSTED_FOR, TRUSTED_FOR + lease_for
         args = [math.floor(each * 1000) for each in seconds]
         replies: list[int] = []
         for place, groups in places.items():
-            with self._reach.noted("writes", place):
-                replies += self._cache.run_lasting(_DROP_REFUSAL, groups, args)
+            with self._guard.call("writes", place):
+                replies += self._cache.run_replicated(_DROP_REFUSAL, groups, args)
         return any(replies)
 
     def flush(
         self,
-        matches: Callable[[StoredOutcome | None], bool] | None,
+        matches: Callable[[Entry | None], bool] | None,
         *,
         dry_run: bool = False,
         every_page: bool = False,
@@ -434,26 +435,24 @@ class EntryStore:
         def pick(keys: list[bytes]) -> list[bytes]:
             return keys if matches is None else self._pick(keys, matches)
 
-        with self._reach.noted("writes"), self._cache.unchanged():
+        with self._guard.call("writes"), self._cache.require_stable_topology():
             if dry_run:
                 entries = map(pick, self._cache.scan(f"e:{whose}"))
                 return Flushed(sum(map(len, entries)), 0)
             self._cache.remove(f"[ln]:{whose}", count=WIDE_SLICE)
             flushed = Flushed(*self._cache.remove(f"e:{whose}", pick))
             self._cache.await_replicas()
-        self.outlast_copies()
+        self.wait_out_local_caches()
         return flushed
 
-    def census(
-        self, kind_of: Callable[[StoredOutcome | None], str], at_most: int
-    ) -> Census:
+    def census(self, kind_of: Callable[[Entry | None], str], at_most: int) -> Census:
         """Count this Page's entries by what *kind_of* makes of them, up to *at_most*.
 
         It is given None for an entry that cannot be read.
         """
         kinds: Counter[str] = Counter()
         met: set[bytes] = set()  # SCAN may name a key twice.
-        with self._reach.noted("reads"):
+        with self._guard.call("reads"):
             for keys in self._cache.scan(f"e:{{{self._tag}*"):
                 new = list(dict.fromkeys(key for key in keys if key not in met))
                 if len(met) + len(new) > at_most:
@@ -467,14 +466,14 @@ class EntryStore:
     def token_digest(self) -> str | None:
         """Which Page token asked last, without telling what it is."""
         key = token_key(self.page)
-        with self._reach.noted("reads", self._cache.place(key)):
+        with self._guard.call("reads", self._cache.node_name(key)):
             known = self._cache.get(key)
             return known.decode("ascii", "replace") if known is not None else None
 
     def note_token(self, digest: str) -> None:
         """Remember which Page token is in use now."""
         key = token_key(self.page)
-        with self._reach.noted("writes", self._cache.place(key)):
+        with self._guard.call("writes", self._cache.node_name(key)):
             self._cache.set(key, digest.encode(), TOKEN_NOTED_FOR)
 
     def ping(self) -> None:
@@ -482,25 +481,25 @@ class EntryStore:
 
         One that is full, or a replica, answers and keeps nothing.
         """
-        with self._reach.noted("reads"):
+        with self._guard.call("reads"):
             self._cache.client.ping()
-        with self._reach.noted("writes", self._cache.place(_PROBE)):
+        with self._guard.call("writes", self._cache.node_name(_PROBE)):
             self._cache.set(_PROBE, b"", NOTE_TTL)
 
-    def risks(self, wall: Callable[[], float]) -> list[str]:
+    def config_warnings(self, wall: Callable[[], float]) -> list[str]:
         """What of the store's settings, or its clock, may break a promise, as reasons.
 
         Asked at most every ten seconds. *wall* is our clock, in epoch seconds.
         """
-        asked_at, risks = self._risks
-        if self._clock() - asked_at > RISKS_ASKED_EVERY:
-            with self._reach.noted("reads"):
-                risks = self._cache.risks(wall)
-            self._risks = self._clock(), risks
-        return risks
+        asked_at, config_warnings = self._config_warnings
+        if self._clock() - asked_at > CONFIG_READ_EVERY:
+            with self._guard.call("reads"):
+                config_warnings = self._cache.config_warnings(wall)
+            self._config_warnings = self._clock(), config_warnings
+        return config_warnings
 
     def _pick(
-        self, keys: list[bytes], matches: Callable[[StoredOutcome | None], bool]
+        self, keys: list[bytes], matches: Callable[[Entry | None], bool]
     ) -> list[bytes]:
         return [
             key
@@ -513,7 +512,7 @@ class EntryStore:
             return []
         return cast("list[bytes | None]", self._cache.client.mget(keys))
 
-    def outlast_copies(self) -> None:
+    def wait_out_local_caches(self) -> None:
         """Wait until no process uses a copy of what Redis has just removed.
 
         Whether this one has a cache of its own says nothing of the others.
@@ -521,8 +520,8 @@ class EntryStore:
         if self._cache.tells_changes:
             self._sleep(TRUSTED_FOR)
 
-    def _noted(self, kind: str, igsid: Igsid) -> Trip:
-        return self._reach.noted(kind, self._cache.place(self._keys(igsid)[0]))
+    def _guarded(self, kind: str, igsid: Igsid) -> GuardedCall:
+        return self._guard.call(kind, self._cache.node_name(self._keys(igsid)[0]))
 
     def _keys(self, igsid: Igsid) -> list[str]:
         return [tagged(kind, self._tag + igsid) for kind in _KINDS]
@@ -534,9 +533,9 @@ class EntryStore:
         return cast("list[bytes | None]", script(keys=keys, args=args))
 
 
-def _seen(igsid: Igsid, values: list[bytes | None]) -> Seen:
+def _snapshot(igsid: Igsid, values: list[bytes | None]) -> Snapshot:
     entry, lease, note = values[:3]
-    return Seen(
+    return Snapshot(
         read(entry, igsid) if entry is not None else None,
         lease.decode("ascii", "replace") if lease is not None else None,
         decode_note(note) if note is not None else None,
@@ -549,6 +548,6 @@ def token_key(page: str) -> str:
     return f"t:{{{page}}}"
 
 
-def _left(entry: StoredOutcome, now: float) -> int:
+def _left(entry: Entry, now: float) -> int:
     """For how many milliseconds *entry* may still be used."""
     return math.floor((entry.usable_until - now) * 1000)

@@ -17,7 +17,7 @@ from redis.sentinel import SentinelConnectionPool
 
 from proxy.storage.client_factory import StoreClient
 from proxy.storage.cluster import Cluster
-from proxy.storage.fast_reader import Kinds, Reads, tagged
+from proxy.storage.fast_reader import FastReader, Kinds, tagged
 
 REPLICATED_WITHIN = 0.1
 """Seconds that replicas have to take what was written.
@@ -107,32 +107,32 @@ class ProfileCache(RedisCache):
         return self.client if isinstance(self.client, Cluster) else None
 
     @cached_property
-    def _reads(self) -> Reads | None:
+    def _reads(self) -> FastReader | None:
         return self.client.reads if isinstance(self.client, StoreClient) else None
 
     def whole_key(self, key: str) -> str:
         """*key* as it stands in Redis."""
         return self._get_prefix() + key
 
-    def look(self, kinds: Kinds, tag: str, *, with_life: bool = False) -> Looked:
+    def read(self, kinds: Kinds, tag: str, *, with_life: bool = False) -> Looked:
         """The values of ``kind:{tag}`` for each of *kinds*; one trip of the quick kind.
 
         And *with_life* for how many seconds the first lives; else 0.0.
         """
         if self._reads is not None:
             prefix = self._get_prefix()
-            return _looked(self._reads.look(prefix, kinds, tag, with_life=with_life))
+            return _looked(self._reads.read(prefix, kinds, tag, with_life=with_life))
         keys = [tagged(kind, tag) for kind in kinds]
         lives = [self.client.pttl(self.whole_key(keys[0]))] if with_life else []
         return _looked([self.get_many(*keys), *lives])
 
-    def look_many(
+    def read_many(
         self, kinds: Kinds, tags: Sequence[str], *, with_life: bool = False
     ) -> list[Looked]:
-        """`look` for each of *tags*, in one trip to each server."""
+        """`read` for each of *tags*, in one trip to each server."""
         if self._reads is not None:
             prefix = self._get_prefix()
-            told = self._reads.look_many(prefix, kinds, tags, with_life=with_life)
+            told = self._reads.read_many(prefix, kinds, tags, with_life=with_life)
             return [_looked(one) for one in told]
         people = [[self.whole_key(tagged(kind, tag)) for kind in kinds] for tag in tags]
         by_first = {keys[0]: keys for keys in people}
@@ -213,7 +213,7 @@ class ProfileCache(RedisCache):
         """The whole keys under our prefix that fit *pattern*, in slices, of every node.
 
         What is there from the first slice to the last is met at least once,
-        while nodes do not exchange keys (see `unchanged`).
+        while nodes do not exchange keys (see `require_stable_topology`).
         Source: https://redis.io/docs/latest/commands/scan/#scan-guarantees
         """
         for node in self.nodes():
@@ -260,22 +260,22 @@ class ProfileCache(RedisCache):
         """A client for each server that keys are written to."""
         return [self.client] if self._cluster is None else self._cluster.nodes()
 
-    def place(self, key: str) -> str:
+    def node_name(self, key: str) -> str:
         """Where *key* is: the same word for all that come and go together."""
         if self._cluster is not None:
             with suppress(redis.RedisError):
                 return "{}:{}".format(*self._cluster.home(self.whole_key(key)))
         return ""
 
-    def places(self) -> Collection[str]:
-        """All that `place` can say at the moment; none is all of them together."""
+    def node_names(self) -> Collection[str]:
+        """All that `node_name` can say at the moment; none is all of them together."""
         if self._cluster is not None:
             with suppress(redis.RedisError):
                 primaries = self._cluster.layout().primaries
                 return {"", *("{}:{}".format(*address) for address in primaries)}
         return {""}
 
-    def risks(self, wall: Callable[[], float]) -> list[str]:
+    def config_warnings(self, wall: Callable[[], float]) -> list[str]:
         """What of the store's own settings may break a promise, as reasons.
 
         A clock that is not ours, too; *wall* is ours, in epoch seconds. Where the
@@ -306,7 +306,7 @@ class ProfileCache(RedisCache):
         return sorted(found)
 
     @contextmanager
-    def unchanged(self) -> Iterator[None]:
+    def require_stable_topology(self) -> Iterator[None]:
         """See to it that scans in here miss nothing.
 
         Raises:
@@ -319,7 +319,7 @@ class ProfileCache(RedisCache):
         if self._standing() != before:
             raise Changed("the store's servers have changed during a scan")
 
-    def run_lasting(
+    def run_replicated(
         self,
         script: str,
         groups: Sequence[Sequence[str]],

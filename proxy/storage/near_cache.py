@@ -49,7 +49,7 @@ SECOND_CHANCES = 8
 log = logging.getLogger(__name__)
 
 
-class Copy:
+class LocalEntry:
     """An entry as it is stored, and what somebody has made of it to serve it.
 
     *ends_at* is when Redis forgets the entry, by the clock of the cache.
@@ -64,7 +64,7 @@ class Copy:
         self.used = False
 
 
-class Loading:
+class PendingRead:
     """An entry that is about to be read, since *begun_at*."""
 
     __slots__ = ("begun_at",)
@@ -98,8 +98,8 @@ class NearCache:
         self._outage_grace = outage_grace
         self._clock = clock
         self._start: Callable[[NearCache], None] | None = start
-        self._copies: OrderedDict[str, Copy] = OrderedDict()
-        self._loading: dict[str, Loading] = {}
+        self._copies: OrderedDict[str, LocalEntry] = OrderedDict()
+        self._loading: dict[str, PendingRead] = {}
         self._lock = threading.Lock()
         self._trusted_until = -math.inf
         self.heard_at = -math.inf
@@ -122,7 +122,7 @@ class NearCache:
                 self._start(self)
                 self._start = None
 
-    def get(self, key: str) -> Copy | None:
+    def get(self, key: str) -> LocalEntry | None:
         """The copy under *key*, if it may be used now."""
         now = self._clock()
         # Before the copy is looked for: found first, it could be one that is
@@ -138,7 +138,7 @@ class NearCache:
         self.hits += 1
         return copy
 
-    def get_in_outage(self, key: str) -> Copy | None:
+    def get_in_outage(self, key: str) -> LocalEntry | None:
         """The copy under *key*, for those who have just not reached the store."""
         now = self._clock()
         if now >= self._trusted_until + self._outage_grace:
@@ -146,7 +146,7 @@ class NearCache:
         copy = self._copies.get(key)
         return copy if copy is not None and now < copy.ends_at else None
 
-    def begin(self, key: str) -> Loading | None:
+    def begin(self, key: str) -> PendingRead | None:
         """Announce that *key* is about to be read; `end` or `cancel` must follow.
 
         None: what is read must not be kept, for nobody would tell if it changes.
@@ -155,13 +155,17 @@ class NearCache:
         now = self._clock()
         if now >= self._trusted_until:
             return None
-        loading = Loading(now)
+        loading = PendingRead(now)
         with self._lock:
             self._loading[key] = loading
         return loading
 
     def end(
-        self, key: str, loading: Loading, stored: bytes | None, lives_for: float = 0.0
+        self,
+        key: str,
+        loading: PendingRead,
+        stored: bytes | None,
+        lives_for: float = 0.0,
     ) -> None:
         """Keep what was read, unless it has changed since it was announced.
 
@@ -174,11 +178,11 @@ class NearCache:
             if stored is None:
                 self._copies.pop(key, None)
                 return
-            self._copies[key] = Copy(stored, loading.begun_at + lives_for)
+            self._copies[key] = LocalEntry(stored, loading.begun_at + lives_for)
             if len(self._copies) > self._entries:
                 self._evict()
 
-    def cancel(self, key: str, loading: Loading) -> None:
+    def cancel(self, key: str, loading: PendingRead) -> None:
         """Nothing was read after all: the copy stays as it is."""
         with self._lock:
             if self._loading.get(key) is loading:
@@ -246,7 +250,7 @@ class Unable(Exception):
     """The store does not tell what changes: it is too old, or does not let us ask."""
 
 
-class Follower:
+class InvalidationListener:
     """Follows, on a connection of its own, what changes under a prefix."""
 
     def __init__(

@@ -37,7 +37,7 @@ _QUOTE = re.compile("\\s+['\"`]")
 _LONG_NUMBER = re.compile("[0-9]{5,}")
 
 
-class Reach:
+class StoreGuard:
     """Whether the store does as it is told; says once that it is away, or back.
 
     Reads and writes apart: a store that is full still answers the one and
@@ -56,19 +56,19 @@ class Reach:
 
     def __init__(
         self,
-        places: Callable[[], Collection[str]],
+        node_names: Callable[[], Collection[str]],
         *,
         count_error: Callable[[str], None] = lambda kind: None,
         clock: Callable[[], float] = time.monotonic,
         heard_at: Callable[[], float] = lambda: -math.inf,
     ) -> None:
-        """*places* are all that can fail by themselves, as known at the moment.
+        """*node_names* are all that can fail by themselves, as known at the moment.
 
         *count_error* is told the kind of whatever goes wrong, each time; *clock* is
         monotonic, in seconds. *heard_at* says by it when somebody else last asked the
         store something that was answered.
         """
-        self._places = places
+        self._node_names = node_names
         self._count_error = count_error
         self._clock = clock
         self._heard_at = heard_at
@@ -81,14 +81,14 @@ class Reach:
         for _ in range(TRIPS_AT_ONCE):
             self._turns.put(None)
 
-    def noted(self, kind: str, place: str = "") -> Trip:
+    def call(self, kind: str, node: str = "") -> GuardedCall:
         """Whatever goes wrong with Redis in there is one thing to those above.
 
-        Without a *place*, it is about all of them.
+        Without a *node*, it is about all of them.
         """
-        return Trip(self, kind, place)
+        return GuardedCall(self, kind, node)
 
-    def begin(self, kind: str, place: str) -> tuple[float, bool]:
+    def begin(self, kind: str, node: str) -> tuple[float, bool]:
         """Wait for a turn; when the trip has begun, and whether it is a probe.
 
         Raises:
@@ -99,10 +99,10 @@ class Reach:
         except queue.Empty:
             self._count_error(kind)
             raise StoreUnavailable() from None
-        if place not in self._probe_at:
+        if node not in self._probe_at:
             return self._clock(), False
         try:
-            return self._clock(), self._takes_probe(place)
+            return self._clock(), self._takes_probe(node)
         except StoreUnavailable:
             self._turns.put(None)
             raise
@@ -110,7 +110,7 @@ class Reach:
     def end(
         self,
         kind: str,
-        place: str,
+        node: str,
         began: tuple[float, bool],
         error: BaseException | None,
     ) -> None:
@@ -122,74 +122,74 @@ class Reach:
         self._turns.put(None)
         if error is None:
             if self._failing:
-                self._note_success(kind, place)
+                self._note_success(kind, node)
         elif isinstance(error, redis.RedisError):
-            self._note_failure(kind, place, began, error)
+            self._note_failure(kind, node, began, error)
             raise StoreUnavailable() from None
 
     def _note_failure(
-        self, kind: str, place: str, began: tuple[float, bool], error: redis.RedisError
+        self, kind: str, node: str, began: tuple[float, bool], error: redis.RedisError
     ) -> None:
         self._count_error(kind)
         with self._lock:
             is_first = not self._failing
-            self._failing.add((kind, place))
+            self._failing.add((kind, node))
             took = self._clock() - began[0]
             if isinstance(error, redis.TimeoutError) or took > HANGS_FROM:
-                self._note_timeout(place, *began)
+                self._note_timeout(node, *began)
             else:  # It answers, if not as one would wish.
-                self._silent_since.pop(place, None)
-                self._probe_at.pop(place, None)
+                self._silent_since.pop(node, None)
+                self._probe_at.pop(node, None)
         if is_first:
             line = {"error": _kind_of(error), "said": _said_by(error)}
             log.warning("store away", extra=line)
 
-    def _note_timeout(self, place: str, began_at: float, is_probe: bool) -> None:
-        """Have *place* left alone for a second, unless it was the first to be silent.
+    def _note_timeout(self, node: str, began_at: float, is_probe: bool) -> None:
+        """Have *node* left alone for a second, unless it was the first to be silent.
 
         One that began before that tells of the same moment.
         """
         now = self._clock()
-        silent_since = self._silent_since.get(place)
+        silent_since = self._silent_since.get(node)
         if silent_since is None:
-            self._silent_since[place] = now
+            self._silent_since[node] = now
         elif is_probe or began_at >= silent_since:
-            self._probe_at[place] = now + PROBED_EVERY
+            self._probe_at[node] = now + PROBED_EVERY
 
-    def _note_success(self, kind: str, place: str) -> None:
-        places = self._places()
+    def _note_success(self, kind: str, node: str) -> None:
+        node_names = self._node_names()
         with self._lock:
             was_failing = bool(self._failing)
             self._failing = {
                 (what, where)
                 for what, where in self._failing
-                if where in places and not (what == kind and place in ("", where))
+                if where in node_names and not (what == kind and node in ("", where))
             }
             for known in (self._silent_since, self._probe_at):
                 for where in list(known):
-                    if where not in places or place in ("", where):
+                    if where not in node_names or node in ("", where):
                         del known[where]
             is_back = was_failing and not self._failing
         if is_back:
             log.warning("store back")
 
-    def _takes_probe(self, place: str) -> bool:
-        """Whether a trip to *place* is the probe, which others leave to it.
+    def _takes_probe(self, node: str) -> bool:
+        """Whether a trip to *node* is the probe, which others leave to it.
 
         Raises:
             StoreUnavailable: it hangs, and it is not time to try again.
         """
         with self._lock:
-            probe_at, now = self._probe_at.get(place), self._clock()
+            probe_at, now = self._probe_at.get(node), self._clock()
             if probe_at is None:
                 return False
             if self._heard_at() > probe_at - PROBED_EVERY:
-                del self._probe_at[place]
-                self._silent_since.pop(place, None)
+                del self._probe_at[node]
+                self._silent_since.pop(node, None)
                 return False
             if now < probe_at:
                 raise StoreUnavailable()
-            self._probe_at[place] = now + PROBED_EVERY
+            self._probe_at[node] = now + PROBED_EVERY
             return True
 
 
@@ -207,18 +207,18 @@ def _said_by(error: redis.RedisError) -> str | None:
     return _LONG_NUMBER.sub("...", words)[:MOST_SAID]
 
 
-class Trip:
+class GuardedCall:
     """One trip to the store, as a ``with``; a class, since a generator costs thrice."""
 
-    __slots__ = ("_began", "_kind", "_place", "_reach")
+    __slots__ = ("_began", "_guard", "_kind", "_node")
 
-    def __init__(self, reach: Reach, kind: str, place: str) -> None:
-        self._reach = reach
+    def __init__(self, guard: StoreGuard, kind: str, node: str) -> None:
+        self._guard = guard
         self._kind = kind
-        self._place = place
+        self._node = node
 
     def __enter__(self) -> None:
-        self._began = self._reach.begin(self._kind, self._place)
+        self._began = self._guard.begin(self._kind, self._node)
 
     def __exit__(
         self,
@@ -226,4 +226,4 @@ class Trip:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._reach.end(self._kind, self._place, self._began, error)
+        self._guard.end(self._kind, self._node, self._began, error)

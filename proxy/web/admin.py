@@ -14,7 +14,7 @@ from proxy.lookup.lookup import What
 from proxy.lookup.pages import Pages
 from proxy.observability.metrics import Totals
 from proxy.web import operator_json, page_prefix, request_params, responses
-from proxy.web.auth import Doorkeeper, Scope
+from proxy.web.auth import Authenticator, Scope
 from proxy.web.request_body import BodyReader
 
 
@@ -29,7 +29,7 @@ class FlushOrder(msgspec.Struct, forbid_unknown_fields=True):
 
 def blueprint(
     pages: Pages,
-    doorkeeper: Doorkeeper,
+    authenticator: Authenticator,
     clock: Callable[[], float],
     totals: Callable[[str], Totals],
 ) -> Blueprint:
@@ -41,8 +41,8 @@ def blueprint(
     page_prefix.take_page(bp)
 
     @bp.before_request
-    def admit() -> None:
-        g.caller = doorkeeper.admit(request.environ, Scope.ADMIN)
+    def authorize() -> None:
+        g.client = authenticator.authorize(request.environ, Scope.ADMIN)
         g.lookup = pages.find(g.page)
 
     @bp.get("/profiles/<igsid>")
@@ -69,7 +69,7 @@ def blueprint(
         """Ask Meta now, and tell what is stored then; a failure is a failure."""
         person = request_params.read_igsid(igsid)
         with _audited("refresh", page=g.page, person=last_four(person)):
-            g.lookup.refresh(person, payer=g.caller.name)
+            g.lookup.refresh(person, client=g.client.name)
             seen = g.lookup.inspect(person)
         return responses.render_ok(operator_json.render_seen(person, seen, clock()))
 
@@ -85,14 +85,14 @@ def blueprint(
 
 
 def flush_blueprint(
-    pages: Pages, doorkeeper: Doorkeeper, bodies: BodyReader
+    pages: Pages, authenticator: Authenticator, bodies: BodyReader
 ) -> Blueprint:
     """The route about all of *pages*, or the one that the body names."""
     bp = Blueprint("flush", __name__, url_prefix="/admin")
 
     @bp.before_request
-    def admit() -> None:
-        g.caller = doorkeeper.admit(request.environ, Scope.ADMIN)
+    def authorize() -> None:
+        g.client = authenticator.authorize(request.environ, Scope.ADMIN)
 
     @bp.post("/flush")
     def flush() -> Response:
@@ -116,4 +116,4 @@ def _audited(
     action: str, **values: object
 ) -> AbstractContextManager[dict[str, object]]:
     """One line for each thing an operator does, with the name of the key."""
-    return audited(action, by=g.caller.name, request_id=g.request_id, **values)
+    return audited(action, by=g.client.name, request_id=g.request_id, **values)

@@ -31,17 +31,17 @@ class Scope(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Caller:
+class Client:
     """Who asks: the name of a key, or nobody in particular."""
 
     name: str
     scopes: frozenset[Scope]
 
 
-ANYBODY = Caller("anybody", frozenset({Scope.READ}))
-ANYBODY_HERE = Caller("anybody here", frozenset(Scope))
+ANYBODY = Client("anybody", frozenset({Scope.READ}))
+ANYBODY_HERE = Client("anybody here", frozenset(Scope))
 
-Keys = Mapping[str, Caller]
+Keys = Mapping[str, Client]
 """Callers by the SHA-256 of their key, in hex. The keys themselves are only in
 requests, and for a quarter of a second where it is remembered whom they admit."""
 
@@ -56,14 +56,14 @@ def read_keys(text: str) -> Keys:
             written anew must not lock everybody out. The text names the line's
             number, not its content.
     """
-    keys: dict[str, Caller] = {}
+    keys: dict[str, Client] = {}
     for number, line in enumerate(text.splitlines(), start=1):
         if not line.strip() or line.lstrip().startswith("#"):
             continue
-        digest, caller = _read_line(line, number)
+        digest, client = _read_line(line, number)
         if digest in keys:
             raise BadFile(f"line {number}: the same key as in a line above")
-        keys[digest] = caller
+        keys[digest] = client
     if not keys:
         raise BadFile(
             "holds no key: put in a line that `profile-proxy key new NAME` prints"
@@ -71,7 +71,7 @@ def read_keys(text: str) -> Keys:
     return keys
 
 
-def _read_line(line: str, number: int) -> tuple[str, Caller]:
+def _read_line(line: str, number: int) -> tuple[str, Client]:
     parts = line.split()
     if len(parts) != 3:
         raise BadFile(f"line {number}: not 'name scopes sha256-of-key'")
@@ -81,7 +81,7 @@ def _read_line(line: str, number: int) -> tuple[str, Caller]:
     if not _DIGEST.fullmatch(digest):
         raise BadFile(f"line {number}: a SHA-256 is 64 hex digits in lower case")
     try:
-        return digest, Caller(name, frozenset(map(Scope, scopes.split(","))))
+        return digest, Client(name, frozenset(map(Scope, scopes.split(","))))
     except ValueError:
         raise BadFile(f"line {number}: scopes are read, admin or read,admin") from None
 
@@ -104,7 +104,7 @@ def digest_of(key: str) -> str:
     return hashlib.sha256(key.encode()).hexdigest()
 
 
-class Doorkeeper:
+class Authenticator:
     """Decides who a request is from, and whether they may."""
 
     def __init__(
@@ -123,18 +123,18 @@ class Doorkeeper:
         """Whether who asks is told by the key alone."""
         return self._keys is not None
 
-    def admit(self, environ: Environ, scope: Scope) -> Caller:
+    def authorize(self, environ: Environ, scope: Scope) -> Client:
         """Tell who asks, if they may do what *scope* says.
 
         Raises:
             Problem: ``unknown_key``, ``scope_missing`` or ``not_local``.
         """
-        caller = self._caller(environ)
-        if scope not in caller.scopes:
+        client = self._client(environ)
+        if scope not in client.scopes:
             raise Problem("scope_missing", f"This needs the scope {scope.value}.")
-        return caller
+        return client
 
-    def _caller(self, environ: Environ) -> Caller:
+    def _client(self, environ: Environ) -> Client:
         if self._keys is not None:
             return _holder_of(environ.get("HTTP_AUTHORIZATION"), self._keys())
         if self._allow_anonymous:
@@ -148,20 +148,20 @@ class Doorkeeper:
         return ANYBODY_HERE
 
 
-def _holder_of(authorization: str | None, keys: Keys) -> Caller:
+def _holder_of(authorization: str | None, keys: Keys) -> Client:
     """The caller whose key *authorization* bears.
 
     Found by digest, so the time it takes tells nothing about other keys.
     """
     scheme, _, key = (authorization or "").partition(" ")
-    caller = keys.get(digest_of(key.strip())) if scheme.lower() == "bearer" else None
-    if caller is None:
+    client = keys.get(digest_of(key.strip())) if scheme.lower() == "bearer" else None
+    if client is None:
         raise Problem(
             "unknown_key",
             "Send a known API key, as 'Authorization: Bearer <key>'.",
             headers={"WWW-Authenticate": 'Bearer realm="profile-proxy"'},
         )
-    return caller
+    return client
 
 
 def _is_local(environ: Environ) -> bool:

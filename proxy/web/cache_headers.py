@@ -10,7 +10,7 @@ from functools import cache
 from math import floor
 
 from proxy.domain.answer import Answer, Source
-from proxy.domain.entry import StoredOutcome
+from proxy.domain.entry import Entry
 from proxy.domain.failures import LookupFailure
 from proxy.domain.profile import Reason, Refusal
 from proxy.web.problems import FAILURES
@@ -56,7 +56,7 @@ Of the entry, not of this moment: it is read together with Age.
 """
 
 
-def kept_for(entry: StoredOutcome) -> str:
+def kept_for(entry: Entry) -> str:
     """For how long a caller may keep what is made of a profile."""
     return KEPT[floor(entry.fresh_until - entry.fetched_at)][1]
 
@@ -106,6 +106,6 @@ def detail_of(reason: Reason | None) -> str:
     return f"; detail={reason.value}" if reason is not None else ""
 
 
-def refused(entry: StoredOutcome) -> Reason | None:
+def refused(entry: Entry) -> Reason | None:
     """Why *entry* tells nothing of the person, if it does not."""
     return entry.outcome.reason if isinstance(entry.outcome, Refusal) else None

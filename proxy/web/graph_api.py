@@ -16,7 +16,7 @@ from typing import Any
 from flask import Blueprint, Response, g, request
 from werkzeug.exceptions import HTTPException
 
-from proxy.domain.entry import StoredOutcome
+from proxy.domain.entry import Entry
 from proxy.domain.failures import (
     GraphTimeout,
     GraphUnavailable,
@@ -38,7 +38,7 @@ from proxy.web import (
     request_params,
     responses,
 )
-from proxy.web.auth import Doorkeeper, Environ, Scope
+from proxy.web.auth import Authenticator, Environ, Scope
 from proxy.web.problems import Problem
 
 DEFAULT_FIELDS = ("name",)
@@ -83,7 +83,7 @@ WordsOf = Callable[[Refusal], tuple[int, str, str]]
 
 def blueprint(
     pages: Pages,
-    doorkeeper: Doorkeeper,
+    authenticator: Authenticator,
     words_of: WordsOf,
     clock: Callable[[], float],
 ) -> Blueprint:
@@ -96,8 +96,8 @@ def blueprint(
     bp.register_error_handler(UnknownPage, render_unknown_page)
 
     @bp.before_request
-    def admit() -> None:
-        g.caller = doorkeeper.admit(_bearing_token(request.environ), Scope.READ)
+    def authorize() -> None:
+        g.client = authenticator.authorize(_bearing_token(request.environ), Scope.READ)
         g.lookup = pages.find(g.page)
 
     @bp.get("/v<float:version>/<igsid>")
@@ -112,13 +112,13 @@ def blueprint(
         fields = read_fields(request.args.getlist("fields"))
         answer = g.lookup.find(
             person,
-            payer=g.caller.name,
+            client=g.client.name,
             directives=request_params.read_directives(
                 request.headers.get("Cache-Control")
             ),
         )
         made = _rendition(answer.entry, fields, words_of)
-        return representations.respond(made, answer, now=clock())
+        return representations.to_response(made, answer, now=clock())
 
     return bp
 
@@ -214,8 +214,8 @@ def _bearing_token(environ: Environ) -> Environ:
 
 
 def _rendition(
-    entry: StoredOutcome, fields: tuple[str, ...], words_of: WordsOf
-) -> representations.Rendition:
+    entry: Entry, fields: tuple[str, ...], words_of: WordsOf
+) -> representations.Representation:
     match entry.outcome:
         case Profile() as profile:
             return representations.as_sent(

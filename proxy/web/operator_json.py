@@ -6,17 +6,24 @@ import uuid
 from math import ceil
 from typing import Any
 
-from proxy.domain.entry import Freshness, StoredOutcome
+from proxy.domain.entry import Entry, Freshness
 from proxy.domain.failures import LookupFailure
 from proxy.domain.freshness import bounded_by
 from proxy.domain.profile import Igsid, Profile, Refusal
-from proxy.lookup.lookup import Census, Erased, Flushed, GateState, Seen, Tally
+from proxy.lookup.lookup import (
+    Census,
+    Erased,
+    Flushed,
+    GateState,
+    RefreshCounter,
+    Snapshot,
+)
 from proxy.observability.metrics import OUTCOMES, Totals
 from proxy.web.problems import FAILURES, render_said
-from proxy.web.timestamps import moment
+from proxy.web.timestamps import format_timestamp
 
 
-def render_seen(igsid: Igsid, seen: Seen, now: float) -> dict[str, Any]:
+def render_seen(igsid: Igsid, seen: Snapshot, now: float) -> dict[str, Any]:
     """What is stored about a person, as an operator sees it."""
     return {
         "id": igsid,
@@ -26,7 +33,7 @@ def render_seen(igsid: Igsid, seen: Seen, now: float) -> dict[str, Any]:
     }
 
 
-def render_entry(entry: StoredOutcome, now: float) -> dict[str, Any]:
+def render_entry(entry: Entry, now: float) -> dict[str, Any]:
     """An entry as an operator sees it: its outcome and its bounds, no names."""
     outcome = entry.outcome
     refusal = outcome if isinstance(outcome, Refusal) else None
@@ -37,14 +44,14 @@ def render_entry(entry: StoredOutcome, now: float) -> dict[str, Any]:
         "outcome": refusal.reason.value if refusal else "profile",
         "freshness": freshness.name.lower(),
         "used": freshness is not Freshness.EXPIRED,
-        "fetched_at": moment(entry.fetched_at),
-        "fresh_until": moment(entry.fresh_until),
+        "fetched_at": format_timestamp(entry.fetched_at),
+        "fresh_until": format_timestamp(entry.fresh_until),
         "fresh_until_by": fresh_by,
-        "usable_until": moment(entry.usable_until),
+        "usable_until": format_timestamp(entry.usable_until),
         "usable_until_by": usable_by,
-        "refresh_after": moment(entry.refresh_after or None),
+        "refresh_after": format_timestamp(entry.refresh_after or None),
         "failed_refreshes": entry.failed_refreshes,
-        "picture_expires_at": moment(
+        "picture_expires_at": format_timestamp(
             outcome.picture_expires_at if isinstance(outcome, Profile) else None
         ),
         "graph": render_said(said) if said else None,
@@ -71,8 +78,8 @@ def render_gate(gate: GateState) -> dict[str, Any]:
         "usage_percent": gate.usage_percent,
         "unavailable_in_a_row": gate.doubted,
         "refreshes": {
-            "succeeded": gate.tally[Tally.REFRESHED],
-            "failed": gate.tally[Tally.REFRESH_FAILED],
+            "succeeded": gate.tally[RefreshCounter.REFRESHED],
+            "failed": gate.tally[RefreshCounter.REFRESH_FAILED],
         },
     }
 
@@ -105,7 +112,7 @@ def erase_receipt(igsid: Igsid, erased: Erased, now: float) -> dict[str, Any]:
     return {
         "id": str(uuid.uuid4()),
         "igsid": igsid,
-        "erased_at": moment(now),
+        "erased_at": format_timestamp(now),
         "was_there": {
             "entry": erased.entry,
             "lease": erased.lease,

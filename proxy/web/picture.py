@@ -9,12 +9,12 @@ from flask import Response
 from werkzeug.datastructures import Headers
 
 from proxy.domain.answer import Answer
-from proxy.domain.entry import StoredOutcome
+from proxy.domain.entry import Entry
 from proxy.domain.failures import LookupFailure
 from proxy.domain.profile import Profile
 from proxy.web import cache_headers, initials, problems, representations
 from proxy.web.problems import Problem
-from proxy.web.representations import Rendition
+from proxy.web.representations import Representation
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
@@ -51,7 +51,7 @@ def read_fallback(asked: list[str]) -> bool:
     return bool(asked)
 
 
-def rendition(entry: StoredOutcome, *, fallback: bool) -> Rendition:
+def representation(entry: Entry, *, fallback: bool) -> Representation:
     """*entry* as a redirect to its picture; or why not, or with *fallback* initials.
 
     Kept by a caller for as long as the profile is fresh, which ends before the
@@ -60,7 +60,7 @@ def rendition(entry: StoredOutcome, *, fallback: bool) -> Rendition:
     outcome = entry.outcome
     if not isinstance(outcome, Profile):
         if not fallback:
-            return representations.rendition(entry)
+            return representations.representation(entry)
         return _svg(initials.draw(outcome.igsid), "private, no-cache")
     kept = cache_headers.kept_for(entry)
     if outcome.profile_pic and _LINK.fullmatch(outcome.profile_pic):
@@ -69,18 +69,18 @@ def rendition(entry: StoredOutcome, *, fallback: bool) -> Rendition:
             ("Cache-Control", kept),
             ("Location", outcome.profile_pic),
         ]
-        return Rendition(302, headers, b"", None)
+        return Representation(302, headers, b"", None)
     if fallback:
         drawn = initials.draw(outcome.igsid, outcome.name, outcome.username)
         return _svg(drawn, kept)
-    return representations.problem_rendition(
+    return representations.problem_representation(
         "no_picture", "This person has no picture.", outcome.igsid, kept
     )
 
 
 def render(answer: Answer, *, fallback: bool, now: float) -> Response:
     """An answer as HTTP, with how it came about."""
-    made = rendition(answer.entry, fallback=fallback)
+    made = representation(answer.entry, fallback=fallback)
     kind = _Redirect if made.status == 302 else Response
     response = kind(made.body, made.status, made.headers)
     if made.status == 302:
@@ -104,11 +104,11 @@ def render_failure(igsid: str, failure: LookupFailure) -> Response:
     return response
 
 
-def _svg(body: bytes, kept: str) -> Rendition:
+def _svg(body: bytes, kept: str) -> Representation:
     headers = [
         ("Content-Type", SVG),
         ("Content-Length", str(len(body))),
         ("Cache-Control", kept),
         SAFELY,
     ]
-    return Rendition(200, headers, body, None)
+    return Representation(200, headers, body, None)

@@ -9,20 +9,20 @@ from flask import Blueprint, Response, g, request
 from proxy.domain.failures import LookupFailure
 from proxy.lookup.pages import Pages
 from proxy.web import page_prefix, picture, representations, request_params
-from proxy.web.auth import Doorkeeper, Scope
+from proxy.web.auth import Authenticator, Scope
 from proxy.web.request_params import SNAPSHOT
 
 
 def blueprint(
-    pages: Pages, doorkeeper: Doorkeeper, clock: Callable[[], float]
+    pages: Pages, authenticator: Authenticator, clock: Callable[[], float]
 ) -> Blueprint:
     """The routes, answering from *pages*; *clock* is epoch seconds."""
     bp = Blueprint("profiles", __name__)
     page_prefix.take_page(bp)
 
     @bp.before_request
-    def admit() -> None:
-        g.caller = doorkeeper.admit(request.environ, Scope.READ)
+    def authorize() -> None:
+        g.client = authenticator.authorize(request.environ, Scope.READ)
         g.lookup = pages.find(g.page)
 
     @bp.get("/profiles/<igsid>")
@@ -37,7 +37,7 @@ def blueprint(
         fields = request_params.read_fields(request.args.getlist("fields"))
         answer = g.lookup.find(
             person,
-            payer=g.caller.name,
+            client=g.client.name,
             seen=request.environ.get(SNAPSHOT),
             directives=request_params.read_directives(
                 request.headers.get("Cache-Control")
@@ -56,7 +56,7 @@ def blueprint(
         fields = request_params.read_fields(request.args.getlist("fields"))
         found = g.lookup.find_many(
             list(filter(request_params.is_igsid, ids)),
-            payer=g.caller.name,
+            client=g.client.name,
             directives=request_params.read_directives(
                 request.headers.get("Cache-Control")
             ),
@@ -76,7 +76,7 @@ def blueprint(
         try:
             answer = g.lookup.find(
                 person,
-                payer=g.caller.name,
+                client=g.client.name,
                 seen=request.environ.get(SNAPSHOT),
                 directives=request_params.read_directives(
                     request.headers.get("Cache-Control")

@@ -11,7 +11,7 @@ import msgspec
 from flask import Response, request
 
 from proxy.domain.answer import Answer
-from proxy.domain.entry import StoredOutcome
+from proxy.domain.entry import Entry
 from proxy.domain.failures import LookupFailure
 from proxy.domain.profile import FIELDS, Igsid, Profile, Refusal
 from proxy.web import cache_headers
@@ -24,10 +24,10 @@ from proxy.web.problems import (
 )
 from proxy.web.request_params import NO_IGSID, is_igsid
 from proxy.web.responses import JSON, PROBLEM
-from proxy.web.timestamps import moment
+from proxy.web.timestamps import format_timestamp
 
 
-class Rendition(msgspec.Struct, frozen=True):
+class Representation(msgspec.Struct, frozen=True):
     """An entry as HTTP, but for what changes with the time and with who asks.
 
     *tag* is the ETag, without quotes, of what has one.
@@ -39,7 +39,7 @@ class Rendition(msgspec.Struct, frozen=True):
     tag: str | None
 
 
-def rendition(entry: StoredOutcome, fields: tuple[str, ...] = FIELDS) -> Rendition:
+def representation(entry: Entry, fields: tuple[str, ...] = FIELDS) -> Representation:
     """*entry* as HTTP: a profile with these *fields*, or a refusal as a problem."""
     match entry.outcome:
         case Profile() as profile:
@@ -51,8 +51,8 @@ def rendition(entry: StoredOutcome, fields: tuple[str, ...] = FIELDS) -> Renditi
 
 
 def as_sent(
-    entry: StoredOutcome, status: int, mimetype: str, body: Mapping[str, Any]
-) -> Rendition:
+    entry: Entry, status: int, mimetype: str, body: Mapping[str, Any]
+) -> Representation:
     """*body*, which tells of *entry*, and the headers that say how long it is good."""
     # Names as they are written: an escape would cost six bytes a letter.
     sent = msgspec.json.encode(body)
@@ -64,7 +64,7 @@ def as_sent(
         # A caller's own cache must not outlive the moment the person writes.
         ("Cache-Control", "private, no-cache"),
     ]
-    return Rendition(status, headers, sent, None)
+    return Representation(status, headers, sent, None)
 
 
 class Bounds(Protocol):
@@ -77,7 +77,7 @@ class Bounds(Protocol):
     def fresh_until(self) -> float: ...
 
 
-def with_etag(entry: Bounds, status: int, mimetype: str, sent: bytes) -> Rendition:
+def with_etag(entry: Bounds, status: int, mimetype: str, sent: bytes) -> Representation:
     """A representation that callers may keep while *entry* is fresh, and revalidate."""
     tag = hashlib.sha256(sent).hexdigest()[:32]
     headers = [
@@ -86,10 +86,12 @@ def with_etag(entry: Bounds, status: int, mimetype: str, sent: bytes) -> Renditi
         cache_headers.KEPT[floor(entry.fresh_until - entry.fetched_at)],
         ("ETag", f'"{tag}"'),
     ]
-    return Rendition(status, headers, sent, tag)
+    return Representation(status, headers, sent, tag)
 
 
-def problem_rendition(code: str, detail: str, igsid: str, kept: str) -> Rendition:
+def problem_representation(
+    code: str, detail: str, igsid: str, kept: str
+) -> Representation:
     """A problem that is true of an entry for as long as that is."""
     status = PROBLEMS[code]
     body = msgspec.json.encode(problem_body(status, code, detail, igsid=igsid))
@@ -98,15 +100,15 @@ def problem_rendition(code: str, detail: str, igsid: str, kept: str) -> Renditio
         ("Content-Length", str(len(body))),
         ("Cache-Control", kept),
     ]
-    return Rendition(status, headers, body, None)
+    return Representation(status, headers, body, None)
 
 
 def render(answer: Answer, fields: tuple[str, ...], *, now: float) -> Response:
     """An answer as HTTP: a profile, or a refusal as a problem."""
-    return respond(rendition(answer.entry, fields), answer, now=now)
+    return to_response(representation(answer.entry, fields), answer, now=now)
 
 
-def respond(made: Rendition, answer: Answer, *, now: float) -> Response:
+def to_response(made: Representation, answer: Answer, *, now: float) -> Response:
     """*made*, with what depends on the moment and on who asks."""
     response = Response(made.body, made.status, made.headers)
     # By hand, for Werkzeug would heed If-Match too, and send a 412 with all of it.
@@ -128,7 +130,7 @@ def render_many(
     for asked in ids:
         match found[asked] if is_igsid(asked) else None:
             case Answer(entry=entry):
-                made = rendition(entry, fields)
+                made = representation(entry, fields)
                 (profiles if made.status == 200 else problems)[asked] = made.body
             case LookupFailure() as failure:
                 problems[asked] = msgspec.json.encode(failure_body(failure, asked))
@@ -170,6 +172,6 @@ def profile_body(
     """
     body = {"id": profile.igsid} | {field: getattr(profile, field) for field in fields}
     return body | {
-        "fetched_at": moment(fetched_at),
-        "picture_expires_at": moment(profile.picture_expires_at),
+        "fetched_at": format_timestamp(fetched_at),
+        "picture_expires_at": format_timestamp(profile.picture_expires_at),
     }

@@ -10,7 +10,7 @@ _MINUTES = [f"T{hour:02}:{minute:02}:" for hour in range(24) for minute in range
 _SECONDS = [f"{second:02}Z" for second in range(60)]
 
 
-def moment(seconds: float | None) -> str | None:
+def format_timestamp(seconds: float | None) -> str | None:
     """Epoch seconds as RFC 3339 in UTC, whole seconds, rounded down."""
     if seconds is None:
         return None

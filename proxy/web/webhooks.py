@@ -82,14 +82,14 @@ def blueprint(
             return responses.render_ok(render_updates(0, 0))
         updates, people = _by_page(updates, pages.of_account)
         try:
-            pages.hear_from(people, prefetch=prefetch)
+            pages.on_message_received(people, prefetch=prefetch)
         except (StoreUnavailable, Overloaded):
             metrics.webhooks["failed"] += 1
             raise
         metrics.webhooks["accepted"] += 1
         metrics.count_updates(updates)
-        writers = sum(map(len, people.values()))
-        return responses.render_ok(render_updates(len(updates), writers))
+        senders = sum(map(len, people.values()))
+        return responses.render_ok(render_updates(len(updates), senders))
 
     return bp
 
@@ -101,9 +101,9 @@ def render_text(text: str) -> Response:
     return response
 
 
-def render_updates(updates: int, writers: int) -> dict[str, int]:
+def render_updates(updates: int, senders: int) -> dict[str, int]:
     """How many updates a webhook had, and how many people have written."""
-    return {"updates": updates, "writers": writers}
+    return {"updates": updates, "writers": senders}
 
 
 def _by_page(
@@ -116,11 +116,11 @@ def _by_page(
     told: list[Update] = []
     people: dict[str, dict[Igsid, None]] = {}
     for update in updates:
-        if (writer := update.writer) is not None:
+        if (sender := update.sender) is not None:
             page = of_account(update.account)
             if page is None:
-                update = update._replace(result=UpdateResult.NO_PAGE, writer=None)
+                update = update._replace(result=UpdateResult.NO_PAGE, sender=None)
             else:
-                people.setdefault(page, {})[writer] = None
+                people.setdefault(page, {})[sender] = None
         told.append(update)
-    return told, {page: list(writers) for page, writers in people.items()}
+    return told, {page: list(senders) for page, senders in people.items()}

@@ -54,14 +54,14 @@ def test_a_message_ends_a_refusal(stack) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "writer"),
+    ("name", "sender"),
     [
         ("message-text", "1254001234567890"),
         ("postback-icebreaker", "1254001234567890"),
         ("standby", "8422400000000597"),
     ],
 )
-def test_a_recorded_message_marks_its_writer(stack, name, writer) -> None:
+def test_a_recorded_message_marks_its_writer(stack, name, sender) -> None:
     """With the app's own secret, as Meta does it."""
     recorded = json.loads((RECORDED / f"webhook-{name}.json").read_text())
     body = json.dumps(recorded["body"]).replace("/", "\\/").encode()
@@ -69,7 +69,7 @@ def test_a_recorded_message_marks_its_writer(stack, name, writer) -> None:
     answer = post_webhook(stack.service, body, APP_SECRET)
 
     assert answer.json() == {"updates": 1, "writers": 1}
-    assert has_marker(stack, writer)
+    assert has_marker(stack, sender)
 
 
 @pytest.mark.parametrize("name", ["echo", "reaction", "seen-doc", "dashboard-test"])

@@ -3,10 +3,10 @@
 from dataclasses import replace
 from typing import Any
 
-from proxy.domain.entry import StoredOutcome
+from proxy.domain.entry import Entry
 from proxy.domain.freshness import Lifetimes
 from proxy.domain.profile import GraphError, Igsid, Outcome, Profile, Reason, Refusal
-from proxy.storage.codec import Form, encode, read
+from proxy.storage.codec import StoredEntry, encode, read
 
 NOW = 1_795_000_000.0
 """A moment in November 2026, in epoch seconds."""
@@ -59,13 +59,13 @@ def a_refusal(**overrides: Any) -> Refusal:
     return replace(Refusal(ADA, Reason.CONSENT_REQUIRED, said), **overrides)
 
 
-def an_entry(outcome: Outcome | None = None, **overrides: Any) -> StoredOutcome:
+def an_entry(outcome: Outcome | None = None, **overrides: Any) -> Entry:
     """*outcome* (Ada's profile) of NOW, fresh for an hour, stale for one more."""
-    entry = StoredOutcome(outcome or a_profile(), NOW, NOW + HOUR, NOW + 2 * HOUR)
+    entry = Entry(outcome or a_profile(), NOW, NOW + HOUR, NOW + 2 * HOUR)
     return replace(entry, **overrides)
 
 
-def form_of(entry: StoredOutcome) -> Form:
+def form_of(entry: Entry) -> StoredEntry:
     """*entry* as it is read where it is stored."""
     form = read(encode(entry))
     assert form is not None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable
 
-from proxy.domain.answer import Told
+from proxy.domain.answer import FetchResult
 from proxy.domain.failures import GraphUnavailable, LookupFailure
 from proxy.domain.profile import Igsid, Outcome
 from tests.helpers.builders import NOW
@@ -36,13 +36,13 @@ class FakeGraph:
     def token_digest(self) -> str:
         return self.token
 
-    def fetch(self, igsid: Igsid, within: float) -> Told:
+    def fetch(self, igsid: Igsid, within: float) -> FetchResult:
         self.asked.append(igsid)
         outcome = self.outcomes.get(igsid) or GraphUnavailable()
-        return Told(outcome, self.usage_percent, self.token)
+        return FetchResult(outcome, self.usage_percent, self.token)
 
 
-class FakeBackground:
+class FakeTaskQueue:
     """Keeps the jobs that nobody waits for, until a test has them run."""
 
     def __init__(self) -> None:

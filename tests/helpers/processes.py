@@ -222,9 +222,9 @@ def new_key(name: str, scopes: str) -> tuple[str, str]:
     return new["key"], new["line"]
 
 
-def a_webhook(*writers: str) -> bytes:
+def a_webhook(*senders: str) -> bytes:
     """What Meta sends when these people have written."""
-    events = [{"sender": {"id": writer}, "message": {"mid": "m"}} for writer in writers]
+    events = [{"sender": {"id": sender}, "message": {"mid": "m"}} for sender in senders]
     entry = {"time": 1, "id": "17841400000000000", "messaging": events}
     return json.dumps({"object": "instagram", "entry": [entry]}).encode()
 

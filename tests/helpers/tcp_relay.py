@@ -55,10 +55,10 @@ class Relay:
             while True:
                 near, _ = self._listener.accept()
                 far = socket.create_connection(("127.0.0.1", self._port))
-                for ends in ((near, far, self._look_at), (far, near)):
+                for ends in ((near, far, self._read_at), (far, near)):
                     threading.Thread(target=_pass, args=ends, daemon=True).start()
 
-    def _look_at(self, piece: bytes) -> None:
+    def _read_at(self, piece: bytes) -> None:
         with self._lock:
             if self._chosen is None:
                 return

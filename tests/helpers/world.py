@@ -25,7 +25,7 @@ from tests.helpers.builders import (
     MINUTE,
     a_profile,
 )
-from tests.helpers.fakes import FakeBackground, FakeClock, FakeGraph, no_wait
+from tests.helpers.fakes import FakeClock, FakeGraph, FakeTaskQueue, no_wait
 
 BEN = Igsid("1254001234567891")
 
@@ -37,7 +37,7 @@ class World:
     redis: fakeredis.FakeRedis = field(default_factory=fakeredis.FakeRedis)
     graph: FakeGraph = field(default_factory=FakeGraph)
     clock: FakeClock = field(default_factory=FakeClock)
-    background: FakeBackground = field(default_factory=FakeBackground)
+    background: FakeTaskQueue = field(default_factory=FakeTaskQueue)
     metrics: Metrics = field(default_factory=Metrics)
     seats: int = 100
 
@@ -53,7 +53,7 @@ class World:
         self.gate = Gate(
             cache,
             "default",
-            reach=self.store.reach,
+            guard=self.store.guard,
             backoffs=backoffs(60.0),
             probe_for=lease_for(5.0),
             usage_soft=75,
@@ -85,8 +85,8 @@ class World:
     def pass_time(self, seconds: float) -> None:
         self.clock.now += seconds
 
-    def find(self, igsid: Igsid = ADA, payer: str | None = None) -> Answer:
-        return self.lookup.find(igsid, payer=payer)
+    def find(self, igsid: Igsid = ADA, client: str | None = None) -> Answer:
+        return self.lookup.find(igsid, client=client)
 
     def has_stale(self, **overrides: object) -> None:
         """Ada's profile was fetched a while ago, and Meta was asked nothing since."""

@@ -127,12 +127,12 @@ def test_the_gate_is_as_closed_for_both(stack, closer) -> None:
     assert stack.meta.overview()["total"] == 1
 
 
-@pytest.mark.parametrize("writer", ["right", "ahead"])
-def test_a_refusal_is_kept_for_no_longer_than_its_ttl(stack, writer) -> None:
+@pytest.mark.parametrize("sender", ["right", "ahead"])
+def test_a_refusal_is_kept_for_no_longer_than_its_ttl(stack, sender) -> None:
     """Whoever stores it, Redis ends it; both may serve it until then."""
     stack.meta.person(BEN, **REFUSED)
 
-    getattr(stack, writer).get(f"/profiles/{BEN}")
+    getattr(stack, sender).get(f"/profiles/{BEN}")
     answers = [s.get(f"/profiles/{BEN}") for s in (stack.right, stack.ahead)]
 
     assert {answer.status_code for answer in answers} == {403}

@@ -287,8 +287,8 @@ def test_a_store_that_answers_again_costs_nobody_an_error(world) -> None:
             world.store.freeze()
             time.sleep(FROZEN_FOR)
             world.store.thaw()
-            anew = read + CROWD
-            wait_until(lambda: world.store.reads() > anew, 10, "all are read anew")
+            force = read + CROWD
+            wait_until(lambda: world.store.reads() > force, 10, "all are read anew")
         finally:
             over.set()
 

@@ -12,7 +12,7 @@ import pytest
 import redis
 from redis.crc import key_slot
 
-from proxy.domain.entry import StoredOutcome
+from proxy.domain.entry import Entry
 from proxy.domain.failures import StoreUnavailable
 from proxy.domain.profile import Igsid
 from proxy.storage.client_factory import REDIS_TIMEOUT, new_client
@@ -84,7 +84,7 @@ def test_a_dead_node_costs_only_those_who_live_there(
     assert there and elsewhere
 
     for igsid in there[:3]:
-        assert took(lambda igsid=igsid: entries.look(igsid)) < 3 * REDIS_TIMEOUT
+        assert took(lambda igsid=igsid: entries.read(igsid)) < 3 * REDIS_TIMEOUT
         assert took(lambda igsid=igsid: entries.erase(igsid)) < 3 * REDIS_TIMEOUT
     for everybody in (
         entries.ping,
@@ -95,7 +95,7 @@ def test_a_dead_node_costs_only_those_who_live_there(
 
     began = time.monotonic()
     for igsid in elsewhere:
-        assert entries.look(igsid).entry is not None
+        assert entries.read(igsid).entry is not None
         entries.release(igsid, LEASE)
     entries.erase(elsewhere[0])
     assert time.monotonic() - began < REDIS_TIMEOUT
@@ -123,14 +123,14 @@ def test_a_node_that_is_back_is_used_again(
     """By itself, though it knows our scripts no more; said once."""
     victim = dead("kill")
     there = of(nodes, victim)[0]
-    took(lambda: entries.look(there))
+    took(lambda: entries.read(there))
 
     victim.start()
     wait_until(lambda: works(lambda: keep(entries, there)), 10, "it is used")
 
     wait_until(lambda: works(entries.ping), 10, "all are there")
     assert {record.message for record in ours(caplog)} == {"store away", "store back"}
-    assert entries.look(there).entry is not None
+    assert entries.read(there).entry is not None
 
 
 def works(ask: Callable[[], object]) -> bool:
@@ -177,7 +177,7 @@ def test_every_node_is_through_the_first_pass_before_the_second_begins(
         entries.take(igsid, LEASE, HOUR)
     written: list[bool] = []
 
-    def write_at_the_first_look(entry: StoredOutcome | None) -> bool:
+    def write_at_the_first_look(entry: Entry | None) -> bool:
         if not written:
             written.extend(
                 entries.put(igsid, an_entry(a_profile(igsid=igsid)), LEASE, NOW)
@@ -239,7 +239,7 @@ def test_a_slot_that_has_moved_is_followed(entries: EntryStore, slot: Slot) -> N
 
     keep(entries, PEOPLE[0])
 
-    assert entries.look(PEOPLE[0]).entry is not None
+    assert entries.read(PEOPLE[0]).entry is not None
     assert entries.erase(PEOPLE[0]).entry
 
 
@@ -260,7 +260,7 @@ def test_a_flush_during_which_a_slot_moves_promises_nothing(
     """All looks well before and after it."""
     moved: list[None] = []
 
-    def move_at_the_first_look(entry: StoredOutcome | None) -> bool:
+    def move_at_the_first_look(entry: Entry | None) -> bool:
         if not moved:
             moved.append(slot.move())
         return True
@@ -276,7 +276,7 @@ def test_a_flush_during_which_a_node_restarts_promises_nothing(
     """Its cursor means nothing any more."""
     restarted: list[Server] = []
 
-    def restart_at_the_first_look(entry: StoredOutcome | None) -> bool:
+    def restart_at_the_first_look(entry: Entry | None) -> bool:
         if not restarted:
             restarted.append(nodes.primaries[1])
             nodes.primaries[1].stop()

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import redis
 
-from proxy.domain.entry import Cut, StoredOutcome
+from proxy.domain.entry import Entry, ExpiryReason
 from proxy.domain.failures import (
     GraphTimeout,
     GraphUnavailable,
@@ -23,7 +23,7 @@ from proxy.domain.failures import (
 )
 from proxy.domain.profile import GraphError, Igsid, Outcome, Profile, Reason, Refusal
 from proxy.storage.codec import SCHEMA, decode_note, encode, encode_note
-from proxy.storage.entries import Census, EntryStore, Erased, Flushed, Seen
+from proxy.storage.entries import Census, EntryStore, Erased, Flushed, Snapshot
 from proxy.storage.flask_cache import ProfileCache
 from tests.helpers.builders import form_of
 from tests.helpers.redis_servers import REAL_STORES
@@ -37,7 +37,7 @@ BEN = Igsid("1254001000000002")
 OURS, THEIRS = "0123456789abcdef", "fedcba9876543210"
 
 SAID = GraphError(230, 33, "AbCd_-0123")
-NOBODY = Seen(None, None, None)
+NOBODY = Snapshot(None, None, None)
 
 PICTURE = (
     "https://scontent-fra5-1.cdninstagram.com/v/t51.2885-19/"
@@ -73,11 +73,9 @@ def a_refusal(
     return Refusal(igsid, reason, said)
 
 
-def an_entry(
-    outcome: Outcome | None = None, *, usable_for: float = HOUR
-) -> StoredOutcome:
+def an_entry(outcome: Outcome | None = None, *, usable_for: float = HOUR) -> Entry:
     outcome = outcome or a_profile()
-    return StoredOutcome(outcome, NOW, NOW + usable_for / 2, NOW + usable_for)
+    return Entry(outcome, NOW, NOW + usable_for / 2, NOW + usable_for)
 
 
 def key(kind: str, igsid: Igsid = ADA) -> str:
@@ -89,7 +87,7 @@ def crowd(size: int) -> list[Igsid]:
     return [Igsid(f"1254002{number:09d}") for number in range(size)]
 
 
-def store(entries: EntryStore, entry: StoredOutcome) -> None:
+def store(entries: EntryStore, entry: Entry) -> None:
     """As a whole flight would."""
     igsid = entry.outcome.igsid
     entries.take(igsid, OURS, MINUTE)
@@ -155,11 +153,11 @@ OUTCOMES = [
 @pytest.mark.parametrize("outcome", OUTCOMES)
 def test_an_outcome_comes_back_as_it_was(entries: EntryStore, outcome: Outcome) -> None:
     """Every field and every bound, and neither lease nor note with it."""
-    entry = StoredOutcome(outcome, NOW - 0.123456, NOW + 1.000001, NOW + HOUR / 7)
+    entry = Entry(outcome, NOW - 0.123456, NOW + 1.000001, NOW + HOUR / 7)
 
     store(entries, entry)
 
-    seen = entries.look(ADA)
+    seen = entries.read(ADA)
     assert (seen.entry, seen.lease, seen.note) == (entry, None, None)
 
 
@@ -167,7 +165,7 @@ def test_nothing_is_seen_of_somebody_unknown(entries: EntryStore) -> None:
     """Not even by somebody else's entry under the same store."""
     store(entries, an_entry(a_profile(BEN)))
 
-    assert entries.look(ADA) == NOBODY
+    assert entries.read(ADA) == NOBODY
 
 
 def test_pages_do_not_see_each_other(entries: EntryStore) -> None:
@@ -176,19 +174,21 @@ def test_pages_do_not_see_each_other(entries: EntryStore) -> None:
     store(entries, an_entry())
     store(other, an_entry(a_refusal()))
 
-    assert entries.look(ADA).entry == an_entry()
+    assert entries.read(ADA).entry == an_entry()
     assert other.erase(ADA).entry
-    assert entries.look(ADA).entry == an_entry()
+    assert entries.read(ADA).entry == an_entry()
 
 
 def test_why_an_entry_ends_and_what_meta_said_last_come_back(
     entries: EntryStore,
 ) -> None:
     """An operator who looks sees what the process that stored it knew."""
-    entry = replace(an_entry(), cut_by=Cut.PICTURE_MARGIN, last_said=SAID)
+    entry = replace(
+        an_entry(), expiry_reason=ExpiryReason.PICTURE_MARGIN, last_said=SAID
+    )
     store(entries, entry)
 
-    assert entries.look(ADA).entry == entry
+    assert entries.read(ADA).entry == entry
 
 
 def test_a_flush_of_one_page_leaves_the_others(
@@ -264,7 +264,7 @@ def test_the_first_taker_gets_the_lease(entries: EntryStore, raw: redis.Redis) -
     """With an end, set by the same command."""
     seen = entries.take(ADA, OURS, 6.5)
 
-    assert seen == Seen(None, OURS, None) == entries.look(ADA)
+    assert seen == Snapshot(None, OURS, None) == entries.read(ADA)
     assert 6_000 < raw.pttl(key("l")) <= 6_500
 
 
@@ -287,7 +287,7 @@ def test_the_second_taker_sees_whose_lease_it_is(entries: EntryStore) -> None:
 
     seen = entries.take(ADA, THEIRS, MINUTE)
 
-    assert seen == Seen(None, OURS, None)
+    assert seen == Snapshot(None, OURS, None)
     assert entries.put(ADA, an_entry(), THEIRS, NOW) is False
     assert entries.put(ADA, an_entry(), OURS, NOW) is True
 
@@ -343,28 +343,30 @@ def test_many_are_seen_as_each_alone(entries: EntryStore) -> None:
         if number % 6 == 0:
             entries.fail(igsid, GraphTimeout(), OURS, now=NOW)
 
-    found = entries.look_many([ADA, *people])
+    found = entries.read_many([ADA, *people])
 
-    assert found[ADA] == entries.look(ADA)
+    assert found[ADA] == entries.read(ADA)
     assert {igsid: (seen.lease, type(seen.note)) for igsid, seen in found.items()} == {
         igsid: (seen.lease, type(seen.note))
-        for igsid, seen in ((igsid, entries.look(igsid)) for igsid in found)
+        for igsid, seen in ((igsid, entries.read(igsid)) for igsid in found)
     }
     assert set(found) == {ADA, *people}
-    assert entries.look_many([]) == {}
+    assert entries.read_many([]) == {}
 
 
 def test_a_taker_sees_what_was_stored_before(entries: EntryStore) -> None:
     """Reading again comes with the lease, so that nobody asks Meta in vain."""
     store(entries, an_entry())
 
-    assert entries.take(ADA, THEIRS, MINUTE) == Seen(form_of(an_entry()), THEIRS, None)
+    assert entries.take(ADA, THEIRS, MINUTE) == Snapshot(
+        form_of(an_entry()), THEIRS, None
+    )
 
 
 def test_a_lease_ends_by_itself(entries: EntryStore) -> None:
     """A dead leader blocks nobody for longer; the shortest lease is a millisecond."""
     entries.take(ADA, OURS, 0.0001)
-    until_it_ends(lambda: entries.look(ADA).lease is None)
+    until_it_ends(lambda: entries.read(ADA).lease is None)
 
     assert entries.put(ADA, an_entry(), OURS, NOW) is False
     assert entries.take(ADA, THEIRS, MINUTE).lease == THEIRS
@@ -415,7 +417,7 @@ def test_an_entry_with_a_millisecond_left_is_stored(entries: EntryStore) -> None
 
     assert entries.put(ADA, an_entry(usable_for=0.0015), OURS, NOW) is True
 
-    until_it_ends(lambda: entries.look(ADA) == NOBODY)
+    until_it_ends(lambda: entries.read(ADA) == NOBODY)
 
 
 @pytest.mark.parametrize("left", [0.0009, 0.0, -0.001, -HOUR])
@@ -436,7 +438,7 @@ def test_an_entry_without_life_left_ends_no_other_lease(entries: EntryStore) -> 
 
     assert entries.put(ADA, an_entry(usable_for=0.0), OURS, NOW) is False
 
-    assert entries.look(ADA).lease == THEIRS
+    assert entries.read(ADA).lease == THEIRS
 
 
 @pytest.mark.parametrize("holder", [None, THEIRS, OURS + "0", ""], ids=repr)
@@ -461,7 +463,7 @@ def test_a_lease_writes_once(entries: EntryStore) -> None:
     store(entries, an_entry())
 
     assert entries.put(ADA, an_entry(a_refusal()), OURS, NOW) is False
-    assert entries.look(ADA).entry == an_entry()
+    assert entries.read(ADA).entry == an_entry()
 
 
 def test_a_lease_is_for_one_person(entries: EntryStore) -> None:
@@ -469,7 +471,7 @@ def test_a_lease_is_for_one_person(entries: EntryStore) -> None:
     entries.take(ADA, OURS, MINUTE)
 
     assert entries.put(BEN, an_entry(a_profile(BEN)), OURS, NOW) is False
-    assert entries.look(BEN) == NOBODY
+    assert entries.read(BEN) == NOBODY
 
 
 # Failing
@@ -493,7 +495,7 @@ def test_a_failure_is_told_to_those_who_wait(
     """The same failure, with what Meta said and how long to wait."""
     fail(entries, failure)
 
-    note = entries.look(ADA).note
+    note = entries.read(ADA).note
 
     assert type(note) is type(failure)
     assert (note.said, note.retry_after) == (failure.said, failure.retry_after)
@@ -503,7 +505,7 @@ def test_our_own_overload_is_told_as_no_answer(entries: EntryStore) -> None:
     """It is about one process, and the others are not overloaded."""
     fail(entries, Overloaded(retry_after=1.0))
 
-    assert type(entries.look(ADA).note) is GraphUnavailable
+    assert type(entries.read(ADA).note) is GraphUnavailable
 
 
 def test_a_note_takes_the_place_of_the_lease_for_a_second(
@@ -513,7 +515,7 @@ def test_a_note_takes_the_place_of_the_lease_for_a_second(
     store(entries, an_entry())
     fail(entries, GraphTimeout())
 
-    seen = entries.look(ADA)
+    seen = entries.read(ADA)
 
     assert (seen.entry, seen.lease) == (an_entry(), None)
     assert 500 < raw.pttl(key("n")) <= 1_000
@@ -529,7 +531,7 @@ def test_a_note_that_makes_no_sense_still_says_that_it_failed(
     """An older or newer proxy may have left it."""
     plant(raw, key("n"), note)
 
-    assert type(entries.look(ADA).note) is GraphUnavailable
+    assert type(entries.read(ADA).note) is GraphUnavailable
     assert entries.take(ADA, OURS, MINUTE).lease is None
 
 
@@ -544,7 +546,7 @@ def test_a_lease_is_given_back_by_its_owner(
     entries.take(ADA, OURS, MINUTE)
 
     assert entries.release(ADA, THEIRS) is False
-    assert entries.look(ADA).lease == OURS
+    assert entries.read(ADA).lease == OURS
     assert entries.release(ADA, OURS) is True
     assert entries.release(ADA, OURS) is False
     assert keys_in(raw) == {key("e")}
@@ -595,7 +597,7 @@ def test_a_fetch_under_way_cannot_bring_back_the_erased(entries: EntryStore) -> 
 
     assert entries.put(ADA, an_entry(), OURS, NOW) is False
     assert entries.fail(ADA, GraphTimeout(), OURS, now=NOW) is False
-    assert entries.look(ADA) == NOBODY
+    assert entries.read(ADA) == NOBODY
 
 
 def test_a_fetch_from_before_an_erase_stays_out_of_the_next_one(
@@ -608,7 +610,7 @@ def test_a_fetch_from_before_an_erase_stays_out_of_the_next_one(
 
     assert entries.put(ADA, an_entry(a_refusal()), OURS, NOW) is False
     assert entries.put(ADA, an_entry(), THEIRS, NOW) is True
-    assert entries.look(ADA).entry == an_entry()
+    assert entries.read(ADA).entry == an_entry()
 
 
 def test_an_erase_takes_the_marker_of_a_message(
@@ -661,7 +663,7 @@ def test_the_profile_of_whoever_writes_stays(
     assert entries.drop_refusals([ADA], MINUTE) is False
 
     assert entries.put(ADA, an_entry(a_refusal()), OURS, NOW) is False
-    assert entries.look(ADA) == Seen(form_of(an_entry(profile)), None, None)
+    assert entries.read(ADA) == Snapshot(form_of(an_entry(profile)), None, None)
 
 
 def test_no_words_of_a_refusal_make_a_profile_of_it(entries: EntryStore) -> None:
@@ -671,7 +673,7 @@ def test_no_words_of_a_refusal_make_a_profile_of_it(entries: EntryStore) -> None
 
     entries.drop_refusals([ADA], MINUTE)
 
-    assert entries.look(ADA) == NOBODY
+    assert entries.read(ADA) == NOBODY
 
 
 def array_of(version: bytes, *values: bytes) -> bytes:
@@ -719,7 +721,7 @@ def test_a_note_goes_with_the_flight_that_left_it(entries: EntryStore) -> None:
 
     entries.drop_refusals([ADA], MINUTE)
 
-    assert entries.look(ADA) == NOBODY
+    assert entries.read(ADA) == NOBODY
 
 
 def test_a_message_after_a_message_waits_for_the_same_copies(
@@ -762,8 +764,10 @@ def test_who_takes_the_lease_knows_that_the_person_has_written(
     before = entries.take(BEN, OURS, MINUTE)
     entries.drop_refusals([ADA], MINUTE)
 
-    assert entries.take(ADA, OURS, MINUTE) == Seen(None, OURS, None, has_written=True)
-    assert before == Seen(None, OURS, None)
+    assert entries.take(ADA, OURS, MINUTE) == Snapshot(
+        None, OURS, None, has_written=True
+    )
+    assert before == Snapshot(None, OURS, None)
 
 
 def test_a_thousand_people_are_dropped_in_one_go(
@@ -802,7 +806,7 @@ FOREIGN = {"pp2:e:{default:1}", "e:{default:1}", "pp", "other", "ppe:1"}
 GATES = ("pp:g:{default}:throttled", "pp:w:{default:1}", "pp:gate", "pp:es", "pp:ln")
 
 
-def is_refusal(entry: StoredOutcome | None) -> bool:
+def is_refusal(entry: Entry | None) -> bool:
     return entry is not None and isinstance(entry.outcome, Refusal)
 
 
@@ -837,7 +841,7 @@ def test_a_flush_of_some_leaves_the_others(
 def test_a_dry_run_counts_and_removes_nothing(
     entries: EntryStore,
     raw: redis.Redis,
-    matches: Callable[[StoredOutcome | None], bool] | None,
+    matches: Callable[[Entry | None], bool] | None,
 ) -> None:
     """No lease either: a fetch under way goes on."""
     some_of_everything(entries, raw)
@@ -876,7 +880,7 @@ def test_a_flush_shows_what_it_cannot_read_as_none(
 
 @pytest.mark.parametrize("matches", [None, lambda entry: True], ids=["all", "some"])
 def test_a_fetch_under_way_cannot_bring_back_the_flushed(
-    entries: EntryStore, matches: Callable[[StoredOutcome | None], bool] | None
+    entries: EntryStore, matches: Callable[[Entry | None], bool] | None
 ) -> None:
     """Its lease has gone with the entry, whether that matched or not."""
     store(entries, an_entry())
@@ -886,7 +890,7 @@ def test_a_fetch_under_way_cannot_bring_back_the_flushed(
 
     assert entries.put(ADA, an_entry(), OURS, NOW) is False
     assert entries.fail(ADA, GraphTimeout(), OURS, now=NOW) is False
-    assert entries.look(ADA) == NOBODY
+    assert entries.read(ADA) == NOBODY
 
 
 def test_every_lease_has_gone_before_the_first_entry_is_looked_at(
@@ -897,7 +901,7 @@ def test_every_lease_has_gone_before_the_first_entry_is_looked_at(
     plant_crowd(cache, people)
     written: list[bool] = []
 
-    def write_at_the_first_look(entry: StoredOutcome | None) -> bool:
+    def write_at_the_first_look(entry: Entry | None) -> bool:
         if not written:
             written.extend(
                 entries.put(igsid, an_entry(a_profile(igsid)), OURS, NOW)
@@ -969,8 +973,8 @@ def test_what_is_seen_tells_of_the_entry(entries: EntryStore) -> None:
     """As it was stored, though it is made of its form when it is asked for."""
     store(entries, an_entry())
 
-    assert entries.look(ADA).entry == an_entry()
-    assert entries.look(BEN).entry is None
+    assert entries.read(ADA).entry == an_entry()
+    assert entries.read(BEN).entry is None
 
 
 def test_what_is_stored_is_json_with_the_version_first(
@@ -1046,10 +1050,10 @@ def test_what_cannot_be_read_is_a_miss_and_is_overwritten(
     """By the next flight, without an error on the way."""
     plant(raw, key("e"), planted)
 
-    assert entries.look(ADA) == NOBODY
-    assert entries.take(ADA, OURS, MINUTE) == Seen(None, OURS, None)
+    assert entries.read(ADA) == NOBODY
+    assert entries.take(ADA, OURS, MINUTE) == Snapshot(None, OURS, None)
     assert entries.put(ADA, an_entry(), OURS, NOW) is True
-    assert entries.look(ADA) == Seen(form_of(an_entry()), None, None)
+    assert entries.read(ADA) == Snapshot(form_of(an_entry()), None, None)
 
 
 @pytest.mark.parametrize("planted", UNREADABLE)
@@ -1072,7 +1076,7 @@ def test_another_type_in_the_place_of_lease_or_note_stops_no_flight(
     """Nobody's lease, no failure: it is overwritten or removed."""
     plant(raw, key(kind), planted)
 
-    assert entries.look(ADA) == NOBODY
+    assert entries.read(ADA) == NOBODY
     assert entries.put(ADA, an_entry(), OURS, NOW) is False
     assert entries.take(ADA, OURS, MINUTE).lease == OURS
     assert entries.put(ADA, an_entry(), OURS, NOW) is True

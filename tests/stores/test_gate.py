@@ -15,10 +15,10 @@ from proxy.coordination.gate import (
     REMEMBERED_FOR,
     USAGE_LIVES,
     Gate,
-    Passage,
-    Tally,
+    Permit,
+    RefreshCounter,
 )
-from proxy.domain.answer import Told
+from proxy.domain.answer import FetchResult
 from proxy.domain.backoff import LONGEST_CLOSURE, backoffs
 from proxy.domain.failures import (
     Cause,
@@ -54,7 +54,7 @@ def new_gate(cache: ProfileCache) -> NewGate:
         return Gate(
             cache,
             page,
-            reach=EntryStore(cache, page).reach,
+            guard=EntryStore(cache, page).guard,
             backoffs=backoffs(TOKEN_RETRY),
             probe_for=PROBE_FOR,
             usage_soft=75,
@@ -72,22 +72,22 @@ def gate(new_gate: NewGate) -> Gate:
 
 def fail(gate: Gate, failure: LookupFailure, token: str = TOKEN) -> float:
     """One call to Meta that ends so; for how long the gate is closed then."""
-    passage = gate.pass_gate(token)
-    return gate.fail(passage, failure, Told(failure, None, token))
+    permit = gate.acquire(token)
+    return gate.fail(permit, failure, FetchResult(failure, None, token))
 
 
 def straggle(gate: Gate, failure: LookupFailure) -> float:
     """The same of a call that had passed before the gate was closed."""
-    passage = Passage(TOKEN, "", None)
-    return gate.fail(passage, failure, Told(failure, None, TOKEN))
+    permit = Permit(TOKEN, "", None)
+    return gate.fail(permit, failure, FetchResult(failure, None, TOKEN))
 
 
-def tell(gate: Gate, passage: Passage, outcome, percent: float | None = None) -> None:
-    gate.succeed(passage, outcome, Told(outcome, percent, TOKEN))
+def tell(gate: Gate, permit: Permit, outcome, percent: float | None = None) -> None:
+    gate.succeed(permit, outcome, FetchResult(outcome, percent, TOKEN))
 
 
 def succeed(gate: Gate, outcome=None) -> None:
-    tell(gate, gate.pass_gate(TOKEN), outcome or a_profile(), None)
+    tell(gate, gate.acquire(TOKEN), outcome or a_profile(), None)
 
 
 def cause_key(cause: Cause, token: str = TOKEN) -> str:
@@ -103,7 +103,7 @@ def lapse(raw: redis.Redis, cause: Cause) -> None:
 
 def stopped_by(gate: Gate, token: str = TOKEN) -> LookupFailure:
     with pytest.raises(LookupFailure) as stopped:
-        gate.pass_gate(token)
+        gate.acquire(token)
     return stopped.value
 
 
@@ -115,7 +115,7 @@ def test_an_open_gate_costs_nothing_and_leaves_nothing(gate, raw) -> None:
     """No key is written for a call that goes well."""
     succeed(gate)
 
-    assert gate.pass_gate(TOKEN) == Passage(TOKEN, "", None)
+    assert gate.acquire(TOKEN) == Permit(TOKEN, "", None)
     assert list(raw.scan_iter()) == []
 
 
@@ -180,7 +180,7 @@ def test_causes_are_apart(gate) -> None:
         fail(gate, GraphTimeout())
     fail(gate, PermissionMissing())
 
-    assert gate.pass_gate(TOKEN).probe == ""
+    assert gate.acquire(TOKEN).probe == ""
 
 
 def test_a_closure_is_only_ever_lengthened(gate, raw) -> None:
@@ -210,14 +210,14 @@ def test_a_rejected_token_stops_only_its_holders(gate) -> None:
     fail(gate, TokenRejected())
 
     assert type(stopped_by(gate, TOKEN)) is TokenRejected
-    assert gate.pass_gate(NEW_TOKEN) == Passage(NEW_TOKEN, "", None)
+    assert gate.acquire(NEW_TOKEN) == Permit(NEW_TOKEN, "", None)
 
 
 def test_pages_have_gates_of_their_own(new_gate) -> None:
     """A throttle of one business is not another's."""
     fail(new_gate("shop"), Throttled())
 
-    assert new_gate("studio").pass_gate(TOKEN).probe == ""
+    assert new_gate("studio").acquire(TOKEN).probe == ""
 
 
 def test_when_a_cause_lapses_one_caller_probes(gate, raw) -> None:
@@ -225,7 +225,7 @@ def test_when_a_cause_lapses_one_caller_probes(gate, raw) -> None:
     fail(gate, Throttled())
     lapse(raw, Cause.THROTTLED)
 
-    probe = gate.pass_gate(TOKEN)
+    probe = gate.acquire(TOKEN)
 
     assert probe.probe
     assert stopped_by(gate).retry_after == about(PROBE_FOR)
@@ -239,7 +239,7 @@ def test_a_probe_that_succeeds_opens_the_gate(gate, raw, caplog) -> None:
 
     succeed(gate)
 
-    assert gate.pass_gate(TOKEN).probe == ""
+    assert gate.acquire(TOKEN).probe == ""
     assert list(raw.scan_iter()) == []
     assert [
         r.message for r in caplog.records if r.name == "proxy.coordination.gate"
@@ -284,17 +284,17 @@ def test_a_prober_that_dies_is_succeeded(gate, raw) -> None:
     """Its probe lapses like a lease."""
     fail(gate, Throttled())
     lapse(raw, Cause.THROTTLED)
-    dead = gate.pass_gate(TOKEN)
+    dead = gate.acquire(TOKEN)
     lapse(raw, Cause.THROTTLED)
 
-    heir = gate.pass_gate(TOKEN)
+    heir = gate.acquire(TOKEN)
 
     assert heir.probe not in ("", dead.probe)
 
 
 def test_the_success_of_a_call_from_before_opens_nothing(gate) -> None:
     """It says how things were, not how they are."""
-    before = gate.pass_gate(TOKEN)
+    before = gate.acquire(TOKEN)
     fail(gate, Throttled(retry_after=300.0))
 
     tell(gate, before, a_profile())
@@ -307,9 +307,9 @@ def test_a_probe_that_is_given_back_is_the_next_callers(gate, raw) -> None:
     fail(gate, Throttled())
     lapse(raw, Cause.THROTTLED)
 
-    gate.give_back(gate.pass_gate(TOKEN))
+    gate.release_probe(gate.acquire(TOKEN))
 
-    assert gate.pass_gate(TOKEN).probe
+    assert gate.acquire(TOKEN).probe
 
 
 def test_a_probe_that_fails_otherwise_lets_the_next_caller_probe(gate, raw) -> None:
@@ -319,7 +319,7 @@ def test_a_probe_that_fails_otherwise_lets_the_next_caller_probe(gate, raw) -> N
 
     fail(gate, GraphTimeout())
 
-    assert gate.pass_gate(TOKEN).probe
+    assert gate.acquire(TOKEN).probe
 
 
 @pytest.mark.parametrize("store_url", REAL_STORES, indirect=True)
@@ -330,7 +330,7 @@ def test_of_many_callers_at_once_one_probes(gate, raw) -> None:
 
     def passes(_: int) -> bool:
         try:
-            return bool(gate.pass_gate(TOKEN))
+            return bool(gate.acquire(TOKEN))
         except Throttled:
             return False
 
@@ -340,34 +340,34 @@ def test_of_many_callers_at_once_one_probes(gate, raw) -> None:
 
 def test_a_passage_says_which_token_is_noted(gate, cache) -> None:
     """A store that was emptied must be told again which token asks."""
-    before = gate.pass_gate(NEW_TOKEN).noted_token
+    before = gate.acquire(NEW_TOKEN).noted_token
     EntryStore(cache, "default").note_token(TOKEN)
 
-    assert (before, gate.pass_gate(NEW_TOKEN).noted_token) == (None, TOKEN)
+    assert (before, gate.acquire(NEW_TOKEN).noted_token) == (None, TOKEN)
 
 
 def test_usage_is_shared_and_believed_for_five_minutes(gate, new_gate, raw) -> None:
     """What one process reads in a reply holds back the others."""
-    tell(gate, gate.pass_gate(TOKEN), a_profile(), 80.5)
+    tell(gate, gate.acquire(TOKEN), a_profile(), 80.5)
 
-    assert new_gate().pass_gate(TOKEN).usage_percent == 80.5
+    assert new_gate().acquire(TOKEN).usage_percent == 80.5
     assert 0 < raw.pttl("pp:u:{default}") <= USAGE_LIVES * 1000
 
 
 def test_a_failure_tells_the_usage_too(gate) -> None:
     """A throttle is when it is most interesting."""
     failure = GraphUnavailable()
-    gate.fail(gate.pass_gate(TOKEN), failure, Told(failure, 99.0, TOKEN))
+    gate.fail(gate.acquire(TOKEN), failure, FetchResult(failure, 99.0, TOKEN))
 
-    assert gate.pass_gate(TOKEN).usage_percent == 99.0
+    assert gate.acquire(TOKEN).usage_percent == 99.0
 
 
 def test_a_reply_that_says_nothing_of_usage_changes_nothing(gate) -> None:
     """Absent is not zero."""
-    tell(gate, gate.pass_gate(TOKEN), a_profile(), 80.0)
-    tell(gate, gate.pass_gate(TOKEN), a_profile(), None)
+    tell(gate, gate.acquire(TOKEN), a_profile(), 80.0)
+    tell(gate, gate.acquire(TOKEN), a_profile(), None)
 
-    assert gate.pass_gate(TOKEN).usage_percent == 80.0
+    assert gate.acquire(TOKEN).usage_percent == 80.0
 
 
 @pytest.mark.parametrize(("percent", "stops"), [(74.9, False), (75.0, True)])
@@ -375,37 +375,37 @@ def test_above_the_soft_limit_only_the_background_is_stopped(
     gate, percent, stops
 ) -> None:
     """Callers who wait still get their answer."""
-    tell(gate, gate.pass_gate(TOKEN), a_profile(), percent)
+    tell(gate, gate.acquire(TOKEN), a_profile(), percent)
 
-    assert gate.pass_gate(TOKEN).usage_percent == percent
+    assert gate.acquire(TOKEN).usage_percent == percent
     if stops:
         with pytest.raises(Overloaded):
-            gate.pass_gate(TOKEN, in_background=True)
+            gate.acquire(TOKEN, in_background=True)
     else:
-        gate.pass_gate(TOKEN, in_background=True)
+        gate.acquire(TOKEN, in_background=True)
 
 
 def test_the_background_takes_no_probe_when_it_is_held_back(gate, raw) -> None:
     """Or the gate would be closed for a call that nobody makes."""
-    tell(gate, gate.pass_gate(TOKEN), a_profile(), 80.0)
+    tell(gate, gate.acquire(TOKEN), a_profile(), 80.0)
     fail(gate, Throttled())
     lapse(raw, Cause.THROTTLED)
 
     with pytest.raises(Overloaded):
-        gate.pass_gate(TOKEN, in_background=True)
+        gate.acquire(TOKEN, in_background=True)
 
-    assert gate.pass_gate(TOKEN).probe
+    assert gate.acquire(TOKEN).probe
 
 
 def test_an_allowance_is_spent_and_comes_again(gate, raw) -> None:
     """So many in a minute, over all hosts; then the key is told when to come back."""
     for _ in range(3):
-        gate.charge("inbox")
+        gate.consume("inbox")
     with pytest.raises(TooManyMisses) as spent:
-        gate.charge("inbox")
-    gate.charge("crm")
+        gate.consume("inbox")
+    gate.consume("crm")
     raw.delete("pp:a:{inbox}")
-    gate.charge("inbox")
+    gate.consume("inbox")
 
     assert spent.value.retry_after == about(60.0)
     assert 0 < raw.pttl("pp:a:{inbox}") <= 60_000
@@ -416,7 +416,7 @@ def test_no_allowance_means_no_limit(new_gate, raw) -> None:
     gate = new_gate(misses_per_minute=0)
 
     for _ in range(100):
-        gate.charge("inbox")
+        gate.consume("inbox")
 
     assert list(raw.scan_iter()) == []
 
@@ -453,10 +453,10 @@ def test_every_key_has_an_end_and_none_has_an_id(gate, raw) -> None:
     """An erasure must reach all that is stored of a person."""
     for failure in (Throttled(), TokenRejected(), PermissionMissing(), GraphTimeout()):
         straggle(gate, failure)
-    tell(gate, Passage(TOKEN, "", None), a_refusal(), 20.0)
+    tell(gate, Permit(TOKEN, "", None), a_refusal(), 20.0)
     gate.doubt(ADA)
-    gate.charge("inbox")
-    gate.count(Tally.REFRESHED)
+    gate.consume("inbox")
+    gate.count(RefreshCounter.REFRESHED)
 
     keys = {key.decode(): raw.pttl(key) for key in raw.scan_iter()}
 
@@ -469,12 +469,12 @@ def test_every_key_has_an_end_and_none_has_an_id(gate, raw) -> None:
 def test_an_operator_sees_how_it_is(gate, raw) -> None:
     """Without changing it."""
     fail(gate, GraphTimeout())
-    gate.count(Tally.REFRESH_FAILED)
+    gate.count(RefreshCounter.REFRESH_FAILED)
     gate.doubt(ADA)
     failure = Throttled(retry_after=120.0)
-    gate.fail(gate.pass_gate(TOKEN), failure, Told(failure, 100.0, TOKEN))
+    gate.fail(gate.acquire(TOKEN), failure, FetchResult(failure, 100.0, TOKEN))
 
-    state, again = gate.look(TOKEN), gate.look(TOKEN)
+    state, again = gate.read_state(TOKEN), gate.read_state(TOKEN)
 
     causes = {cause.cause: cause for cause in state.causes}
     assert causes[Cause.THROTTLED].closed_for == about(120.0)
@@ -482,7 +482,10 @@ def test_an_operator_sees_how_it_is(gate, raw) -> None:
     assert causes[Cause.UNAVAILABLE].closed_for == 0.0
     assert not any(cause.is_probed for cause in state.causes)
     assert (state.usage_percent, state.doubted) == (100.0, 1)
-    assert state.tally == {Tally.REFRESHED: 0, Tally.REFRESH_FAILED: 1}
+    assert state.tally == {
+        RefreshCounter.REFRESHED: 0,
+        RefreshCounter.REFRESH_FAILED: 1,
+    }
     assert again.tally == state.tally
 
 
@@ -507,12 +510,12 @@ def test_a_straggler_takes_no_probe_from_its_holder(gate, raw) -> None:
     """It lengthens the closure; the probe's success is later knowledge, and opens."""
     fail(gate, Throttled())
     lapse(raw, Cause.THROTTLED)
-    probe = gate.pass_gate(TOKEN)
+    probe = gate.acquire(TOKEN)
     straggle(gate, Throttled(retry_after=300.0))
 
     tell(gate, probe, a_profile())
 
-    assert gate.pass_gate(TOKEN).probe == ""
+    assert gate.acquire(TOKEN).probe == ""
 
 
 def test_a_probe_that_learns_nothing_of_the_permission_is_the_next_callers(
@@ -525,7 +528,7 @@ def test_a_probe_that_learns_nothing_of_the_permission_is_the_next_callers(
 
     succeed(gate, a_refusal(reason=Reason.UNAVAILABLE))
 
-    assert gate.pass_gate(TOKEN).probe
+    assert gate.acquire(TOKEN).probe
 
 
 def test_a_spent_allowance_is_known_without_a_trip(new_gate, raw) -> None:
@@ -533,10 +536,10 @@ def test_a_spent_allowance_is_known_without_a_trip(new_gate, raw) -> None:
     now = [0.0]
     gate = new_gate(clock=lambda: now[0])
     for _ in range(3):
-        gate.charge("inbox")
+        gate.consume("inbox")
     gate.check_allowance("inbox")
     with pytest.raises(TooManyMisses):
-        gate.charge("inbox")
+        gate.consume("inbox")
     raw.delete("pp:a:{inbox}")
 
     with pytest.raises(TooManyMisses):

@@ -17,7 +17,7 @@ from proxy.storage.client_factory import new_client
 from proxy.storage.codec import decode, encode
 from proxy.storage.entries import EntryStore
 from proxy.storage.flask_cache import ProfileCache
-from proxy.storage.near_cache import TRUSTED_FOR, Follower, NearCache
+from proxy.storage.near_cache import TRUSTED_FOR, InvalidationListener, NearCache
 from tests.helpers.builders import a_profile, an_entry
 from tests.helpers.fakes import no_wait
 from tests.helpers.processes import wait_until
@@ -45,7 +45,7 @@ def begin(cache_on: Callable[[redis.Redis], ProfileCache]) -> Begin:
     def begin(url: str) -> Process:
         client = new_client(url, connections=64)
         near = NearCache(
-            1000, outage_grace=600.0, start=Follower(client, "pp:e:").start
+            1000, outage_grace=600.0, start=InvalidationListener(client, "pp:e:").start
         )
         process = Process(EntryStore(cache_on(client), "default", near=near), near)
         with_a_look(process, Igsid("99999"))
@@ -94,7 +94,7 @@ def igsid() -> Igsid:
 def with_a_look(process: Process, igsid: Igsid) -> None:
     """A look keeps a copy, and the first one of all begins to follow."""
     try:
-        process.entries.look(igsid)
+        process.entries.read(igsid)
     except StoreUnavailable:
         return
 
@@ -186,13 +186,13 @@ def test_once_an_erase_has_answered_no_process_remembers(
             def hammer(stop: list[bool] = stop) -> None:
                 while not stop:
                     process.entries.recall(igsid)
-                    process.entries.look(igsid)
+                    process.entries.read(igsid)
 
             hammers = [pool.submit(hammer) for _ in range(4)]
             try:
                 eraser.erase(igsid)
                 assert recalled(process, igsid) is None
-                assert process.entries.look(igsid).entry is None
+                assert process.entries.read(igsid).entry is None
             finally:
                 stop.append(True)
             for each in hammers:
@@ -302,12 +302,12 @@ def test_a_store_that_tells_nothing_is_served_without_copies(
 
         with new_client(url, connections=4) as client:
             near = NearCache(10, outage_grace=600.0)
-            follower = Follower(client, "pp:e:", sleep=wait_once)
+            follower = InvalidationListener(client, "pp:e:", sleep=wait_once)
             with pytest.raises(Over):
                 follower.run(near)
             entries = EntryStore(cache_on(client), "default", near=near, sleep=no_wait)
             put(raw, igsid)
-            seen = entries.look(igsid)
+            seen = entries.read(igsid)
 
     assert seen.entry is not None and near.size == 0
     assert [each.message for each in caplog.records] == ["near cache off"]
@@ -319,7 +319,7 @@ def looked_at(process: Process, igsid: Igsid) -> tuple[EntryStore, list[float]]:
     near = NearCache(10, outage_grace=600.0, clock=lambda: now[0])
     entries = EntryStore(process.entries._cache, "default", near=near, sleep=no_wait)
     near.trust(0.0)
-    entries.look(igsid)
+    entries.read(igsid)
     return entries, now
 
 
@@ -334,7 +334,7 @@ def test_what_a_look_has_not_found_is_no_outage_s_copy(
 
     raw.delete(key(igsid))
     now[0] = 0.1 if is_trusted else 1.0
-    entries.look(igsid)
+    entries.read(igsid)
 
     assert entries.recall_in_outage(igsid) is None
 
@@ -347,6 +347,6 @@ def test_a_look_that_finds_the_same_leaves_it_for_an_outage(
     entries, now = looked_at(process, igsid)
 
     now[0] = 1.0
-    entries.look(igsid)
+    entries.read(igsid)
 
     assert entries.recall_in_outage(igsid) is not None

@@ -11,7 +11,7 @@ from contextlib import suppress
 import pytest
 import redis
 
-from proxy.domain.entry import StoredOutcome
+from proxy.domain.entry import Entry
 from proxy.domain.failures import StoreUnavailable
 from proxy.domain.profile import Igsid
 from proxy.embedded import engine
@@ -143,12 +143,12 @@ def test_no_connection_takes_the_writes_of_another_for_confirmed(
     keep(entries)
     line = threading.Barrier(8)
 
-    def look(_: int) -> None:
+    def read_one(_: int) -> None:
         line.wait()
-        entries.look(ADA)
+        entries.read(ADA)
 
     with ThreadPoolExecutor(8) as pool:
-        list(pool.map(look, range(8)))
+        list(pool.map(read_one, range(8)))
         paused()
         refused = list(
             pool.map(lambda _: refuses(lambda: entries.erase(ADA)), range(8))
@@ -169,7 +169,7 @@ def refuses(ask: Callable[[], object]) -> bool:
 def test_a_flush_that_a_replica_does_not_confirm_is_no_flush(
     entries: EntryStore,
     paused: Callable[[], None],
-    matches: Callable[[StoredOutcome | None], bool] | None,
+    matches: Callable[[Entry | None], bool] | None,
 ) -> None:
     """Nor is one that finds nothing more to remove. A dry run only counts."""
     keep(entries)
@@ -189,7 +189,7 @@ def test_nobody_waits_for_a_replica_but_to_promise_something(
 
     keep(entries)
 
-    assert entries.look(ADA).entry is not None
+    assert entries.read(ADA).entry is not None
     assert time.monotonic() - began < REPLICATED_WITHIN
 
 
@@ -308,7 +308,7 @@ def test_a_flush_during_a_fail_over_promises_nothing(
     """Its cursor is another server's."""
     failed_over: list[Server] = []
 
-    def fail_over_at_the_first_look(entry: StoredOutcome | None) -> bool:
+    def fail_over_at_the_first_look(entry: Entry | None) -> bool:
         if not failed_over:
             old = broken.master
             failed_over.append(old)

@@ -13,11 +13,11 @@ from pathlib import Path
 import pytest
 import redis
 
-from proxy.domain.entry import StoredOutcome
+from proxy.domain.entry import Entry
 from proxy.domain.failures import GraphTimeout, StoreUnavailable
 from proxy.domain.profile import GraphError, Igsid, Reason, Refusal
 from proxy.storage.client_factory import REDIS_TIMEOUT, new_client
-from proxy.storage.entries import EntryStore, Seen
+from proxy.storage.entries import EntryStore, Snapshot
 from proxy.storage.flask_cache import ProfileCache
 from proxy.storage.store_guard import PROBED_EVERY, TRIPS_AT_ONCE
 from tests.helpers.builders import form_of
@@ -28,10 +28,10 @@ MINUTE = 60.0
 ADA = Igsid("1254001000000001")
 LEASE = "0123456789abcdef"
 PASSWORD = "s3cr3t-canary"
-ENTRY = StoredOutcome(
+ENTRY = Entry(
     Refusal(ADA, Reason.BLOCKED, GraphError(551)), NOW, NOW + MINUTE, NOW + MINUTE
 )
-LIFELESS = StoredOutcome(ENTRY.outcome, NOW, NOW, NOW)
+LIFELESS = Entry(ENTRY.outcome, NOW, NOW, NOW)
 
 WITHIN = 2 * REDIS_TIMEOUT + 0.5
 """Seconds: connecting may take its time and then the answer, and slack for the test."""
@@ -39,7 +39,7 @@ WITHIN = 2 * REDIS_TIMEOUT + 0.5
 Operation = Callable[[EntryStore], object]
 
 OPERATIONS: dict[str, Operation] = {
-    "look": lambda entries: entries.look(ADA),
+    "look": lambda entries: entries.read(ADA),
     "take": lambda entries: entries.take(ADA, LEASE, MINUTE),
     "put": lambda entries: entries.put(ADA, ENTRY, LEASE, NOW),
     "put-without-life": lambda entries: entries.put(ADA, LIFELESS, LEASE, NOW),
@@ -95,7 +95,7 @@ def hanging(request: pytest.FixtureRequest, open_store: Open) -> Iterator[EntryS
     with store_of(request.param, PASSWORD) as (url, servers):
         entries = open_store(url)
         entries.take(ADA, LEASE, MINUTE)
-        entries.look(ADA)  # Looks have connections of their own.
+        entries.read(ADA)  # Looks have connections of their own.
         for server in servers:
             server.pause()
         yield entries
@@ -175,7 +175,7 @@ def test_a_socket_that_is_not_there_is_unavailable(
     """As a port where nothing listens."""
     entries = open_store(f"unix://:{PASSWORD}@{tmp_path}/it.sock")
 
-    assert_unavailable(lambda: entries.look(ADA), caplog)
+    assert_unavailable(lambda: entries.read(ADA), caplog)
 
 
 @each_operation
@@ -211,7 +211,7 @@ def test_a_flush_that_may_not_remove_is_no_flush(
     entries.put(ADA, ENTRY, LEASE, NOW)
 
     assert_unavailable(lambda: entries.flush(None), caplog)
-    assert entries.look(ADA).entry
+    assert entries.read(ADA).entry
 
 
 @pytest.mark.parametrize("name", WRITES)
@@ -244,7 +244,7 @@ def test_a_store_that_does_not_let_us_in_is_unavailable(
     """And the password we tried stays with us."""
     entries = open_store(server.url.replace(f":{PASSWORD}@", f":{password}@"))
 
-    assert_unavailable(lambda: entries.look(ADA), caplog)
+    assert_unavailable(lambda: entries.read(ADA), caplog)
 
 
 def test_a_certificate_of_another_authority_is_not_accepted(
@@ -253,7 +253,7 @@ def test_a_certificate_of_another_authority_is_not_accepted(
     """Whoever could pretend to be the store would get names and leases."""
     entries = open_store(tls_url.partition("?")[0].replace("//", f"//:{PASSWORD}@"))
 
-    assert_unavailable(lambda: entries.look(ADA), caplog)
+    assert_unavailable(lambda: entries.read(ADA), caplog)
 
 
 def test_something_that_is_no_store_is_unavailable(
@@ -262,14 +262,14 @@ def test_something_that_is_no_store_is_unavailable(
     """Such as a port that wants TLS, asked without it."""
     place = tls_url.partition("?")[0].replace("rediss://", f"redis://:{PASSWORD}@")
 
-    assert_unavailable(lambda: open_store(place).look(ADA), caplog)
+    assert_unavailable(lambda: open_store(place).read(ADA), caplog)
 
 
 def recovers(entries: EntryStore, caplog: pytest.LogCaptureFixture) -> None:
     for _ in range(3):
         assert entries.take(ADA, LEASE, MINUTE).lease == LEASE
     assert entries.put(ADA, ENTRY, LEASE, NOW) is True
-    assert entries.look(ADA) == Seen(form_of(ENTRY), None, None)
+    assert entries.read(ADA) == Snapshot(form_of(ENTRY), None, None)
     assert said(caplog) == [("WARNING", "store away"), ("WARNING", "store back")]
 
 
@@ -296,7 +296,7 @@ def test_a_store_that_hung_is_used_again(
     server: Server, entries: EntryStore, caplog: pytest.LogCaptureFixture
 ) -> None:
     """No late answer is taken for the next one's, and a lease is still its taker's."""
-    entries.look(ADA)
+    entries.read(ADA)
 
     server.pause()
     fails(entries)
@@ -349,7 +349,7 @@ def test_a_full_store_that_can_be_read_is_said_to_be_away_once(
     """Every miss looks before it takes; that must not make two lines of each."""
     with full(server):
         for _ in range(3):
-            assert entries.look(ADA) == Seen(None, None, None)
+            assert entries.read(ADA) == Snapshot(None, None, None)
             fails(entries, times=1)
 
     assert said(caplog) == [("WARNING", "store away")]
@@ -377,16 +377,16 @@ def test_many_threads_say_once_that_the_store_is_away(
     """And once that it is back, however many notice while a slow log is written."""
     line = threading.Barrier(32)
 
-    def look(_: int) -> None:
+    def read_one(_: int) -> None:
         line.wait()
         with suppress(StoreUnavailable):
-            entries.look(ADA)
+            entries.read(ADA)
 
     with ThreadPoolExecutor(32) as pool:
         server.stop()
-        list(pool.map(look, range(32)))
+        list(pool.map(read_one, range(32)))
         server.start()
-        list(pool.map(look, range(32)))
+        list(pool.map(read_one, range(32)))
 
     assert said(caplog) == [("WARNING", "store away"), ("WARNING", "store back")]
 
@@ -400,7 +400,7 @@ def test_a_connection_found_dead_is_replaced_unnoticed(
     with client_of(server.url) as client:
         client.client_kill_filter(_type="normal", skipme=True)
 
-    assert entries.look(ADA).lease == LEASE
+    assert entries.read(ADA).lease == LEASE
     assert said(caplog) == []
 
 
@@ -422,12 +422,12 @@ def test_a_crowd_takes_turns(server: Server, entries: EntryStore) -> None:
     """However many threads ask at once, only so many connections are opened."""
     start = threading.Barrier(128)
 
-    def look(_: int) -> None:
+    def read_one(_: int) -> None:
         start.wait(10)
-        entries.look(ADA)
+        entries.read(ADA)
 
     with ThreadPoolExecutor(128) as pool:
-        list(pool.map(look, range(128)))
+        list(pool.map(read_one, range(128)))
 
     with client_of(server.url) as client:
         others = len(client.client_list()) - 1

@@ -15,7 +15,7 @@ def metrics() -> Metrics:
     return Metrics()
 
 
-def look(
+def reading_of(
     metrics: Metrics, page: str | None = None, **readings: StoreReading
 ) -> Reading:
     return read(metrics.exposition(readings or None).decode(), page)
@@ -30,12 +30,12 @@ def lines(page: str) -> dict[str, list[str]]:
 def test_growth_is_told_by_the_second(metrics) -> None:
     """Of what was counted between two looks, two seconds apart."""
     metrics.answers["near", "profile"] += 1000
-    before = look(metrics)
+    before = reading_of(metrics)
     metrics.answers["near", "profile"] += 300
     metrics.answers["none", "graph_timeout"] += 1
     metrics.calls["graph_timeout"] += 1
 
-    told = lines(draw(look(metrics), before, 2.0))
+    told = lines(draw(reading_of(metrics), before, 2.0))
 
     assert told["lookups"] == ["1,301", "150.5/s"]
     assert told["calls to Meta"] == ["1", "0.5/s"]
@@ -49,7 +49,7 @@ def test_one_look_tells_no_growth(metrics) -> None:
     """Only what was counted since the start."""
     metrics.answers["hit", "blocked"] += 2
 
-    told = lines(draw(look(metrics), None, 0.0))
+    told = lines(draw(reading_of(metrics), None, 0.0))
 
     assert (told["lookups"], told["blocked"]) == (["2"], ["2"])
 
@@ -57,9 +57,9 @@ def test_one_look_tells_no_growth(metrics) -> None:
 def test_nothing_grows_backwards(metrics) -> None:
     """An instance that was started anew counts from 0."""
     metrics.answers["hit", "blocked"] += 2
-    before = look(metrics)
+    before = reading_of(metrics)
 
-    told = lines(draw(look(Metrics()), before, 1.0))
+    told = lines(draw(reading_of(Metrics()), before, 1.0))
 
     assert told["lookups"] == ["0", "0.0/s"]
     assert told["hit ratio"] == ["-"]
@@ -69,7 +69,7 @@ def test_a_closed_gate_and_the_quota_are_told(metrics) -> None:
     """The causes that stop calls, and for how long yet."""
     closed_for = dict.fromkeys(Cause, 0.0) | {Cause.TOKEN_REJECTED: 41.2}
 
-    now = look(metrics, default=StoreReading(closed_for, 28.0))
+    now = reading_of(metrics, default=StoreReading(closed_for, 28.0))
     told = lines(draw(now, None, 0.0))
 
     assert " ".join(told["gate"]) == "closed: token_rejected for 41 s"
@@ -92,7 +92,7 @@ def test_it_is_told_what_the_copies_are_used_for(
     """While the store is away there is nothing else to answer from."""
     gauges = {"near_entries": entries, "near_trusted": trusted, "store_up": is_up}
 
-    told = lines(draw(look(metrics)._replace(gauges=gauges), None, 0.0))
+    told = lines(draw(reading_of(metrics)._replace(gauges=gauges), None, 0.0))
 
     assert " ".join(told["copies"]) == copies
 
@@ -107,9 +107,9 @@ def test_several_pages_are_told_together_or_one_alone(metrics) -> None:
         "shop": StoreReading(closed, 80.0),
     }
 
-    all_of_them = lines(draw(look(metrics, **state), None, 0.0))
-    shop = lines(draw(look(metrics, "shop", **state), None, 0.0))
-    default = lines(draw(look(metrics, "default", **state), None, 0.0))
+    all_of_them = lines(draw(reading_of(metrics, **state), None, 0.0))
+    shop = lines(draw(reading_of(metrics, "shop", **state), None, 0.0))
+    default = lines(draw(reading_of(metrics, "default", **state), None, 0.0))
 
     assert [t["lookups"] for t in (all_of_them, shop, default)] == [["7"], ["4"], ["3"]]
     assert " ".join(all_of_them["gate"]) == "closed: shop: throttled for 9 s"
@@ -121,12 +121,12 @@ def test_several_pages_are_told_together_or_one_alone(metrics) -> None:
 def test_a_page_that_the_instance_does_not_have_is_no_page_of_zeros(metrics) -> None:
     """A name with a slip in it."""
     with pytest.raises(UnknownPage):
-        look(metrics, "shopp")
+        reading_of(metrics, "shopp")
 
 
 def test_a_store_that_is_away_tells_nothing_of_the_gate(metrics) -> None:
     """It is there that the gate is kept."""
-    told = lines(draw(look(metrics), None, 0.0))
+    told = lines(draw(reading_of(metrics), None, 0.0))
 
     assert told["store"] == ["away"]
     assert " ".join(told["gate"]) == "not known"

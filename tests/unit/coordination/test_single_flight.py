@@ -16,10 +16,10 @@ from proxy.coordination.single_flight import (
     Fetch,
     Flight,
     lease_for,
-    patience,
+    max_wait,
 )
 from proxy.domain.answer import Answer, Source
-from proxy.domain.entry import StoredOutcome
+from proxy.domain.entry import Entry
 from proxy.domain.failures import (
     GraphTimeout,
     GraphUnavailable,
@@ -29,7 +29,7 @@ from proxy.domain.failures import (
     TooManyMisses,
 )
 from proxy.domain.profile import Igsid, Outcome
-from proxy.storage.entries import EntryStore, Seen
+from proxy.storage.entries import EntryStore, Snapshot
 from proxy.storage.flask_cache import ProfileCache
 from tests.helpers.builders import ADA, NOW, a_profile, a_refusal, an_entry, form_of
 from tests.helpers.fakes import no_wait
@@ -77,7 +77,7 @@ class BrokenStore:
 
 
 class AwayStore:
-    def look(self, igsid: Igsid) -> Seen:
+    def read(self, igsid: Igsid) -> Snapshot:
         raise StoreUnavailable()
 
 
@@ -92,19 +92,19 @@ def time() -> Time:
     return Time()
 
 
-class Caller(Flight):
+class Client(Flight):
     """Somebody who has just looked, found nothing usable, and joins."""
 
     def find(self, igsid: Igsid, fetch: Fetch) -> Answer:
-        give_up_at = self.give_up_at()
+        deadline = self.deadline()
         try:
-            seen = self._store.look(igsid)
-            return self.join(igsid, seen, fetch, give_up_at=give_up_at)
+            seen = self._store.read(igsid)
+            return self.join(igsid, seen, fetch, deadline=deadline)
         except StoreUnavailable:
-            return self.without_store(igsid, fetch, give_up_at=give_up_at)
+            return self.without_store(igsid, fetch, deadline=deadline)
 
 
-def a_flight(store, time: Time, *, kind=Caller, seats: int = 100, room: int = 400):
+def a_flight(store, time: Time, *, kind=Client, seats: int = 100, room: int = 400):
     return kind(
         store,
         graph_timeout=GRAPH_TIMEOUT,
@@ -117,20 +117,20 @@ def a_flight(store, time: Time, *, kind=Caller, seats: int = 100, room: int = 40
 
 def find_anew(flight: Flight, store: EntryStore, fetch: Fetch) -> Answer:
     """As somebody asks to whom what is stored does not count."""
-    give_up_at = flight.give_up_at()
-    return flight.join(ADA, store.look(ADA), fetch, give_up_at=give_up_at, anew=True)
+    deadline = flight.deadline()
+    return flight.join(ADA, store.read(ADA), fetch, deadline=deadline, force=True)
 
 
-def never(igsid: Igsid, deadline: float) -> StoredOutcome:
+def never(igsid: Igsid, deadline: float) -> Entry:
     raise AssertionError("Meta must not be asked")
 
 
-def telling(entry: StoredOutcome):
+def telling(entry: Entry):
     return lambda igsid, deadline: entry
 
 
 def failing(failure: Exception):
-    def fetch(igsid: Igsid, deadline: float) -> StoredOutcome:
+    def fetch(igsid: Igsid, deadline: float) -> Entry:
         raise failure
 
     return fetch
@@ -140,7 +140,7 @@ def test_a_miss_is_fetched_and_stored(store, time) -> None:
     """The leader has the whole deadline, and leaves the entry and no lease."""
     told = []
 
-    def fetch(igsid: Igsid, deadline: float) -> StoredOutcome:
+    def fetch(igsid: Igsid, deadline: float) -> Entry:
         told.append((igsid, deadline))
         return an_entry()
 
@@ -148,7 +148,7 @@ def test_a_miss_is_fetched_and_stored(store, time) -> None:
 
     assert answer == Answer(an_entry(), Source.FETCHED)
     assert told == [(ADA, GRAPH_TIMEOUT)]
-    assert store.look(ADA) == Seen(form_of(an_entry()), None, None)
+    assert store.read(ADA) == Snapshot(form_of(an_entry()), None, None)
 
 
 def test_a_failure_is_told_and_leaves_a_note_but_no_entry(store, time) -> None:
@@ -158,7 +158,7 @@ def test_a_failure_is_told_and_leaves_a_note_but_no_entry(store, time) -> None:
     with pytest.raises(TokenRejected):
         a_flight(store, time).find(ADA, failing(failure))
 
-    seen = store.look(ADA)
+    seen = store.read(ADA)
     assert (seen.entry, seen.lease) == (None, None)
     assert isinstance(seen.note, TokenRejected)
 
@@ -177,8 +177,8 @@ def test_a_bug_while_asking_leaves_a_note_for_those_who_wait(store, time) -> Non
     with pytest.raises(ZeroDivisionError):
         a_flight(store, time).find(ADA, failing(ZeroDivisionError()))
 
-    assert isinstance(store.look(ADA).note, GraphUnavailable)
-    assert store.look(ADA).lease is None
+    assert isinstance(store.read(ADA).note, GraphUnavailable)
+    assert store.read(ADA).lease is None
 
 
 def test_a_follower_waits_for_the_leader_of_another_process(store, time) -> None:
@@ -242,7 +242,7 @@ def test_what_was_learned_under_a_lost_lease_is_not_answered(store, time) -> Non
     """An erase came in between: ask again, once, and answer with that."""
     told = [an_entry(a_refusal()), an_entry(a_profile(name="After"))]
 
-    def fetch(igsid: Igsid, deadline: float) -> StoredOutcome:
+    def fetch(igsid: Igsid, deadline: float) -> Entry:
         if len(told) == 2:
             store.erase(ADA)
         return told.pop(0)
@@ -250,14 +250,14 @@ def test_what_was_learned_under_a_lost_lease_is_not_answered(store, time) -> Non
     answer = a_flight(store, time).find(ADA, fetch)
 
     assert answer.entry.outcome == a_profile(name="After")
-    assert store.look(ADA).entry == answer.entry
+    assert store.read(ADA).entry == answer.entry
 
 
 def test_a_lease_lost_again_and_again_is_a_failure(store, time) -> None:
     """Calls to Meta are counted: three for one caller, then it is told."""
     calls = []
 
-    def fetch(igsid: Igsid, deadline: float) -> StoredOutcome:
+    def fetch(igsid: Igsid, deadline: float) -> Entry:
         calls.append(igsid)
         store.erase(ADA)
         return an_entry()
@@ -266,7 +266,7 @@ def test_a_lease_lost_again_and_again_is_a_failure(store, time) -> None:
         a_flight(store, time).find(ADA, fetch)
 
     assert len(calls) == FLIGHTS_OF_A_CALLER == 3
-    assert store.look(ADA) == Seen(None, None, None)
+    assert store.read(ADA) == Snapshot(None, None, None)
 
 
 def test_a_lost_reply_to_taking_the_lease_is_made_good(store, time) -> None:
@@ -287,10 +287,10 @@ def test_a_leader_that_overslept_answers_nothing_it_cannot_store(store, time) ->
     """Whether its lease was still its own nobody can tell, and it has ended."""
     told = [a_profile(name="Before"), a_profile(name="After")]
 
-    def fetch(igsid: Igsid, deadline: float) -> StoredOutcome:
+    def fetch(igsid: Igsid, deadline: float) -> Entry:
         if len(told) == 2:
             time.sleep(lease_for(GRAPH_TIMEOUT))
-            store.release(ADA, store.look(ADA).lease)
+            store.release(ADA, store.read(ADA).lease)
         return an_entry(told.pop(0))
 
     answer = a_flight(BrokenStore(store, "put"), time).find(ADA, fetch)
@@ -304,13 +304,13 @@ def test_callers_of_one_process_share_one_call(store, time) -> None:
     looked = threading.Semaphore(0)
 
     class Counted(BrokenStore):
-        def look(self, igsid: Igsid) -> Seen:
+        def read(self, igsid: Igsid) -> Snapshot:
             try:
-                return store.look(igsid)
+                return store.read(igsid)
             finally:
                 looked.release()
 
-    def fetch(igsid: Igsid, deadline: float) -> StoredOutcome:
+    def fetch(igsid: Igsid, deadline: float) -> Entry:
         calls.append(igsid)
         for _ in range(20):
             assert looked.acquire(timeout=10)
@@ -325,12 +325,12 @@ def test_callers_of_one_process_share_one_call(store, time) -> None:
     assert {answer.entry for answer in answers} == {an_entry()}
 
 
-def after(seconds: float, outcome: Outcome | None = None) -> StoredOutcome:
+def after(seconds: float, outcome: Outcome | None = None) -> Entry:
     """*outcome* (Ada's profile), learned so many seconds later than NOW."""
     return an_entry(outcome or a_profile(name="After"), fetched_at=NOW + seconds)
 
 
-def store_before(store: EntryStore) -> StoredOutcome:
+def store_before(store: EntryStore) -> Entry:
     """Something that everybody else is content with."""
     store.take(ADA, "x", 1)
     store.put(ADA, an_entry(), "x", NOW)
@@ -344,7 +344,7 @@ def test_what_is_usable_is_fetched_anew_for_whom_it_does_not_count(store, time) 
     answer = find_anew(a_flight(store, time), store, telling(after(1)))
 
     assert answer == Answer(after(1), Source.FETCHED)
-    assert store.look(ADA) == Seen(form_of(after(1)), None, None)
+    assert store.read(ADA) == Snapshot(form_of(after(1)), None, None)
 
 
 def test_a_note_does_not_count_either(store, time) -> None:
@@ -352,8 +352,8 @@ def test_a_note_does_not_count_either(store, time) -> None:
     store.take(ADA, "x", 1)
     store.fail(ADA, GraphTimeout(), "x", now=NOW)
 
-    def fetch(igsid: Igsid, deadline: float) -> StoredOutcome:
-        assert store.look(ADA).note is None
+    def fetch(igsid: Igsid, deadline: float) -> Entry:
+        assert store.read(ADA).note is None
         return an_entry()
 
     assert find_anew(a_flight(store, time), store, fetch).source is Source.FETCHED
@@ -386,7 +386,7 @@ def test_who_wants_it_anew_is_told_the_failure_and_not_what_was_there(
     with pytest.raises(TokenRejected):
         find_anew(a_flight(store, time), store, never)
 
-    assert store.look(ADA).entry == postponed
+    assert store.read(ADA).entry == postponed
 
 
 def test_a_caller_after_an_erase_does_not_join_the_flight_before_it(
@@ -396,7 +396,7 @@ def test_a_caller_after_an_erase_does_not_join_the_flight_before_it(
     flight = a_flight(store, time)
     later: list[Answer] = []
 
-    def fetch_before(igsid: Igsid, deadline: float) -> StoredOutcome:
+    def fetch_before(igsid: Igsid, deadline: float) -> Entry:
         store.erase(ADA)
         # A caller of the same process, while the first still waits for Meta.
         later.append(flight.find(ADA, telling(an_entry(a_profile(name="After")))))
@@ -415,7 +415,7 @@ def test_without_a_store_a_process_still_answers(time) -> None:
     assert answer == Answer(an_entry(), Source.FETCHED, stored=False)
 
 
-class Joinable(Caller):
+class Joinable(Client):
     """Says when somebody waits for a flight of this process."""
 
     def __init__(self, *args, **kwargs) -> None:
@@ -432,7 +432,7 @@ def test_without_a_store_callers_of_a_process_share_one_call(time) -> None:
     flight = a_flight(AwayStore(), time, kind=Joinable)
     called = threading.Event()
 
-    def fetch(igsid: Igsid, deadline: float) -> StoredOutcome:
+    def fetch(igsid: Igsid, deadline: float) -> Entry:
         called.set()
         assert flight.joined.wait(10)
         raise TokenRejected()
@@ -452,7 +452,7 @@ def test_without_a_store_only_a_few_calls_are_let_through(time) -> None:
     seated = threading.Barrier(CALLS_WITHOUT_STORE + 1)
     over = threading.Event()
 
-    def fetch(igsid: Igsid, deadline: float) -> StoredOutcome:
+    def fetch(igsid: Igsid, deadline: float) -> Entry:
         seated.wait(10)
         assert over.wait(10)
         return an_entry()
@@ -486,27 +486,27 @@ def test_a_caller_whose_store_goes_away_waits_no_longer_for_it(store, time) -> N
     store.take(ADA, "elsewhere", 3600)
 
     class GoesAway(BrokenStore):
-        def look(self, igsid: Igsid) -> Seen:
+        def read(self, igsid: Igsid) -> Snapshot:
             if time.passed > 2 * GRAPH_TIMEOUT:
                 raise StoreUnavailable()
-            return store.look(igsid)
+            return store.read(igsid)
 
     deadlines = []
 
-    def fetch(igsid: Igsid, deadline: float) -> StoredOutcome:
+    def fetch(igsid: Igsid, deadline: float) -> Entry:
         deadlines.append(deadline)
         return an_entry()
 
     a_flight(GoesAway(store), time).find(ADA, fetch)
 
-    assert deadlines == [patience(GRAPH_TIMEOUT)]
+    assert deadlines == [max_wait(GRAPH_TIMEOUT)]
 
 
 def test_who_was_only_slower_than_another_may_still_look_again(store, time) -> None:
     """Losing the race for a lease is no flight; losing the lease in flight is."""
     told = [an_entry(a_profile(name="Before")), an_entry(a_profile(name="After"))]
 
-    def fetch(igsid: Igsid, deadline: float) -> StoredOutcome:
+    def fetch(igsid: Igsid, deadline: float) -> Entry:
         if len(told) == 2:
             store.erase(ADA)
         return told.pop(0)
@@ -514,7 +514,7 @@ def test_who_was_only_slower_than_another_may_still_look_again(store, time) -> N
     class Slow(BrokenStore):
         raced = False
 
-        def take(self, igsid: Igsid, lease: str, lease_for: float, _: None) -> Seen:
+        def take(self, igsid: Igsid, lease: str, lease_for: float, _: None) -> Snapshot:
             if not self.raced:
                 self.raced = True
                 store.take(ADA, "faster", 1)
@@ -535,7 +535,7 @@ def test_without_a_seat_nobody_leads_and_nobody_else_is_told(store, time) -> Non
     with pytest.raises(Overloaded):
         flight.find(ADA, never)
 
-    assert store.look(ADA) == Seen(None, None, None)
+    assert store.read(ADA) == Snapshot(None, None, None)
 
 
 def test_whoever_needs_no_call_needs_no_seat(store, time) -> None:
@@ -558,7 +558,7 @@ def test_a_lease_that_ended_before_the_call_is_not_flown(store, time) -> None:
     """The store took its time over the taking; Meta is not asked."""
 
     class Sluggish(BrokenStore):
-        def take(self, igsid: Igsid, lease: str, lease_for: float, _: None) -> Seen:
+        def take(self, igsid: Igsid, lease: str, lease_for: float, _: None) -> Snapshot:
             time.passed += GRAPH_TIMEOUT
             return store.take(igsid, lease, lease_for)
 
@@ -566,7 +566,7 @@ def test_a_lease_that_ended_before_the_call_is_not_flown(store, time) -> None:
         a_flight(Sluggish(store), time).find(ADA, never)
 
 
-def a_stale_entry(**overrides) -> StoredOutcome:
+def a_stale_entry(**overrides) -> Entry:
     bounds = {"fetched_at": NOW - 50, "fresh_until": NOW, "usable_until": NOW + 100}
     return an_entry(**bounds | overrides)
 
@@ -602,7 +602,7 @@ def test_a_refresh_that_is_not_due_asks_nobody(store, time, entry) -> None:
     time.passed = 0.5 if entry.usable_until < NOW + 1 else 0.0
 
     assert a_flight(store, time).refresh(ADA, never) is None
-    assert store.look(ADA).lease is None
+    assert store.read(ADA).lease is None
 
 
 def test_a_caller_joins_a_refresh_that_is_under_way(store, time) -> None:
@@ -612,7 +612,7 @@ def test_a_caller_joins_a_refresh_that_is_under_way(store, time) -> None:
     flight = a_flight(store, time, kind=Joinable)
     called = threading.Event()
 
-    def fetch(igsid: Igsid, deadline: float) -> StoredOutcome:
+    def fetch(igsid: Igsid, deadline: float) -> Entry:
         called.set()
         assert flight.joined.wait(10)
         return an_entry(fetched_at=NOW + 200, fresh_until=NOW + 3600)
@@ -633,7 +633,7 @@ def test_a_failure_that_is_its_leaders_alone_is_not_its_followers(store, time) -
     flight = a_flight(store, time, kind=Joinable)
     called = threading.Event()
 
-    def fetch(igsid: Igsid, deadline: float) -> StoredOutcome:
+    def fetch(igsid: Igsid, deadline: float) -> Entry:
         called.set()
         assert flight.joined.wait(10)
         raise TooManyMisses(retry_after=60.0)
@@ -652,7 +652,7 @@ def test_a_caller_who_cannot_reach_the_store_joins_who_could(store, time) -> Non
     flight = a_flight(store, time, kind=Joinable)
     called = threading.Event()
 
-    def fetch(igsid: Igsid, deadline: float) -> StoredOutcome:
+    def fetch(igsid: Igsid, deadline: float) -> Entry:
         called.set()
         assert flight.joined.wait(10)
         return an_entry()
@@ -661,7 +661,7 @@ def test_a_caller_who_cannot_reach_the_store_joins_who_could(store, time) -> Non
         leader = pool.submit(flight.find, ADA, fetch)
         assert called.wait(10)
         cut_off = pool.submit(
-            flight.without_store, ADA, never, give_up_at=flight.give_up_at()
+            flight.without_store, ADA, never, deadline=flight.deadline()
         )
 
         assert cut_off.result(10) == Answer(an_entry(), Source.COLLAPSED)
@@ -676,7 +676,7 @@ def test_who_joined_without_the_store_is_not_told_what_an_erase_overtook(
     called = threading.Event()
     told = [an_entry(a_profile(name="Before")), an_entry(a_profile(name="After"))]
 
-    def fetch(igsid: Igsid, deadline: float) -> StoredOutcome:
+    def fetch(igsid: Igsid, deadline: float) -> Entry:
         if len(told) == 2:
             store.erase(ADA)
             called.set()
@@ -690,7 +690,7 @@ def test_who_joined_without_the_store_is_not_told_what_an_erase_overtook(
             flight.without_store,
             ADA,
             telling(an_entry(a_profile(name="After"))),
-            give_up_at=flight.give_up_at(),
+            deadline=flight.deadline(),
         )
 
         assert cut_off.result(10).entry.outcome == a_profile(name="After")
@@ -701,7 +701,7 @@ def test_a_store_that_goes_away_at_the_gate_is_nobodys_answer(store, time) -> No
     flight = a_flight(store, time)
     told = [StoreUnavailable(), an_entry()]
 
-    def fetch(igsid: Igsid, deadline: float) -> StoredOutcome:
+    def fetch(igsid: Igsid, deadline: float) -> Entry:
         outcome = told.pop(0)
         if isinstance(outcome, StoreUnavailable):
             raise outcome
@@ -710,13 +710,13 @@ def test_a_store_that_goes_away_at_the_gate_is_nobodys_answer(store, time) -> No
     answer = flight.find(ADA, fetch)
 
     assert answer == Answer(an_entry(), Source.FETCHED, stored=False)
-    assert store.look(ADA) == Seen(None, None, None)
+    assert store.read(ADA) == Snapshot(None, None, None)
 
 
 # Somebody has written lately
 
 
-def refused(igsid: Igsid, deadline: float) -> StoredOutcome:
+def refused(igsid: Igsid, deadline: float) -> Entry:
     return an_entry(a_refusal())
 
 
@@ -729,7 +729,7 @@ def test_consent_that_lags_behind_the_message_is_asked_for_again_soon(
     entry = a_flight(store, time).find(ADA, refused).entry
 
     assert (entry.fresh_until, entry.usable_until) == (NOW + 5.0, NOW + 5.0)
-    assert store.look(ADA).entry == entry
+    assert store.read(ADA).entry == entry
 
 
 def test_others_are_not_asked_for_again_so_soon(store, time) -> None:
@@ -743,7 +743,7 @@ def test_a_refusal_learned_before_the_message_is_nobodys_answer(store, time) -> 
     """Not even that of whoever had asked before."""
     asked = []
 
-    def fetch(igsid: Igsid, deadline: float) -> StoredOutcome:
+    def fetch(igsid: Igsid, deadline: float) -> Entry:
         asked.append(igsid)
         if len(asked) == 1:
             store.drop_refusals([ADA], 6.0)
@@ -768,7 +768,7 @@ def test_what_is_not_there_is_begun_when_that_is_wanted(store, time) -> None:
         an_entry(), Source.FETCHED
     )
     assert flight.refresh(ADA, never, or_begin=True) is None
-    assert store.look(ADA) == Seen(form_of(an_entry()), None, None)
+    assert store.read(ADA) == Snapshot(form_of(an_entry()), None, None)
 
 
 def test_nobody_begins_what_somebody_does_already(store, time) -> None:

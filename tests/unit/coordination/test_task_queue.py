@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import threading
 
-from proxy.coordination.task_queue import Background
+from proxy.coordination.task_queue import TaskQueue
 
 
 def test_a_job_is_run() -> None:
     """In a thread of its own, soon."""
     ran = threading.Event()
 
-    assert Background().submit("a", ran.set)
+    assert TaskQueue().submit("a", ran.set)
     assert ran.wait(10)
 
 
 def test_what_is_pending_is_not_taken_again_and_what_is_done_is() -> None:
     """Pending means waiting or running."""
-    background = Background(threads=1)
+    background = TaskQueue(threads=1)
     running, end = threading.Event(), threading.Event()
 
     def job() -> None:
@@ -42,7 +42,7 @@ def test_what_is_pending_is_not_taken_again_and_what_is_done_is() -> None:
 
 def test_a_full_queue_takes_no_more() -> None:
     """What is refused is asked for again; what is kept without a limit is not freed."""
-    background = Background(threads=2, waiting=3)
+    background = TaskQueue(threads=2, waiting=3)
     started, end = threading.Semaphore(0), threading.Event()
 
     def job() -> None:
@@ -60,7 +60,7 @@ def test_a_full_queue_takes_no_more() -> None:
 
 def test_a_bug_in_a_job_is_logged_and_stops_no_other(caplog) -> None:
     """Nobody waits for it, so nobody else would tell."""
-    background = Background(threads=1)
+    background = TaskQueue(threads=1)
     after = threading.Event()
 
     def bug() -> None:

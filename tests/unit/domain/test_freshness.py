@@ -7,13 +7,13 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from proxy.domain.backoff import FIRST_POSTPONEMENT, LONGEST_POSTPONEMENT, postpone
-from proxy.domain.entry import Cut, Freshness, StoredOutcome
+from proxy.domain.entry import Entry, ExpiryReason, Freshness
 from proxy.domain.freshness import (
     Lifetimes,
     bounded_by,
-    doubt_refusal,
+    merge,
+    shorten_after_message,
     stamp,
-    supersede,
 )
 from proxy.domain.profile import GraphError, Outcome, Profile, Reason, Refusal
 from tests.helpers.builders import (
@@ -38,11 +38,11 @@ def whose_picture_lives(seconds: float) -> Profile:
 
 def stamped(
     outcome: Outcome, lifetimes: Lifetimes = LIFETIMES, jitter: float = 0.0
-) -> StoredOutcome:
+) -> Entry:
     return stamp(outcome, NOW, lifetimes, jitter)
 
 
-def bounds(entry: StoredOutcome) -> tuple[float, float]:
+def bounds(entry: Entry) -> tuple[float, float]:
     """For how many seconds *entry* is fresh, and for how many it is usable."""
     return entry.fresh_until - NOW, entry.usable_until - NOW
 
@@ -394,7 +394,7 @@ def test_jitter_only_shortens_use_and_by_a_tenth_at_most(
 # What becomes of an entry whose refresh told little, or failed.
 
 
-def vague(now: float = NOW) -> StoredOutcome:
+def vague(now: float = NOW) -> Entry:
     return stamp(a_refusal(reason=Reason.UNAVAILABLE), now, LIFETIMES, 0.0)
 
 
@@ -403,7 +403,7 @@ def test_unavailable_delays_the_refresh_of_a_usable_profile(at: float) -> None:
     """Fresh or stale; nothing else about the profile changes. Why is remembered."""
     known, learned = an_entry(), vague(at)
 
-    kept = supersede(known, learned, at)
+    kept = merge(known, learned, at)
 
     said = learned.outcome.said
     assert kept == replace(known, refresh_after=at + 10 * MINUTE, last_said=said)
@@ -416,7 +416,7 @@ def test_unavailable_delays_the_refresh_of_a_usable_profile(at: float) -> None:
 )
 def test_unavailable_is_kept_where_there_is_no_usable_profile(known) -> None:
     """It is the best there is to say."""
-    assert supersede(known, vague(), NOW) == vague()
+    assert merge(known, vague(), NOW) == vague()
 
 
 @pytest.mark.parametrize(
@@ -427,7 +427,7 @@ def test_everything_else_replaces_what_was_known(outcome: Outcome) -> None:
     """What Meta says plainly is believed."""
     learned = stamped(outcome)
 
-    assert supersede(an_entry(), learned, NOW) == learned
+    assert merge(an_entry(), learned, NOW) == learned
 
 
 @given(st.integers(0, 10_000), st.none() | st.floats(0, 1e9))
@@ -470,7 +470,7 @@ def test_a_failed_refresh_leaves_what_meta_said() -> None:
         (stamped(whose_picture_lives(HOUR / 2)), ("picture_last_hour",) * 2),
         (stamped(whose_picture_lives(-1.0)), ("picture_dead",) * 2),
         (
-            replace(stamped(a_refusal()), cut_by=Cut.NEWER_TOKEN),
+            replace(stamped(a_refusal()), expiry_reason=ExpiryReason.NEWER_TOKEN),
             ("newer_token",) * 2,
         ),
     ],
@@ -495,13 +495,16 @@ def test_what_no_rule_cuts_short_has_the_times_of_the_settings(
     """And what one does ends earlier than it would."""
     entry = stamp(outcome, NOW, lifetimes, jitter)
     if isinstance(outcome, Refusal):
-        assert entry.cut_by is None
+        assert entry.expiry_reason is None
         return
     uncut = stamp(replace(outcome, profile_pic=None), NOW, lifetimes, jitter)
 
     ends_early = entry.usable_until < uncut.usable_until
-    is_last_hour = entry.cut_by in (Cut.PICTURE_LAST_HOUR, Cut.PICTURE_DEAD)
-    assert ends_early is (entry.cut_by is not None) or is_last_hour
+    is_last_hour = entry.expiry_reason in (
+        ExpiryReason.PICTURE_LAST_HOUR,
+        ExpiryReason.PICTURE_DEAD,
+    )
+    assert ends_early is (entry.expiry_reason is not None) or is_last_hour
 
 
 def test_each_failure_in_a_row_doubles_the_pause() -> None:
@@ -519,7 +522,7 @@ def test_consent_may_lag_behind_a_message() -> None:
     """So it is asked for again soon, by the entry's own bounds."""
     learned = stamped(a_refusal())
 
-    doubted = doubt_refusal(learned)
+    doubted = shorten_after_message(learned)
 
     assert doubted.freshness(NOW + 4.9) is Freshness.FRESH
     assert doubted.freshness(NOW + 5.0) is Freshness.EXPIRED
@@ -538,11 +541,11 @@ def test_nothing_else_lags_behind_a_message(outcome: Outcome) -> None:
     """It is as true as ever."""
     learned = stamped(outcome)
 
-    assert doubt_refusal(learned) == learned
+    assert shorten_after_message(learned) == learned
 
 
 def test_no_doubt_makes_an_entry_live_longer() -> None:
     """Where the operator keeps it for less anyway."""
     brief = an_entry(a_refusal(), fresh_until=NOW + 2, usable_until=NOW + 2)
 
-    assert doubt_refusal(brief) == brief
+    assert shorten_after_message(brief) == brief

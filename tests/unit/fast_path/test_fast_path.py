@@ -13,22 +13,22 @@ from werkzeug.test import EnvironBuilder
 
 from proxy.app import create_app
 from proxy.config.settings import Settings
-from proxy.domain.entry import Cut, StoredOutcome
+from proxy.domain.entry import Entry, ExpiryReason
 from proxy.domain.profile import GraphError, Igsid, Outcome, Profile, Reason, Refusal
-from proxy.fast_path.fast_path import MOST_ADMITTED
-from proxy.fast_path.middleware import HitsFirst
+from proxy.fast_path.fast_path import MOST_AUTHORIZED
+from proxy.fast_path.middleware import FastPathMiddleware
 from proxy.storage.codec import encode
 from proxy.storage.near_cache import NearCache
-from proxy.web.auth import Caller, Doorkeeper, Scope, digest_of
+from proxy.web.auth import Authenticator, Client, Scope, digest_of
 from tests.helpers.builders import ADA, NOW, a_profile, a_refusal
-from tests.helpers.fakes import FakeBackground, FakeClock, FakeGraph, no_wait
+from tests.helpers.fakes import FakeClock, FakeGraph, FakeTaskQueue, no_wait
 
 URL = f"/profiles/{ADA}"
 BEN = Igsid("1254001234567891")
 UPGRADE = {"Connection": "Upgrade", "Upgrade": "websocket"}
 INITIALS = f"{URL}/picture?fallback=initials"
 
-Told = tuple[str, dict[str, str], bytes]
+FetchResult = tuple[str, dict[str, str], bytes]
 
 
 class CountedRedis(fakeredis.FakeRedis):
@@ -50,7 +50,7 @@ class Both:
         self.clock, self.graph = FakeClock(), FakeGraph()
         self.server = fakeredis.FakeServer()
         self.redis = CountedRedis(server=self.server)
-        self.background = FakeBackground()
+        self.background = FakeTaskQueue()
         self.is_draining = False
         app = create_app(
             Settings.from_env({"PROXY_PAGE_TOKEN": "EAACANARY"} | settings),
@@ -63,7 +63,7 @@ class Both:
             sleep=no_wait,
             draining=lambda: self.is_draining,
         )
-        assert isinstance(app.wsgi_app, HitsFirst)
+        assert isinstance(app.wsgi_app, FastPathMiddleware)
         self.front: Any = app.wsgi_app
         self.view: Any = self.front.app
         self.passed_on = 0
@@ -79,7 +79,7 @@ class Both:
         self.ask(self.view)
         self.background.run()
 
-    def ask(self, wsgi: Any, url: str = URL, **request: Any) -> Told:
+    def ask(self, wsgi: Any, url: str = URL, **request: Any) -> FetchResult:
         request.setdefault("headers", {})
         request["headers"] = {"Host": "localhost"} | request["headers"]
         path, _, query = url.partition("?")
@@ -92,7 +92,9 @@ class Both:
         assert len(headers) == len(told[1]), "a header twice"
         return told[0], headers, b"".join(body)
 
-    def ask_both(self, url: str = URL, **request: Any) -> tuple[Told, Told]:
+    def ask_both(
+        self, url: str = URL, **request: Any
+    ) -> tuple[FetchResult, FetchResult]:
         """What both say, with a name for the request so that it is the same."""
         headers = {"X-Request-ID": "same"} | request.pop("headers", {})
         ours = self.ask(self.front, url, headers=headers, **request)
@@ -168,7 +170,7 @@ def test_whoever_is_answered_of_is_counted(
     copies: Both, url: str, counted: list[tuple[str, str]]
 ) -> None:
     """By the source, and as what they are; on a page, each of them."""
-    counts = copies.front.hits._answers
+    counts = copies.front.fast_path._answers
     before = dict(counts)
 
     copies.ask(copies.front, url)
@@ -189,7 +191,7 @@ def test_copies_share_the_headers_that_are_alike() -> None:
         both.ask(both.front, f"/profiles?ids={ADA},{BEN}")
 
     one, other = (
-        both.front.hits._recall(igsid).served.headers(NOW, "same")
+        both.front.fast_path._recall(igsid).served.headers(NOW, "same")
         for igsid in (ADA, BEN)
     )
 
@@ -267,22 +269,20 @@ profiles = st.builds(
 said = st.builds(GraphError, numbers, numbers, texts)
 refusals = st.builds(Refusal, st.just(ADA), st.sampled_from(Reason), said)
 stored = st.builds(
-    StoredOutcome,
+    Entry,
     profiles | refusals,
     near_now,
     near_now,
     near_now,
     failed_refreshes=st.integers(0, 2**80),
-    cut_by=st.none() | st.sampled_from(Cut),
+    expiry_reason=st.none() | st.sampled_from(ExpiryReason),
 )
 
 
 # Three worlds for each, which is too much to look for a smaller one that fails.
 @settings(deadline=None, max_examples=60, phases=set(Phase) - {Phase.shrink})
 @given(stored, st.sampled_from([URL, f"{URL}/picture", INITIALS]))
-def test_whatever_is_stored_is_told_in_the_same_words(
-    entry: StoredOutcome, url: str
-) -> None:
+def test_whatever_is_stored_is_told_in_the_same_words(entry: Entry, url: str) -> None:
     """Whoever has written it, and whatever its bounds; and nothing is an error."""
     copies = NearCache(100, outage_grace=600.0, clock=lambda: 0.0)
     copies.trust(0.0)
@@ -417,11 +417,13 @@ def test_only_who_may_read_is_answered(
 @pytest.mark.parametrize("later", [1.0, -1800.0], ids=["later", "set back"])
 def test_a_key_that_is_taken_away_admits_nobody(later: float, url: str) -> None:
     """Nor is it forgotten to look, should the clock be set back meanwhile."""
-    keys = {digest_of("pp_reader"): Caller("inbox", frozenset({Scope.READ}))}
+    keys = {digest_of("pp_reader"): Client("inbox", frozenset({Scope.READ}))}
     near = NearCache(100, outage_grace=600.0, clock=lambda: 0.0)
     near.trust(0.0)
     both = Both(near)
-    both.front.hits._doorkeeper = Doorkeeper(lambda: keys, allow_anonymous=False)
+    both.front.fast_path._authenticator = Authenticator(
+        lambda: keys, allow_anonymous=False
+    )
     both.store(a_profile())
     reader = {"Authorization": "Bearer pp_reader"}
     both.ask(both.front, headers=reader)  # A copy is made of what it has read.
@@ -437,16 +439,18 @@ def test_a_key_that_is_taken_away_admits_nobody(later: float, url: str) -> None:
 
 def test_what_is_remembered_of_keys_has_a_limit() -> None:
     """One key can be shown in as many ways as there are spaces."""
-    keys = {digest_of("pp_reader"): Caller("inbox", frozenset({Scope.READ}))}
+    keys = {digest_of("pp_reader"): Client("inbox", frozenset({Scope.READ}))}
     both = Both()
-    both.front.hits._doorkeeper = Doorkeeper(lambda: keys, allow_anonymous=False)
+    both.front.fast_path._authenticator = Authenticator(
+        lambda: keys, allow_anonymous=False
+    )
     both.store(a_profile())
 
-    for spaces in range(MOST_ADMITTED + 10):
+    for spaces in range(MOST_AUTHORIZED + 10):
         shown = "Bearer" + " " * (1 + spaces) + "pp_reader"
         assert both.ask(both.front, headers={"Authorization": shown})[0] == "200 OK"
 
-    assert len(both.front.hits._admitted) == MOST_ADMITTED
+    assert len(both.front.fast_path._authorized) == MOST_AUTHORIZED
 
 
 @pytest.mark.parametrize("url", [URL, f"{URL}/picture", INITIALS])

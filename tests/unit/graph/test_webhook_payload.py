@@ -215,7 +215,7 @@ def test_no_shape_is_an_error(entry: object) -> None:
     body = json.dumps({"object": "instagram", "entry": [entry]}).encode()
 
     for update in read_updates(body) or []:
-        assert (update.writer is not None) == (update.result is WRITTEN)
+        assert (update.sender is not None) == (update.result is WRITTEN)
 
 
 # Signatures.

@@ -11,7 +11,7 @@ import pytest
 import redis
 
 from proxy.coordination.bulkhead import CALLS_WITHOUT_STORE
-from proxy.domain.answer import Answer, Directives, Source, Told
+from proxy.domain.answer import Answer, Directives, FetchResult, Source
 from proxy.domain.failures import (
     GraphTimeout,
     GraphUnavailable,
@@ -69,14 +69,14 @@ def test_those_who_are_known_cost_one_trip(world) -> None:
     """However many they are."""
     world.lookup.find_many(PEOPLE)
     trips = []
-    look_many = world.store._cache.look_many
+    read_many = world.store._cache.read_many
 
     def counted(kinds, tags, **options):
         trips.append(len(tags))
-        return look_many(kinds, tags, **options)
+        return read_many(kinds, tags, **options)
 
-    world.store._cache.look_many = counted
-    world.store.look = None
+    world.store._cache.read_many = counted
+    world.store.read = None
 
     found = world.lookup.find_many(PEOPLE)
 
@@ -114,18 +114,18 @@ def test_what_changes_while_one_is_read_is_not_copied() -> None:
     """The reading is announced before it is made."""
     world, _ = world_with_copies()
     world.find(ADA)
-    near, look = world.store._near, world.store._cache.look
+    near, look = world.store._near, world.store._cache.read
 
     def overtaken(kinds, tag, **options):
         values = look(kinds, tag, **options)
         near.invalidate([tag])
         return values
 
-    world.store._cache.look = overtaken
+    world.store._cache.read = overtaken
     world.find(ADA)
     assert near.size == 0
 
-    world.store._cache.look = look
+    world.store._cache.read = look
     world.find(ADA)
     assert near.size == 1
 
@@ -136,10 +136,10 @@ def test_a_look_that_fails_is_not_awaited_any_more() -> None:
     server.connected = False
 
     with suppress(StoreUnavailable):
-        world.store.look(ADA)
+        world.store.read(ADA)
     assert world.store._near._loading == {}
 
-    world.store.look_many([ADA])
+    world.store.read_many([ADA])
     assert world.store._near._loading == {}
 
 
@@ -161,14 +161,14 @@ def test_what_changes_while_a_page_is_read_is_not_copied(world) -> None:
     near.trust(0.0)
     world.lookup.find_many([ADA, BEN])
     world.store._near = near
-    look_many = world.store._cache.look_many
+    read_many = world.store._cache.read_many
 
     def overtaken(kinds, tags, **options):
-        values = look_many(kinds, tags, **options)
+        values = read_many(kinds, tags, **options)
         near.invalidate([world.store._tag + ADA])
         return values
 
-    world.store._cache.look_many = overtaken
+    world.store._cache.read_many = overtaken
 
     world.lookup.find_many([ADA, BEN])
 
@@ -183,7 +183,7 @@ class MeetingGraph(FakeGraph):
         super().__init__()
         self.meeting = threading.Barrier(callers)
 
-    def fetch(self, igsid: Igsid, within: float) -> Told:
+    def fetch(self, igsid: Igsid, within: float) -> FetchResult:
         self.meeting.wait(10)
         return super().fetch(igsid, within)
 
@@ -208,7 +208,7 @@ class WatchedGraph(FakeGraph):
         self.most = self.now = 0
         self.lock = threading.Lock()
 
-    def fetch(self, igsid: Igsid, within: float) -> Told:
+    def fetch(self, igsid: Igsid, within: float) -> FetchResult:
         with self.lock:
             self.now += 1
             self.most = max(self.most, self.now)
@@ -259,14 +259,14 @@ def test_those_nobody_asks_about_come_first(world) -> None:
     begun = []
     join = world.lookup._flight.join
 
-    def noted(igsid, *args, **kwargs):
+    def recorded(igsid, *args, **kwargs):
         begun.append(igsid)
         if igsid in (ADA, CLEO):
             raise GraphTimeout()
         return join(igsid, *args, **kwargs)
 
-    world.lookup._flight.join = noted
-    world.bulkhead._crew._threads = 0
+    world.lookup._flight.join = recorded
+    world.bulkhead._pool._threads = 0
 
     found = world.lookup.find_many([ADA, BEN, CLEO, DOV])
 
@@ -278,7 +278,7 @@ def test_each_who_is_fetched_is_charged(world) -> None:
     """Two are allowed for; the rest of the page is that person's problem."""
     world.find(ADA)
 
-    found = world.lookup.find_many([ADA, BEN, CLEO, DOV], payer="inbox")
+    found = world.lookup.find_many([ADA, BEN, CLEO, DOV], client="inbox")
 
     kinds = [kind(answer) for answer in found.values()]
     assert kinds[0] is Source.HIT
@@ -307,10 +307,10 @@ def test_directives_hold_for_each(world) -> None:
     kept = world.lookup.find_many(
         [ADA, BEN], directives=Directives(only_if_cached=True)
     )
-    anew = world.lookup.find_many([ADA], directives=Directives(no_cache=True))
+    force = world.lookup.find_many([ADA], directives=Directives(no_cache=True))
 
     assert [kind(answer) for answer in kept.values()] == [Source.HIT, NotCached]
-    assert anew[ADA].is_forced
+    assert force[ADA].is_forced
     assert world.graph.asked == [ADA, ADA]
 
 
@@ -318,13 +318,13 @@ def test_one_deadline_is_everybody_s(world) -> None:
     """Those it is too late for are told so; nobody waits once for each."""
 
     class SlowGraph(FakeGraph):
-        def fetch(self, igsid: Igsid, within: float) -> Told:
+        def fetch(self, igsid: Igsid, within: float) -> FetchResult:
             world.clock.now += 4.0
             return super().fetch(igsid, within)
 
     slow = World(redis=world.redis, clock=world.clock, graph=SlowGraph(), seats=1)
     slow.graph.outcomes = world.graph.outcomes
-    slow.bulkhead._crew._threads = 0
+    slow.bulkhead._pool._threads = 0
     started = world.clock.now
 
     found = slow.lookup.find_many(PEOPLE[:6])
@@ -343,7 +343,7 @@ class MeanwhileGraph(FakeGraph):
         super().__init__()
         self.meanwhile: dict[Igsid, Callable[[], object]] = {}
 
-    def fetch(self, igsid: Igsid, within: float) -> Told:
+    def fetch(self, igsid: Igsid, within: float) -> FetchResult:
         told = super().fetch(igsid, within)
         self.meanwhile.pop(igsid, lambda: None)()
         return told
@@ -359,14 +359,14 @@ def a_slow_page() -> World:
     for igsid in (ADA, BEN):
         world.graph.outcomes[igsid] = a_profile(igsid=igsid, name="After")
     world.graph.asked.clear()
-    world.bulkhead._crew._threads = 0
+    world.bulkhead._pool._threads = 0
     return world
 
 
 def test_who_writes_while_a_page_waits_is_not_told_as_refusing() -> None:
     """The message has been acknowledged before the page is answered."""
     world = a_slow_page()
-    world.graph.meanwhile[CLEO] = lambda: world.lookup.hear_from([BEN])
+    world.graph.meanwhile[CLEO] = lambda: world.lookup.on_message_received([BEN])
 
     found = world.lookup.find_many([BEN, CLEO])
 
@@ -420,14 +420,14 @@ def test_a_page_whose_people_are_erased_all_the_time_has_an_end() -> None:
     """Three rounds, and then it is a failure."""
 
     class ErasingGraph(FakeGraph):
-        def fetch(self, igsid: Igsid, within: float) -> Told:
+        def fetch(self, igsid: Igsid, within: float) -> FetchResult:
             world.lookup.erase(BEN if igsid == ADA else ADA)
             return super().fetch(igsid, within)
 
     world = World(graph=ErasingGraph())
     for igsid in (ADA, BEN):
         world.graph.outcomes[igsid] = a_profile(igsid=igsid)
-    world.bulkhead._crew._threads = 0
+    world.bulkhead._pool._threads = 0
 
     found = world.lookup.find_many([ADA, BEN])
 
@@ -513,18 +513,18 @@ def test_a_part_of_the_store_that_is_away_costs_only_those_who_are_there(world) 
     """On a Cluster; whoever is elsewhere is answered as ever."""
     world.find(ADA)
     world.find(BEN)
-    place = world.store._cache.place
-    world.store._cache.place = lambda key: "away" if BEN in key else place(key)
-    look_many = world.store._cache.look_many
+    place = world.store._cache.node_name
+    world.store._cache.node_name = lambda key: "away" if BEN in key else place(key)
+    read_many = world.store._cache.read_many
 
-    def look(kinds, tags, **options):
+    def counted_read(kinds, tags, **options):
         if any(BEN in tag for tag in tags):
             raise redis.ConnectionError()
-        return look_many(kinds, tags, **options)
+        return read_many(kinds, tags, **options)
 
-    world.store._cache.look_many = look
+    world.store._cache.read_many = counted_read
 
-    found = world.store.look_many([ADA, BEN])
+    found = world.store.read_many([ADA, BEN])
 
     assert found[ADA].entry
     assert isinstance(found[BEN], StoreUnavailable)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import fakeredis
 import pytest
 
-from proxy.domain.answer import Answer, Directives, Source, Told
+from proxy.domain.answer import Answer, Directives, FetchResult, Source
 from proxy.domain.backoff import postpone
 from proxy.domain.failures import (
     GraphTimeout,
@@ -14,7 +14,7 @@ from proxy.domain.failures import (
     Throttled,
     TooManyMisses,
 )
-from proxy.domain.freshness import stamp, supersede
+from proxy.domain.freshness import merge, stamp
 from proxy.domain.profile import GraphError, Igsid, Reason, Refusal
 from tests.helpers.builders import ADA, HOUR, LIFETIMES, MINUTE, a_profile, a_refusal
 from tests.helpers.fakes import FakeGraph
@@ -29,8 +29,8 @@ def world() -> World:
     return World()
 
 
-def ask(world: World, directives: Directives, payer: str | None = None) -> Answer:
-    return world.lookup.find(ADA, payer=payer, directives=directives)
+def ask(world: World, directives: Directives, client: str | None = None) -> Answer:
+    return world.lookup.find(ADA, client=client, directives=directives)
 
 
 def has_fresh(world: World) -> None:
@@ -73,7 +73,7 @@ def test_what_is_kept_is_answered_where_meta_tells_nothing(world, outcome) -> No
 
     assert answer.source is Source.STALE
     assert isinstance(answer.failure, GraphTimeout)
-    assert answer.entry == world.store.look(ADA).entry == before
+    assert answer.entry == world.store.read(ADA).entry == before
 
 
 def test_nothing_is_answered_that_was_erased_while_meta_was_asked(world) -> None:
@@ -81,9 +81,9 @@ def test_nothing_is_answered_that_was_erased_while_meta_was_asked(world) -> None
     has_fresh(world)
 
     class Erasing(FakeGraph):
-        def fetch(self, igsid: Igsid, within: float) -> Told:
+        def fetch(self, igsid: Igsid, within: float) -> FetchResult:
             world.lookup.erase(igsid)
-            return Told(GraphTimeout(), None, self.token)
+            return FetchResult(GraphTimeout(), None, self.token)
 
     late = World(redis=world.redis, clock=world.clock, graph=Erasing())
 
@@ -96,7 +96,7 @@ def test_no_second_call_is_made_where_the_store_goes_with_the_first() -> None:
     server = fakeredis.FakeServer()
 
     class Cutting(FakeGraph):
-        def fetch(self, igsid: Igsid, within: float) -> Told:
+        def fetch(self, igsid: Igsid, within: float) -> FetchResult:
             server.connected = self.calls == 0
             return super().fetch(igsid, within)
 
@@ -148,20 +148,20 @@ def test_asking_anew_is_charged_to_the_caller(world) -> None:
     """Whose allowance, once spent, leaves them what is stored."""
     has_fresh(world)
     for _ in range(2):
-        ask(world, ANEW, payer="inbox")
+        ask(world, ANEW, client="inbox")
 
-    spent = ask(world, ANEW, payer="inbox")
+    spent = ask(world, ANEW, client="inbox")
 
     assert world.graph.calls == 3
     assert spent.source is Source.STALE
     assert isinstance(spent.failure, TooManyMisses)
-    assert ask(world, ANEW, payer="crm").source is Source.FETCHED
+    assert ask(world, ANEW, client="crm").source is Source.FETCHED
 
 
 def test_a_flight_that_ended_since_the_caller_looked_is_theirs_too(world) -> None:
     """Whoever comes to the lease a moment later does not ask Meta once more."""
     has_fresh(world)
-    seen = world.store.look(ADA)
+    seen = world.store.read(ADA)
     ask(world, ANEW)
 
     late = world.lookup.find(ADA, seen=seen, directives=ANEW)
@@ -174,7 +174,7 @@ def test_a_flight_that_ended_since_the_caller_looked_is_theirs_too(world) -> Non
 def test_a_failure_since_the_caller_looked_is_theirs_too(world) -> None:
     """By the note, which is younger than their look."""
     has_fresh(world)
-    seen = world.store.look(ADA)
+    seen = world.store.read(ADA)
     world.graph.outcomes[ADA] = GraphTimeout()
     ask(world, ANEW)
 
@@ -191,7 +191,7 @@ def test_a_closed_gate_is_the_reason_for_who_came_to_it_second_too(world) -> Non
     world.graph.outcomes[BEN] = Throttled(retry_after=MINUTE)
     with pytest.raises(Throttled):
         world.find(BEN)
-    seen = world.store.look(ADA)
+    seen = world.store.read(ADA)
     calls = world.graph.calls
 
     first = ask(world, ANEW)
@@ -212,7 +212,7 @@ def has_refresh_held_back(world: World) -> None:
 
     def hold_back(seconds: float) -> None:
         world.pass_time(seconds)
-        known, now = world.store.look(ADA).entry, world.clock.now
+        known, now = world.store.read(ADA).entry, world.clock.now
         assert known
         later = postpone(known, now, 60.0)
         world.store.put(ADA, later, "elsewhere", now, again=True)
@@ -235,9 +235,9 @@ def test_who_cannot_ask_after_one_that_was_held_back_is_told_why(world) -> None:
     """Not that Meta does not show the person: nobody has asked it."""
     has_refresh_held_back(world)
     for _ in range(2):
-        world.gate.charge("inbox")
+        world.gate.consume("inbox")
 
-    answer = ask(world, ANEW, payer="inbox")
+    answer = ask(world, ANEW, client="inbox")
 
     assert (answer.source, name_of(answer)) == (Source.STALE, "Before")
     assert isinstance(answer.failure, TooManyMisses)
@@ -255,8 +255,8 @@ def test_who_is_not_shown_to_another_is_not_asked_about_again(world) -> None:
 
     def end(seconds: float) -> None:
         world.pass_time(seconds)
-        known, now = world.store.look(ADA).entry, world.clock.now
-        kept = supersede(known, not_shown, now)
+        known, now = world.store.read(ADA).entry, world.clock.now
+        kept = merge(known, not_shown, now)
         world.store.put(ADA, kept, "elsewhere", now, again=True)
 
     world.lookup._flight._sleep = end

@@ -10,10 +10,10 @@ from typing import Any
 import fakeredis
 import pytest
 
-from proxy.coordination.gate import Tally
-from proxy.domain.answer import Source, Told
+from proxy.coordination.gate import RefreshCounter
+from proxy.domain.answer import FetchResult, Source
 from proxy.domain.backoff import FIRST_POSTPONEMENT, LONGEST_POSTPONEMENT
-from proxy.domain.entry import Cut
+from proxy.domain.entry import ExpiryReason
 from proxy.domain.failures import (
     GraphTimeout,
     GraphUnavailable,
@@ -68,7 +68,7 @@ def test_a_stale_entry_is_answered_at_once_and_refreshed_once(world) -> None:
     assert (stale, asked_by_then) == (["Before"] * 5, 0)
     assert name_of(world.find()) == "After"
     assert world.graph.calls == 1
-    assert world.lookup.gate_state().tally[Tally.REFRESHED] == 1
+    assert world.lookup.gate_state().tally[RefreshCounter.REFRESHED] == 1
 
 
 def test_a_forced_fetch_asks_meta_whatever_is_stored(world) -> None:
@@ -101,14 +101,14 @@ def test_a_forced_fetch_that_fails_leaves_what_was_there(world) -> None:
 def test_a_forced_fetch_is_charged_to_who_leads_it(world) -> None:
     """The allowance of two is spent by a miss and a forced fetch."""
     world.graph.outcomes[ADA] = a_profile()
-    world.find(payer="inbox")
-    world.lookup.refresh(ADA, payer="inbox")
+    world.find(client="inbox")
+    world.lookup.refresh(ADA, client="inbox")
 
     with pytest.raises(TooManyMisses):
-        world.lookup.refresh(ADA, payer="inbox")
+        world.lookup.refresh(ADA, client="inbox")
 
     assert world.graph.calls == 2
-    assert world.store.look(ADA).lease is None
+    assert world.store.read(ADA).lease is None
 
 
 def test_a_forced_fetch_that_could_not_be_kept_is_none() -> None:
@@ -116,7 +116,7 @@ def test_a_forced_fetch_that_could_not_be_kept_is_none() -> None:
     server = fakeredis.FakeServer()
 
     class Cutting(FakeGraph):
-        def fetch(self, igsid: Igsid, within: float) -> Told:
+        def fetch(self, igsid: Igsid, within: float) -> FetchResult:
             server.connected = False
             return super().fetch(igsid, within)
 
@@ -186,7 +186,7 @@ def test_a_failed_refresh_reaches_nobody(world) -> None:
 
     assert {name_of(answer) for answer in answers} == {"Before"}
     assert {answer.source for answer in answers} == {Source.HIT}
-    assert world.lookup.gate_state().tally[Tally.REFRESH_FAILED] == 1
+    assert world.lookup.gate_state().tally[RefreshCounter.REFRESH_FAILED] == 1
 
 
 def test_a_failed_refresh_is_logged_by_its_code(world, caplog) -> None:
@@ -213,7 +213,7 @@ def test_a_failed_refresh_is_tried_again_after_a_growing_while(world) -> None:
         world.background.run()
         world.redis.delete("pp:g:{default}:unavailable")
         world.forget_note()
-        entry = world.store.look(ADA).entry
+        entry = world.store.read(ADA).entry
         pauses.append(entry.refresh_after - world.clock.now)
         world.clock.now = entry.refresh_after - 1
         world.find()
@@ -226,7 +226,7 @@ def test_a_failed_refresh_is_tried_again_after_a_growing_while(world) -> None:
     world.graph.outcomes[ADA] = a_profile()
     world.find()
     world.background.run()
-    assert world.store.look(ADA).entry.failed_refreshes == 0
+    assert world.store.read(ADA).entry.failed_refreshes == 0
 
 
 def test_a_closed_gate_leaves_the_stale_entry_and_holds_nothing_against_it(
@@ -238,7 +238,7 @@ def test_a_closed_gate_leaves_the_stale_entry_and_holds_nothing_against_it(
 
     answer = world.find()
     world.background.run()
-    entry = world.store.look(ADA).entry
+    entry = world.store.read(ADA).entry
 
     assert name_of(answer) == "Before"
     assert world.graph.calls == 0
@@ -297,7 +297,7 @@ def test_unavailable_never_replaces_a_usable_profile(world) -> None:
     world.find()
     world.background.run()
 
-    entry = world.store.look(ADA).entry
+    entry = world.store.read(ADA).entry
 
     assert name_of(world.find()) == "Before"
     assert entry.refresh_after == world.clock.now + 10 * MINUTE
@@ -341,7 +341,7 @@ def test_many_whom_meta_does_not_show_are_a_lost_permission(world) -> None:
     for igsid in people[9:]:
         with pytest.raises(PermissionMissing):
             world.find(igsid)
-        assert world.store.look(igsid).entry is None
+        assert world.store.read(igsid).entry is None
 
     world.graph.outcomes[ADA] = a_profile()
     world.find()
@@ -390,15 +390,15 @@ def test_each_call_is_charged_to_the_key_that_leads_it(world) -> None:
     """Hits are free, and so is what fails for want of an allowance."""
     world.graph.outcomes[ADA] = a_profile()
     for _ in range(5):
-        world.find(ADA, payer="inbox")
+        world.find(ADA, client="inbox")
     with pytest.raises(GraphUnavailable):
-        world.find(BEN, payer="inbox")
+        world.find(BEN, client="inbox")
 
     with pytest.raises(TooManyMisses) as spent:
-        world.find(Igsid("77777"), payer="inbox")
-    still_hit = world.find(ADA, payer="inbox")
+        world.find(Igsid("77777"), client="inbox")
+    still_hit = world.find(ADA, client="inbox")
     with pytest.raises(GraphUnavailable):
-        world.find(Igsid("77777"), payer="crm")
+        world.find(Igsid("77777"), client="crm")
 
     assert 0 < spent.value.retry_after <= 60.0
     assert still_hit.source is Source.HIT
@@ -409,21 +409,21 @@ def test_a_spent_allowance_is_nobody_elses_failure(world) -> None:
     """No note is left, and no lease."""
     for n in range(2):
         with pytest.raises(GraphUnavailable):
-            world.find(Igsid(f"99900{n}"), payer="inbox")
+            world.find(Igsid(f"99900{n}"), client="inbox")
     world.graph.outcomes[ADA] = a_profile()
     with pytest.raises(TooManyMisses):
-        world.find(payer="inbox")
+        world.find(client="inbox")
 
-    seen = world.store.look(ADA)
+    seen = world.store.read(ADA)
 
     assert (seen.lease, seen.note) == (None, None)
-    assert world.find(payer="crm").source is Source.FETCHED
+    assert world.find(client="crm").source is Source.FETCHED
 
 
 def test_a_refresh_is_charged_to_nobody(world) -> None:
     """Whoever asks for something stale has not caused the call."""
     world.has_stale()
-    world.find(payer="inbox")
+    world.find(client="inbox")
     world.background.run()
 
     assert not world.redis.exists("pp:a:{inbox}")
@@ -443,10 +443,10 @@ def test_a_changed_token_drops_what_the_old_one_may_have_caused(world) -> None:
 
     world.find()
     world.background.run()
-    kept = {r for r, igsid in people.items() if world.store.look(igsid).entry}
+    kept = {r for r, igsid in people.items() if world.store.read(igsid).entry}
 
     assert kept == {Reason.CONSENT_REQUIRED, Reason.BLOCKED}
-    assert world.store.look(ADA).entry
+    assert world.store.read(ADA).entry
 
 
 def test_a_restart_with_another_token_drops_them_too_and_with_the_same_does_not(
@@ -460,14 +460,14 @@ def test_a_restart_with_another_token_drops_them_too_and_with_the_same_does_not(
     same = World(redis=world.redis, clock=world.clock)
     same.find()
     same.background.run()
-    kept = world.store.look(ADA).entry
+    kept = world.store.read(ADA).entry
     other = World(redis=world.redis, clock=world.clock)
     other.graph.token = "600dcafe"
     other.find()
     other.background.run()
 
     assert kept
-    assert world.store.look(ADA).entry is None
+    assert world.store.read(ADA).entry is None
 
 
 @pytest.mark.parametrize("older_than", [None, 0.0])
@@ -487,7 +487,7 @@ def test_a_flush_removes_what_lands_while_it_looks_for_leases(
     world.store._cache.remove = remove_and_land
     world.lookup.flush(What.PROFILES, older_than=older_than)
 
-    assert world.store.look(ADA).entry is None
+    assert world.store.read(ADA).entry is None
 
 
 def test_an_entry_that_ends_while_it_is_refreshed_is_not_answered(world) -> None:
@@ -508,16 +508,16 @@ def test_a_spent_allowance_leaves_the_probe_to_others(world) -> None:
     """Or the gate would stay closed for a call that nobody may make."""
     for n in range(2):
         with pytest.raises(GraphUnavailable):
-            world.find(Igsid(f"99900{n}"), payer="inbox")
+            world.find(Igsid(f"99900{n}"), client="inbox")
     world.graph.outcomes[BEN] = Throttled()
     with pytest.raises(Throttled):
         world.find(BEN)
     world.redis.hset("pp:g:{default}:throttled", "until", 1)
     world.graph.outcomes[ADA] = a_profile()
     with pytest.raises(TooManyMisses):
-        world.find(payer="inbox")
+        world.find(client="inbox")
 
-    assert world.find(payer="crm").source is Source.FETCHED
+    assert world.find(client="crm").source is Source.FETCHED
 
 
 class Overtaken(FakeGraph):
@@ -527,7 +527,7 @@ class Overtaken(FakeGraph):
         super().__init__()
         self.redis = redis
 
-    def fetch(self, igsid: Igsid, within: float) -> Told:
+    def fetch(self, igsid: Igsid, within: float) -> FetchResult:
         self.redis.delete(f"pp:e:{{default:{igsid}}}")
         return super().fetch(igsid, within)
 
@@ -545,7 +545,7 @@ def test_a_refresh_brings_nothing_back_that_a_flush_has_removed(world, told) -> 
 
     late.background.run()
 
-    assert world.store.look(ADA).entry is None
+    assert world.store.read(ADA).entry is None
 
 
 def test_what_is_held_back_is_no_failure_of_the_person(world) -> None:
@@ -555,11 +555,11 @@ def test_what_is_held_back_is_no_failure_of_the_person(world) -> None:
 
     world.find()
     world.background.run()
-    entry = world.store.look(ADA).entry
+    entry = world.store.read(ADA).entry
 
     assert entry.failed_refreshes == 0
     assert 0 < entry.refresh_after - world.clock.now <= FIRST_POSTPONEMENT
-    assert world.lookup.gate_state().tally[Tally.REFRESH_FAILED] == 0
+    assert world.lookup.gate_state().tally[RefreshCounter.REFRESH_FAILED] == 0
 
 
 def test_what_an_old_token_is_not_shown_is_kept_briefly(world) -> None:
@@ -572,7 +572,10 @@ def test_what_an_old_token_is_not_shown_is_kept_briefly(world) -> None:
 
     assert not_found.usable_until - world.clock.now == 1.0
     assert consent.usable_until - world.clock.now == 15 * MINUTE
-    assert (not_found.cut_by, consent.cut_by) == (Cut.NEWER_TOKEN, None)
+    assert (not_found.expiry_reason, consent.expiry_reason) == (
+        ExpiryReason.NEWER_TOKEN,
+        None,
+    )
 
 
 def test_a_token_that_cannot_be_followed_up_is_tried_again_later(world) -> None:
@@ -602,7 +605,7 @@ def test_a_bug_while_asking_leaves_the_probe_to_others(world) -> None:
     world.redis.hset("pp:g:{default}:throttled", "until", 1)
 
     class Bug(FakeGraph):
-        def fetch(self, igsid: Igsid, within: float) -> Told:
+        def fetch(self, igsid: Igsid, within: float) -> FetchResult:
             raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
@@ -621,7 +624,7 @@ def test_whoever_reads_a_note_is_told_that_nobody_asked(world) -> None:
     with pytest.raises(GraphUnavailable) as noted:
         world.find()
 
-    assert world.store.look(ADA).note
+    assert world.store.read(ADA).note
     assert noted.value.asked is False
 
 
@@ -629,15 +632,15 @@ def test_a_key_with_nothing_left_still_follows(world) -> None:
     """And takes no lease that another could make use of."""
     for n in range(2):
         with pytest.raises(GraphUnavailable):
-            world.find(Igsid(f"99900{n}"), payer="inbox")
+            world.find(Igsid(f"99900{n}"), client="inbox")
     with pytest.raises(TooManyMisses):
-        world.find(payer="inbox")
+        world.find(client="inbox")
     taken = []
     take = world.store.take
     world.store.take = lambda *args: taken.append(args) or take(*args)
 
     with pytest.raises(TooManyMisses):
-        world.find(payer="inbox")
+        world.find(client="inbox")
 
     assert taken == []
 
@@ -704,7 +707,7 @@ def test_a_call_is_timed_by_the_clock_of_the_flights(world) -> None:
     """From the moment before it to the moment after."""
 
     class SlowGraph(FakeGraph):
-        def fetch(self, igsid: Igsid, within: float) -> Told:
+        def fetch(self, igsid: Igsid, within: float) -> FetchResult:
             world.pass_time(0.4)
             return super().fetch(igsid, within)
 
@@ -754,7 +757,7 @@ def test_whoever_writes_is_asked_for_anew(world) -> None:
     world.find()
     world.graph.outcomes[ADA] = a_profile()
 
-    world.lookup.hear_from([ADA])
+    world.lookup.on_message_received([ADA])
 
     assert name_of(world.find()) == "Ada Lovelace"
     assert ("prefetch", ADA) not in world.background.jobs
@@ -852,17 +855,17 @@ def test_where_nobody_has_written_the_store_may_be_away() -> None:
     world = World(redis=fakeredis.FakeRedis(server=server))
     server.connected = False
 
-    world.lookup.hear_from([])
+    world.lookup.on_message_received([])
 
     with pytest.raises(StoreUnavailable):
-        world.lookup.hear_from([ADA])
+        world.lookup.on_message_received([ADA])
 
 
 def test_whoever_writes_can_be_fetched_before_anybody_asks(world) -> None:
     """Charged to nobody."""
     world.graph.outcomes[ADA] = a_profile()
 
-    world.lookup.hear_from([ADA], prefetch=True)
+    world.lookup.on_message_received([ADA], prefetch=True)
     world.background.run()
 
     assert world.find().source is Source.HIT
@@ -874,7 +877,7 @@ def test_a_fresh_profile_is_not_fetched_again(world) -> None:
     world.graph.outcomes[ADA] = a_profile()
     world.find()
 
-    world.lookup.hear_from([ADA], prefetch=True)
+    world.lookup.on_message_received([ADA], prefetch=True)
     world.background.run()
 
     assert world.graph.calls == 1
@@ -887,7 +890,7 @@ def test_nothing_is_prefetched_when_the_quota_is_short(world) -> None:
     world.graph.usage_percent = 80.0
     world.find(BEN)
 
-    world.lookup.hear_from([ADA], prefetch=True)
+    world.lookup.on_message_received([ADA], prefetch=True)
     world.background.run()
 
     assert world.graph.asked == [BEN]
@@ -901,4 +904,4 @@ def test_too_many_who_wait_are_too_many_webhooks(world) -> None:
             held.enter_context(world.bulkhead.waiting())
 
         with pytest.raises(Overloaded):
-            world.lookup.hear_from([ADA])
+            world.lookup.on_message_received([ADA])

@@ -27,8 +27,8 @@ from hypothesis.stateful import (
 
 from proxy.coordination.bulkhead import Bulkhead
 from proxy.coordination.gate import Gate
-from proxy.coordination.single_flight import lease_for, patience
-from proxy.domain.answer import Answer, Directives, Source, Told
+from proxy.coordination.single_flight import lease_for, max_wait
+from proxy.domain.answer import Answer, Directives, FetchResult, Source
 from proxy.domain.backoff import backoffs
 from proxy.domain.failures import (
     GraphTimeout,
@@ -45,7 +45,7 @@ from proxy.observability.metrics import Metrics
 from proxy.storage.entries import EntryStore
 from proxy.storage.flask_cache import ProfileCache
 from tests.helpers.builders import DAY, HOUR, LIFETIMES, MINUTE, a_profile, picture_url
-from tests.helpers.fakes import FakeBackground, FakeClock
+from tests.helpers.fakes import FakeClock, FakeTaskQueue
 from tests.helpers.interleaving import Actor, At, Stage, StagedFlight, StagedRedis
 
 PEOPLE = (Igsid("1254001234567890"), Igsid("1254001234567891"))
@@ -87,7 +87,7 @@ class Call:
 
 
 @dataclass(frozen=True)
-class Cut:
+class ExpiryReason:
     """What was promised to be gone: *kind* of *igsid* (None: of all), known by then.
 
     *calls* had been made when the promise was asked for. With *fetched_by*, only
@@ -114,7 +114,7 @@ class Process:
 
     def __init__(self, world: World) -> None:
         self.redis = StagedRedis(world.stage, server=world.server)
-        self.background = FakeBackground()
+        self.background = FakeTaskQueue()
         cache = ProfileCache(host=self.redis, key_prefix="pp:")
         store = EntryStore(cache, "default", sleep=world.stage.nap)
         bulkhead = Bulkhead(seats=100, room=400, clock=world.clock)
@@ -132,7 +132,7 @@ class Process:
             gate=Gate(
                 cache,
                 "default",
-                reach=store.reach,
+                guard=store.guard,
                 backoffs=backoffs(60.0),
                 probe_for=lease_for(GRAPH_TIMEOUT),
                 usage_soft=75,
@@ -165,7 +165,7 @@ class World(RuleBasedStateMachine):
         self.away_for = 0
         self.is_rushed = False
         self.calls: list[Call] = []
-        self.cuts: list[Cut] = []
+        self.cuts: list[ExpiryReason] = []
         self.flushes_under_way = 0
         self.actors: list[tuple[Actor, Callable[[Actor], None]]] = []
 
@@ -174,7 +174,7 @@ class World(RuleBasedStateMachine):
     def token_digest(self) -> str:
         return "0badcafe"
 
-    def fetch(self, igsid: Igsid, within: float) -> Told:
+    def fetch(self, igsid: Igsid, within: float) -> FetchResult:
         """Say what was true when the question came, however late the answer."""
         assert 0 < within <= GRAPH_TIMEOUT
         call = self.note_call(igsid)
@@ -184,7 +184,7 @@ class World(RuleBasedStateMachine):
             self.next_failure = None
         self.stage.pause(At.META)
         call.told, call.told_at, call.is_alone = said, self.clock.now, False
-        return Told(said, None, self.token_digest())
+        return FetchResult(said, None, self.token_digest())
 
     def note_call(self, igsid: Igsid) -> Call:
         actor = self.stage.acting
@@ -348,7 +348,7 @@ class World(RuleBasedStateMachine):
             return
         assert [erased.entry, erased.lease, erased.note] == [bool(n) for n in stored]
         self.leases_go(igsid)
-        self.cuts.append(Cut(len(self.calls), igsid))
+        self.cuts.append(ExpiryReason(len(self.calls), igsid))
 
     @rule(igsid=people)
     def a_person_writes(self, igsid: Igsid) -> None:
@@ -361,7 +361,7 @@ class World(RuleBasedStateMachine):
             self.redis.delete(entry)
         self.redis.delete(lease, note)
         self.leases_go(igsid)
-        self.cuts.append(Cut(len(self.calls), igsid, What.REFUSALS))
+        self.cuts.append(ExpiryReason(len(self.calls), igsid, What.REFUSALS))
 
     @precondition(lambda self: len(self.actors) < ACTORS)
     @rule(
@@ -517,9 +517,9 @@ class World(RuleBasedStateMachine):
         for process in self.processes:
             process.redis.loses_replies = are_lost
 
-    def cut_of_flush(self, what: What, older_than: float | None) -> Cut:
+    def cut_of_flush(self, what: What, older_than: float | None) -> ExpiryReason:
         fetched_by = self.clock.now - older_than if older_than else None
-        return Cut(len(self.calls), None, what, fetched_by)
+        return ExpiryReason(len(self.calls), None, what, fetched_by)
 
     def leases_go(self, igsid: Igsid | None) -> None:
         """Also of those who have taken theirs, and not asked Meta yet."""
@@ -576,7 +576,7 @@ class World(RuleBasedStateMachine):
 
     def let_all_end(self) -> None:
         self.set_away(False)
-        rounds = int(patience(GRAPH_TIMEOUT)) + 2
+        rounds = int(max_wait(GRAPH_TIMEOUT)) + 2
         for _ in range(rounds):
             for actor, _ in list(self.actors):
                 if actor.at is not At.END:

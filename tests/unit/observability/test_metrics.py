@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from proxy.domain.answer import Answer, Source, Told
+from proxy.domain.answer import Answer, FetchResult, Source
 from proxy.domain.failures import Cause, LookupFailure, Throttled
 from proxy.domain.profile import Outcome, Reason
 from proxy.observability.metrics import (
@@ -43,8 +43,8 @@ def scrape(metrics: Metrics, **readings: StoreReading) -> str:
     return metrics.exposition(readings or None).decode()
 
 
-def told(outcome: Outcome | LookupFailure, version: str | None = None) -> Told:
-    return Told(outcome, None, "0badcafe", version)
+def told(outcome: Outcome | LookupFailure, version: str | None = None) -> FetchResult:
+    return FetchResult(outcome, None, "0badcafe", version)
 
 
 def test_what_has_grown_is_taken_over_once(metrics) -> None:

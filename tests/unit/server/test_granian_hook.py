@@ -16,8 +16,8 @@ import pytest
 from flask import Flask
 from granian.server import mp
 
-from proxy.fast_path.middleware import HitsFirst
-from proxy.server.granian_hook import hits_first
+from proxy.fast_path.middleware import FastPathMiddleware
+from proxy.server.granian_hook import fast_path_first
 from proxy.web.request_params import SNAPSHOT
 
 WORKER = """
@@ -65,8 +65,8 @@ def answer() -> Any:
         return [b"told by ", b"the app"]
 
     service = Flask("service")
-    service.wsgi_app = HitsFirst(hits, app)  # type: ignore[method-assign]
-    return hits_first(mp._wsgi_call_wrap)(service, {}, None)  # type: ignore
+    service.wsgi_app = FastPathMiddleware(hits, app)  # type: ignore[method-assign]
+    return fast_path_first(mp._wsgi_call_wrap)(service, {}, None)  # type: ignore
 
 
 def test_a_hit_is_told_as_it_is(answer) -> None:
@@ -104,4 +104,4 @@ def test_a_worker_of_ours_has_granian_ask_for_hits_first(tmp_path) -> None:
         timeout=30,
     )
 
-    assert done.stdout.startswith(hits_first.__name__), done.stderr
+    assert done.stdout.startswith(fast_path_first.__name__), done.stderr

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from proxy.domain.entry import Cut, StoredOutcome
+from proxy.domain.entry import Entry, ExpiryReason
 from proxy.domain.failures import (
     GraphTimeout,
     GraphUnavailable,
@@ -28,11 +28,11 @@ bounds = {
     "usable_until": moments,
     "refresh_after": st.just(0.0) | moments,
     "failed_refreshes": st.integers(0, 99),
-    "cut_by": st.none() | st.sampled_from(Cut),
+    "cut_by": st.none() | st.sampled_from(ExpiryReason),
 }
 stored_outcomes = st.builds(
-    StoredOutcome, profiles, **bounds, last_said=st.none() | errors
-) | st.builds(StoredOutcome, refusals, **bounds)
+    Entry, profiles, **bounds, last_said=st.none() | errors
+) | st.builds(Entry, refusals, **bounds)
 failures = st.builds(
     lambda kind, said, after: kind(said, after),
     st.sampled_from(
@@ -45,7 +45,7 @@ failures = st.builds(
 
 @settings(deadline=None)
 @given(stored_outcomes)
-def test_whatever_is_encoded_can_be_decoded(entry: StoredOutcome) -> None:
+def test_whatever_is_encoded_can_be_decoded(entry: Entry) -> None:
     """Nothing of an entry is lost or changed on the way."""
     assert decode(encode(entry), entry.outcome.igsid) == entry
 
@@ -83,7 +83,7 @@ def damaged(draw: st.DrawFn, whole: st.SearchStrategy[bytes]) -> bytes:
 @given(damaged(stored_outcomes.map(encode)))
 def test_no_damage_to_an_entry_is_an_error(stored: bytes) -> None:
     """What is still readable is an entry, and everything else a miss."""
-    assert isinstance(decode(stored), StoredOutcome | None)
+    assert isinstance(decode(stored), Entry | None)
 
 
 @settings(deadline=None, max_examples=400)

@@ -12,7 +12,7 @@ import hiredis
 import pytest
 import redis
 
-from proxy.storage.fast_reader import Line, Reads
+from proxy.storage.fast_reader import FastReader, RawConnection
 
 ASKED = "pp:", ("e", "l", "n"), "page:1254"
 PUSHED = b">2\r\n$10\r\ninvalidate\r\n*1\r\n$1\r\ne\r\n"
@@ -55,7 +55,7 @@ def connection() -> Iterator[Connection]:
 def test_an_array_and_the_numbers_after_it_are_told_together(connection) -> None:
     connection.script = b"*2\r\n$1\r\na\r\n$-1\r\n:1500\r\n"
 
-    assert Line(connection).ask(b"", answers=2) == [[b"a", None], 1500]
+    assert RawConnection(connection).ask(b"", answers=2) == [[b"a", None], 1500]
     assert connection.is_connected
 
 
@@ -63,7 +63,7 @@ def test_what_is_told_unasked_is_passed_over(connection) -> None:
     """A managed store may announce that it moves."""
     connection.script = PUSHED + b"*1\r\n$1\r\na\r\n" + PUSHED + b":7\r\n"
 
-    assert Line(connection).ask(b"", answers=2) == [[b"a"], 7]
+    assert RawConnection(connection).ask(b"", answers=2) == [[b"a"], 7]
 
 
 @pytest.mark.parametrize("begun", [b"", b"*2\r\n$1\r\na"], ids=["nothing", "a part"])
@@ -72,14 +72,14 @@ def test_a_store_that_says_no_more_is_a_timeout(connection, begun) -> None:
     connection.script = begun
 
     with pytest.raises(redis.TimeoutError):
-        Line(connection).ask(b"", answers=1)
+        RawConnection(connection).ask(b"", answers=1)
     assert not connection.is_connected, "what comes late is for nobody"
 
 
 def test_a_store_that_takes_no_more_is_a_timeout_too(connection) -> None:
     """Its buffers are full, for it hangs."""
     with pytest.raises(redis.TimeoutError):
-        Line(connection).ask(bytes(10_000_000), answers=1)
+        RawConnection(connection).ask(bytes(10_000_000), answers=1)
     assert not connection.is_connected
 
 
@@ -96,10 +96,12 @@ def test_sockets_that_are_not_the_systems_keep_their_own_time(connection) -> Non
             self._sock = Foreign(fileno=self._sock.detach())
             self._sock.settimeout(0.01)
 
-    line = Line(Patched(script=b":1\r\n"))
+    line = RawConnection(Patched(script=b":1\r\n"))
     connection.script = b":1\r\n"
 
-    assert line.ask(b"", answers=1) == Line(connection).ask(b"", answers=1) == [1]
+    assert (
+        line.ask(b"", answers=1) == RawConnection(connection).ask(b"", answers=1) == [1]
+    )
     assert line.connection._sock.gettimeout() == 0.01
     assert connection._sock.gettimeout() is None, "the kernel keeps it"
     line.connection.disconnect()
@@ -119,10 +121,10 @@ def test_each_person_is_asked_about_with_keys_of_their_own(with_life) -> None:
             super().connect()
             made.append(self)
 
-    reads = Reads(client_with(Answers))
+    reads = FastReader(client_with(Answers))
 
-    one = reads.look("pp:", kinds, people[0], with_life=with_life)
-    many = reads.look_many("pp:", kinds, people, with_life=with_life)
+    one = reads.read("pp:", kinds, people[0], with_life=with_life)
+    many = reads.read_many("pp:", kinds, people, with_life=with_life)
 
     expected = [[b"a", None], 7] if with_life else [[b"a", None]]
     assert (one, many) == (expected, [expected, expected])
@@ -140,7 +142,7 @@ def test_each_person_is_asked_about_with_keys_of_their_own(with_life) -> None:
 
 
 def test_nothing_of_a_broken_answer_is_taken_for_the_next(connection) -> None:
-    line = Line(connection)
+    line = RawConnection(connection)
     connection.script = b"*2\r\n$1\r\na"
     with pytest.raises(redis.TimeoutError):
         line.ask(b"", answers=1)
@@ -154,7 +156,7 @@ def test_an_error_is_raised_as_redis_py_would(connection) -> None:
     connection.script = b"-NOPERM not for you\r\n"
 
     with pytest.raises(redis.exceptions.NoPermissionError):
-        Line(connection).ask(b"", answers=1)
+        RawConnection(connection).ask(b"", answers=1)
 
 
 def test_a_store_that_hangs_up_is_asked_once_more() -> None:
@@ -169,10 +171,10 @@ def test_a_store_that_hangs_up_is_asked_once_more() -> None:
             self.store.close()
             tried.append(self)
 
-    reads = Reads(client_with(HangsUp))
+    reads = FastReader(client_with(HangsUp))
 
     with pytest.raises(redis.ConnectionError):
-        reads.look(*ASKED, with_life=False)
+        reads.read(*ASKED, with_life=False)
     assert len(tried) == 2
 
 
@@ -184,13 +186,13 @@ def test_a_forked_process_takes_no_line_of_its_parent() -> None:
             self.script = b"*3\r\n$-1\r\n$-1\r\n$-1\r\n"
             super().connect()
 
-    reads = Reads(client_with(Answers))
-    reads.look(*ASKED, with_life=False)
+    reads = FastReader(client_with(Answers))
+    reads.read(*ASKED, with_life=False)
 
     before = Answers.made
     if (child := os.fork()) == 0:
         try:
-            reads.look(*ASKED, with_life=False)
+            reads.read(*ASKED, with_life=False)
         finally:
             os._exit(Answers.made - before)
     made = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])

@@ -11,7 +11,12 @@ import pytest
 import redis
 from redis.sentinel import SentinelConnectionPool
 
-from proxy.storage.near_cache import SECOND_CHANCES, TRUSTED_FOR, Follower, NearCache
+from proxy.storage.near_cache import (
+    SECOND_CHANCES,
+    TRUSTED_FOR,
+    InvalidationListener,
+    NearCache,
+)
 from tests.helpers.fakes import FakeClock
 
 KEY = "default:1254001000000001"
@@ -350,7 +355,7 @@ def beat(near: NearCache, clock: FakeClock, *script: Any) -> None:
     """One sign of life is asked for, and this is what comes."""
     told: deque[Any] = deque()
     client = SimpleNamespace(connection_pool=None)
-    follower = Follower(client, "pp:e:", clock=clock)  # type: ignore[arg-type]
+    follower = InvalidationListener(client, "pp:e:", clock=clock)  # type: ignore[arg-type]
     follower._beat(Wire(clock, told, *script), near, told)
 
 
@@ -429,7 +434,7 @@ def test_a_master_that_leads_no_more_is_left(near: NearCache, clock: FakeClock) 
         def get_master_address(self) -> tuple[str, int]:
             return "new", 6379
 
-    follower = Follower(
+    follower = InvalidationListener(
         SimpleNamespace(connection_pool=Elsewhere()),  # type: ignore[arg-type]
         "pp:e:",
         clock=clock,
@@ -454,7 +459,7 @@ def test_a_new_master_is_no_reason_to_trust_the_old_one_for_longer(
             return Wire.host, Wire.port
 
     client = SimpleNamespace(connection_pool=Slow())
-    follower = Follower(client, "pp:e:", clock=clock)  # type: ignore[arg-type]
+    follower = InvalidationListener(client, "pp:e:", clock=clock)  # type: ignore[arg-type]
     asked_at, told = clock.now, deque[Any]()
 
     follower._beat(Wire(clock, told, b"PONG"), near, told)
@@ -500,7 +505,7 @@ def test_a_store_that_lets_itself_be_followed_has_been_heard(
     asked_at = clock.now + 0.1
 
     with pytest.raises(redis.ConnectionError):
-        Follower(client, "pp:e:", clock=clock).follow(near)  # type: ignore[arg-type]
+        InvalidationListener(client, "pp:e:", clock=clock).follow(near)  # type: ignore[arg-type]
 
     assert (near.size, near.heard_at) == (0, asked_at)
 
@@ -521,7 +526,7 @@ def test_of_a_store_that_cannot_be_followed_no_copy_is_left(
     def stop(seconds: float) -> None:
         raise Enough
 
-    follower = Follower(client, "pp:e:", clock=clock, sleep=stop)  # type: ignore
+    follower = InvalidationListener(client, "pp:e:", clock=clock, sleep=stop)  # type: ignore
     with pytest.raises(Enough):
         follower.run(near)
 

@@ -8,22 +8,22 @@ import pytest
 import redis
 
 from proxy.domain.failures import StoreUnavailable
-from proxy.storage.store_guard import PROBED_EVERY, Reach
+from proxy.storage.store_guard import PROBED_EVERY, StoreGuard
 from tests.helpers.fakes import FakeClock
 
 
 def fail(
-    reach: Reach,
+    guard: StoreGuard,
     kind: str,
     place: str,
     error: type[redis.RedisError] = redis.ConnectionError,
 ) -> None:
-    with suppress(StoreUnavailable), reach.noted(kind, place):
+    with suppress(StoreUnavailable), guard.call(kind, place):
         raise error
 
 
-def succeed(reach: Reach, kind: str, place: str) -> None:
-    with reach.noted(kind, place):
+def succeed(guard: StoreGuard, kind: str, place: str) -> None:
+    with guard.call(kind, place):
         pass
 
 
@@ -42,14 +42,14 @@ def said(caplog: pytest.LogCaptureFixture) -> Callable[[], list[str]]:
 
 def test_a_node_that_fails_is_away_whatever_the_others_do(said) -> None:
     """Else it would be away and back with each of the people who live there."""
-    reach = Reach(lambda: {"", "one", "other"})
+    guard = StoreGuard(lambda: {"", "one", "other"})
 
     for _ in range(3):
-        fail(reach, "reads", "one")
-        succeed(reach, "reads", "other")
+        fail(guard, "reads", "one")
+        succeed(guard, "reads", "other")
     assert said() == ["store away"]
 
-    succeed(reach, "reads", "one")
+    succeed(guard, "reads", "one")
     assert said() == ["store back"]
 
 
@@ -79,9 +79,9 @@ def test_it_is_said_why_without_what_was_asked(
     caplog: pytest.LogCaptureFixture, error: redis.RedisError, words: str | None
 ) -> None:
     """A password or a grant that is missing; but never a key, which has an id."""
-    reach = Reach(lambda: {""})
+    guard = StoreGuard(lambda: {""})
 
-    with suppress(StoreUnavailable), reach.noted("reads"):
+    with suppress(StoreUnavailable), guard.call("reads"):
         raise error
 
     [line] = caplog.records
@@ -91,11 +91,11 @@ def test_it_is_said_why_without_what_was_asked(
 
 def test_what_goes_through_all_nodes_is_about_each_of_them(said) -> None:
     """A ping or a flush that works has met none that is away."""
-    reach = Reach(lambda: {"", "one", "other"})
-    fail(reach, "reads", "one")
-    fail(reach, "reads", "")
+    guard = StoreGuard(lambda: {"", "one", "other"})
+    fail(guard, "reads", "one")
+    fail(guard, "reads", "")
 
-    succeed(reach, "reads", "")
+    succeed(guard, "reads", "")
 
     assert said() == ["store away", "store back"]
 
@@ -103,11 +103,11 @@ def test_what_goes_through_all_nodes_is_about_each_of_them(said) -> None:
 def test_a_node_that_is_no_more_is_not_waited_for(said) -> None:
     """Its replica has taken its place."""
     places = {"", "one", "other"}
-    reach = Reach(lambda: places)
-    fail(reach, "writes", "one")
+    guard = StoreGuard(lambda: places)
+    fail(guard, "writes", "one")
 
     places.remove("one")
-    succeed(reach, "reads", "other")
+    succeed(guard, "reads", "other")
 
     assert said() == ["store away", "store back"]
 
@@ -115,33 +115,33 @@ def test_a_node_that_is_no_more_is_not_waited_for(said) -> None:
 def test_every_error_is_counted_by_its_kind() -> None:
     """Also those after the first, which are not logged again."""
     counted: list[str] = []
-    reach = Reach(lambda: {"", "one", "other"}, count_error=counted.append)
+    guard = StoreGuard(lambda: {"", "one", "other"}, count_error=counted.append)
 
-    fail(reach, "reads", "one")
-    fail(reach, "reads", "one")
-    succeed(reach, "reads", "one")
-    fail(reach, "writes", "other")
+    fail(guard, "reads", "one")
+    fail(guard, "reads", "one")
+    succeed(guard, "reads", "one")
+    fail(guard, "writes", "other")
 
     assert counted == ["reads", "reads", "writes"]
 
 
 def tries(
-    reach: Reach, place: str = "", *, ends: type[Exception] | None = None
+    guard: StoreGuard, place: str = "", *, ends: type[Exception] | None = None
 ) -> bool:
-    """Whether a trip to *place* is made at all; it *ends* so, or well."""
+    """Whether a trip to *node_name* is made at all; it *ends* so, or well."""
     tried = False
     with suppress(StoreUnavailable, ends or StoreUnavailable):
-        with reach.noted("reads", place):
+        with guard.call("reads", place):
             tried = True
             if ends:
                 raise ends
     return tried
 
 
-def hang(reach: Reach, clock: FakeClock) -> None:
+def hang(guard: StoreGuard, clock: FakeClock) -> None:
     """Two in a row time out, and it is time for a probe."""
-    tries(reach, ends=redis.TimeoutError)
-    tries(reach, ends=redis.TimeoutError)
+    tries(guard, ends=redis.TimeoutError)
+    tries(guard, ends=redis.TimeoutError)
     clock.now += PROBED_EVERY
 
 
@@ -151,165 +151,165 @@ def clock() -> FakeClock:
 
 
 @pytest.fixture
-def reach(clock: FakeClock) -> Reach:
-    return Reach(lambda: {"", "one", "other"}, clock=clock)
+def guard(clock: FakeClock) -> StoreGuard:
+    return StoreGuard(lambda: {"", "one", "other"}, clock=clock)
 
 
-def test_a_store_that_did_not_answer_for_once_is_used_at_once(reach) -> None:
+def test_a_store_that_did_not_answer_for_once_is_used_at_once(guard) -> None:
     """By all, not by one of them: a hiccup would else cost everybody a failure."""
-    tries(reach, ends=redis.TimeoutError)
+    tries(guard, ends=redis.TimeoutError)
 
-    with reach.noted("reads"):
-        assert tries(reach)
-    assert tries(reach)
+    with guard.call("reads"):
+        assert tries(guard)
+    assert tries(guard)
 
 
-def test_while_one_tries_a_store_that_hangs_nobody_else_does(reach, clock) -> None:
+def test_while_one_tries_a_store_that_hangs_nobody_else_does(guard, clock) -> None:
     """A timeout each is what they are spared."""
-    hang(reach, clock)
+    hang(guard, clock)
 
-    with reach.noted("reads"):
-        assert not tries(reach)
-        assert not tries(reach)
+    with guard.call("reads"):
+        assert not tries(guard)
+        assert not tries(guard)
 
 
-def test_a_store_that_goes_on_hanging_costs_a_timeout_a_second(reach, clock) -> None:
+def test_a_store_that_goes_on_hanging_costs_a_timeout_a_second(guard, clock) -> None:
     """However many ask meanwhile."""
-    assert tries(reach, ends=redis.TimeoutError)
+    assert tries(guard, ends=redis.TimeoutError)
 
     for _ in range(3):
-        assert tries(reach, ends=redis.TimeoutError)
-        assert not tries(reach)
+        assert tries(guard, ends=redis.TimeoutError)
+        assert not tries(guard)
         clock.now += PROBED_EVERY - 0.01
-        assert not tries(reach)
+        assert not tries(guard)
         clock.now += 0.01
-    assert tries(reach)
-    assert tries(reach)
+    assert tries(guard)
+    assert tries(guard)
 
 
 def test_a_store_whose_name_takes_long_to_be_found_unknown_hangs_too(
-    reach, clock
+    guard, clock
 ) -> None:
     """There is no timeout for that, and all that ask would wait for it in turn."""
     for _ in range(2):
-        with suppress(StoreUnavailable), reach.noted("reads"):
+        with suppress(StoreUnavailable), guard.call("reads"):
             clock.now += 10.0
             raise redis.ConnectionError
 
-    assert not tries(reach)
+    assert not tries(guard)
 
 
 def test_a_store_that_has_answered_somebody_else_is_used_at_once(clock) -> None:
     """But not one that was asked before the last timeout, and answered then."""
     heard_at = [clock.now]
-    reach = Reach(lambda: {""}, clock=clock, heard_at=lambda: heard_at[0])
+    guard = StoreGuard(lambda: {""}, clock=clock, heard_at=lambda: heard_at[0])
     clock.now += 0.1
-    tries(reach, ends=redis.TimeoutError)
-    tries(reach, ends=redis.TimeoutError)
-    assert not tries(reach)
+    tries(guard, ends=redis.TimeoutError)
+    tries(guard, ends=redis.TimeoutError)
+    assert not tries(guard)
 
     heard_at[0] = clock.now
-    assert not tries(reach)
+    assert not tries(guard)
 
     clock.now += 0.1
     heard_at[0] = clock.now
-    assert tries(reach)
-    assert tries(reach)
+    assert tries(guard)
+    assert tries(guard)
 
 
-def test_the_second_begins_when_the_probe_has_ended(reach, clock) -> None:
+def test_the_second_begins_when_the_probe_has_ended(guard, clock) -> None:
     """Its own timeout must not count, or those after it would follow at once."""
-    hang(reach, clock)
+    hang(guard, clock)
 
-    with suppress(StoreUnavailable), reach.noted("reads"):
+    with suppress(StoreUnavailable), guard.call("reads"):
         clock.now += 0.25
         raise redis.TimeoutError
     clock.now += PROBED_EVERY - 0.01
 
-    assert not tries(reach)
+    assert not tries(guard)
 
 
-def test_those_who_were_under_way_make_no_hang_of_a_hiccup(reach, clock) -> None:
+def test_those_who_were_under_way_make_no_hang_of_a_hiccup(guard, clock) -> None:
     """Their timeouts are about the same moment as the first."""
-    with suppress(StoreUnavailable), reach.noted("reads"):
+    with suppress(StoreUnavailable), guard.call("reads"):
         clock.now += 0.2
-        tries(reach, ends=redis.TimeoutError)
+        tries(guard, ends=redis.TimeoutError)
         clock.now += 0.05
         raise redis.TimeoutError
 
-    assert tries(reach)
+    assert tries(guard)
 
 
-def test_an_answer_between_two_timeouts_is_no_hang(reach, clock) -> None:
+def test_an_answer_between_two_timeouts_is_no_hang(guard, clock) -> None:
     """It is slow, and everybody's trip may be the one that comes back."""
     for _ in range(3):
         clock.now += 0.25
-        tries(reach, ends=redis.TimeoutError)
-        assert tries(reach)
+        tries(guard, ends=redis.TimeoutError)
+        assert tries(guard)
 
 
-def test_reads_and_writes_hang_together(reach) -> None:
+def test_reads_and_writes_hang_together(guard) -> None:
     """Unlike a full store, one that hangs does so for both."""
-    fail(reach, "writes", "", redis.TimeoutError)
-    fail(reach, "writes", "", redis.TimeoutError)
+    fail(guard, "writes", "", redis.TimeoutError)
+    fail(guard, "writes", "", redis.TimeoutError)
 
-    assert not tries(reach)
+    assert not tries(guard)
 
 
 @pytest.mark.parametrize(
     "answer", [redis.ConnectionError, redis.ResponseError, redis.BusyLoadingError]
 )
-def test_a_store_that_refuses_is_tried_by_all(reach, clock, answer) -> None:
+def test_a_store_that_refuses_is_tried_by_all(guard, clock, answer) -> None:
     """Whatever it says, it says at once."""
-    assert tries(reach, ends=answer)
-    with reach.noted("reads"):
-        assert tries(reach, ends=answer)
+    assert tries(guard, ends=answer)
+    with guard.call("reads"):
+        assert tries(guard, ends=answer)
 
-    hang(reach, clock)
-    assert tries(reach, ends=answer)
-    with reach.noted("reads"):
-        assert tries(reach)
+    hang(guard, clock)
+    assert tries(guard, ends=answer)
+    with guard.call("reads"):
+        assert tries(guard)
 
 
-def test_a_probe_that_never_ends_stops_nobody_for_long(reach, clock) -> None:
+def test_a_probe_that_never_ends_stops_nobody_for_long(guard, clock) -> None:
     """It may be a flush, or end in a bug of ours."""
-    hang(reach, clock)
-    assert tries(reach, ends=ZeroDivisionError)
-    assert not tries(reach)
+    hang(guard, clock)
+    assert tries(guard, ends=ZeroDivisionError)
+    assert not tries(guard)
 
     clock.now += PROBED_EVERY
 
-    assert tries(reach)
+    assert tries(guard)
 
 
-def test_a_node_that_hangs_does_so_for_itself(reach) -> None:
+def test_a_node_that_hangs_does_so_for_itself(guard) -> None:
     """The people of the others do not notice."""
     for _ in range(2):
-        tries(reach, "one", ends=redis.TimeoutError)
+        tries(guard, "one", ends=redis.TimeoutError)
 
-    assert not tries(reach, "one")
-    assert tries(reach, "other")
-    assert not tries(reach, "one")
+    assert not tries(guard, "one")
+    assert tries(guard, "other")
+    assert not tries(guard, "one")
 
 
-def test_what_goes_through_all_nodes_ends_the_doubt_about_each(reach) -> None:
+def test_what_goes_through_all_nodes_ends_the_doubt_about_each(guard) -> None:
     """A ping that works has met none that hangs."""
     for _ in range(2):
-        tries(reach, "one", ends=redis.TimeoutError)
+        tries(guard, "one", ends=redis.TimeoutError)
 
-    assert tries(reach)
+    assert tries(guard)
 
-    assert tries(reach, "one")
+    assert tries(guard, "one")
 
 
 def test_a_node_that_hung_and_is_no_more_is_forgotten(clock) -> None:
     """Whoever has its address one day is another."""
     places = {"", "one", "other"}
-    reach = Reach(lambda: places, clock=clock)
+    guard = StoreGuard(lambda: places, clock=clock)
     for _ in range(2):
-        tries(reach, "one", ends=redis.TimeoutError)
+        tries(guard, "one", ends=redis.TimeoutError)
 
     places.remove("one")
-    tries(reach, "other")
+    tries(guard, "other")
 
-    assert tries(reach, "one")
+    assert tries(guard, "one")

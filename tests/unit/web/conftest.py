@@ -7,7 +7,7 @@ import pytest
 
 from proxy.app import create_app
 from proxy.config.settings import Settings
-from tests.helpers.fakes import FakeBackground, FakeClock, FakeGraph
+from tests.helpers.fakes import FakeClock, FakeGraph, FakeTaskQueue
 
 READER = {"Host": "localhost"}
 
@@ -34,8 +34,8 @@ def store(server) -> fakeredis.FakeRedis:
 
 
 @pytest.fixture
-def background() -> FakeBackground:
-    return FakeBackground()
+def background() -> FakeTaskQueue:
+    return FakeTaskQueue()
 
 
 @pytest.fixture

@@ -12,8 +12,8 @@ from proxy.watched_file import BadFile
 from proxy.web.auth import (
     ANYBODY,
     ANYBODY_HERE,
-    Caller,
-    Doorkeeper,
+    Authenticator,
+    Client,
     Keys,
     Scope,
     digest_of,
@@ -27,8 +27,8 @@ BOTH = READ | ADMIN
 
 INBOX, OPS = "pp_key-of-the-inbox", "pp_key-of-the-operator"
 KEYS: Keys = {
-    digest_of(INBOX): Caller("inbox", READ),
-    digest_of(OPS): Caller("ops", ADMIN),
+    digest_of(INBOX): Client("inbox", READ),
+    digest_of(OPS): Client("ops", ADMIN),
 }
 
 
@@ -45,7 +45,7 @@ def test_a_line_is_a_name_its_scopes_and_a_digest(
     """A caller is found by the digest of the key it shows."""
     keys = read_keys(f"inbox {scopes} {digest_of(INBOX)}\n")
 
-    assert keys == {digest_of(INBOX): Caller("inbox", read_as)}
+    assert keys == {digest_of(INBOX): Client("inbox", read_as)}
 
 
 def test_a_digest_is_the_sha_256_of_the_key() -> None:
@@ -71,8 +71,8 @@ def test_a_name_may_stand_twice() -> None:
     )
 
     assert keys == {
-        digest_of("old"): Caller("inbox", READ),
-        digest_of("new"): Caller("inbox", BOTH),
+        digest_of("old"): Client("inbox", READ),
+        digest_of("new"): Client("inbox", BOTH),
     }
 
 
@@ -149,7 +149,7 @@ def test_any_text_is_keys_or_a_bad_file(text: str) -> None:
     except BadFile:
         return
 
-    assert all(caller.scopes for caller in keys.values())
+    assert all(client.scopes for client in keys.values())
 
 
 @pytest.mark.parametrize("scopes", [READ, ADMIN, BOTH])
@@ -157,7 +157,7 @@ def test_a_new_key_opens_the_door_with_its_line(scopes: frozenset[Scope]) -> Non
     """The line goes into the file, the key to whoever calls."""
     key, line = new_key("inbox", scopes)
 
-    assert read_keys(line) == {digest_of(key): Caller("inbox", scopes)}
+    assert read_keys(line) == {digest_of(key): Client("inbox", scopes)}
 
 
 def test_the_line_of_a_new_key_does_not_hold_the_key() -> None:
@@ -187,24 +187,24 @@ def test_a_new_key_has_a_name_that_a_line_can_have(name: str) -> None:
 # The door.
 
 
-def admit(
-    door: Doorkeeper,
+def authorize(
+    door: Authenticator,
     scope: Scope = Scope.READ,
     *,
     peer: str | None = "127.0.0.1",
     headers: Mapping[str, str] | None = None,
-) -> Caller:
+) -> Client:
     """Ask *door* about a request from *peer*, to localhost unless *headers* say."""
     context = Flask("door").test_request_context(
         "/profiles/1254001234567890",
         headers={"Host": "localhost:8080"} | dict(headers or {}),
         environ_overrides={"REMOTE_ADDR": peer} if peer is not None else {},
     )
-    return door.admit(context.request.environ, scope)
+    return door.authorize(context.request.environ, scope)
 
 
 def problem(
-    door: Doorkeeper,
+    door: Authenticator,
     scope: Scope = Scope.READ,
     *,
     peer: str | None = "127.0.0.1",
@@ -212,7 +212,7 @@ def problem(
 ) -> Problem:
     """The problem with which *door* is shut."""
     with pytest.raises(Problem) as raised:
-        admit(door, scope, peer=peer, headers=headers)
+        authorize(door, scope, peer=peer, headers=headers)
     return raised.value
 
 
@@ -220,17 +220,17 @@ def bearing(key: str, scheme: str = "Bearer") -> dict[str, str]:
     return {"Authorization": f"{scheme} {key}"}
 
 
-LOCKED = Doorkeeper(lambda: KEYS, allow_anonymous=False)
-LOCAL = Doorkeeper(None, allow_anonymous=False)
-OPEN = Doorkeeper(None, allow_anonymous=True)
+LOCKED = Authenticator(lambda: KEYS, allow_anonymous=False)
+LOCAL = Authenticator(None, allow_anonymous=False)
+OPEN = Authenticator(None, allow_anonymous=True)
 
 
 @pytest.mark.parametrize("scheme", ["Bearer", "bearer", "BEARER", "Bearer "])
 def test_a_known_key_says_who_calls(scheme: str) -> None:
     """The scheme's case does not matter (RFC 9110 11.1), nor does a space more."""
-    caller = admit(LOCKED, headers=bearing(INBOX, scheme))
+    client = authorize(LOCKED, headers=bearing(INBOX, scheme))
 
-    assert caller == Caller("inbox", READ)
+    assert client == Client("inbox", READ)
 
 
 @pytest.mark.parametrize(
@@ -267,7 +267,7 @@ def test_a_key_in_the_address_opens_nothing() -> None:
     asked = Flask("door").test_request_context(f"/?access_token={INBOX}&key={INBOX}")
 
     with pytest.raises(Problem) as raised:
-        LOCKED.admit(asked.request.environ, Scope.READ)
+        LOCKED.authorize(asked.request.environ, Scope.READ)
 
     assert raised.value.code == "unknown_key"
 
@@ -286,18 +286,18 @@ def test_a_key_opens_only_what_its_scopes_say(key: str, scope: Scope) -> None:
 def test_two_keys_of_one_name_have_each_their_own_scopes() -> None:
     """A name that stands twice does not add up."""
     keys = read_keys(f"a read {digest_of('old')}\na admin {digest_of('new')}")
-    door = Doorkeeper(lambda: keys, allow_anonymous=False)
+    door = Authenticator(lambda: keys, allow_anonymous=False)
 
-    assert admit(door, Scope.READ, headers=bearing("old")).name == "a"
-    assert admit(door, Scope.ADMIN, headers=bearing("new")).name == "a"
+    assert authorize(door, Scope.READ, headers=bearing("old")).name == "a"
+    assert authorize(door, Scope.ADMIN, headers=bearing("new")).name == "a"
     assert problem(door, Scope.ADMIN, headers=bearing("old")).code == "scope_missing"
 
 
 def test_the_keys_of_the_moment_count() -> None:
     """A key that was taken out of the file opens nothing any more."""
     now: list[Keys] = [KEYS]
-    door = Doorkeeper(lambda: now[0], allow_anonymous=False)
-    before = admit(door, headers=bearing(INBOX))
+    door = Authenticator(lambda: now[0], allow_anonymous=False)
+    before = authorize(door, headers=bearing(INBOX))
 
     now[0] = {}
 
@@ -307,7 +307,7 @@ def test_the_keys_of_the_moment_count() -> None:
 
 def test_a_file_without_keys_lets_nobody_in() -> None:
     """A service that was started with keys never becomes anonymous."""
-    door = Doorkeeper(dict, allow_anonymous=True)
+    door = Authenticator(dict, allow_anonymous=True)
 
     assert problem(door).code == "unknown_key"
 
@@ -333,9 +333,9 @@ def test_without_keys_this_machine_may_do_everything(
     host: str, peer: str, scope: Scope
 ) -> None:
     """By one of its three own names, at whatever port."""
-    caller = admit(LOCAL, scope, peer=peer, headers={"Host": host})
+    client = authorize(LOCAL, scope, peer=peer, headers={"Host": host})
 
-    assert caller == ANYBODY_HERE
+    assert client == ANYBODY_HERE
 
 
 @pytest.mark.parametrize(
@@ -410,9 +410,9 @@ def test_anonymous_callers_may_read(peer: str) -> None:
     """From anywhere, through any proxy: that is what the setting says."""
     headers = {"Host": "proxy.example", "X-Forwarded-For": "192.0.2.60"}
 
-    caller = admit(OPEN, peer=peer, headers=headers)
+    client = authorize(OPEN, peer=peer, headers=headers)
 
-    assert caller == ANYBODY
+    assert client == ANYBODY
 
 
 def test_anonymous_callers_may_do_nothing_else() -> None:

@@ -90,10 +90,10 @@ def test_directives_are_heeded_as_at_the_other_door(client, graph, clock) -> Non
     graph.outcomes[ADA] = a_profile(name="After")
     clock.now += 60
     young = client.get(NODE, headers={"Cache-Control": "max-age=60"})
-    anew = client.get(NODE, headers={"Cache-Control": "no-cache"})
+    force = client.get(NODE, headers={"Cache-Control": "no-cache"})
 
-    assert (young.json["name"], anew.json["name"]) == ("Before", "After")
-    assert anew.headers["Cache-Status"] == "profile-proxy; fwd=request; stored"
+    assert (young.json["name"], force.json["name"]) == ("Before", "After")
+    assert force.headers["Cache-Status"] == "profile-proxy; fwd=request; stored"
     assert graph.calls == 2
 
 

@@ -18,11 +18,11 @@ from proxy.app import create_app
 from proxy.config.settings import Settings
 from proxy.domain.failures import Throttled, TokenRejected
 from proxy.domain.profile import GraphError, Igsid, Reason
-from proxy.fast_path.named_pages import PagedHits
+from proxy.fast_path.named_pages import NamedPageFastPaths
 from proxy.storage.near_cache import NearCache
 from proxy.web.auth import digest_of
 from tests.helpers.builders import ADA, a_profile, a_refusal
-from tests.helpers.fakes import FakeBackground, FakeClock, FakeGraph, no_wait
+from tests.helpers.fakes import FakeClock, FakeGraph, FakeTaskQueue, no_wait
 from tests.helpers.prometheus import total
 
 BEN = Igsid("1254001234567891")
@@ -47,7 +47,7 @@ class Service:
         self.redis = fakeredis.FakeRedis()
         self.default, self.shop = FakeGraph(), FakeGraph()
         self.shop.token = "5b0b5b0b"
-        self.background = FakeBackground()
+        self.background = FakeTaskQueue()
         self.clock = FakeClock()
         given = {"PAGE_TOKEN": "EAACANARY", "PAGES_FILE": str(file)} | settings
         app = create_app(
@@ -266,15 +266,15 @@ def test_an_operators_line_names_the_page(service, caplog) -> None:
 # Webhooks.
 
 
-def post_webhook(service: Service, secret: str = SECRET, **writers: str) -> Any:
+def post_webhook(service: Service, secret: str = SECRET, **senders: str) -> Any:
     """Who has written to which account."""
     entries = [
         {
             "id": account.removeprefix("a"),
             "time": 1,
-            "messaging": [{"sender": {"id": writer}, "message": {"mid": "m"}}],
+            "messaging": [{"sender": {"id": sender}, "message": {"mid": "m"}}],
         }
-        for account, writer in writers.items()
+        for account, sender in senders.items()
     ]
     body = json.dumps({"object": "instagram", "entry": entries}).encode()
     digest = hmac.new(secret.encode(), body, hashlib.sha256).hexdigest()
@@ -437,11 +437,11 @@ def test_a_page_that_is_made_anew_gets_a_new_hit_path() -> None:
     pages: Any = SimpleNamespace(get=served.get)
     made: list[object] = []
 
-    def new_hits(name: str, page: object) -> Any:
+    def new_fast_path(name: str, page: object) -> Any:
         made.append(page)
         return lambda environ: (200, [], environ["PATH_INFO"].encode())
 
-    hits = PagedHits(pages, new_hits)
+    hits = NamedPageFastPaths(pages, new_fast_path)
 
     def told() -> object:
         return hits({"PATH_INFO": "/pages/shop/profiles/1"})
@@ -456,7 +456,7 @@ def test_a_page_that_is_made_anew_gets_a_new_hit_path() -> None:
 
 def test_what_is_no_hit_is_handed_on_as_it_came() -> None:
     pages: Any = SimpleNamespace(get={"shop": "a page"}.get)
-    hits = PagedHits(pages, lambda name, page: lambda environ: None)
+    hits = NamedPageFastPaths(pages, lambda name, page: lambda environ: None)
     environ = {"PATH_INFO": "/pages/shop/profiles/1"}
 
     assert hits(environ) is None

@@ -8,7 +8,7 @@ from math import floor
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from proxy.web.timestamps import _date, moment
+from proxy.web.timestamps import _date, format_timestamp
 from tests.helpers.builders import NOW
 
 
@@ -24,12 +24,12 @@ def test_a_moment_is_what_the_calendar_says(seconds: float) -> None:
     """In UTC, and never a second early or late."""
     day = datetime.fromtimestamp(floor(seconds), UTC)
 
-    assert moment(seconds) == day.strftime("%Y-%m-%dT%H:%M:%SZ")
+    assert format_timestamp(seconds) == day.strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def test_the_dates_that_are_remembered_have_a_limit() -> None:
     """A link can claim any day for its end."""
     for day in range(100):
-        moment(NOW + day * 86400)
+        format_timestamp(NOW + day * 86400)
 
     assert _date.cache_info().currsize <= 64

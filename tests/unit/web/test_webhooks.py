@@ -13,7 +13,7 @@ from proxy.app import create_app
 from proxy.config.settings import Settings
 from proxy.storage.near_cache import TRUSTED_FOR
 from tests.helpers.builders import ADA, a_profile, a_refusal
-from tests.helpers.fakes import FakeBackground, FakeClock, FakeGraph
+from tests.helpers.fakes import FakeClock, FakeGraph, FakeTaskQueue
 from tests.helpers.prometheus import samples
 
 TOKEN, SECRET, APP_SECRET = "verify-me", "s3cret", "app,secret"
@@ -35,7 +35,7 @@ def naps() -> list[float]:
 @pytest.fixture
 def new_client(store, naps):
     """Builds the service with more or other settings."""
-    background = FakeBackground()
+    background = FakeTaskQueue()
 
     def build(**more: str):
         graph = FakeGraph()

@@ -19,7 +19,7 @@ CacheOn = Callable[[redis.Redis], ProfileCache]
 
 
 @pytest.mark.parametrize(
-    ("settings", "risks"),
+    ("settings", "config_warnings"),
     [
         (GOOD, []),
         (GOOD | {"maxmemory": "64mb"}, []),
@@ -35,14 +35,17 @@ CacheOn = Callable[[redis.Redis], ProfileCache]
     ids=str,
 )
 def test_what_may_break_a_promise_is_told(
-    cache_on: CacheOn, settings: dict[str, str], risks: list[str]
+    cache_on: CacheOn, settings: dict[str, str], config_warnings: list[str]
 ) -> None:
     """A restart from disk brings back the erased; most policies evict gates."""
     with Server("tcp") as server, client_of(server.url) as theirs:
         for name, value in settings.items():
             theirs.config_set(name, value)
         with new_client(server.url, connections=1) as client:
-            assert EntryStore(cache_on(client), "default").risks(time.time) == risks
+            assert (
+                EntryStore(cache_on(client), "default").config_warnings(time.time)
+                == config_warnings
+            )
         server.kill()  # it would first end what it has to write
 
 
@@ -51,7 +54,7 @@ def test_what_may_break_a_promise_is_told(
 )
 def test_a_store_that_is_as_it_should_be_is_no_risk(cache: ProfileCache) -> None:
     """Each of its servers is asked."""
-    assert cache.risks(time.time) == []
+    assert cache.config_warnings(time.time) == []
 
 
 def test_on_a_cluster_one_bad_node_is_told(cluster_url: str, cache_on: CacheOn) -> None:
@@ -63,7 +66,7 @@ def test_on_a_cluster_one_bad_node_is_told(cluster_url: str, cache_on: CacheOn) 
     ):
         node.config_set("save", "3600 1")
         try:
-            assert cache_on(client).risks(time.time) == ["store_persists"]
+            assert cache_on(client).config_warnings(time.time) == ["store_persists"]
         finally:
             node.config_set("save", "")
 
@@ -79,22 +82,25 @@ def test_where_the_settings_must_not_be_read_the_rest_is_told(
         )
         with new_client(server.url.replace("//", "//guest:pw@"), 1) as client:
             cache = cache_on(client)
-            assert cache.risks(time.time) == ["store_evicts_gates"]
+            assert cache.config_warnings(time.time) == ["store_evicts_gates"]
             theirs.config_set("appendonly", "yes")
-            assert cache.risks(time.time) == ["store_evicts_gates", "store_persists"]
+            assert cache.config_warnings(time.time) == [
+                "store_evicts_gates",
+                "store_persists",
+            ]
         server.kill()  # it would first end what it has to write
 
 
 @pytest.mark.parametrize("store_url", ["embedded", "cluster"], indirect=True)
 @pytest.mark.parametrize(
-    ("ahead", "risks"),
+    ("ahead", "config_warnings"),
     [(31.0, ["clock_skew"]), (-31.0, ["clock_skew"]), (29.0, []), (-29.0, [])],
 )
 def test_a_clock_that_is_not_ours_is_told(
-    cache: ProfileCache, ahead: float, risks: list[str]
+    cache: ProfileCache, ahead: float, config_warnings: list[str]
 ) -> None:
     """Which of the two is wrong, nobody can say."""
-    assert cache.risks(lambda: time.time() + ahead) == risks
+    assert cache.config_warnings(lambda: time.time() + ahead) == config_warnings
 
 
 def test_a_reply_that_takes_long_is_not_taken_for_a_wrong_clock(
@@ -103,7 +109,9 @@ def test_a_reply_that_takes_long_is_not_taken_for_a_wrong_clock(
     """The store looks at its clock somewhere between our question and its answer."""
     moments = iter((time.time() - 40, time.time() + 40))
     with new_client(tcp_url, connections=1) as client:
-        assert "clock_skew" not in cache_on(client).risks(lambda: next(moments))
+        assert "clock_skew" not in cache_on(client).config_warnings(
+            lambda: next(moments)
+        )
 
 
 def test_where_the_clock_must_not_be_read_the_rest_is_told(cache_on: CacheOn) -> None:
@@ -113,8 +121,10 @@ def test_where_the_clock_must_not_be_read_the_rest_is_told(cache_on: CacheOn) ->
             "ACL", "SETUSER", "guest", "on", ">pw", "~*", "+@all", "-time"
         )
         with new_client(server.url.replace("//", "//guest:pw@"), 1) as client:
-            risks = cache_on(client).risks(lambda: time.time() + 3600)
-    assert risks == ["store_evicts_gates"]
+            config_warnings = cache_on(client).config_warnings(
+                lambda: time.time() + 3600
+            )
+    assert config_warnings == ["store_evicts_gates"]
 
 
 def test_a_store_is_not_asked_whenever_we_are(tcp_url: str, cache_on: CacheOn) -> None:
@@ -123,7 +133,7 @@ def test_a_store_is_not_asked_whenever_we_are(tcp_url: str, cache_on: CacheOn) -
         entries = EntryStore(cache_on(client), "default")
         client.config_resetstat()
 
-        told = [entries.risks(time.time) for _ in range(20)]
+        told = [entries.config_warnings(time.time) for _ in range(20)]
 
         asked = client.info("commandstats")["cmdstat_config|get"]["calls"]
     assert told == [["store_evicts_gates"]] * 20
