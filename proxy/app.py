@@ -95,7 +95,7 @@ def create_app(
     graphs: Mapping[str, Graph] = {},
     later: Later | None = None,
     near: NearCache | None = None,
-    clock: Callable[[], float] = time.time,
+    now: Callable[[], float] = time.time,
     jitter: Callable[[], float] = random.random,
     sleep: Callable[[float], None] = time.sleep,
     draining: Callable[[], bool] = lambda: False,
@@ -105,7 +105,7 @@ def create_app(
     Whatever reaches outside can be replaced here: *client* is the store's, *graph*
     asks Meta (*graphs* for other Pages, by name), *later* runs a job in the
     background, *near* is this process's own cache and whoever gives it keeps it
-    true, *clock* tells the time in epoch seconds, *jitter* draws from [0, 1) and
+    true, *now* tells the time in epoch seconds, *jitter* draws from [0, 1) and
     *sleep* waits. *draining* tells whether the server is about to stop. Opens no
     connection; a store that is away is a state to live with, not an error.
 
@@ -133,7 +133,7 @@ def create_app(
         graphs={**graphs, DEFAULT_PAGE: graph} if graph else graphs,
         metrics=metrics,
         later=later,
-        clock=clock,
+        now=now,
         jitter=jitter,
         sleep=sleep,
     )
@@ -180,7 +180,7 @@ def create_app(
         return FastPath(
             page.store,
             authenticator,
-            wall=clock,
+            now=now,
             draining=draining,
             each_tick=each_tick,
             answers=metrics.of_page(name).answers,
@@ -192,9 +192,9 @@ def create_app(
     app.before_request(begin)
     bodies = BodyReader()
     for each in (
-        profiles.blueprint(pages, authenticator, clock),
-        graph_api.blueprint(pages, authenticator, words_of, clock),
-        admin.blueprint(pages, authenticator, clock, metrics.totals),
+        profiles.blueprint(pages, authenticator, now),
+        graph_api.blueprint(pages, authenticator, words_of, now),
+        admin.blueprint(pages, authenticator, now, metrics.totals),
     ):
         app.register_blueprint(each)
         app.register_blueprint(
@@ -241,7 +241,7 @@ def new_pages(
     graphs: Mapping[str, Graph] = {},
     metrics: Metrics | None = None,
     later: Later | None = None,
-    clock: Callable[[], float] = time.time,
+    now: Callable[[], float] = time.time,
     jitter: Callable[[], float] = random.random,
     sleep: Callable[[float], None] = time.sleep,
 ) -> Pages:
@@ -273,7 +273,7 @@ def new_pages(
         sleep=sleep,
     )
     every_bulkhead = Bulkhead(
-        seats=settings.graph_concurrency, room=settings.threads - SPARE_THREADS
+        seats=settings.graph_concurrency, waiters=settings.threads - SPARE_THREADS
     )
 
     def new_page(name: str, new_graph: Callable[[], Graph]) -> ProfileLookup:
@@ -286,8 +286,8 @@ def new_pages(
                 store,
                 graph_timeout=settings.graph_timeout,
                 bulkhead=bulkhead,
-                wall=clock,
-                clock=time.monotonic,
+                now=now,
+                monotonic=time.monotonic,
                 sleep=sleep,
             ),
             gate=Gate(
@@ -305,8 +305,8 @@ def new_pages(
             later=later if name == DEFAULT_PAGE else _of_page(name, later),
             lifetimes=_lifetimes(settings),
             usage_hard=settings.usage_hard,
-            wall=clock,
-            clock=time.monotonic,
+            now=now,
+            monotonic=time.monotonic,
             jitter=jitter,
         )
 

@@ -32,27 +32,27 @@ class WatchedFile(Generic[T]):
     """
 
     def __init__(
-        self, path: Path, read: Callable[[str], T], clock: Callable[[], float]
+        self, path: Path, read: Callable[[str], T], monotonic: Callable[[], float]
     ) -> None:
         """Read *path* now, by *read*, which raises BadFile for what is no good.
 
-        *clock* is monotonic, in seconds.
+        *monotonic* is monotonic, in seconds.
 
         Raises:
             BadFile: the file is no good from the start.
         """
         self._path = path
         self._read = read
-        self._clock = clock
+        self._monotonic = monotonic
         self._looking = threading.Lock()
         self._text = _text_of(path)
         self._value = read(self._text)
-        self._looked_at = clock()
+        self._looked_at = monotonic()
         self.problem: str | None = None
 
     def value(self) -> T:
         """The last good value, after a look at the file if one is due."""
-        if self._clock() - self._looked_at >= LOOK_EVERY:
+        if self._monotonic() - self._looked_at >= LOOK_EVERY:
             self.look()
         return self._value
 
@@ -61,7 +61,7 @@ class WatchedFile(Generic[T]):
         if not self._looking.acquire(blocking=False):
             return
         try:
-            self._looked_at = self._clock()
+            self._looked_at = self._monotonic()
             text = _text_of(self._path)
             if text != self._text:
                 self._value, self._text = self._read(text), text

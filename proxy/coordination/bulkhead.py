@@ -16,7 +16,7 @@ from proxy.domain.failures import Overloaded
 SEAT_WAIT = 1.0
 """Seconds for which a caller who would lead waits for a seat."""
 
-NARROW = 1
+SERIALIZED = 1
 """Calls at once while the quota is nearly used up."""
 
 CALLS_WITHOUT_STORE = 4
@@ -39,22 +39,22 @@ class Bulkhead:
         self,
         *,
         seats: int,
-        room: int,
-        clock: Callable[[], float] = time.monotonic,
+        waiters: int,
+        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
-        """*clock* is monotonic, in seconds."""
-        self._clock = clock
+        """*monotonic* is monotonic, in seconds."""
+        self._monotonic = monotonic
         self._free = _Free(seats)
         self._calls = 0
-        self._is_narrow = False
+        self._is_serialized = False
         self._changed = threading.Condition()
-        self._room = threading.BoundedSemaphore(room)
+        self._waiters = threading.BoundedSemaphore(waiters)
         self._pool = CallerRunsPool(seats)
 
     def of_page(self) -> Bulkhead:
         """The same seats and room for another Page, narrow by a quota of its own."""
         other = copy(self)
-        other._calls, other._is_narrow = 0, False
+        other._calls, other._is_serialized = 0, False
         return other
 
     @contextmanager
@@ -64,12 +64,12 @@ class Bulkhead:
         Raises:
             Overloaded: too many do already. At once: waiting is the trouble.
         """
-        if not self._room.acquire(blocking=False):
+        if not self._waiters.acquire(blocking=False):
             raise Overloaded(retry_after=SEAT_WAIT)
         try:
             yield
         finally:
-            self._room.release()
+            self._waiters.release()
 
     def run_parallel(self, jobs: Sequence[Callable[[], T]]) -> list[T]:
         """What *jobs* give that wait for Meta, as many at once as there are seats.
@@ -113,7 +113,7 @@ class Bulkhead:
         """
         free_from = self._free.without_store_from
         with self._changed:
-            now = self._clock()
+            now = self._monotonic()
             seat = min(free_from, default=math.inf)
             if seat > now:
                 raise Overloaded(retry_after=SEAT_WAIT)
@@ -124,15 +124,15 @@ class Bulkhead:
             with self._changed:
                 free_from.append(now + SEAT_WITHOUT_STORE)
 
-    def narrow(self, is_narrow: bool) -> None:
+    def serialize(self, is_serialized: bool) -> None:
         """Let this Page's calls go one at a time, or side by side again."""
-        if is_narrow is not self._is_narrow:
+        if is_serialized is not self._is_serialized:
             with self._changed:
-                self._is_narrow = is_narrow
+                self._is_serialized = is_serialized
                 self._changed.notify_all()
 
     def _is_free(self) -> bool:
-        if self._is_narrow and self._calls >= NARROW:
+        if self._is_serialized and self._calls >= SERIALIZED:
             return False
         return self._free.seats > 0
 

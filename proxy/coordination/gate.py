@@ -295,12 +295,12 @@ class Gate:
         probe_for: float,
         usage_soft: float,
         misses_per_minute: int,
-        clock: Callable[[], float] = time.monotonic,
+        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         """*probe_for* is in seconds: as long as a lease lasts.
 
         *usage_soft* is a percentage; 0 *misses_per_minute* means no limit.
-        *clock* is monotonic, in seconds.
+        *monotonic* is monotonic, in seconds.
         """
         self._cache = cache
         self._page = page
@@ -309,7 +309,7 @@ class Gate:
         self._probe_for = probe_for
         self._usage_soft = usage_soft
         self._misses_per_minute = misses_per_minute
-        self._clock = clock
+        self._monotonic = monotonic
         self._closed: _Closed | None = None
         self._spent_until: dict[str, float] = {}  # by the names of API keys
         script = cache.client.register_script
@@ -353,7 +353,7 @@ class Gate:
         closed = self._closed
         if closed is None:
             return
-        left = closed.until - self._clock()
+        left = closed.until - self._monotonic()
         is_other = closed.cause is Cause.TOKEN_REJECTED and (
             closed.token_digest != token_digest
         )
@@ -369,7 +369,7 @@ class Gate:
             self._remember(cause, told.token_digest, min(wait, LONGEST_CLOSURE))
 
     def _remember(self, cause: Cause, token_digest: str, seconds: float) -> None:
-        self._closed = _Closed(cause, token_digest, self._clock() + seconds)
+        self._closed = _Closed(cause, token_digest, self._monotonic() + seconds)
 
     def check_allowance(self, client: str) -> None:
         """Stop a *client* whose allowance is known to be spent, without a trip.
@@ -379,7 +379,7 @@ class Gate:
         Raises:
             TooManyMisses: there was nothing left a moment ago.
         """
-        left = self._spent_until.get(client, 0.0) - self._clock()
+        left = self._spent_until.get(client, 0.0) - self._monotonic()
         if left > 0:
             raise TooManyMisses(retry_after=left)
 
@@ -402,7 +402,7 @@ class Gate:
             )
         if wait:
             seconds = max(wait, 1) / 1000
-            self._spent_until[client] = self._clock() + seconds
+            self._spent_until[client] = self._monotonic() + seconds
             raise TooManyMisses(retry_after=seconds)
 
     def release_probe(self, permit: Permit) -> None:

@@ -83,24 +83,24 @@ class Flight:
         *,
         graph_timeout: float,
         bulkhead: Bulkhead,
-        wall: Callable[[], float],
-        clock: Callable[[], float],
+        now: Callable[[], float],
+        monotonic: Callable[[], float],
         sleep: Callable[[float], None],
     ) -> None:
-        """*graph_timeout* in seconds; *wall* is epoch seconds, *clock* monotonic."""
+        """*graph_timeout* in seconds; *now* is epoch seconds, *monotonic* monotonic."""
         self._store = store
         self._graph_timeout = graph_timeout
         self.lease_for = lease_for(graph_timeout)
         self._bulkhead = bulkhead
-        self._wall = wall
-        self._clock = clock
+        self._now = now
+        self._monotonic = monotonic
         self._sleep = sleep
         self._lock = threading.Lock()
         self._flights: dict[Igsid, dict[Lease, Future[_Landing]]] = {}
 
     def deadline(self) -> float:
         """Until when whoever comes now waits, by the clock of the flights."""
-        return self._clock() + max_wait(self._graph_timeout)
+        return self._monotonic() + max_wait(self._graph_timeout)
 
     def join(
         self,
@@ -128,7 +128,7 @@ class Flight:
         known = seen if force else EMPTY_SNAPSHOT
         with self._bulkhead.waiting():
             flown = 0
-            while self._clock() < deadline:
+            while self._monotonic() < deadline:
                 told = None if seen is known else self._told(seen, known)
                 if isinstance(told, Answer):
                     return told
@@ -167,7 +167,7 @@ class Flight:
         """
 
         def is_done(entry: Entry | None) -> bool:
-            now = self._wall()
+            now = self._now()
             if not self._is_usable(entry):
                 return not or_begin
             assert entry is not None  # It is usable.
@@ -187,13 +187,13 @@ class Flight:
             LookupFailure: Meta told nothing, or we are too many.
         """
         with self._bulkhead.waiting():
-            while self._clock() < deadline:
+            while self._monotonic() < deadline:
                 # Any flight will do that this process has under way: if an erase
                 # has taken its lease meanwhile, it shares nothing it learned.
                 shared, is_first = self._enter_or_join(igsid, NO_LEASE, any_lease=True)
                 if is_first:
                     return self._lead_without_store(igsid, shared, fetch, deadline)
-                match self._wait(shared, deadline - self._clock()):
+                match self._wait(shared, deadline - self._monotonic()):
                     case Answer() as answer:
                         return answer
                     case LookupFailure() as failure:
@@ -241,7 +241,7 @@ class Flight:
         """
         try:
             with self._bulkhead.seat():
-                if self._clock() + self._graph_timeout > deadline:
+                if self._monotonic() + self._graph_timeout > deadline:
                     return GraphTimeout(asked=False)
                 is_new = self._is_new(known)
                 return self._take_off(igsid, fetch, is_new, known.note)
@@ -256,7 +256,7 @@ class Flight:
         known_note: LookupFailure | None = None,
     ) -> _Landing:
         """Take the lease, look again, and fly unless *is_done* says that is in vain."""
-        fetch_deadline = self._clock() + self._graph_timeout
+        fetch_deadline = self._monotonic() + self._graph_timeout
         lease = secrets.token_hex(8)
         # Entered before anybody can see the lease, so that whoever sees it finds
         # this flight. If the lease is not taken, nobody ever does.
@@ -323,7 +323,7 @@ class Flight:
             if failure:
                 with suppress(StoreUnavailable):
                     self._fail(igsid, lease, failure, seen.entry)
-        now = self._wall()
+        now = self._now()
         if seen.has_written:
             learned = shorten_after_message(learned)
         entry = merge(seen.entry, learned, now)
@@ -331,7 +331,7 @@ class Flight:
             again = entry is not learned
             kept = self._store.put(igsid, entry, lease, now, again=again)
         except StoreUnavailable:
-            if self._clock() >= fetch_deadline + LEASE_OUTLIVES_CALL:
+            if self._monotonic() >= fetch_deadline + LEASE_OUTLIVES_CALL:
                 return None  # Another has led since, or may have.
             return Answer(entry, Source.FETCHED, stored=False)
         if kept:
@@ -346,7 +346,7 @@ class Flight:
         failure: LookupFailure,
         known: Entry | None,
     ) -> None:
-        now = self._wall()
+        now = self._now()
         keeping = None
         if known and known.freshness(now) is Freshness.STALE:
             wait = None if failure.asked else failure.retry_after or 0.0
@@ -360,7 +360,7 @@ class Flight:
 
     def _fetch_by(self, fetch_deadline: float, igsid: Igsid, fetch: Fetch) -> Entry:
         """Fetch, unless taking the lease has cost all the time there was."""
-        if self._clock() >= fetch_deadline:
+        if self._monotonic() >= fetch_deadline:
             raise GraphTimeout(asked=False)
         return fetch(igsid, fetch_deadline)
 
@@ -368,7 +368,7 @@ class Flight:
         """Wait for a flight: with those of this process, or as the one who looks."""
         shared, is_first = self._enter_or_join(igsid, lease)
         if not is_first:
-            return self._wait(shared, deadline - self._clock())
+            return self._wait(shared, deadline - self._monotonic())
         landing: _Landing = None
         try:
             landing = self._watch(igsid, lease, deadline)
@@ -384,7 +384,7 @@ class Flight:
         up for us, though maybe not for those who joined.
         """
         pause = FIRST_PAUSE
-        while self._clock() < deadline:
+        while self._monotonic() < deadline:
             self._sleep(pause)
             seen = self._store.read(igsid)
             if seen.lease != lease:
@@ -399,7 +399,9 @@ class Flight:
         try:
             with self._bulkhead.seat_without_store():
                 try:
-                    fetch_deadline = min(self._clock() + self._graph_timeout, deadline)
+                    fetch_deadline = min(
+                        self._monotonic() + self._graph_timeout, deadline
+                    )
                     entry = self._fetch_by(fetch_deadline, igsid, fetch)
                     landing = Answer(entry, Source.FETCHED, stored=False)
                     return landing
@@ -411,7 +413,7 @@ class Flight:
 
     def _is_usable(self, entry: Entry | None) -> bool:
         return (
-            entry is not None and entry.freshness(self._wall()) is not Freshness.EXPIRED
+            entry is not None and entry.freshness(self._now()) is not Freshness.EXPIRED
         )
 
     def _wait(self, shared: Future[_Landing], seconds: float) -> _Landing:

@@ -81,14 +81,14 @@ class FastPath:
         people: People,
         authenticator: Authenticator,
         *,
-        wall: Callable[[], float],
+        now: Callable[[], float],
         draining: Callable[[], bool],
         each_tick: Callable[[], None],
         answers: dict[tuple[str, str], int],
         log_access: Callable[..., None] | None = None,
         behind: FastPathCall = no_fast_path,
     ) -> None:
-        """*wall* is epoch seconds; *each_tick* is called so often, while asked.
+        """*now* is epoch seconds; *each_tick* is called so often, while asked.
 
         *answers* counts by source and outcome (see `proxy.observability.metrics`).
         What is no hit here may be one *behind*.
@@ -96,7 +96,7 @@ class FastPath:
         self._behind = behind
         self._people = people
         self._authenticator = authenticator
-        self._wall = wall
+        self._now = now
         self._draining = draining
         self._each_tick = each_tick
         self._answers = answers
@@ -118,7 +118,7 @@ class FastPath:
             and "HTTP_TRANSFER_ENCODING" not in environ
             and "HTTP_UPGRADE" not in environ
         ):
-            now = self._wall()
+            now = self._now()
             if not self._tick_at - TICK <= now < self._tick_at:
                 self._tick(now)  # Also after the clock was set back.
             if environ.get("HTTP_AUTHORIZATION") in self._authorized or self._authorize(
@@ -143,7 +143,7 @@ class FastPath:
                             igsid=last,
                             status=served.status,
                             cache_status=dict(headers)["Cache-Status"],
-                            seconds=self._wall() - now,
+                            seconds=self._now() - now,
                             request_id=request_id,
                         )
                     self._answers[served.counted_as] += 1
@@ -156,7 +156,7 @@ class FastPath:
 
     def _answer_page(self, environ: Environ) -> RawResponse | None:
         """A page of people, if all of them are known to this process itself."""
-        now = self._wall()
+        now = self._now()
         page = self._find_page(environ, now) if self._may_read(environ, now) else None
         if page is None:
             return None
@@ -180,7 +180,7 @@ class FastPath:
                 igsid=None,
                 status=200,
                 cache_status=None,
-                seconds=self._wall() - now,
+                seconds=self._now() - now,
                 request_id=request_id,
                 route=PAGE,
             )
@@ -206,7 +206,7 @@ class FastPath:
 
     def _answer_picture(self, environ: Environ, igsid: str) -> RawResponse | None:
         """A person's picture, if the profile would be answered here."""
-        query, now = environ["QUERY_STRING"], self._wall()
+        query, now = environ["QUERY_STRING"], self._now()
         served = None
         if query in ("", WITH_INITIALS) and self._may_read(environ, now):
             served = self._find_picture(environ, igsid, query, now)
@@ -221,7 +221,7 @@ class FastPath:
                 igsid=igsid,
                 status=served.status,
                 cache_status=dict(headers)["Cache-Status"],
-                seconds=self._wall() - now,
+                seconds=self._now() - now,
                 request_id=request_id,
                 route="/profiles/<igsid>/picture",
             )

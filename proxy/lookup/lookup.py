@@ -101,13 +101,13 @@ class ProfileLookup:
         later: Callable[[Hashable, Callable[[], None]], bool],
         lifetimes: Lifetimes,
         usage_hard: float,
-        wall: Callable[[], float],
-        clock: Callable[[], float],
+        now: Callable[[], float],
+        monotonic: Callable[[], float],
         jitter: Callable[[], float],
     ) -> None:
         """*later* runs a job in the background, unless one of that name waits there.
 
-        *usage_hard* is a percentage; *wall* is epoch seconds, *clock* monotonic
+        *usage_hard* is a percentage; *now* is epoch seconds, *monotonic* monotonic
         and the flights' own; *jitter* draws from [0, 1).
         """
         self.store = self._store = store
@@ -120,8 +120,8 @@ class ProfileLookup:
         self._later = later
         self._lifetimes = lifetimes
         self._usage_hard = usage_hard
-        self._wall = wall
-        self._clock = clock
+        self._now = now
+        self._monotonic = monotonic
         self._jitter = jitter
         self._known_token: str | None = None
         self._look_again_at = -math.inf
@@ -317,7 +317,7 @@ class ProfileLookup:
             NotCached: nobody may be.
         """
         entry = self._kept(igsid, seen)
-        if entry and directives.allow(entry, self._wall()):
+        if entry and directives.allow(entry, self._now()):
             if isinstance(seen, Snapshot) and not directives.only_if_cached:
                 self._refresh_later(igsid, entry, seen)
             return Answer(entry, Source.HIT)
@@ -379,7 +379,7 @@ class ProfileLookup:
     ) -> Answer:
         """By this process's last knowledge; or by one of the few calls there may be."""
         entry = self._usable(self._store.recall_in_outage(igsid))
-        if entry and directives.allow(entry, self._wall()):
+        if entry and directives.allow(entry, self._now()):
             return Answer(entry, Source.HIT)
         try:
             self._gate.acquire_without_store(self._graph.token_digest())
@@ -438,7 +438,7 @@ class ProfileLookup:
             return None
         # No moment is compared where none was asked for: what lands during the
         # first pass, or was stored by a host whose clock is ahead, goes too.
-        fetched_by = self._wall() - older_than if older_than else math.inf
+        fetched_by = self._now() - older_than if older_than else math.inf
 
         def matches(entry: Entry | None) -> bool:
             if entry is None:
@@ -479,7 +479,7 @@ class ProfileLookup:
         Raises:
             StoreUnavailable: nobody can tell just now.
         """
-        return self._store.config_warnings(self._wall)
+        return self._store.config_warnings(self._now)
 
     def gate_state(self) -> GateState:
         """What is closed and why, and how much of our quota is used. Asks nobody.
@@ -499,7 +499,7 @@ class ProfileLookup:
 
     def _recall(self, igsid: Igsid, directives: Directives) -> Answer | None:
         """This process's own copy, while it is fresh; the rest needs a look."""
-        copy, now = self._store.recall(igsid), self._wall()
+        copy, now = self._store.recall(igsid), self._now()
         entry = decode(copy.stored, igsid) if copy else None
         if entry and entry.freshness(now) is Freshness.FRESH:
             if directives.allow(entry, now):
@@ -508,7 +508,7 @@ class ProfileLookup:
 
     def _count(self, answer: Answer | LookupFailure) -> None:
         if isinstance(answer, Answer):
-            self._metrics.count_answer(answer, self._wall())
+            self._metrics.count_answer(answer, self._now())
         else:
             self._metrics.count_failure(answer)
 
@@ -519,13 +519,13 @@ class ProfileLookup:
         return self._usable(seen.entry)
 
     def _usable(self, entry: Entry | None) -> Entry | None:
-        if entry and entry.freshness(self._wall()) is not Freshness.EXPIRED:
+        if entry and entry.freshness(self._now()) is not Freshness.EXPIRED:
             return entry
         return None
 
     def _refresh_later(self, igsid: Igsid, entry: Entry, seen: Snapshot) -> None:
         """Have *entry* refreshed if it is stale, unless somebody does or has failed."""
-        now = self._wall()
+        now = self._now()
         is_due = entry.freshness(now) is Freshness.STALE and entry.refresh_after <= now
         if is_due and seen.lease is None and seen.note is None:
             self._later(igsid, partial(self._refresh, igsid))
@@ -572,7 +572,7 @@ class ProfileLookup:
         )
         if permit.noted_token is None:
             self._known_token = None  # The store has been emptied since.
-        self._bulkhead.narrow((permit.usage_percent or 0.0) >= self._usage_hard)
+        self._bulkhead.serialize((permit.usage_percent or 0.0) >= self._usage_hard)
         try:
             told = self._ask(igsid, deadline, client)
         except BaseException:
@@ -596,16 +596,16 @@ class ProfileLookup:
 
     def _ask(self, igsid: Igsid, deadline: float, client: str | None) -> FetchResult:
         """Ask Meta, at *client*'s expense, unless the store has taken all the time."""
-        if self._clock() >= deadline:
+        if self._monotonic() >= deadline:
             raise GraphTimeout(asked=False)
         if client is not None:
             self._gate.consume(client)
         return self._call(igsid, deadline)
 
     def _call(self, igsid: Igsid, deadline: float) -> FetchResult:
-        started = self._clock()
+        started = self._monotonic()
         told = self._graph.fetch(igsid, max(deadline - started, 0.0))
-        self._metrics.count_call(told, self._clock() - started)
+        self._metrics.count_call(told, self._monotonic() - started)
         return told
 
     def _check_allowance(self, client: str | None) -> None:
@@ -639,12 +639,12 @@ class ProfileLookup:
         return self._stamp(told.outcome)
 
     def _stamp(self, outcome: Outcome) -> Entry:
-        return stamp(outcome, self._wall(), self._lifetimes, self._jitter())
+        return stamp(outcome, self._now(), self._lifetimes, self._jitter())
 
     def notice_token(self) -> None:
         """See to it, in the background, that a changed token is followed up."""
         digest = self._graph.token_digest()
-        if digest != self._known_token and self._clock() >= self._look_again_at:
+        if digest != self._known_token and self._monotonic() >= self._look_again_at:
             self._later("token", partial(self._follow_up_token, digest))
 
     def _follow_up_token(self, digest: str) -> None:
@@ -654,7 +654,7 @@ class ProfileLookup:
         new one is noted last: whoever dies before that leaves it to another.
         """
         # A flush takes the leases of all who ask just now, so not again too soon.
-        self._look_again_at = self._clock() + TOKEN_LOOKED_AT_EVERY
+        self._look_again_at = self._monotonic() + TOKEN_LOOKED_AT_EVERY
         with suppress(StoreUnavailable):
             if self._store.token_digest() not in (None, digest):
                 flushed = self._store.flush(_depends_on_token)

@@ -191,17 +191,17 @@ class EntryStore:
         *,
         near: NearCache | None = None,
         count_error: Callable[[str], None] = lambda kind: None,
-        clock: Callable[[], float] = time.monotonic,
+        monotonic: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
-        """*near* is this process's own cache, if it has one; *clock* is monotonic.
+        """*near* is this process's own cache, if it has one; *monotonic* is monotonic.
 
         *count_error* is told which kind of errors the store makes; *sleep* waits
         until no process's own cache can have what was removed.
         """
         self._cache = cache
         self.page = page
-        self._clock = clock
+        self._monotonic = monotonic
         self._near = near
         self._sleep = sleep
         self._tag = f"{page}:"
@@ -211,8 +211,8 @@ class EntryStore:
         self.guard = self._guard = StoreGuard(
             cache.node_names,
             count_error=count_error,
-            clock=clock,
-            heard_at=lambda: near.heard_at if near else -math.inf,
+            monotonic=monotonic,
+            last_reply_at=lambda: near.last_reply_at if near else -math.inf,
         )
         self._config_warnings: tuple[float, list[str]] = -math.inf, []
 
@@ -486,16 +486,16 @@ class EntryStore:
         with self._guard.call("writes", self._cache.node_name(_PROBE)):
             self._cache.set(_PROBE, b"", NOTE_TTL)
 
-    def config_warnings(self, wall: Callable[[], float]) -> list[str]:
+    def config_warnings(self, now: Callable[[], float]) -> list[str]:
         """What of the store's settings, or its clock, may break a promise, as reasons.
 
-        Asked at most every ten seconds. *wall* is our clock, in epoch seconds.
+        Asked at most every ten seconds. *now* is our clock, in epoch seconds.
         """
         asked_at, config_warnings = self._config_warnings
-        if self._clock() - asked_at > CONFIG_READ_EVERY:
+        if self._monotonic() - asked_at > CONFIG_READ_EVERY:
             with self._guard.call("reads"):
-                config_warnings = self._cache.config_warnings(wall)
-            self._config_warnings = self._clock(), config_warnings
+                config_warnings = self._cache.config_warnings(now)
+            self._config_warnings = self._monotonic(), config_warnings
         return config_warnings
 
     def _pick(

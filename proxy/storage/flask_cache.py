@@ -275,10 +275,10 @@ class ProfileCache(RedisCache):
                 return {"", *("{}:{}".format(*address) for address in primaries)}
         return {""}
 
-    def config_warnings(self, wall: Callable[[], float]) -> list[str]:
+    def config_warnings(self, now: Callable[[], float]) -> list[str]:
         """What of the store's own settings may break a promise, as reasons.
 
-        A clock that is not ours, too; *wall* is ours, in epoch seconds. Where the
+        A clock that is not ours, too; *now* is ours, in epoch seconds. Where the
         store does not let us ask for its settings, this is what INFO tells: whether
         there is a log of writes, but not whether of snapshots.
         """
@@ -289,7 +289,7 @@ class ProfileCache(RedisCache):
             pipe.info("persistence")
             pipe.config_get("save")
             pipe.time()
-            asked_at = wall()
+            asked_at = now()
             *replies, clock = pipe.execute(raise_on_error=False)
             told: dict[str, Any] = {}
             for reply in replies:
@@ -301,7 +301,7 @@ class ProfileCache(RedisCache):
                 found.add(PERSISTS)
             if told.get("maxmemory_policy", GOOD_POLICY) != GOOD_POLICY:
                 found.add(EVICTS_GATES)
-            if _differs(clock, asked_at, wall()):
+            if _differs(clock, asked_at, now()):
                 found.add(CLOCK_SKEW)
         return sorted(found)
 

@@ -86,23 +86,23 @@ class NearCache:
         entries: int,
         *,
         outage_grace: float,
-        clock: Callable[[], float] = time.monotonic,
+        monotonic: Callable[[], float] = time.monotonic,
         start: Callable[[NearCache], None] = lambda near: None,
     ) -> None:
-        """*outage_grace* in seconds; *clock* is monotonic.
+        """*outage_grace* in seconds; *monotonic* is monotonic.
 
         *start* is called once, with the first reading at the latest, in the process
         that reads: not sooner, since threads do not survive a fork.
         """
         self._entries = entries
         self._outage_grace = outage_grace
-        self._clock = clock
+        self._monotonic = monotonic
         self._start: Callable[[NearCache], None] | None = start
         self._copies: OrderedDict[str, LocalEntry] = OrderedDict()
         self._loading: dict[str, PendingRead] = {}
         self._lock = threading.Lock()
         self._trusted_until = -math.inf
-        self.heard_at = -math.inf
+        self.last_reply_at = -math.inf
         self.hits = self.misses = self.bypassed = self.invalidated = self.evicted = 0
 
     @property
@@ -111,7 +111,7 @@ class NearCache:
 
     @property
     def is_trusted(self) -> bool:
-        return self._clock() < self._trusted_until
+        return self._monotonic() < self._trusted_until
 
     def follow(self) -> None:
         """Have somebody begin to keep the copies true, unless somebody does."""
@@ -124,7 +124,7 @@ class NearCache:
 
     def get(self, key: str) -> LocalEntry | None:
         """The copy under *key*, if it may be used now."""
-        now = self._clock()
+        now = self._monotonic()
         # Before the copy is looked for: found first, it could be one that is
         # removed by what also renews the trust.
         if now >= self._trusted_until:
@@ -140,7 +140,7 @@ class NearCache:
 
     def get_in_outage(self, key: str) -> LocalEntry | None:
         """The copy under *key*, for those who have just not reached the store."""
-        now = self._clock()
+        now = self._monotonic()
         if now >= self._trusted_until + self._outage_grace:
             return None
         copy = self._copies.get(key)
@@ -152,7 +152,7 @@ class NearCache:
         None: what is read must not be kept, for nobody would tell if it changes.
         """
         self.follow()
-        now = self._clock()
+        now = self._monotonic()
         if now >= self._trusted_until:
             return None
         loading = PendingRead(now)
@@ -215,19 +215,19 @@ class NearCache:
                 del self._loading[key]
             self.invalidated += before - len(self._copies)
 
-    def trust(self, asked_at: float) -> None:
+    def renew(self, asked_at: float) -> None:
         """A sign of life that was asked for at this moment has been answered."""
-        if self._clock() - asked_at < PROMPT:
-            self.heard_at = asked_at
+        if self._monotonic() - asked_at < PROMPT:
+            self.last_reply_at = asked_at
         self._trusted_until = asked_at + TRUSTED_FOR
 
-    def restart(self, heard_at: float = -math.inf) -> None:
-        """Nobody has told what changed for a while: begin with nothing.
+    def restart(self, last_reply_at: float = -math.inf) -> None:
+        """Drop every copy: invalidations may have been missed for a while.
 
-        Where the store has answered, *heard_at* is when it was asked. That is known
-        first: whoever finds no copy any more must not think that it still hangs.
+        Where the store has answered, *last_reply_at* is when it was asked. It is set
+        first, so that a reader who finds no copy does not think that the store hangs.
         """
-        self.heard_at = max(self.heard_at, heard_at)
+        self.last_reply_at = max(self.last_reply_at, last_reply_at)
         self._trusted_until = -math.inf
         with self._lock:
             self._copies.clear()
@@ -258,13 +258,13 @@ class InvalidationListener:
         client: redis.Redis,
         prefix: str,
         *,
-        clock: Callable[[], float] = time.monotonic,
+        monotonic: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         """*client* has the address; *prefix* is what the keys to follow begin with."""
         self._pool = client.connection_pool
         self._prefix = prefix
-        self._clock = clock
+        self._monotonic = monotonic
         self._sleep = sleep
         self._is_unable = False
 
@@ -317,7 +317,7 @@ class InvalidationListener:
             connection.connect()
             # Not by the parser's own way with these, which writes them to the log.
             connection._parser.set_invalidation_push_handler(told.append)
-            asked_at = self._clock()
+            asked_at = self._monotonic()
             connection.send_command(
                 *("CLIENT", "TRACKING", "ON", "BCAST", "PREFIX", self._prefix)
             )
@@ -332,12 +332,12 @@ class InvalidationListener:
 
     def _beat(self, connection: Any, near: NearCache, told: deque[Any]) -> None:
         """Ask for one sign of life, and read all that comes until the next is due."""
-        asked_at = self._clock()
+        asked_at = self._monotonic()
         self._check_master(connection)
         connection.send_command("PING")
         is_answered = False
         while True:
-            now = self._clock()
+            now = self._monotonic()
             left = asked_at + (BEAT_EVERY if is_answered else SILENT_FOR) - now
             if left <= 0:
                 if is_answered:
@@ -349,7 +349,7 @@ class InvalidationListener:
             while told:
                 near.invalidate(self._tags(told.popleft()[1]))
             if answer == b"PONG":
-                near.trust(asked_at)
+                near.renew(asked_at)
                 is_answered = True
 
     def _tags(self, keys: list[bytes] | None) -> list[str] | None:

@@ -59,19 +59,19 @@ class StoreGuard:
         node_names: Callable[[], Collection[str]],
         *,
         count_error: Callable[[str], None] = lambda kind: None,
-        clock: Callable[[], float] = time.monotonic,
-        heard_at: Callable[[], float] = lambda: -math.inf,
+        monotonic: Callable[[], float] = time.monotonic,
+        last_reply_at: Callable[[], float] = lambda: -math.inf,
     ) -> None:
-        """*node_names* are all that can fail by themselves, as known at the moment.
+        """*node_names* gives all nodes that can fail by themselves, as known now.
 
-        *count_error* is told the kind of whatever goes wrong, each time; *clock* is
-        monotonic, in seconds. *heard_at* says by it when somebody else last asked the
-        store something that was answered.
+        *count_error* is called with the kind of each error; *monotonic* is in seconds.
+        *last_reply_at* gives, by that clock, when another part of the process last sent
+        a question that the store has answered.
         """
         self._node_names = node_names
         self._count_error = count_error
-        self._clock = clock
-        self._heard_at = heard_at
+        self._monotonic = monotonic
+        self._last_reply_at = last_reply_at
         self._failing: set[tuple[str, str]] = set()
         self._silent_since: dict[str, float] = {}  # by the places that timed out
         self._probe_at: dict[str, float] = {}  # by the places that hang
@@ -100,9 +100,9 @@ class StoreGuard:
             self._count_error(kind)
             raise StoreUnavailable() from None
         if node not in self._probe_at:
-            return self._clock(), False
+            return self._monotonic(), False
         try:
-            return self._clock(), self._takes_probe(node)
+            return self._monotonic(), self._takes_probe(node)
         except StoreUnavailable:
             self._turns.put(None)
             raise
@@ -134,7 +134,7 @@ class StoreGuard:
         with self._lock:
             is_first = not self._failing
             self._failing.add((kind, node))
-            took = self._clock() - began[0]
+            took = self._monotonic() - began[0]
             if isinstance(error, redis.TimeoutError) or took > HANGS_FROM:
                 self._note_timeout(node, *began)
             else:  # It answers, if not as one would wish.
@@ -149,7 +149,7 @@ class StoreGuard:
 
         One that began before that tells of the same moment.
         """
-        now = self._clock()
+        now = self._monotonic()
         silent_since = self._silent_since.get(node)
         if silent_since is None:
             self._silent_since[node] = now
@@ -180,10 +180,10 @@ class StoreGuard:
             StoreUnavailable: it hangs, and it is not time to try again.
         """
         with self._lock:
-            probe_at, now = self._probe_at.get(node), self._clock()
+            probe_at, now = self._probe_at.get(node), self._monotonic()
             if probe_at is None:
                 return False
-            if self._heard_at() > probe_at - PROBED_EVERY:
+            if self._last_reply_at() > probe_at - PROBED_EVERY:
                 del self._probe_at[node]
                 self._silent_since.pop(node, None)
                 return False

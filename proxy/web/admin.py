@@ -30,10 +30,10 @@ class FlushOrder(msgspec.Struct, forbid_unknown_fields=True):
 def blueprint(
     pages: Pages,
     authenticator: Authenticator,
-    clock: Callable[[], float],
+    now: Callable[[], float],
     totals: Callable[[str], Totals],
 ) -> Blueprint:
-    """The routes about one Page, of *pages*; *clock* is epoch seconds.
+    """The routes about one Page, of *pages*; *now* is epoch seconds.
 
     *totals* is what this instance has counted of a Page.
     """
@@ -51,16 +51,14 @@ def blueprint(
         person = request_params.read_igsid(igsid)
         with _audited("inspect", page=g.page, person=last_four(person)):
             seen = g.lookup.inspect(person)
-        return responses.render_ok(operator_json.render_seen(person, seen, clock()))
+        return responses.render_ok(operator_json.render_seen(person, seen, now()))
 
     @bp.delete("/profiles/<igsid>")
     def erase(igsid: str) -> Response:
         """Erase every key of the person. The receipt's ``id`` is in the audit line."""
         person = request_params.read_igsid(igsid)
         with _audited("erase", page=g.page, person=last_four(person)) as line:
-            receipt = operator_json.erase_receipt(
-                person, g.lookup.erase(person), clock()
-            )
+            receipt = operator_json.erase_receipt(person, g.lookup.erase(person), now())
             line["id"] = receipt["id"]
         return responses.render_ok(receipt)
 
@@ -71,7 +69,7 @@ def blueprint(
         with _audited("refresh", page=g.page, person=last_four(person)):
             g.lookup.refresh(person, client=g.client.name)
             seen = g.lookup.inspect(person)
-        return responses.render_ok(operator_json.render_seen(person, seen, clock()))
+        return responses.render_ok(operator_json.render_seen(person, seen, now()))
 
     @bp.get("/stats")
     def stats() -> Response:

@@ -85,9 +85,9 @@ def blueprint(
     pages: Pages,
     authenticator: Authenticator,
     words_of: WordsOf,
-    clock: Callable[[], float],
+    now: Callable[[], float],
 ) -> Blueprint:
-    """The routes, answering from *pages*; *clock* is epoch seconds."""
+    """The routes, answering from *pages*; *now* is epoch seconds."""
     bp = Blueprint("graph_door", __name__)
     page_prefix.take_page(bp)
     bp.register_error_handler(Problem, render_problem)
@@ -118,7 +118,7 @@ def blueprint(
             ),
         )
         made = _rendition(answer.entry, fields, words_of)
-        return representations.to_response(made, answer, now=clock())
+        return representations.to_response(made, answer, now=now())
 
     return bp
 

@@ -14,9 +14,9 @@ from proxy.web.request_params import SNAPSHOT
 
 
 def blueprint(
-    pages: Pages, authenticator: Authenticator, clock: Callable[[], float]
+    pages: Pages, authenticator: Authenticator, now: Callable[[], float]
 ) -> Blueprint:
-    """The routes, answering from *pages*; *clock* is epoch seconds."""
+    """The routes, answering from *pages*; *now* is epoch seconds."""
     bp = Blueprint("profiles", __name__)
     page_prefix.take_page(bp)
 
@@ -43,7 +43,7 @@ def blueprint(
                 request.headers.get("Cache-Control")
             ),
         )
-        return representations.render(answer, fields, now=clock())
+        return representations.render(answer, fields, now=now())
 
     @bp.get("/profiles")
     def read_profiles() -> Response:
@@ -86,6 +86,6 @@ def blueprint(
             if not fallback:
                 raise
             return picture.render_failure(person, failure)
-        return picture.render(answer, fallback=fallback, now=clock())
+        return picture.render(answer, fallback=fallback, now=now())
 
     return bp

@@ -17,7 +17,7 @@ def main(port: int, seconds: float) -> None:
     """Serve with a clock that is so many *seconds* ahead, until killed."""
     settings = read_settings(os.environ)
     write_to_stderr(settings.log_level)
-    app = create_app(settings, clock=lambda: time.time() + seconds)
+    app = create_app(settings, now=lambda: time.time() + seconds)
     make_server("127.0.0.1", port, app, threaded=True).serve_forever()
 
 

@@ -49,7 +49,7 @@ class World:
             count_error=self.metrics.count_store_error,
             sleep=no_wait,
         )
-        self.bulkhead = Bulkhead(seats=self.seats, room=400, clock=self.clock)
+        self.bulkhead = Bulkhead(seats=self.seats, waiters=400, monotonic=self.clock)
         self.gate = Gate(
             cache,
             "default",
@@ -58,7 +58,7 @@ class World:
             probe_for=lease_for(5.0),
             usage_soft=75,
             misses_per_minute=2,
-            clock=self.clock,
+            monotonic=self.clock,
         )
         self.lookup = ProfileLookup(
             store=self.store,
@@ -66,8 +66,8 @@ class World:
                 self.store,
                 graph_timeout=5.0,
                 bulkhead=self.bulkhead,
-                wall=self.clock,
-                clock=self.clock,
+                now=self.clock,
+                monotonic=self.clock,
                 sleep=self.pass_time,
             ),
             gate=self.gate,
@@ -77,8 +77,8 @@ class World:
             later=self.background.submit,
             lifetimes=LIFETIMES,
             usage_hard=95.0,
-            wall=self.clock,
-            clock=self.clock,
+            now=self.clock,
+            monotonic=self.clock,
             jitter=lambda: 0.0,
         )
 

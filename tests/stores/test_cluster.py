@@ -35,7 +35,9 @@ def entries(nodes: Nodes, cache_on: CacheOn) -> Iterator[EntryStore]:
     """All of PEOPLE, who live on all nodes; one that hangs is tried each time."""
     with new_client(nodes.url, connections=8) as client:
         clock = itertools.count(step=PROBED_EVERY).__next__
-        entries = EntryStore(cache_on(client), "default", clock=clock, sleep=no_wait)
+        entries = EntryStore(
+            cache_on(client), "default", monotonic=clock, sleep=no_wait
+        )
         for igsid in PEOPLE:
             keep(entries, igsid)
         yield entries

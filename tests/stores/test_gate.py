@@ -49,7 +49,7 @@ NewGate = Callable[..., Gate]
 @pytest.fixture
 def new_gate(cache: ProfileCache) -> NewGate:
     def build(
-        page: str = "default", misses_per_minute: int = 3, clock=time.monotonic
+        page: str = "default", misses_per_minute: int = 3, monotonic=time.monotonic
     ) -> Gate:
         return Gate(
             cache,
@@ -59,7 +59,7 @@ def new_gate(cache: ProfileCache) -> NewGate:
             probe_for=PROBE_FOR,
             usage_soft=75,
             misses_per_minute=misses_per_minute,
-            clock=clock,
+            monotonic=monotonic,
         )
 
     return build
@@ -534,7 +534,7 @@ def test_a_probe_that_learns_nothing_of_the_permission_is_the_next_callers(
 def test_a_spent_allowance_is_known_without_a_trip(new_gate, raw) -> None:
     """Until the window ends, and not for other keys."""
     now = [0.0]
-    gate = new_gate(clock=lambda: now[0])
+    gate = new_gate(monotonic=lambda: now[0])
     for _ in range(3):
         gate.consume("inbox")
     gate.check_allowance("inbox")

@@ -316,9 +316,9 @@ def test_a_store_that_tells_nothing_is_served_without_copies(
 def looked_at(process: Process, igsid: Igsid) -> tuple[EntryStore, list[float]]:
     """Somebody who has a copy, trusted for half a second; and what time it is."""
     now = [0.0]
-    near = NearCache(10, outage_grace=600.0, clock=lambda: now[0])
+    near = NearCache(10, outage_grace=600.0, monotonic=lambda: now[0])
     entries = EntryStore(process.entries._cache, "default", near=near, sleep=no_wait)
-    near.trust(0.0)
+    near.renew(0.0)
     entries.read(igsid)
     return entries, now
 

@@ -72,7 +72,7 @@ def open_store(cache_on: Callable[[redis.Redis], ProfileCache]) -> Iterator[Open
         def open_one(url: str) -> EntryStore:
             client = ending.enter_context(new_client(url, connections=64))
             clock = itertools.count(step=PROBED_EVERY).__next__
-            return EntryStore(cache_on(client), "default", clock=clock)
+            return EntryStore(cache_on(client), "default", monotonic=clock)
 
         yield open_one
 

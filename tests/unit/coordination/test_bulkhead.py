@@ -27,7 +27,7 @@ def is_free(bulkhead: Bulkhead) -> bool:
 
 def test_there_are_so_many_seats_and_no_more() -> None:
     """Whoever stands up leaves one."""
-    bulkhead = Bulkhead(seats=2, room=10)
+    bulkhead = Bulkhead(seats=2, waiters=10)
 
     with bulkhead.seat():
         with bulkhead.seat():
@@ -37,7 +37,7 @@ def test_there_are_so_many_seats_and_no_more() -> None:
 
 def test_a_seat_is_left_whatever_happens_in_it() -> None:
     """A failure, a bug: the seat is the next caller's."""
-    bulkhead = Bulkhead(seats=1, room=10)
+    bulkhead = Bulkhead(seats=1, waiters=10)
 
     with pytest.raises(ZeroDivisionError), bulkhead.seat():
         raise ZeroDivisionError
@@ -47,7 +47,7 @@ def test_a_seat_is_left_whatever_happens_in_it() -> None:
 
 def test_a_seat_that_comes_free_is_taken_by_who_waits() -> None:
     """Within a second, and not after it."""
-    bulkhead = Bulkhead(seats=1, room=10)
+    bulkhead = Bulkhead(seats=1, waiters=10)
     seated, leave = threading.Event(), threading.Event()
 
     def sit() -> None:
@@ -69,20 +69,20 @@ def test_a_seat_that_comes_free_is_taken_by_who_waits() -> None:
 
 def test_when_it_is_narrow_one_calls_at_a_time() -> None:
     """Those who sit stay; nobody joins them; and wide it is as before."""
-    bulkhead = Bulkhead(seats=3, room=10)
+    bulkhead = Bulkhead(seats=3, waiters=10)
 
     with bulkhead.seat():
-        bulkhead.narrow(True)
+        bulkhead.serialize(True)
         assert not is_free(bulkhead)
-        bulkhead.narrow(False)
+        bulkhead.serialize(False)
         assert is_free(bulkhead)
 
 
 def test_pages_share_seats_and_one_that_is_narrow_leaves_them_to_others() -> None:
     """One Page's quota is nearly used up: that says nothing of another's."""
-    shop = Bulkhead(seats=3, room=10)
+    shop = Bulkhead(seats=3, waiters=10)
     outlet = shop.of_page()
-    shop.narrow(True)
+    shop.serialize(True)
 
     with outlet.seat(), outlet.seat():
         assert is_free(shop)  # Its first call, whatever others make.
@@ -94,7 +94,7 @@ def test_pages_share_seats_and_one_that_is_narrow_leaves_them_to_others() -> Non
 
 def test_pages_share_the_room_and_the_calls_without_a_store() -> None:
     """The threads that hits need are the process's, not a Page's."""
-    shop = Bulkhead(seats=3, room=1)
+    shop = Bulkhead(seats=3, waiters=1)
     outlet = shop.of_page()
 
     with shop.waiting(), pytest.raises(Overloaded), outlet.waiting():
@@ -109,7 +109,7 @@ def test_pages_share_the_room_and_the_calls_without_a_store() -> None:
 def test_a_call_without_a_store_has_its_seat_for_a_while_at_least() -> None:
     """Else a Meta that fails at once would be asked as often as anybody asks us."""
     clock = FakeClock()
-    bulkhead = Bulkhead(seats=3, room=10, clock=clock)
+    bulkhead = Bulkhead(seats=3, waiters=10, monotonic=clock)
     calls = [0, 0, 0]
 
     for turn in range(3):
@@ -131,7 +131,7 @@ def test_a_call_without_a_store_has_its_seat_for_a_while_at_least() -> None:
 
 def test_there_is_room_for_so_many_to_wait() -> None:
     """The next is told at once: waiting is what there is too much of."""
-    bulkhead = Bulkhead(seats=1, room=3)
+    bulkhead = Bulkhead(seats=1, waiters=3)
 
     with ExitStack() as waiting:
         for _ in range(3):

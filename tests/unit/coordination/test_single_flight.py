@@ -104,13 +104,13 @@ class Client(Flight):
             return self.without_store(igsid, fetch, deadline=deadline)
 
 
-def a_flight(store, time: Time, *, kind=Client, seats: int = 100, room: int = 400):
+def a_flight(store, time: Time, *, kind=Client, seats: int = 100, waiters: int = 400):
     return kind(
         store,
         graph_timeout=GRAPH_TIMEOUT,
-        bulkhead=Bulkhead(seats=seats, room=room, clock=time.clock),
-        wall=time.wall,
-        clock=time.clock,
+        bulkhead=Bulkhead(seats=seats, waiters=waiters, monotonic=time.clock),
+        now=time.wall,
+        monotonic=time.clock,
         sleep=time.sleep,
     )
 
@@ -551,7 +551,7 @@ def test_whoever_needs_no_call_needs_no_seat(store, time) -> None:
 def test_when_there_is_no_room_to_wait_a_caller_is_told_at_once(store, time) -> None:
     """Before anything is taken or asked."""
     with pytest.raises(Overloaded):
-        a_flight(store, time, room=0).find(ADA, never)
+        a_flight(store, time, waiters=0).find(ADA, never)
 
 
 def test_a_lease_that_ended_before_the_call_is_not_flown(store, time) -> None:

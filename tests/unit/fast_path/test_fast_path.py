@@ -58,7 +58,7 @@ class Both:
             near=near,
             graph=self.graph,
             later=self.background.submit,
-            clock=self.clock,
+            now=self.clock,
             jitter=lambda: 0.0,
             sleep=no_wait,
             draining=lambda: self.is_draining,
@@ -107,8 +107,8 @@ def both(request: pytest.FixtureRequest) -> Both:
     """With copies of its own, and with every read from the store."""
     if request.param == "far":
         return Both()
-    near = NearCache(100, outage_grace=600.0, clock=lambda: 0.0)
-    near.trust(0.0)
+    near = NearCache(100, outage_grace=600.0, monotonic=lambda: 0.0)
+    near.renew(0.0)
     return Both(near)
 
 
@@ -141,8 +141,8 @@ def test_it_says_what_the_view_says(
 @pytest.mark.parametrize("url", [URL, f"{URL}/picture", INITIALS])
 def test_whatever_is_asked_of_a_copy_is_one_near_hit(url: str) -> None:
     """And no miss before: a picture has no copy of its own."""
-    near = NearCache(100, outage_grace=600.0, clock=lambda: 0.0)
-    near.trust(0.0)
+    near = NearCache(100, outage_grace=600.0, monotonic=lambda: 0.0)
+    near.renew(0.0)
     both = Both(near)
     both.store(a_profile())
     both.ask(both.front)
@@ -181,8 +181,8 @@ def test_whoever_is_answered_of_is_counted(
 
 def test_copies_share_the_headers_that_are_alike() -> None:
     """Tens of thousands lie in memory; and each has an ETag of its own."""
-    near = NearCache(100, outage_grace=600.0, clock=lambda: 0.0)
-    near.trust(0.0)
+    near = NearCache(100, outage_grace=600.0, monotonic=lambda: 0.0)
+    near.renew(0.0)
     both = Both(near)
     both.graph.outcomes[BEN] = a_profile(igsid=BEN)
     both.store(a_profile())
@@ -284,8 +284,8 @@ stored = st.builds(
 @given(stored, st.sampled_from([URL, f"{URL}/picture", INITIALS]))
 def test_whatever_is_stored_is_told_in_the_same_words(entry: Entry, url: str) -> None:
     """Whoever has written it, and whatever its bounds; and nothing is an error."""
-    copies = NearCache(100, outage_grace=600.0, clock=lambda: 0.0)
-    copies.trust(0.0)
+    copies = NearCache(100, outage_grace=600.0, monotonic=lambda: 0.0)
+    copies.renew(0.0)
     near, far, theirs = Both(copies), Both(), Both()
     for world in (near, far, theirs):
         world.redis.set(f"pp:e:{{default:{ADA}}}", encode(entry), ex=60)
@@ -398,8 +398,8 @@ def test_only_who_may_read_is_answered(
     keys.write_text(
         f"inbox read {digest_of('pp_reader')}\nops admin {digest_of('pp_operator')}\n"
     )
-    near = NearCache(100, outage_grace=600.0, clock=lambda: 0.0)
-    near.trust(0.0)
+    near = NearCache(100, outage_grace=600.0, monotonic=lambda: 0.0)
+    near.renew(0.0)
     both = Both(near, PROXY_API_KEYS_FILE=str(keys))
     both.graph.outcomes[ADA] = a_profile()
     reader = {"Authorization": "Bearer pp_reader"}
@@ -418,8 +418,8 @@ def test_only_who_may_read_is_answered(
 def test_a_key_that_is_taken_away_admits_nobody(later: float, url: str) -> None:
     """Nor is it forgotten to look, should the clock be set back meanwhile."""
     keys = {digest_of("pp_reader"): Client("inbox", frozenset({Scope.READ}))}
-    near = NearCache(100, outage_grace=600.0, clock=lambda: 0.0)
-    near.trust(0.0)
+    near = NearCache(100, outage_grace=600.0, monotonic=lambda: 0.0)
+    near.renew(0.0)
     both = Both(near)
     both.front.fast_path._authenticator = Authenticator(
         lambda: keys, allow_anonymous=False
@@ -531,8 +531,8 @@ def test_a_store_that_is_away_is_asked_once_for_each_request(both: Both) -> None
 def test_in_an_outage_copies_are_answered() -> None:
     """By the view, who may; as hits, since that is what they are."""
     moment = [0.0]
-    near = NearCache(100, outage_grace=600.0, clock=lambda: moment[0])
-    near.trust(0.0)
+    near = NearCache(100, outage_grace=600.0, monotonic=lambda: moment[0])
+    near.renew(0.0)
     both = Both(near)
     both.store(a_profile())
     both.ask(both.front)
@@ -559,8 +559,8 @@ QUERIES = [
 @pytest.fixture
 def copies() -> Both:
     """Ada has a profile and Ben has not consented, and both are copied."""
-    near = NearCache(100, outage_grace=600.0, clock=lambda: 0.0)
-    near.trust(0.0)
+    near = NearCache(100, outage_grace=600.0, monotonic=lambda: 0.0)
+    near.renew(0.0)
     both = Both(near)
     both.graph.outcomes[BEN] = a_refusal(igsid=BEN)
     both.store(a_profile(name='Zoë 🦄 "x" <b>\\ \u2028 \u0007'))
@@ -627,8 +627,8 @@ def test_the_access_log_has_the_same_line_for_a_page(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     """Without the ids, which are many and in the query."""
-    near = NearCache(100, outage_grace=600.0, clock=lambda: 0.0)
-    near.trust(0.0)
+    near = NearCache(100, outage_grace=600.0, monotonic=lambda: 0.0)
+    near.renew(0.0)
     both = Both(near, PROXY_ACCESS_LOG="1")
     both.store(a_profile())
     both.ask(both.view)

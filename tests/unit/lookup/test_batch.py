@@ -86,8 +86,8 @@ def test_those_who_are_known_cost_one_trip(world) -> None:
 
 def world_with_copies() -> tuple[World, fakeredis.FakeServer]:
     """Meta knows all of PEOPLE, and copies are kept; and what turns the store off."""
-    near = NearCache(100, outage_grace=600.0, clock=lambda: 0.0)
-    near.trust(0.0)
+    near = NearCache(100, outage_grace=600.0, monotonic=lambda: 0.0)
+    near.renew(0.0)
     server = fakeredis.FakeServer()
     world = World(redis=fakeredis.FakeRedis(server=server))
     world.store._near = near
@@ -157,8 +157,8 @@ def test_what_is_very_long_is_not_copied(length: int, copies: int) -> None:
 
 def test_what_changes_while_a_page_is_read_is_not_copied(world) -> None:
     """Of the others there are copies."""
-    near = NearCache(100, outage_grace=600.0, clock=lambda: 0.0)
-    near.trust(0.0)
+    near = NearCache(100, outage_grace=600.0, monotonic=lambda: 0.0)
+    near.renew(0.0)
     world.lookup.find_many([ADA, BEN])
     world.store._near = near
     read_many = world.store._cache.read_many
@@ -455,7 +455,7 @@ def test_where_too_many_wait_those_who_are_known_are_answered(world) -> None:
     """A page that finds no room costs only those who are missing."""
     world.find(ADA)
     for _ in range(400):
-        world.bulkhead._room.acquire()
+        world.bulkhead._waiters.acquire()
 
     found = world.lookup.find_many([ADA, BEN])
 
@@ -466,7 +466,7 @@ def test_where_too_many_wait_what_was_not_wanted_is_told_after_all(world) -> Non
     """No caller gets less for having asked for more, in a page or alone."""
     world.find(ADA)
     for _ in range(400):
-        world.bulkhead._room.acquire()
+        world.bulkhead._waiters.acquire()
 
     found = world.lookup.find_many([ADA, BEN], directives=Directives(no_cache=True))
     alone = world.lookup.find(ADA, directives=Directives(no_cache=True))

@@ -117,7 +117,7 @@ class Process:
         self.background = FakeTaskQueue()
         cache = ProfileCache(host=self.redis, key_prefix="pp:")
         store = EntryStore(cache, "default", sleep=world.stage.nap)
-        bulkhead = Bulkhead(seats=100, room=400, clock=world.clock)
+        bulkhead = Bulkhead(seats=100, waiters=400, monotonic=world.clock)
         self.lookup = ProfileLookup(
             store=store,
             flight=StagedFlight(
@@ -125,8 +125,8 @@ class Process:
                 store,
                 graph_timeout=GRAPH_TIMEOUT,
                 bulkhead=bulkhead,
-                wall=world.clock,
-                clock=world.clock,
+                now=world.clock,
+                monotonic=world.clock,
                 sleep=world.stage.nap,
             ),
             gate=Gate(
@@ -144,8 +144,8 @@ class Process:
             later=self.background.submit,
             lifetimes=LIFETIMES,
             usage_hard=95.0,
-            wall=world.clock,
-            clock=world.clock,
+            now=world.clock,
+            monotonic=world.clock,
             jitter=lambda: 0.5,
         )
 

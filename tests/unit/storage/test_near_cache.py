@@ -31,8 +31,8 @@ def clock() -> FakeClock:
 @pytest.fixture
 def near(clock: FakeClock) -> NearCache:
     """One that is trusted at the moment, with room for four."""
-    near = NearCache(4, outage_grace=GRACE, clock=clock)
-    near.trust(clock.now)
+    near = NearCache(4, outage_grace=GRACE, monotonic=clock)
+    near.renew(clock.now)
     return near
 
 
@@ -70,7 +70,7 @@ def test_no_copy_is_used_half_a_second_after_the_last_sign_of_life(
 ) -> None:
     """From the sending: what comes in late proves nothing of the time between."""
     keep(near, KEY)
-    near.trust(clock.now + 0.3)
+    near.renew(clock.now + 0.3)
 
     clock.now += 0.3 + TRUSTED_FOR - 0.001
     assert near.get(KEY) is not None
@@ -110,7 +110,7 @@ def test_what_was_read_over_a_reconnection_is_not_kept(
     assert loading is not None
 
     near.restart()
-    near.trust(clock.now)
+    near.renew(clock.now)
     near.end(KEY, loading, b"from before", 3600.0)
 
     assert near.get(KEY) is None
@@ -140,15 +140,15 @@ def test_a_copy_that_goes_as_trust_is_renewed_is_not_used(clock: FakeClock) -> N
             if self.is_due:
                 self.is_due = False
                 self.invalidate([KEY])
-                self.trust(clock.now)
+                self.renew(clock.now)
             return self.until
 
         @_trusted_until.setter
         def _trusted_until(self, until: float) -> None:
             self.until = until
 
-    near = Overtaken(4, outage_grace=GRACE, clock=clock)
-    near.trust(clock.now)
+    near = Overtaken(4, outage_grace=GRACE, monotonic=clock)
+    near.renew(clock.now)
     keep(near, KEY)
     clock.now += TRUSTED_FOR
     near.is_due = True
@@ -185,10 +185,10 @@ def test_nothing_is_left_of_what_is_read_and_gone(near: NearCache) -> None:
 def test_a_new_beginning_tells_when_the_store_was_heard(near: NearCache) -> None:
     """Who finds no copy any more must not think that the store still hangs."""
     near.restart(1007.5)
-    assert near.heard_at == 1007.5
+    assert near.last_reply_at == 1007.5
 
     near.restart()
-    assert near.heard_at == 1007.5
+    assert near.last_reply_at == 1007.5
 
 
 def test_of_two_who_read_the_same_the_one_who_began_last_keeps(
@@ -255,8 +255,8 @@ def test_what_is_asked_for_stays_while_others_pass_through(near: NearCache) -> N
 
 def test_making_room_takes_no_longer_the_more_there_are(clock: FakeClock) -> None:
     """However many copies are in use, few are passed over."""
-    near = NearCache(100, outage_grace=GRACE, clock=clock)
-    near.trust(clock.now)
+    near = NearCache(100, outage_grace=GRACE, monotonic=clock)
+    near.renew(clock.now)
     for number in range(100):
         keep(near, str(number))
         near.get(str(number))
@@ -355,7 +355,7 @@ def beat(near: NearCache, clock: FakeClock, *script: Any) -> None:
     """One sign of life is asked for, and this is what comes."""
     told: deque[Any] = deque()
     client = SimpleNamespace(connection_pool=None)
-    follower = InvalidationListener(client, "pp:e:", clock=clock)  # type: ignore[arg-type]
+    follower = InvalidationListener(client, "pp:e:", monotonic=clock)  # type: ignore[arg-type]
     follower._beat(Wire(clock, told, *script), near, told)
 
 
@@ -383,7 +383,7 @@ def test_a_store_that_is_slow_to_give_a_sign_of_life_may_hang_all_the_same(
 
     beat(near, clock, took, b"PONG")
 
-    assert (near.heard_at == asked_at) is is_heard
+    assert (near.last_reply_at == asked_at) is is_heard
     assert near._trusted_until == asked_at + TRUSTED_FOR
 
 
@@ -397,10 +397,16 @@ def test_what_comes_before_the_sign_of_life_is_heeded_before_it(
         def invalidate(self, keys: list[str] | None) -> None:
             events.append("invalidate")
 
-        def trust(self, asked_at: float) -> None:
+        def renew(self, asked_at: float) -> None:
             events.append("trust")
 
-    beat(Watched(4, outage_grace=GRACE, clock=clock), clock, CHANGED, b"PONG", CHANGED)
+    beat(
+        Watched(4, outage_grace=GRACE, monotonic=clock),
+        clock,
+        CHANGED,
+        b"PONG",
+        CHANGED,
+    )
 
     assert events == ["invalidate", "trust", "invalidate"]
 
@@ -437,7 +443,7 @@ def test_a_master_that_leads_no_more_is_left(near: NearCache, clock: FakeClock) 
     follower = InvalidationListener(
         SimpleNamespace(connection_pool=Elsewhere()),  # type: ignore[arg-type]
         "pp:e:",
-        clock=clock,
+        monotonic=clock,
     )
     told: deque[Any] = deque()
 
@@ -459,7 +465,7 @@ def test_a_new_master_is_no_reason_to_trust_the_old_one_for_longer(
             return Wire.host, Wire.port
 
     client = SimpleNamespace(connection_pool=Slow())
-    follower = InvalidationListener(client, "pp:e:", clock=clock)  # type: ignore[arg-type]
+    follower = InvalidationListener(client, "pp:e:", monotonic=clock)  # type: ignore[arg-type]
     asked_at, told = clock.now, deque[Any]()
 
     follower._beat(Wire(clock, told, b"PONG"), near, told)
@@ -505,9 +511,9 @@ def test_a_store_that_lets_itself_be_followed_has_been_heard(
     asked_at = clock.now + 0.1
 
     with pytest.raises(redis.ConnectionError):
-        InvalidationListener(client, "pp:e:", clock=clock).follow(near)  # type: ignore[arg-type]
+        InvalidationListener(client, "pp:e:", monotonic=clock).follow(near)  # type: ignore[arg-type]
 
-    assert (near.size, near.heard_at) == (0, asked_at)
+    assert (near.size, near.last_reply_at) == (0, asked_at)
 
 
 @pytest.mark.parametrize(
@@ -526,7 +532,7 @@ def test_of_a_store_that_cannot_be_followed_no_copy_is_left(
     def stop(seconds: float) -> None:
         raise Enough
 
-    follower = InvalidationListener(client, "pp:e:", clock=clock, sleep=stop)  # type: ignore
+    follower = InvalidationListener(client, "pp:e:", monotonic=clock, sleep=stop)  # type: ignore
     with pytest.raises(Enough):
         follower.run(near)
 

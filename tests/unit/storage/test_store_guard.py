@@ -152,7 +152,7 @@ def clock() -> FakeClock:
 
 @pytest.fixture
 def guard(clock: FakeClock) -> StoreGuard:
-    return StoreGuard(lambda: {"", "one", "other"}, clock=clock)
+    return StoreGuard(lambda: {"", "one", "other"}, monotonic=clock)
 
 
 def test_a_store_that_did_not_answer_for_once_is_used_at_once(guard) -> None:
@@ -201,18 +201,20 @@ def test_a_store_whose_name_takes_long_to_be_found_unknown_hangs_too(
 
 def test_a_store_that_has_answered_somebody_else_is_used_at_once(clock) -> None:
     """But not one that was asked before the last timeout, and answered then."""
-    heard_at = [clock.now]
-    guard = StoreGuard(lambda: {""}, clock=clock, heard_at=lambda: heard_at[0])
+    last_reply_at = [clock.now]
+    guard = StoreGuard(
+        lambda: {""}, monotonic=clock, last_reply_at=lambda: last_reply_at[0]
+    )
     clock.now += 0.1
     tries(guard, ends=redis.TimeoutError)
     tries(guard, ends=redis.TimeoutError)
     assert not tries(guard)
 
-    heard_at[0] = clock.now
+    last_reply_at[0] = clock.now
     assert not tries(guard)
 
     clock.now += 0.1
-    heard_at[0] = clock.now
+    last_reply_at[0] = clock.now
     assert tries(guard)
     assert tries(guard)
 
@@ -305,7 +307,7 @@ def test_what_goes_through_all_nodes_ends_the_doubt_about_each(guard) -> None:
 def test_a_node_that_hung_and_is_no_more_is_forgotten(clock) -> None:
     """Whoever has its address one day is another."""
     places = {"", "one", "other"}
-    guard = StoreGuard(lambda: places, clock=clock)
+    guard = StoreGuard(lambda: places, monotonic=clock)
     for _ in range(2):
         tries(guard, "one", ends=redis.TimeoutError)
 

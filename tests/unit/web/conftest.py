@@ -45,7 +45,7 @@ def client(graph, clock, store, background):
         client=store,
         graph=graph,
         later=background.submit,
-        clock=clock,
+        now=clock,
         jitter=lambda: 0.0,
         sleep=lambda seconds: None,
     )

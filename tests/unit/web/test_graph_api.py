@@ -45,7 +45,7 @@ def guarded(graph, clock, store, background, tmp_path):
         client=store,
         graph=graph,
         later=background.submit,
-        clock=clock,
+        now=clock,
     )
     return app.test_client()
 

@@ -96,9 +96,9 @@ def test_no_ids_or_too_many_are_refused(page, graph, query) -> None:
 
 def test_fields_narrow_each(page) -> None:
     """And a typing mistake is the page's, not a person's."""
-    narrow = page(f"ids={ADA}&fields=name").json["profiles"][ADA]
+    serialize = page(f"ids={ADA}&fields=name").json["profiles"][ADA]
 
-    assert list(narrow) == ["id", "name", "fetched_at", "picture_expires_at"]
+    assert list(serialize) == ["id", "name", "fetched_at", "picture_expires_at"]
     assert page(f"ids={ADA}&fields=nme").json["code"] == "invalid_fields"
 
 

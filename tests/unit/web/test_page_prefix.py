@@ -57,7 +57,7 @@ class Service:
             graph=self.default,
             graphs={"shop": self.shop},
             later=self.background.submit,
-            clock=self.clock,
+            now=self.clock,
             jitter=lambda: 0.0,
             sleep=no_wait,
         )
@@ -384,8 +384,8 @@ def test_a_pages_hits_are_those_of_the_view(new_service, path, has_copies) -> No
     """In the same words, and of the same Page, with copies and without."""
     near = None
     if has_copies:
-        near = NearCache(100, outage_grace=600.0, clock=lambda: 0.0)
-        near.trust(0.0)
+        near = NearCache(100, outage_grace=600.0, monotonic=lambda: 0.0)
+        near.renew(0.0)
     service = new_service(near=near)
     service.shop.outcomes |= {ADA: a_profile(name="Bea"), BEN: a_refusal(igsid=BEN)}
     service.default.outcomes |= {ADA: a_profile(), BEN: a_profile(igsid=BEN)}
@@ -411,8 +411,8 @@ def test_a_pages_hits_are_those_of_the_view(new_service, path, has_copies) -> No
 
 def test_a_pages_hits_are_counted_as_its_own(new_service, caplog) -> None:
     """And have a line in the log, with the Page, where each request has one."""
-    near = NearCache(100, outage_grace=600.0, clock=lambda: 0.0)
-    near.trust(0.0)
+    near = NearCache(100, outage_grace=600.0, monotonic=lambda: 0.0)
+    near.renew(0.0)
     service = new_service(near=near, ACCESS_LOG="1")
     service.shop.outcomes[ADA] = a_profile()
     service.get(f"/pages/shop/profiles/{ADA}")

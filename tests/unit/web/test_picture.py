@@ -194,7 +194,7 @@ def test_initials_hide_no_spent_allowance(graph, clock, store, background) -> No
         client=store,
         graph=graph,
         later=background.submit,
-        clock=clock,
+        now=clock,
         sleep=no_wait,
     )
     client = app.test_client()

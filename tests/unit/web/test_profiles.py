@@ -100,11 +100,11 @@ def test_fields_narrows_what_is_answered_but_not_what_is_stored(client, graph) -
     """All fields of an entry are fetched together; the parameter filters."""
     graph.outcomes[ADA] = a_profile(name="Ada", username="ada")
 
-    narrow = client.get(f"{URL}?fields=username,name")
+    serialize = client.get(f"{URL}?fields=username,name")
     id_too = client.get(f"{URL}?fields=id,name")
     wide = client.get(URL)
 
-    assert list(narrow.json) == [
+    assert list(serialize.json) == [
         "id",
         "name",
         "username",
@@ -292,13 +292,13 @@ def test_an_etag_saves_the_body(client, graph) -> None:
 
     same = client.get(URL, headers={"If-None-Match": tag})
     other = client.get(URL, headers={"If-None-Match": '"other"'})
-    narrow = client.get(f"{URL}?fields=name", headers={"If-None-Match": tag})
+    serialize = client.get(f"{URL}?fields=name", headers={"If-None-Match": tag})
 
     assert (same.status_code, same.data) == (304, b"")
     assert same.headers["ETag"] == tag
     assert not tag.startswith("W/")
     assert same.headers["Cache-Status"].startswith("profile-proxy; hit")
-    assert other.status_code == narrow.status_code == 200
+    assert other.status_code == serialize.status_code == 200
 
 
 @pytest.mark.parametrize("name", ["If-None-Match", "If-Match"])

@@ -45,7 +45,7 @@ def new_client(store, naps):
             client=store,
             graph=graph,
             later=background.submit,
-            clock=FakeClock(),
+            now=FakeClock(),
             jitter=lambda: 0.0,
             sleep=naps.append,
         )
