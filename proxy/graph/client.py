@@ -85,19 +85,19 @@ class GraphClient:
         blocked: BlockedCodes,
         calls_at_once: int,
         page: str = DEFAULT_PAGE,
-        clock: Callable[[], float] = time.monotonic,
+        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         """Ask at *base_url*, such as ``https://graph.facebook.com/v25.0``, for *page*.
 
         *token* and *app_secret* are called for each call, so that a rotated
-        one is used at once. *clock* is monotonic, in seconds.
+        one is used at once. *monotonic* is monotonic, in seconds.
         """
         self._base_url = base_url.rstrip("/")
         self._token = token
         self._app_secret = app_secret
         self._blocked = blocked
         self._page = page
-        self._clock = clock
+        self._monotonic = monotonic
         self._without_picture_until = 0.0
         self._session = _new_session(calls_at_once)
 
@@ -114,15 +114,15 @@ class GraphClient:
         One call, or two where Meta refuses the field ``profile_pic`` for this
         account. A failure is told, not raised.
         """
-        deadline = self._clock() + within
-        if self._clock() < self._without_picture_until:
+        deadline = self._monotonic() + within
+        if self._monotonic() < self._without_picture_until:
             return self._ask_without_picture(igsid, deadline)
         try:
             return self._ask(igsid, FIELDS, deadline)
         except PictureRefused:
             told = self._ask_without_picture(igsid, deadline)
             if not isinstance(told.outcome, LookupFailure):
-                self._without_picture_until = self._clock() + PICTURE_REFUSED_FOR
+                self._without_picture_until = self._monotonic() + PICTURE_REFUSED_FOR
             return told
 
     def _ask_without_picture(self, igsid: Igsid, deadline: float) -> FetchResult:
@@ -142,7 +142,7 @@ class GraphClient:
         Raises:
             PictureRefused: as ``read_reply`` does.
         """
-        started = self._clock()
+        started = self._monotonic()
         line: dict[str, Any] = {"page": self._page, "person": last_four(igsid)}
         token = self._token()
         usage = Usage(None, 0.0)
@@ -158,7 +158,7 @@ class GraphClient:
             outcome = failure
         line |= _line_of(outcome)
         line["usage_percent"] = usage.percent
-        line["seconds"] = round(self._clock() - started, 3)
+        line["seconds"] = round(self._monotonic() - started, 3)
         log.info("asked Meta", extra=line)
         if isinstance(outcome, PictureRefused):
             raise outcome
@@ -188,7 +188,7 @@ class GraphClient:
         *line*, of the log, gets the kind of what went wrong in the end.
         """
         for last in (False, True):
-            left = deadline - self._clock()
+            left = deadline - self._monotonic()
             if left <= 0:
                 raise GraphTimeout()
             try:

@@ -141,8 +141,8 @@ class StagedFlight(Flight):
         self._stage = stage
 
     def _wait(self, shared: Future[Any], seconds: float) -> Any:
-        deadline = self._clock() + seconds
-        while self._stage.acting and not shared.done() and self._clock() < deadline:
+        deadline = self._monotonic() + seconds
+        while self._stage.acting and not shared.done() and self._monotonic() < deadline:
             self._stage.acting.waits_for = shared
             self._stage.pause(At.FLIGHT)
         return super()._wait(shared, 0.0)

@@ -366,6 +366,6 @@ def test_a_look_can_be_had_at_once(path: Path, clock: Clock) -> None:
     file = watch(path, clock)
     path.write_text("two")
 
-    file.read()
+    file.look()
 
     assert file.value() == ["two"]

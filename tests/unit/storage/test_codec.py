@@ -28,7 +28,7 @@ bounds = {
     "usable_until": moments,
     "refresh_after": st.just(0.0) | moments,
     "failed_refreshes": st.integers(0, 99),
-    "cut_by": st.none() | st.sampled_from(ExpiryReason),
+    "expiry_reason": st.none() | st.sampled_from(ExpiryReason),
 }
 stored_outcomes = st.builds(
     Entry, profiles, **bounds, last_said=st.none() | errors
