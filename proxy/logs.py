@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,7 +11,6 @@ from datetime import UTC, datetime
 
 log = logging.getLogger(__name__)
 
-_WORD = re.compile(r"(?<=[a-z])(?=[A-Z])")
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "taskName"}
 
 
@@ -50,8 +48,8 @@ def write_to_stderr(level: str) -> None:
 
 
 def code_of(error: BaseException) -> str:
-    """``graph_timeout`` of GraphTimeout: for ours, the code that is sent for it."""
-    return _WORD.sub("_", type(error).__name__).lower()
+    """The code that callers see for *error*; the class of what is a bug of ours."""
+    return getattr(error, "code", type(error).__name__)
 
 
 @contextmanager

@@ -31,7 +31,6 @@ from typing import NamedTuple, cast
 from proxy.domain.answer import FetchResult
 from proxy.domain.backoff import LONGEST_CLOSURE, Backoff
 from proxy.domain.failures import (
-    CAUSES,
     Cause,
     GraphUnavailable,
     LookupFailure,
@@ -362,7 +361,8 @@ class Gate:
 
     def fail_without_store(self, failure: LookupFailure, told: FetchResult) -> None:
         """Remember, in this process, a *failure* that closes the gate by itself."""
-        cause = CAUSES[type(failure)]
+        cause = failure.cause
+        assert cause is not None  # Meta was asked, so it is about Meta.
         backoff = self._backoffs[cause]
         if backoff.failures == 1:
             wait = failure.retry_after or backoff.first
@@ -444,7 +444,8 @@ class Gate:
         0.0: it is not closed, or not yet. The token that counts is the one that
         was used, which may be newer than when the gate was passed.
         """
-        cause = CAUSES[type(failure)]
+        cause = failure.cause
+        assert cause is not None  # Meta was asked, so it is about Meta.
         backoff = self._backoffs[cause]
         causes = dict(zip(Cause, self._causes(told.token_digest), strict=True))
         keys = [self._usage, causes.pop(cause), *causes.values()]

@@ -1,10 +1,20 @@
-"""Every reason why nothing could be learned just now, each with its `code`."""
+"""Every reason why nothing could be learned just now, each with its one `code`."""
 
 from __future__ import annotations
 
 from enum import StrEnum
+from typing import ClassVar
 
 from proxy.domain.profile import GraphError
+
+
+class Cause(StrEnum):
+    """Why the gate to Meta is closed. The values are part of our API."""
+
+    THROTTLED = "throttled"
+    TOKEN_REJECTED = "token_rejected"
+    PERMISSION = "permission"
+    UNAVAILABLE = "unavailable"
 
 
 class LookupFailure(Exception):
@@ -15,9 +25,18 @@ class LookupFailure(Exception):
     at all: a gate was closed, or a limit of ours was reached.
     """
 
-    what = "the lookup failed"
+    code: ClassVar[str]
+    """What callers, metrics and logs call it. Never changes once released."""
+
+    what: ClassVar[str] = "the lookup failed"
+    """The same for people, as half a sentence."""
+
+    cause: ClassVar[Cause | None] = None
+    """The gate's cause that it counts towards, where it says something of Meta, or of
+    us as Meta sees us. None: it is about one process or one caller."""
+
     asked = True
-    is_shared = True
+    is_shared: ClassVar[bool] = True
     """Whether it is the answer of all who wait for the same fetch."""
 
     def __init__(
@@ -37,37 +56,48 @@ class LookupFailure(Exception):
 class TokenRejected(LookupFailure):
     """Meta does not accept the Page token: it is dead, or not a Page token."""
 
+    code = "token_rejected"
     what = "Meta does not accept the Page token"
+    cause = Cause.TOKEN_REJECTED
 
 
 class PermissionMissing(LookupFailure):
     """The app or the Page may not make this call, whoever it is about."""
 
+    code = "permission_missing"
     what = "the app lacks a permission or a setting that this call needs"
+    cause = Cause.PERMISSION
 
 
 class Throttled(LookupFailure):
     """Meta asked us to wait, or would have, so it was not asked."""
 
+    code = "throttled"
     what = "Meta asked us to wait"
+    cause = Cause.THROTTLED
 
 
 class GraphTimeout(LookupFailure):
-    """Nobody learned an answer from Meta within the deadline."""
+    """No answer came from Meta within the deadline."""
 
+    code = "graph_timeout"
     what = "Meta did not answer in time"
+    cause = Cause.UNAVAILABLE
 
 
 class GraphUnavailable(LookupFailure):
-    """Meta answered, if at all, with something that is no answer."""
+    """Meta did not answer, or its reply could not be understood."""
 
+    code = "graph_unavailable"
     what = "Meta could not be reached or did not make sense"
+    cause = Cause.UNAVAILABLE
 
 
 class Overloaded(LookupFailure):
-    """A limit on what this process does at once is reached. Never shared."""
+    """This process has reached a limit on concurrent work. Never shared."""
 
-    what = "this process does as much at once as it may"
+    code = "overloaded"
+    what = "too many concurrent requests in this process"
     asked = False
     is_shared = False
 
@@ -75,45 +105,41 @@ class Overloaded(LookupFailure):
 class TooManyMisses(LookupFailure):
     """The caller's own allowance of calls to Meta is spent. Never shared.
 
-    ``retry_after`` is when it begins anew.
+    ``retry_after`` is when the next allowance begins.
     """
 
-    what = "this API key has caused as many calls to Meta as it may in a minute"
+    code = "too_many_misses"
+    what = "this API key has used up its calls to Meta for this minute"
     asked = False
     is_shared = False
 
 
 class NotCached(LookupFailure):
-    """The caller wanted what is stored or nothing, and nothing is. Never shared."""
+    """The caller sent ``only-if-cached``, and no entry satisfies it. Never shared."""
 
-    what = "nothing is stored that may be answered, and nothing else was wanted"
+    code = "not_cached"
+    what = "no cached entry, and `only-if-cached` forbids fetching one"
     asked = False
     is_shared = False
 
 
-class Cause(StrEnum):
-    """Why the gate to Meta is closed. The values are part of our API."""
-
-    THROTTLED = "throttled"
-    TOKEN_REJECTED = "token_rejected"
-    PERMISSION = "permission"
-    UNAVAILABLE = "unavailable"
-
-
-CAUSES: dict[type[LookupFailure], Cause] = {
-    Throttled: Cause.THROTTLED,
-    TokenRejected: Cause.TOKEN_REJECTED,
-    PermissionMissing: Cause.PERMISSION,
-    GraphTimeout: Cause.UNAVAILABLE,
-    GraphUnavailable: Cause.UNAVAILABLE,
-}
-"""The failures that say something of Meta, or of us as Meta sees us, and what they
-count towards. The others are about one process or one caller."""
+FAILURES: tuple[type[LookupFailure], ...] = (
+    TokenRejected,
+    PermissionMissing,
+    Throttled,
+    GraphTimeout,
+    GraphUnavailable,
+    Overloaded,
+    TooManyMisses,
+    NotCached,
+)
+"""Every failure there is."""
 
 
 class StoreUnavailable(Exception):
     """The store cannot be reached, so a promise about what it holds cannot be kept."""
 
+    code: ClassVar[str] = "store_unavailable"
     retry_after = 1.0
 
     def __init__(self) -> None:

@@ -12,6 +12,8 @@ from proxy.lookup.lookup import Flushed, ProfileLookup, What, on_message_receive
 class UnknownPage(Exception):
     """There is no Page of that name; None: none was named, and there is no default."""
 
+    code = "unknown_page"
+
     def __init__(self, name: str | None) -> None:
         super().__init__(
             "There is no default Page here: name one."

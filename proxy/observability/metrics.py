@@ -36,17 +36,9 @@ from prometheus_client.registry import Collector
 
 from proxy.domain.answer import Answer, FetchResult, Source
 from proxy.domain.failures import (
-    CAUSES,
+    FAILURES,
     Cause,
-    GraphTimeout,
-    GraphUnavailable,
     LookupFailure,
-    NotCached,
-    Overloaded,
-    PermissionMissing,
-    Throttled,
-    TokenRejected,
-    TooManyMisses,
 )
 from proxy.domain.profile import DEFAULT_PAGE, Outcome, Profile, Reason, Refusal
 from proxy.domain.webhook_update import Update, UpdateKind, UpdateResult
@@ -65,17 +57,9 @@ SECONDS_OF_A_CALL = (0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 5.0, 10
 PROFILE = "profile"
 OUTCOMES = (PROFILE, *(reason.value for reason in Reason))
 
-FAILURES: dict[type[LookupFailure], str] = {
-    TokenRejected: "token_rejected",
-    PermissionMissing: "permission_missing",
-    Throttled: "throttled",
-    GraphTimeout: "graph_timeout",
-    GraphUnavailable: "graph_unavailable",
-    Overloaded: "overloaded",
-    TooManyMisses: "too_many_misses",
-    NotCached: "not_cached",
-}
-"""Every failure, by the code that callers see."""
+FAILURE_CODES = tuple(failure.code for failure in FAILURES)
+GRAPH_FAILURE_CODES = tuple(failure.code for failure in FAILURES if failure.cause)
+"""Every failure, and every one that a call to Meta can end in."""
 
 _WRITING = UpdateKind.MESSAGE, UpdateKind.POSTBACK
 """The updates that can tell that somebody has written; the others are ignored."""
@@ -149,7 +133,7 @@ class Totals:
         return self._sum(0, SOURCES)
 
     def by_outcome(self) -> dict[str, int]:
-        return self._sum(1, (*OUTCOMES, *FAILURES.values()))
+        return self._sum(1, (*OUTCOMES, *FAILURE_CODES))
 
     def _sum(self, place: int, names: Iterable[str]) -> dict[str, int]:
         sums = dict.fromkeys(names, 0)
@@ -224,10 +208,10 @@ class Metrics:
         self.answers = _zeros(
             *product(("near", "hit", "fetched", "collapsed"), OUTCOMES),
             ("stale", PROFILE),
-            *(("none", code) for code in FAILURES.values()),
+            *(("none", code) for code in FAILURE_CODES),
         )
         """By source and outcome; the source ``none`` is a failure."""
-        self.calls = _zeros(*OUTCOMES, *(FAILURES[failure] for failure in CAUSES))
+        self.calls = _zeros(*OUTCOMES, *GRAPH_FAILURE_CODES)
         self.refreshes = _zeros("succeeded", "failed")
         answers, calls, refreshes = self._of_pages
         self._folds += (
@@ -340,7 +324,7 @@ class Metrics:
 
     def count_failure(self, failure: LookupFailure) -> None:
         """Count one lookup that told nothing."""
-        self.answers["none", FAILURES[type(failure)]] += 1
+        self.answers["none", failure.code] += 1
 
     def count_store_error(self, kind: str) -> None:
         """Count one of the *kind* ``reads`` or ``writes``."""
@@ -427,7 +411,7 @@ def name_of(outcome: Outcome | LookupFailure) -> str:
         case Refusal(reason=reason):
             return reason.value
         case failure:
-            return FAILURES[type(failure)]
+            return failure.code
 
 
 def share(folder: str) -> None:

@@ -7,14 +7,7 @@ from typing import Annotated
 import msgspec
 
 from proxy.domain.entry import Entry, ExpiryReason
-from proxy.domain.failures import (
-    GraphTimeout,
-    GraphUnavailable,
-    LookupFailure,
-    PermissionMissing,
-    Throttled,
-    TokenRejected,
-)
+from proxy.domain.failures import FAILURES, GraphUnavailable, LookupFailure
 from proxy.domain.profile import GraphError, Igsid, Profile, Reason, Refusal
 
 SCHEMA = 3
@@ -33,17 +26,8 @@ LUA_LIFE = "^[^,]*,[^,]*,([%d.]+),[^,]*,([%d.]+),"
 _UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 """What msgspec raises for bytes that are not what we store."""
 
-_FAILURES: dict[str, type[LookupFailure]] = {
-    failure.__name__: failure
-    for failure in (
-        TokenRejected,
-        PermissionMissing,
-        Throttled,
-        GraphTimeout,
-        GraphUnavailable,
-    )
-}
-"""The failures that a note can tell of: those that are shared."""
+_FAILURES = {failure.code: failure for failure in FAILURES if failure.is_shared}
+"""The failures that a note can tell of, by their codes."""
 
 _Moment = Annotated[float, msgspec.Meta(ge=0, lt=1e11)]
 """Epoch seconds that a calendar can show."""
@@ -171,8 +155,7 @@ def read(stored: bytes, igsid: Igsid | None = None) -> StoredEntry | None:
 def encode_note(failure: LookupFailure) -> bytes:
     """*failure* as those who wait for it read it."""
     said = _said(failure.said) if failure.said else None
-    name = type(failure).__name__
-    note = _Note(SCHEMA, name, said, failure.retry_after, failure.asked)
+    note = _Note(SCHEMA, failure.code, said, failure.retry_after, failure.asked)
     return msgspec.json.encode(note)
 
 

@@ -13,7 +13,6 @@ from proxy.domain.answer import Answer, Source
 from proxy.domain.entry import Entry
 from proxy.domain.failures import LookupFailure
 from proxy.domain.profile import Reason, Refusal
-from proxy.web.problems import FAILURES
 
 CACHE_NAME = "profile-proxy"
 """Who speaks in Cache-Status (RFC 9211 §2)."""
@@ -70,7 +69,7 @@ def cache_status(answer: Answer, now: float) -> str:
             return hit_status(ttl(entry.fresh_until, now)) + detail_of(refused(entry))
         case Source.STALE:
             failure = answer.failure
-            why = FAILURES[type(failure)][1] if failure else Reason.UNAVAILABLE.value
+            why = failure.code if failure else Reason.UNAVAILABLE.value
             return f"{CACHE_NAME}; fwd=stale; detail={why}"
         case Source.FETCHED:
             parts = [forward, "stored"] if answer.stored else [forward]
@@ -98,7 +97,7 @@ def hits_with(detail: str) -> Seconds:
 def failure_status(failure: LookupFailure) -> str:
     """How a failure came about, in the words of RFC 9211."""
     forward = ["fwd=uri-miss"] if failure.asked else []
-    return "; ".join([CACHE_NAME, *forward, f"detail={FAILURES[type(failure)][1]}"])
+    return "; ".join([CACHE_NAME, *forward, f"detail={failure.code}"])
 
 
 def detail_of(reason: Reason | None) -> str:

@@ -18,14 +18,9 @@ from werkzeug.exceptions import HTTPException
 
 from proxy.domain.entry import Entry
 from proxy.domain.failures import (
-    GraphTimeout,
-    GraphUnavailable,
     LookupFailure,
-    NotCached,
-    Overloaded,
     PermissionMissing,
     Throttled,
-    TokenRejected,
     TooManyMisses,
 )
 from proxy.domain.profile import FIELDS, GraphError, Profile, Refusal
@@ -47,17 +42,15 @@ DEFAULT_FIELDS = ("name",)
 NULLABLE = frozenset({"name", "profile_pic"})
 """What Meta sends as null when it is not set; the rest it leaves out then."""
 
+TRANSIENT = 503, 2
+"""Status and code of a failure that is not in FAILURES: ask again."""
+
 FAILURES: dict[type[LookupFailure], tuple[int, int | None]] = {
-    TokenRejected: (503, 2),
     PermissionMissing: (403, None),
     Throttled: (503, 4),
-    GraphTimeout: (503, 2),
-    GraphUnavailable: (503, 2),
-    NotCached: (503, 2),
-    Overloaded: (503, 2),
     TooManyMisses: (429, 4),
 }
-"""Every failure, as its status and its code; None: the code that Meta gave."""
+"""Status and code of the other failures; None: the code that Meta gave."""
 
 MESSAGES = {
     2: "(#2) The profile cannot be read just now; try again",
@@ -147,7 +140,7 @@ def read_fields(asked: list[str]) -> tuple[str, ...]:
 
 def render_failure(failure: LookupFailure) -> Response:
     """A failure, with a code by which the callers of Meta know what to do."""
-    status, code = FAILURES[type(failure)]
+    status, code = FAILURES.get(type(failure), TRANSIENT)
     if code is not None:
         body = _error(code, MESSAGES[code], failure.said, is_transient=True)
     else:

@@ -19,7 +19,7 @@ from proxy.lookup.lookup import (
     Snapshot,
 )
 from proxy.observability.metrics import OUTCOMES, Totals
-from proxy.web.problems import FAILURES, render_said
+from proxy.web.problems import render_said
 from proxy.web.timestamps import format_timestamp
 
 
@@ -60,8 +60,8 @@ def render_entry(entry: Entry, now: float) -> dict[str, Any]:
 
 def render_note(note: LookupFailure) -> dict[str, Any]:
     """How the last flight failed, as an operator sees it."""
-    code = FAILURES[type(note)][1]
-    return {"code": code, "graph": render_said(note.said) if note.said else None}
+    graph = render_said(note.said) if note.said else None
+    return {"code": note.code, "graph": graph}
 
 
 def render_gate(gate: GateState) -> dict[str, Any]:

@@ -96,7 +96,7 @@ def render_failure(igsid: str, failure: LookupFailure) -> Response:
     Raises:
         LookupFailure: it is one of those.
     """
-    if problems.FAILURES[type(failure)][0] < 500:
+    if problems.FAILURES[type(failure)] < 500:
         raise failure
     made = _svg(initials.draw(igsid), "no-store")
     response = Response(made.body, made.status, made.headers)

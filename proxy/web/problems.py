@@ -41,17 +41,17 @@ REFUSALS: dict[Reason, tuple[int, str]] = {
 }
 """Every refusal, as its status and what it means to people."""
 
-FAILURES: dict[type[LookupFailure], tuple[int, str]] = {
-    TokenRejected: (502, "token_rejected"),
-    PermissionMissing: (502, "permission_missing"),
-    Throttled: (503, "throttled"),
-    GraphTimeout: (504, "graph_timeout"),
-    GraphUnavailable: (502, "graph_unavailable"),
-    Overloaded: (503, "overloaded"),
-    TooManyMisses: (429, "too_many_misses"),
-    NotCached: (504, "not_cached"),
+FAILURES: dict[type[LookupFailure], int] = {
+    TokenRejected: 502,
+    PermissionMissing: 502,
+    Throttled: 503,
+    GraphTimeout: 504,
+    GraphUnavailable: 502,
+    Overloaded: 503,
+    TooManyMisses: 429,
+    NotCached: 504,
 }
-"""Every failure, as its status and its code. Codes never change once released."""
+"""Every failure and its status."""
 
 RETRY_AFTER_UNTOLD = 60.0
 """Seconds to wait where nobody says for how long, and a status asks for a number."""
@@ -114,11 +114,11 @@ def retry_after(failure: LookupFailure, status: int) -> float | None:
 
 def failure_body(failure: LookupFailure, igsid: str | None) -> dict[str, Any]:
     """A failure as a problem body."""
-    status, code = FAILURES[type(failure)]
+    status = FAILURES[type(failure)]
     not_now = "" if failure.asked else " Meta was not asked."
     return problem_body(
         status,
-        code,
+        failure.code,
         f"{failure.what[0].upper()}{failure.what[1:]}.{not_now}",
         igsid=igsid,
         said=failure.said,

@@ -9,17 +9,17 @@ import pytest
 
 from proxy.domain.failures import Cause
 from proxy.domain.webhook_update import UpdateKind, UpdateResult
-from proxy.observability.metrics import FAILURES, OUTCOMES, SECONDS_OF_A_CALL
+from proxy.observability.metrics import FAILURE_CODES, OUTCOMES, SECONDS_OF_A_CALL
 from tests.helpers.processes import ADA, APP_SECRET, BEN, CLEO, IVO, PAGE_TOKEN, crowd
 from tests.helpers.prometheus import samples
 from tests.helpers.redis_servers import require
 
 ALLOWED = {
     "source": {"near", "hit", "stale", "fetched", "collapsed", "none"},
-    "outcome": {*OUTCOMES, *FAILURES.values()},
+    "outcome": {*OUTCOMES, *FAILURE_CODES},
     "result": {
         *OUTCOMES,
-        *FAILURES.values(),
+        *FAILURE_CODES,
         *("succeeded", "failed", "hit", "miss", "bypassed"),
         *("accepted", "refused", *(result.value for result in UpdateResult)),
     },
