@@ -3,51 +3,33 @@
 from __future__ import annotations
 
 import logging
-import math
 import os
 import random
 import time
-from collections.abc import Callable, Hashable, Mapping
-from functools import partial
-from typing import NamedTuple, cast
+from collections.abc import Callable, Mapping
 
 import redis
 from flask import Flask, Response, g, request
-from flask_caching import Cache
 from werkzeug.exceptions import HTTPException
 
-from proxy.config.pages_file import BadPages, PageSettings, read_pages
+from proxy.assembly import Later, build_pages, new_near_cache, new_store_client
 from proxy.config.settings import (
-    EMBEDDED,
-    Secret,
     Settings,
-    SettingsError,
     read_secrets,
 )
-from proxy.coordination.bulkhead import Bulkhead
-from proxy.coordination.gate import Gate
-from proxy.coordination.single_flight import Flight, lease_for
-from proxy.coordination.task_queue import TaskQueue
-from proxy.domain.backoff import backoffs
 from proxy.domain.failures import LookupFailure, StoreUnavailable
-from proxy.domain.freshness import Lifetimes
-from proxy.domain.profile import DEFAULT_PAGE, Reason
+from proxy.domain.profile import DEFAULT_PAGE
 from proxy.fast_path import named_pages
 from proxy.fast_path.fast_path import FastPath
 from proxy.fast_path.middleware import FastPathCall, FastPathMiddleware, no_fast_path
-from proxy.graph.client import GraphClient
 from proxy.graph.error_messages import words_of
 from proxy.graph.webhook_payload import is_signed, read_updates
 from proxy.live_files import Files, read_settings
 from proxy.logs import log_access
 from proxy.lookup.lookup import Graph, ProfileLookup
-from proxy.lookup.pages import Named, Pages, UnknownPage
+from proxy.lookup.pages import UnknownPage
 from proxy.observability.metrics import Metrics, StoreReading
-from proxy.storage.client_factory import new_client
-from proxy.storage.cluster import Cluster
-from proxy.storage.entries import EntryStore
-from proxy.storage.flask_cache import ProfileCache
-from proxy.storage.near_cache import InvalidationListener, NearCache
+from proxy.storage.near_cache import NearCache
 from proxy.web import (
     admin,
     graph_api,
@@ -62,9 +44,6 @@ from proxy.web.auth import Authenticator
 from proxy.web.problems import Problem
 from proxy.web.request_body import BodyReader, check_length
 
-SPARE_CONNECTIONS = 32
-"""Connections to the store beyond one for each thread that serves."""
-
 PAGES = "profile-proxy.lookup.pages"
 """Where an app's extensions have its Pages."""
 
@@ -74,15 +53,6 @@ BEGIN = "profile-proxy.begin"
 Never before a fork, which threads do not survive: with the first request at the latest,
 and sooner by a server that knows of no fork to come.
 """
-
-SPARE_THREADS = 64
-"""Threads of a process that never wait for Meta, so that hits find one."""
-
-Later = Callable[[Hashable, Callable[[], None]], bool]
-"""Runs a job in the background, unless one of that name waits there already."""
-
-NewPage = Callable[[str, Callable[[], Graph]], ProfileLookup]
-"""Makes a Page by its name, with what makes its client if there is to be one."""
 
 log = logging.getLogger(__name__)
 
@@ -120,11 +90,11 @@ def create_app(
     app.config.update(PROVIDE_AUTOMATIC_OPTIONS=False)
     files = Files()
     if client is None:
-        client = _new_client(settings)
-        near = near or _new_near(settings, client)
+        client = new_store_client(settings)
+        near = near or new_near_cache(settings, client)
     metrics = Metrics()
     metrics.near = near
-    pages = new_pages(
+    pages = build_pages(
         app,
         settings,
         files=files,
@@ -231,213 +201,6 @@ def create_app(
     return app
 
 
-def new_pages(
-    app: Flask,
-    settings: Settings,
-    *,
-    files: Files | None = None,
-    client: redis.Redis | None = None,
-    near: NearCache | None = None,
-    graphs: Mapping[str, Graph] = {},
-    metrics: Metrics | None = None,
-    later: Later | None = None,
-    now: Callable[[], float] = time.time,
-    jitter: Callable[[], float] = random.random,
-    sleep: Callable[[float], None] = time.sleep,
-) -> Pages:
-    """Build what answers questions, for the service or for a command.
-
-    *graphs*, by Page, ask Meta in place of a client of ours.
-
-    Raises:
-        SettingsError: the settings, or a file they name, are no good.
-    """
-    client = client or _new_client(settings)
-    files = files or Files()
-    cache = Cache(
-        app,
-        config={
-            "CACHE_TYPE": f"{ProfileCache.__module__}.{ProfileCache.__qualname__}",
-            "CACHE_KEY_PREFIX": f"{settings.key_prefix}:",
-            "CACHE_DEFAULT_TIMEOUT": math.ceil(settings.profile_ttl),
-            "CACHE_OPTIONS": {"client": client},
-        },
-    )
-    metrics = metrics or Metrics()
-    later = later or TaskQueue().submit
-    every_store = EntryStore(
-        cast(ProfileCache, cache.cache),
-        DEFAULT_PAGE,
-        near=near,
-        count_error=metrics.count_store_error,
-        sleep=sleep,
-    )
-    every_bulkhead = Bulkhead(
-        seats=settings.graph_concurrency, waiters=settings.threads - SPARE_THREADS
-    )
-
-    def new_page(name: str, new_graph: Callable[[], Graph]) -> ProfileLookup:
-        """A Page with all that is its own, on what the Pages of a process share."""
-        store = every_store.of_page(name)
-        bulkhead = every_bulkhead.of_page()
-        return ProfileLookup(
-            store=store,
-            flight=Flight(
-                store,
-                graph_timeout=settings.graph_timeout,
-                bulkhead=bulkhead,
-                now=now,
-                monotonic=time.monotonic,
-                sleep=sleep,
-            ),
-            gate=Gate(
-                cast(ProfileCache, cache.cache),
-                name,
-                guard=store.guard,
-                backoffs=backoffs(settings.token_retry),
-                probe_for=lease_for(settings.graph_timeout),
-                usage_soft=settings.usage_soft,
-                misses_per_minute=settings.misses_per_minute,
-            ),
-            bulkhead=bulkhead,
-            graph=graphs.get(name) or new_graph(),
-            metrics=metrics.of_page(name),
-            later=later if name == DEFAULT_PAGE else _of_page(name, later),
-            lifetimes=_lifetimes(settings),
-            usage_hard=settings.usage_hard,
-            now=now,
-            monotonic=time.monotonic,
-            jitter=jitter,
-        )
-
-    default = None
-    if token := settings.page_token:
-        new_graph = partial(
-            _new_graph, settings, DEFAULT_PAGE, files, token, settings.app_secret
-        )
-        default = new_page(DEFAULT_PAGE, new_graph)
-    named = files.pages(settings, _NamedPages(settings, new_page))
-    return Pages(default, named) if named else Pages(default)
-
-
-def _of_page(name: str, later: Later) -> Later:
-    """*later*, for one Page: two Pages may have jobs about the same number."""
-    return lambda key, job: later(("page", name, key), job)
-
-
-def _new_client(settings: Settings) -> redis.Redis:
-    """
-    Raises:
-        SettingsError: the store is one that only `run` has.
-    """
-    if settings.store_url == EMBEDDED:
-        raise SettingsError(
-            [
-                f"PROXY_STORE_URL={EMBEDDED} is an engine that only `profile-proxy run`"
-                " starts; name a store that is there, such as redis://localhost:6379/0"
-            ]
-        )
-    return new_client(settings.store_url, settings.threads + SPARE_CONNECTIONS)
-
-
-def _new_near(settings: Settings, client: redis.Redis) -> NearCache | None:
-    """This process's own cache; None where it is not wanted, or nobody keeps it true.
-
-    On a Cluster each node tells of its own keys only, and nodes come and go.
-    """
-    if not settings.near_entries or isinstance(client, Cluster):
-        return None
-    return NearCache(
-        settings.near_entries,
-        outage_grace=settings.outage_grace,
-        start=InvalidationListener(client, f"{settings.key_prefix}:e:").start,
-    )
-
-
-class _Made(NamedTuple):
-    """A Page that is served, what it was made of, and its files."""
-
-    of: PageSettings
-    lookup: ProfileLookup
-    files: Files
-    app_secret: Callable[[], str] | None
-
-
-class _NamedPages:
-    """The Pages of the file, each made anew when what the file says of it changes.
-
-    A Page that is made anew goes on where it was: all that has to be remembered of
-    it is in the store, and a flight under way ends where it began.
-    """
-
-    def __init__(self, settings: Settings, new_page: NewPage) -> None:
-        self._settings = settings
-        self._new_page = new_page
-        self._made: dict[str, _Made] = {}
-
-    def read(self, text: str) -> Named:
-        """The Pages of a file that has just been read.
-
-        Raises:
-            BadFile: it is no good, and all Pages are as before.
-        """
-        told = read_pages(text)
-        if not told and self._settings.page_token is None:
-            raise BadPages(["holds no Page, and PROXY_PAGE_TOKEN is not set"])
-        made = {name: self._make(name, page) for name, page in told.items()}
-        self._made = made
-        return Named(
-            {name: page.lookup for name, page in made.items()},
-            {account: name for name, page in told.items() for account in page.ids},
-        )
-
-    def app_secrets(self) -> list[str]:
-        return [made.app_secret() for made in self._made.values() if made.app_secret]
-
-    def problems(self) -> list[str]:
-        """Which files of which Page are no good, as reasons."""
-        return [
-            f"{problem}:{name}"
-            for name, made in self._made.items()
-            for problem in made.files.problems()
-        ]
-
-    def _make(self, name: str, page: PageSettings) -> _Made:
-        known = self._made.get(name)
-        if known and known.of == page:
-            return known
-        if page.is_in_clear:
-            log.warning("url is http: the token goes in clear", extra={"page": name})
-        files, secret = Files(), page.app_secret
-        new_graph = partial(
-            _new_graph, self._settings, name, files, page.token, secret, page.url
-        )
-        return _Made(
-            page,
-            self._new_page(name, new_graph),
-            files,
-            files.secret("app_secret_file", secret) if secret else None,
-        )
-
-
-def _new_graph(
-    settings: Settings,
-    page: str,
-    files: Files,
-    token: Secret,
-    secret: Secret | None,
-    url: str | None = None,
-) -> GraphClient:
-    return GraphClient(
-        f"{url or settings.graph_url}/{settings.graph_version}",
-        token=files.secret("page_token_file", token),
-        app_secret=files.secret("app_secret_file", secret) if secret else None,
-        blocked=settings.blocked_codes,
-        calls_at_once=settings.graph_concurrency,
-        page=page,
-    )
-
-
 def _signature_check(
     settings: Settings, files: Files
 ) -> Callable[[bytes, str | None], bool]:
@@ -463,21 +226,6 @@ def _signature_check(
 
 def _new_authenticator(settings: Settings, files: Files) -> Authenticator:
     return Authenticator(files.keys(settings), allow_anonymous=settings.allow_anonymous)
-
-
-def _lifetimes(settings: Settings) -> Lifetimes:
-    return Lifetimes(
-        profile_ttl=settings.profile_ttl,
-        stale_grace=settings.stale_grace,
-        picture_margin=settings.picture_margin,
-        picture_ttl_assumed=settings.picture_ttl_assumed,
-        refusal_ttl={
-            Reason.CONSENT_REQUIRED: settings.consent_ttl,
-            Reason.BLOCKED: settings.blocked_ttl,
-            Reason.NOT_FOUND: settings.not_found_ttl,
-            Reason.UNAVAILABLE: settings.unavailable_ttl,
-        },
-    )
 
 
 def _handle_errors(app: Flask) -> None:

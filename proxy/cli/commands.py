@@ -20,7 +20,7 @@ import click
 import requests
 from flask import Flask
 
-from proxy.app import new_pages
+from proxy.assembly import build_pages
 from proxy.cli import top
 from proxy.config import settings as settings_module
 from proxy.config.settings import EMBEDDED, PREFIX, Settings, SettingsError
@@ -355,7 +355,7 @@ def config(as_json: bool) -> None:
 def _new_pages(settings: Settings, page: str | None = None) -> Pages:
     """What answers, on the store and the *page*'s Graph of the settings; says which."""
     write_to_stderr(settings.log_level)
-    pages = new_pages(Flask("proxy"), settings)
+    pages = build_pages(Flask("proxy"), settings)
     url = graph_url_of(settings, page) or settings.graph_url
     graph = f"{url}/{settings.graph_version}"
     click.echo(f"store {masked(settings.store_url)}, Graph {graph}", err=True)

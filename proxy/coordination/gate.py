@@ -1,4 +1,4 @@
-"""Whether Meta may be asked now: gates, the quota in use, each key's allowance.
+"""Whether Meta may be asked now: a Page's gate, and the quota in use.
 
 A Page has one gate, shared by all processes, closed by up to four causes. Each
 cause is a hash of its own that is forgotten an hour after it mattered last:
@@ -38,7 +38,6 @@ from proxy.domain.failures import (
     PermissionMissing,
     Throttled,
     TokenRejected,
-    TooManyMisses,
 )
 from proxy.domain.profile import Igsid, Outcome, Profile, Reason, Refusal
 from proxy.storage.entries import token_key
@@ -51,8 +50,8 @@ USAGE_LIVES = 300.0
 REMEMBERED_FOR = 3600.0
 """Seconds for which failures and back-off are remembered after they mattered last."""
 
-ALLOWANCE_WINDOW = 60.0
-"""Seconds in which an API key may cause so many calls."""
+USAGE_READ_AGAIN = 60.0
+"""Seconds after which a caller whom the soft limit stopped may ask again."""
 
 DOUBTED_FROM = 10
 """Different people in a row whom Meta does not show (100/33), with no profile between,
@@ -187,14 +186,6 @@ redis.call('PEXPIRE', KEYS[1], ARGV[3])
 return redis.call('SCARD', KEYS[1])
 """
 
-# KEYS: an allowance. ARGV: how many, in how many milliseconds.
-_CHARGE = """
-local spent = tonumber(redis.call('GET', KEYS[1]) or '0')
-if spent >= tonumber(ARGV[1]) then return redis.call('PTTL', KEYS[1]) end
-if redis.call('INCR', KEYS[1]) == 1 then redis.call('PEXPIRE', KEYS[1], ARGV[2]) end
-return 0
-"""
-
 # KEYS: the causes, the usage, the doubted, the tally. What an operator sees.
 _LOOK = (
     _NOW
@@ -293,12 +284,11 @@ class Gate:
         backoffs: Mapping[Cause, Backoff],
         probe_for: float,
         usage_soft: float,
-        misses_per_minute: int,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         """*probe_for* is in seconds: as long as a lease lasts.
 
-        *usage_soft* is a percentage; 0 *misses_per_minute* means no limit.
+        *usage_soft* is a percentage.
         *monotonic* is monotonic, in seconds.
         """
         self._cache = cache
@@ -307,14 +297,12 @@ class Gate:
         self._backoffs = backoffs
         self._probe_for = probe_for
         self._usage_soft = usage_soft
-        self._misses_per_minute = misses_per_minute
         self._monotonic = monotonic
         self._closed: _Closed | None = None
-        self._spent_until: dict[str, float] = {}  # by the names of API keys
         script = cache.client.register_script
         self._pass, self._succeed, self._fail = map(script, (_PASS, _SUCCEED, _FAIL))
         self._release_probe, self._doubt = script(_GIVE_BACK), script(_DOUBT)
-        self._consume, self._look = script(_CHARGE), script(_LOOK)
+        self._look = script(_LOOK)
         self._count = script(_COUNT)
 
     def acquire(self, token_digest: str, *, in_background: bool = False) -> Permit:
@@ -333,7 +321,7 @@ class Gate:
                 "tuple[int, int, bytes, int, bytes]", self._pass(keys=keys, args=args)
             )
         if number < 0:
-            raise Overloaded(retry_after=ALLOWANCE_WINDOW)
+            raise Overloaded(retry_after=USAGE_READ_AGAIN)
         if number:
             cause = tuple(Cause)[number - 1]
             self._remember(cause, token_digest, wait / 1000)
@@ -370,40 +358,6 @@ class Gate:
 
     def _remember(self, cause: Cause, token_digest: str, seconds: float) -> None:
         self._closed = _Closed(cause, token_digest, self._monotonic() + seconds)
-
-    def check_allowance(self, client: str) -> None:
-        """Stop a *client* whose allowance is known to be spent, without a trip.
-
-        A crowd of them would else take the lease in turns, each to give it back.
-
-        Raises:
-            TooManyMisses: there was nothing left a moment ago.
-        """
-        left = self._spent_until.get(client, 0.0) - self._monotonic()
-        if left > 0:
-            raise TooManyMisses(retry_after=left)
-
-    def consume(self, client: str) -> None:
-        """Count one call to Meta against *client*'s allowance.
-
-        Raises:
-            TooManyMisses: there is nothing left of it.
-        """
-        if not self._misses_per_minute:
-            return
-        key = f"a:{{{client}}}"
-        args: list[str | int | float] = [
-            self._misses_per_minute,
-            _milliseconds(ALLOWANCE_WINDOW),
-        ]
-        with self._guard.call("writes", self._cache.node_name(key)):
-            wait = cast(
-                int, self._consume(keys=[self._cache.whole_key(key)], args=args)
-            )
-        if wait:
-            seconds = max(wait, 1) / 1000
-            self._spent_until[client] = self._monotonic() + seconds
-            raise TooManyMisses(retry_after=seconds)
 
     def release_probe(self, permit: Permit) -> None:
         """Make no use of *permit*: the next caller may probe."""

@@ -11,6 +11,7 @@ from enum import StrEnum
 from functools import partial
 from typing import Protocol, TypeVar
 
+from proxy.coordination.allowance import Allowance
 from proxy.coordination.bulkhead import CALLS_WITHOUT_STORE, SEAT_WAIT, Bulkhead
 from proxy.coordination.gate import Gate, GateState, Permit, RefreshCounter
 from proxy.coordination.single_flight import FLIGHTS_OF_A_CALLER, Flight
@@ -95,6 +96,7 @@ class ProfileLookup:
         store: EntryStore,
         flight: Flight,
         gate: Gate,
+        allowance: Allowance,
         bulkhead: Bulkhead,
         graph: Graph,
         metrics: Metrics,
@@ -114,6 +116,7 @@ class ProfileLookup:
         self._page = store.page
         self._flight = flight
         self._gate = gate
+        self._allowance = allowance
         self._bulkhead = bulkhead
         self._graph = graph
         self._metrics = metrics
@@ -599,7 +602,7 @@ class ProfileLookup:
         if self._monotonic() >= deadline:
             raise GraphTimeout(asked=False)
         if client is not None:
-            self._gate.consume(client)
+            self._allowance.consume(client)
         return self._call(igsid, deadline)
 
     def _call(self, igsid: Igsid, deadline: float) -> FetchResult:
@@ -610,7 +613,7 @@ class ProfileLookup:
 
     def _check_allowance(self, client: str | None) -> None:
         if client is not None:
-            self._gate.check_allowance(client)
+            self._allowance.check(client)
 
     def _report(self, igsid: Igsid, told: FetchResult, permit: Permit) -> Outcome:
         """Tell the gate what Meta has told, and give it back, or raise it.

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 import fakeredis
 import pytest
 
+from proxy.coordination.allowance import Allowance
 from proxy.coordination.bulkhead import Bulkhead
 from proxy.coordination.gate import Gate
 from proxy.coordination.single_flight import Flight, lease_for
@@ -57,6 +58,11 @@ class World:
             backoffs=backoffs(60.0),
             probe_for=lease_for(5.0),
             usage_soft=75,
+            monotonic=self.clock,
+        )
+        self.allowance = Allowance(
+            cache,
+            guard=self.store.guard,
             misses_per_minute=2,
             monotonic=self.clock,
         )
@@ -71,6 +77,7 @@ class World:
                 sleep=self.pass_time,
             ),
             gate=self.gate,
+            allowance=self.allowance,
             bulkhead=self.bulkhead,
             graph=self.graph,
             metrics=self.metrics,

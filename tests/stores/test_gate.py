@@ -29,7 +29,6 @@ from proxy.domain.failures import (
     PermissionMissing,
     Throttled,
     TokenRejected,
-    TooManyMisses,
 )
 from proxy.domain.profile import Igsid, Reason
 from proxy.storage.entries import EntryStore
@@ -49,7 +48,7 @@ NewGate = Callable[..., Gate]
 @pytest.fixture
 def new_gate(cache: ProfileCache) -> NewGate:
     def build(
-        page: str = "default", misses_per_minute: int = 3, monotonic=time.monotonic
+        page: str = "default", monotonic: Callable[[], float] = time.monotonic
     ) -> Gate:
         return Gate(
             cache,
@@ -58,7 +57,6 @@ def new_gate(cache: ProfileCache) -> NewGate:
             backoffs=backoffs(TOKEN_RETRY),
             probe_for=PROBE_FOR,
             usage_soft=75,
-            misses_per_minute=misses_per_minute,
             monotonic=monotonic,
         )
 
@@ -397,30 +395,6 @@ def test_the_background_takes_no_probe_when_it_is_held_back(gate, raw) -> None:
     assert gate.acquire(TOKEN).probe
 
 
-def test_an_allowance_is_spent_and_comes_again(gate, raw) -> None:
-    """So many in a minute, over all hosts; then the key is told when to come back."""
-    for _ in range(3):
-        gate.consume("inbox")
-    with pytest.raises(TooManyMisses) as spent:
-        gate.consume("inbox")
-    gate.consume("crm")
-    raw.delete("pp:a:{inbox}")
-    gate.consume("inbox")
-
-    assert spent.value.retry_after == about(60.0)
-    assert 0 < raw.pttl("pp:a:{inbox}") <= 60_000
-
-
-def test_no_allowance_means_no_limit(new_gate, raw) -> None:
-    """And no key."""
-    gate = new_gate(misses_per_minute=0)
-
-    for _ in range(100):
-        gate.consume("inbox")
-
-    assert list(raw.scan_iter()) == []
-
-
 def crowd(number: int) -> Igsid:
     return Igsid(f"1254002{number:09d}")
 
@@ -455,12 +429,11 @@ def test_every_key_has_an_end_and_none_has_an_id(gate, raw) -> None:
         straggle(gate, failure)
     tell(gate, Permit(TOKEN, "", None), a_refusal(), 20.0)
     gate.doubt(ADA)
-    gate.consume("inbox")
     gate.count(RefreshCounter.REFRESHED)
 
     keys = {key.decode(): raw.pttl(key) for key in raw.scan_iter()}
 
-    assert len(keys) == 6
+    assert len(keys) == 5
     assert all(0 < ttl <= 86_400_000 for ttl in keys.values())
     assert keys[cause_key(Cause.THROTTLED)] > REMEMBERED_FOR * 1000
     assert ADA.encode() not in b"".join(raw.smembers("pp:d:{default}"))
@@ -529,21 +502,3 @@ def test_a_probe_that_learns_nothing_of_the_permission_is_the_next_callers(
     succeed(gate, a_refusal(reason=Reason.UNAVAILABLE))
 
     assert gate.acquire(TOKEN).probe
-
-
-def test_a_spent_allowance_is_known_without_a_trip(new_gate, raw) -> None:
-    """Until the window ends, and not for other keys."""
-    now = [0.0]
-    gate = new_gate(monotonic=lambda: now[0])
-    for _ in range(3):
-        gate.consume("inbox")
-    gate.check_allowance("inbox")
-    with pytest.raises(TooManyMisses):
-        gate.consume("inbox")
-    raw.delete("pp:a:{inbox}")
-
-    with pytest.raises(TooManyMisses):
-        gate.check_allowance("inbox")
-    gate.check_allowance("crm")
-    now[0] = 61.0
-    gate.check_allowance("inbox")

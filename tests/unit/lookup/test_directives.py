@@ -235,7 +235,7 @@ def test_who_cannot_ask_after_one_that_was_held_back_is_told_why(world) -> None:
     """Not that Meta does not show the person: nobody has asked it."""
     has_refresh_held_back(world)
     for _ in range(2):
-        world.gate.consume("inbox")
+        world.allowance.consume("inbox")
 
     answer = ask(world, ANEW, client="inbox")
 

@@ -25,6 +25,7 @@ from hypothesis.stateful import (
     rule,
 )
 
+from proxy.coordination.allowance import Allowance
 from proxy.coordination.bulkhead import Bulkhead
 from proxy.coordination.gate import Gate
 from proxy.coordination.single_flight import lease_for, max_wait
@@ -136,8 +137,8 @@ class Process:
                 backoffs=backoffs(60.0),
                 probe_for=lease_for(GRAPH_TIMEOUT),
                 usage_soft=75,
-                misses_per_minute=0,
             ),
+            allowance=Allowance(cache, guard=store.guard, misses_per_minute=0),
             bulkhead=bulkhead,
             graph=world,
             metrics=Metrics(),

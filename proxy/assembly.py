@@ -1,0 +1,282 @@
+"""build_pages(): the store, the gate and the lookups that answer questions."""
+
+from __future__ import annotations
+
+import logging
+import math
+import random
+import time
+from collections.abc import Callable, Hashable, Mapping
+from functools import partial
+from typing import NamedTuple, cast
+
+import redis
+from flask import Flask
+from flask_caching import Cache
+
+from proxy.config.pages_file import BadPages, PageSettings, read_pages
+from proxy.config.settings import (
+    EMBEDDED,
+    Secret,
+    Settings,
+    SettingsError,
+)
+from proxy.coordination.allowance import Allowance
+from proxy.coordination.bulkhead import Bulkhead
+from proxy.coordination.gate import Gate
+from proxy.coordination.single_flight import Flight, lease_for
+from proxy.coordination.task_queue import TaskQueue
+from proxy.domain.backoff import backoffs
+from proxy.domain.freshness import Lifetimes
+from proxy.domain.profile import DEFAULT_PAGE, Reason
+from proxy.graph.client import GraphClient
+from proxy.live_files import Files
+from proxy.lookup.lookup import Graph, ProfileLookup
+from proxy.lookup.pages import Named, Pages
+from proxy.observability.metrics import Metrics
+from proxy.storage.client_factory import new_client
+from proxy.storage.cluster import Cluster
+from proxy.storage.entries import EntryStore
+from proxy.storage.flask_cache import ProfileCache
+from proxy.storage.near_cache import InvalidationListener, NearCache
+
+log = logging.getLogger(__name__)
+
+SPARE_CONNECTIONS = 32
+"""Connections to the store beyond one for each thread that serves."""
+
+SPARE_THREADS = 64
+"""Threads of a process that never wait for Meta, so that hits find one."""
+
+Later = Callable[[Hashable, Callable[[], None]], bool]
+"""Runs a job in the background, unless one of that name waits there already."""
+
+NewPage = Callable[[str, Callable[[], Graph]], ProfileLookup]
+"""Makes a Page by its name, with what makes its client if there is to be one."""
+
+
+def build_pages(
+    app: Flask,
+    settings: Settings,
+    *,
+    files: Files | None = None,
+    client: redis.Redis | None = None,
+    near: NearCache | None = None,
+    graphs: Mapping[str, Graph] = {},
+    metrics: Metrics | None = None,
+    later: Later | None = None,
+    now: Callable[[], float] = time.time,
+    jitter: Callable[[], float] = random.random,
+    sleep: Callable[[float], None] = time.sleep,
+) -> Pages:
+    """Build what answers questions, for the service or for a command.
+
+    *graphs*, by Page, ask Meta in place of a client of ours.
+
+    Raises:
+        SettingsError: the settings, or a file they name, are no good.
+    """
+    client = client or new_store_client(settings)
+    files = files or Files()
+    cache = Cache(
+        app,
+        config={
+            "CACHE_TYPE": f"{ProfileCache.__module__}.{ProfileCache.__qualname__}",
+            "CACHE_KEY_PREFIX": f"{settings.key_prefix}:",
+            "CACHE_DEFAULT_TIMEOUT": math.ceil(settings.profile_ttl),
+            "CACHE_OPTIONS": {"client": client},
+        },
+    )
+    metrics = metrics or Metrics()
+    later = later or TaskQueue().submit
+    every_store = EntryStore(
+        cast(ProfileCache, cache.cache),
+        DEFAULT_PAGE,
+        near=near,
+        count_error=metrics.count_store_error,
+        sleep=sleep,
+    )
+    every_allowance = Allowance(
+        cast(ProfileCache, cache.cache),
+        guard=every_store.guard,
+        misses_per_minute=settings.misses_per_minute,
+    )
+    every_bulkhead = Bulkhead(
+        seats=settings.graph_concurrency, waiters=settings.threads - SPARE_THREADS
+    )
+
+    def new_page(name: str, new_graph: Callable[[], Graph]) -> ProfileLookup:
+        """A Page with all that is its own, on what the Pages of a process share."""
+        store = every_store.of_page(name)
+        bulkhead = every_bulkhead.of_page()
+        return ProfileLookup(
+            store=store,
+            flight=Flight(
+                store,
+                graph_timeout=settings.graph_timeout,
+                bulkhead=bulkhead,
+                now=now,
+                monotonic=time.monotonic,
+                sleep=sleep,
+            ),
+            gate=Gate(
+                cast(ProfileCache, cache.cache),
+                name,
+                guard=store.guard,
+                backoffs=backoffs(settings.token_retry),
+                probe_for=lease_for(settings.graph_timeout),
+                usage_soft=settings.usage_soft,
+            ),
+            allowance=every_allowance,
+            bulkhead=bulkhead,
+            graph=graphs.get(name) or new_graph(),
+            metrics=metrics.of_page(name),
+            later=later if name == DEFAULT_PAGE else _of_page(name, later),
+            lifetimes=_lifetimes(settings),
+            usage_hard=settings.usage_hard,
+            now=now,
+            monotonic=time.monotonic,
+            jitter=jitter,
+        )
+
+    default = None
+    if token := settings.page_token:
+        new_graph = partial(
+            _new_graph, settings, DEFAULT_PAGE, files, token, settings.app_secret
+        )
+        default = new_page(DEFAULT_PAGE, new_graph)
+    named = files.pages(settings, _NamedPages(settings, new_page))
+    return Pages(default, named) if named else Pages(default)
+
+
+def _of_page(name: str, later: Later) -> Later:
+    """*later*, for one Page: two Pages may have jobs about the same number."""
+    return lambda key, job: later(("page", name, key), job)
+
+
+def new_store_client(settings: Settings) -> redis.Redis:
+    """
+    Raises:
+        SettingsError: the store is one that only `run` has.
+    """
+    if settings.store_url == EMBEDDED:
+        raise SettingsError(
+            [
+                f"PROXY_STORE_URL={EMBEDDED} is an engine that only `profile-proxy run`"
+                " starts; name a store that is there, such as redis://localhost:6379/0"
+            ]
+        )
+    return new_client(settings.store_url, settings.threads + SPARE_CONNECTIONS)
+
+
+def new_near_cache(settings: Settings, client: redis.Redis) -> NearCache | None:
+    """This process's own cache; None where it is not wanted, or nobody keeps it true.
+
+    On a Cluster each node tells of its own keys only, and nodes come and go.
+    """
+    if not settings.near_entries or isinstance(client, Cluster):
+        return None
+    return NearCache(
+        settings.near_entries,
+        outage_grace=settings.outage_grace,
+        start=InvalidationListener(client, f"{settings.key_prefix}:e:").start,
+    )
+
+
+class _Made(NamedTuple):
+    """A Page that is served, what it was made of, and its files."""
+
+    of: PageSettings
+    lookup: ProfileLookup
+    files: Files
+    app_secret: Callable[[], str] | None
+
+
+class _NamedPages:
+    """The Pages of the file, each made anew when what the file says of it changes.
+
+    A Page that is made anew goes on where it was: all that has to be remembered of
+    it is in the store, and a flight under way ends where it began.
+    """
+
+    def __init__(self, settings: Settings, new_page: NewPage) -> None:
+        self._settings = settings
+        self._new_page = new_page
+        self._made: dict[str, _Made] = {}
+
+    def read(self, text: str) -> Named:
+        """The Pages of a file that has just been read.
+
+        Raises:
+            BadFile: it is no good, and all Pages are as before.
+        """
+        told = read_pages(text)
+        if not told and self._settings.page_token is None:
+            raise BadPages(["holds no Page, and PROXY_PAGE_TOKEN is not set"])
+        made = {name: self._make(name, page) for name, page in told.items()}
+        self._made = made
+        return Named(
+            {name: page.lookup for name, page in made.items()},
+            {account: name for name, page in told.items() for account in page.ids},
+        )
+
+    def app_secrets(self) -> list[str]:
+        return [made.app_secret() for made in self._made.values() if made.app_secret]
+
+    def problems(self) -> list[str]:
+        """Which files of which Page are no good, as reasons."""
+        return [
+            f"{problem}:{name}"
+            for name, made in self._made.items()
+            for problem in made.files.problems()
+        ]
+
+    def _make(self, name: str, page: PageSettings) -> _Made:
+        known = self._made.get(name)
+        if known and known.of == page:
+            return known
+        if page.is_in_clear:
+            log.warning("url is http: the token goes in clear", extra={"page": name})
+        files, secret = Files(), page.app_secret
+        new_graph = partial(
+            _new_graph, self._settings, name, files, page.token, secret, page.url
+        )
+        return _Made(
+            page,
+            self._new_page(name, new_graph),
+            files,
+            files.secret("app_secret_file", secret) if secret else None,
+        )
+
+
+def _new_graph(
+    settings: Settings,
+    page: str,
+    files: Files,
+    token: Secret,
+    secret: Secret | None,
+    url: str | None = None,
+) -> GraphClient:
+    return GraphClient(
+        f"{url or settings.graph_url}/{settings.graph_version}",
+        token=files.secret("page_token_file", token),
+        app_secret=files.secret("app_secret_file", secret) if secret else None,
+        blocked=settings.blocked_codes,
+        calls_at_once=settings.graph_concurrency,
+        page=page,
+    )
+
+
+def _lifetimes(settings: Settings) -> Lifetimes:
+    return Lifetimes(
+        profile_ttl=settings.profile_ttl,
+        stale_grace=settings.stale_grace,
+        picture_margin=settings.picture_margin,
+        picture_ttl_assumed=settings.picture_ttl_assumed,
+        refusal_ttl={
+            Reason.CONSENT_REQUIRED: settings.consent_ttl,
+            Reason.BLOCKED: settings.blocked_ttl,
+            Reason.NOT_FOUND: settings.not_found_ttl,
+            Reason.UNAVAILABLE: settings.unavailable_ttl,
+        },
+    )

@@ -1,0 +1,76 @@
+"""How many calls to Meta one API key may still cause."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from typing import cast
+
+from proxy.domain.failures import TooManyMisses
+from proxy.storage.flask_cache import ProfileCache
+from proxy.storage.store_guard import StoreGuard
+
+ALLOWANCE_WINDOW = 60.0
+"""Seconds in which an API key may cause so many calls."""
+
+# KEYS: an allowance. ARGV: how many calls, in how many milliseconds.
+_CONSUME = """
+local spent = tonumber(redis.call('GET', KEYS[1]) or '0')
+if spent >= tonumber(ARGV[1]) then return redis.call('PTTL', KEYS[1]) end
+if redis.call('INCR', KEYS[1]) == 1 then redis.call('PEXPIRE', KEYS[1], ARGV[2]) end
+return 0
+"""
+
+
+class Allowance:
+    """Calls to Meta per minute of each API key, counted over all processes."""
+
+    def __init__(
+        self,
+        cache: ProfileCache,
+        *,
+        guard: StoreGuard,
+        misses_per_minute: int,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """0 *misses_per_minute* means no limit; *monotonic* is in seconds."""
+        self._cache = cache
+        self._guard = guard
+        self._misses_per_minute = misses_per_minute
+        self._monotonic = monotonic
+        self._spent_until: dict[str, float] = {}  # by the names of API keys
+        self._consume = cache.client.register_script(_CONSUME)
+
+    def check(self, client: str) -> None:
+        """Stop a *client* whose allowance is known to be spent, without a trip.
+
+        Otherwise a crowd of callers would take the lease in turns, each to release it.
+
+        Raises:
+            TooManyMisses: nothing was left a moment ago.
+        """
+        left = self._spent_until.get(client, 0.0) - self._monotonic()
+        if left > 0:
+            raise TooManyMisses(retry_after=left)
+
+    def consume(self, client: str) -> None:
+        """Count one call to Meta against *client*'s allowance. One trip to the store.
+
+        Raises:
+            TooManyMisses: nothing is left of it.
+            StoreUnavailable: the store cannot be reached.
+        """
+        if not self._misses_per_minute:
+            return
+        key = f"a:{{{client}}}"
+        milliseconds = math.floor(ALLOWANCE_WINDOW * 1000)
+        args: list[str | int | float] = [self._misses_per_minute, milliseconds]
+        with self._guard.call("writes", self._cache.node_name(key)):
+            wait = cast(
+                int, self._consume(keys=[self._cache.whole_key(key)], args=args)
+            )
+        if wait:
+            seconds = max(wait, 1) / 1000
+            self._spent_until[client] = self._monotonic() + seconds
+            raise TooManyMisses(retry_after=seconds)
