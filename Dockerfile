@@ -22,7 +22,7 @@ LABEL org.opencontainers.image.title="graph-profile-proxy" \
 COPY --from=build /opt/venv /opt/venv
 
 # On every address of the container. Without PROXY_API_KEYS_FILE the service then
-# refuses to start, and says so, rather than serve strangers.
+# refuses to start with a clear error, because any host could call it.
 ENV PATH=/opt/venv/bin:$PATH \
     PYTHONDONTWRITEBYTECODE=1 \
     PYTHONUNBUFFERED=1 \

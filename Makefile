@@ -1,4 +1,4 @@
-# The environment is made, and refreshed when setup.cfg changes, by whoever needs it.
+# Each target that needs the environment makes it, and updates it when setup.cfg changes.
 VENV   ?= .venv
 PYTHON ?= python3
 BIN    := $(VENV)/bin
@@ -6,10 +6,10 @@ PEERS  := nginx-light redis-server varnish wrk
 
 .PHONY: help run test unit check bench bench-quick format clean
 
-help: ## what can be typed here
+help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 13
 
-run: $(VENV)/run.stamp ## the whole thing on this machine: embedded engine, simulated Meta, proxy
+run: $(VENV)/run.stamp ## everything on this machine: embedded engine, simulated Meta, proxy
 	@exec $(BIN)/profile-proxy demo
 
 test: $(VENV)/dev.stamp ## every test, needing nothing installed by hand
