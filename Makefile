@@ -16,7 +16,7 @@ test: $(VENV)/dev.stamp ## every test, needing nothing installed by hand
 	$(BIN)/pytest
 
 unit: $(VENV)/dev.stamp ## the tests without processes, in a minute: the loop of every edit
-	$(BIN)/pytest tests/unit
+	$(BIN)/pytest --numprocesses auto --dist loadfile tests/unit
 
 check: $(VENV)/dev.stamp ## format, lint, types, layers, every test: what must pass before a commit
 	$(BIN)/ruff format --check .
