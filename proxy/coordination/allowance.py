@@ -7,20 +7,13 @@ import time
 from collections.abc import Callable
 from typing import cast
 
+from proxy.coordination.scripts import load_script
 from proxy.domain.failures import TooManyMisses
 from proxy.storage.flask_cache import ProfileCache
 from proxy.storage.store_guard import StoreGuard
 
 ALLOWANCE_WINDOW = 60.0
 """Seconds in which an API key may cause so many calls."""
-
-# KEYS: an allowance. ARGV: how many calls, in how many milliseconds.
-_CONSUME = """
-local spent = tonumber(redis.call('GET', KEYS[1]) or '0')
-if spent >= tonumber(ARGV[1]) then return redis.call('PTTL', KEYS[1]) end
-if redis.call('INCR', KEYS[1]) == 1 then redis.call('PEXPIRE', KEYS[1], ARGV[2]) end
-return 0
-"""
 
 
 class Allowance:
@@ -40,7 +33,7 @@ class Allowance:
         self._misses_per_minute = misses_per_minute
         self._monotonic = monotonic
         self._spent_until: dict[str, float] = {}  # by the names of API keys
-        self._consume = cache.client.register_script(_CONSUME)
+        self._consume = cache.client.register_script(load_script("consume"))
 
     def check(self, client: str) -> None:
         """Stop a *client* whose allowance is known to be spent, without a trip.

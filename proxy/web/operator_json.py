@@ -78,8 +78,8 @@ def render_gate(gate: GateState) -> dict[str, Any]:
         "usage_percent": gate.usage_percent,
         "unavailable_in_a_row": gate.doubted,
         "refreshes": {
-            "succeeded": gate.tally[RefreshCounter.REFRESHED],
-            "failed": gate.tally[RefreshCounter.REFRESH_FAILED],
+            "succeeded": gate.refreshes[RefreshCounter.REFRESHED],
+            "failed": gate.refreshes[RefreshCounter.REFRESH_FAILED],
         },
     }
 

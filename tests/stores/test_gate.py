@@ -10,10 +10,10 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import redis
 
+from proxy.coordination.doubt import DOUBT_THRESHOLD
 from proxy.coordination.gate import (
-    DOUBTED_FROM,
     REMEMBERED_FOR,
-    USAGE_LIVES,
+    USAGE_TTL,
     Gate,
     Permit,
     RefreshCounter,
@@ -349,7 +349,7 @@ def test_usage_is_shared_and_believed_for_five_minutes(gate, new_gate, raw) -> N
     tell(gate, gate.acquire(TOKEN), a_profile(), 80.5)
 
     assert new_gate().acquire(TOKEN).usage_percent == 80.5
-    assert 0 < raw.pttl("pp:u:{default}") <= USAGE_LIVES * 1000
+    assert 0 < raw.pttl("pp:u:{default}") <= USAGE_TTL * 1000
 
 
 def test_a_failure_tells_the_usage_too(gate) -> None:
@@ -401,9 +401,9 @@ def crowd(number: int) -> Igsid:
 
 def test_ten_different_people_in_a_row_raise_a_doubt(gate) -> None:
     """That we may see nobody is likelier than that they all left at once."""
-    doubts = [gate.doubt(crowd(n)) for n in range(DOUBTED_FROM + 1)]
+    doubts = [gate.doubt(crowd(n)) for n in range(DOUBT_THRESHOLD + 1)]
 
-    assert doubts == [False] * (DOUBTED_FROM - 1) + [True, True]
+    assert doubts == [False] * (DOUBT_THRESHOLD - 1) + [True, True]
 
 
 def test_one_person_many_times_raises_no_doubt(gate) -> None:
@@ -413,7 +413,7 @@ def test_one_person_many_times_raises_no_doubt(gate) -> None:
 
 def test_a_profile_between_ends_the_doubt_and_nothing_else_does(gate) -> None:
     """A refusal is no sign that we see anybody."""
-    for n in range(DOUBTED_FROM - 1):
+    for n in range(DOUBT_THRESHOLD - 1):
         gate.doubt(crowd(n))
     succeed(gate, a_refusal())
     still = gate.doubt(crowd(99))
@@ -455,11 +455,11 @@ def test_an_operator_sees_how_it_is(gate, raw) -> None:
     assert causes[Cause.UNAVAILABLE].closed_for == 0.0
     assert not any(cause.is_probed for cause in state.causes)
     assert (state.usage_percent, state.doubted) == (100.0, 1)
-    assert state.tally == {
+    assert state.refreshes == {
         RefreshCounter.REFRESHED: 0,
         RefreshCounter.REFRESH_FAILED: 1,
     }
-    assert again.tally == state.tally
+    assert again.refreshes == state.refreshes
 
 
 @pytest.mark.parametrize(

@@ -68,7 +68,7 @@ def test_a_stale_entry_is_answered_at_once_and_refreshed_once(world) -> None:
     assert (stale, asked_by_then) == (["Before"] * 5, 0)
     assert name_of(world.find()) == "After"
     assert world.graph.calls == 1
-    assert world.lookup.gate_state().tally[RefreshCounter.REFRESHED] == 1
+    assert world.lookup.gate_state().refreshes[RefreshCounter.REFRESHED] == 1
 
 
 def test_a_forced_fetch_asks_meta_whatever_is_stored(world) -> None:
@@ -186,7 +186,7 @@ def test_a_failed_refresh_reaches_nobody(world) -> None:
 
     assert {name_of(answer) for answer in answers} == {"Before"}
     assert {answer.source for answer in answers} == {Source.HIT}
-    assert world.lookup.gate_state().tally[RefreshCounter.REFRESH_FAILED] == 1
+    assert world.lookup.gate_state().refreshes[RefreshCounter.REFRESH_FAILED] == 1
 
 
 def test_a_failed_refresh_is_logged_by_its_code(world, caplog) -> None:
@@ -559,7 +559,7 @@ def test_what_is_held_back_is_no_failure_of_the_person(world) -> None:
 
     assert entry.failed_refreshes == 0
     assert 0 < entry.refresh_after - world.clock.now <= FIRST_POSTPONEMENT
-    assert world.lookup.gate_state().tally[RefreshCounter.REFRESH_FAILED] == 0
+    assert world.lookup.gate_state().refreshes[RefreshCounter.REFRESH_FAILED] == 0
 
 
 def test_what_an_old_token_is_not_shown_is_kept_briefly(world) -> None:
