@@ -15,6 +15,7 @@ from typing import Any
 import redis
 from fakeredis import FakeRedis
 
+from proxy.coordination.flight_registry import FlightRegistry, FlightResult
 from proxy.coordination.single_flight import Flight
 
 _TURN_ENDS_WITHIN = 20.0
@@ -134,15 +135,22 @@ class StagedRedis(FakeRedis):
 
 
 class StagedFlight(Flight):
-    """A flight whose followers pause instead of holding up the thread of the test."""
+    """A flight whose followers pause instead of blocking the thread of the test."""
 
     def __init__(self, stage: Stage, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self._stage = stage
+        registry = StagedRegistry(stage, kwargs["monotonic"])
+        super().__init__(*args, registry=registry, **kwargs)
 
-    def _wait(self, shared: Future[Any], seconds: float) -> Any:
+
+class StagedRegistry(FlightRegistry):
+    def __init__(self, stage: Stage, monotonic: Callable[[], float]) -> None:
+        super().__init__()
+        self._stage = stage
+        self._monotonic = monotonic
+
+    def wait(self, shared: Future[FlightResult], seconds: float) -> FlightResult:
         deadline = self._monotonic() + seconds
         while self._stage.acting and not shared.done() and self._monotonic() < deadline:
             self._stage.acting.waits_for = shared
             self._stage.pause(At.FLIGHT)
-        return super()._wait(shared, 0.0)
+        return super().wait(shared, 0.0)

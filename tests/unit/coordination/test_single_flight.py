@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import threading
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 
 import fakeredis
 import pytest
 
 from proxy.coordination.bulkhead import CALLS_WITHOUT_STORE, Bulkhead
+from proxy.coordination.flight_leader import Fetch
+from proxy.coordination.flight_registry import FlightRegistry, FlightResult
 from proxy.coordination.single_flight import (
     FLIGHTS_OF_A_CALLER,
     NO_LEASE,
-    Fetch,
     Flight,
     lease_for,
     max_wait,
@@ -104,14 +105,22 @@ class Client(Flight):
             return self.without_store(igsid, fetch, deadline=deadline)
 
 
-def a_flight(store, time: Time, *, kind=Client, seats: int = 100, waiters: int = 400):
-    return kind(
+def a_flight(
+    store,
+    time: Time,
+    *,
+    registry: FlightRegistry | None = None,
+    seats: int = 100,
+    waiters: int = 400,
+) -> Client:
+    return Client(
         store,
         graph_timeout=GRAPH_TIMEOUT,
         bulkhead=Bulkhead(seats=seats, waiters=waiters, monotonic=time.clock),
         now=time.wall,
         monotonic=time.clock,
         sleep=time.sleep,
+        registry=registry,
     )
 
 
@@ -415,26 +424,27 @@ def test_without_a_store_a_process_still_answers(time) -> None:
     assert answer == Answer(an_entry(), Source.FETCHED, stored=False)
 
 
-class Joinable(Client):
-    """Says when somebody waits for a flight of this process."""
+class ObservedRegistry(FlightRegistry):
+    """Sets *joined* when a caller waits for a flight of this process."""
 
-    def __init__(self, *args, **kwargs) -> None:
-        super().__init__(*args, **kwargs)
+    def __init__(self) -> None:
+        super().__init__()
         self.joined = threading.Event()
 
-    def _wait(self, shared, seconds: float):
+    def wait(self, shared: Future[FlightResult], seconds: float) -> FlightResult:
         self.joined.set()
-        return super()._wait(shared, seconds)
+        return super().wait(shared, seconds)
 
 
 def test_without_a_store_callers_of_a_process_share_one_call(time) -> None:
     """A failure too; the flight has no lease, but it has a name."""
-    flight = a_flight(AwayStore(), time, kind=Joinable)
+    registry = ObservedRegistry()
+    flight = a_flight(AwayStore(), time, registry=registry)
     called = threading.Event()
 
     def fetch(igsid: Igsid, deadline: float) -> Entry:
         called.set()
-        assert flight.joined.wait(10)
+        assert registry.joined.wait(10)
         raise TokenRejected()
 
     with ThreadPoolExecutor(2) as pool:
@@ -470,13 +480,14 @@ def test_without_a_store_only_a_few_calls_are_let_through(time) -> None:
 
 def test_without_a_store_nobody_is_told_that_another_found_no_seat(time) -> None:
     """Who followed the one without a seat tries for a seat itself."""
-    flight = a_flight(AwayStore(), time, kind=Joinable)
-    shared, _ = flight._enter_or_join(ADA, NO_LEASE)
+    registry = ObservedRegistry()
+    flight = a_flight(AwayStore(), time, registry=registry)
+    shared, _ = registry.enter(ADA, NO_LEASE)
 
     with ThreadPoolExecutor(1) as pool:
         follower = pool.submit(flight.find, ADA, telling(an_entry()))
-        assert flight.joined.wait(10)
-        flight._leave(ADA, NO_LEASE, shared, None)
+        assert registry.joined.wait(10)
+        registry.leave(ADA, NO_LEASE, shared, None)
 
         assert follower.result(10).source is Source.FETCHED
 
@@ -609,12 +620,13 @@ def test_a_caller_joins_a_refresh_that_is_under_way(store, time) -> None:
     """Whose entry ends meanwhile; one call for both."""
     store.take(ADA, "x", 1)
     store.put(ADA, a_stale_entry(), "x", NOW)
-    flight = a_flight(store, time, kind=Joinable)
+    registry = ObservedRegistry()
+    flight = a_flight(store, time, registry=registry)
     called = threading.Event()
 
     def fetch(igsid: Igsid, deadline: float) -> Entry:
         called.set()
-        assert flight.joined.wait(10)
+        assert registry.joined.wait(10)
         return an_entry(fetched_at=NOW + 200, fresh_until=NOW + 3600)
 
     with ThreadPoolExecutor(2) as pool:
@@ -630,12 +642,13 @@ def test_a_caller_joins_a_refresh_that_is_under_way(store, time) -> None:
 
 def test_a_failure_that_is_its_leaders_alone_is_not_its_followers(store, time) -> None:
     """The leader's allowance is spent; who followed leads for itself."""
-    flight = a_flight(store, time, kind=Joinable)
+    registry = ObservedRegistry()
+    flight = a_flight(store, time, registry=registry)
     called = threading.Event()
 
     def fetch(igsid: Igsid, deadline: float) -> Entry:
         called.set()
-        assert flight.joined.wait(10)
+        assert registry.joined.wait(10)
         raise TooManyMisses(retry_after=60.0)
 
     with ThreadPoolExecutor(2) as pool:
@@ -649,12 +662,13 @@ def test_a_failure_that_is_its_leaders_alone_is_not_its_followers(store, time) -
 
 def test_a_caller_who_cannot_reach_the_store_joins_who_could(store, time) -> None:
     """A crowd makes the store seem to hang for some; they must not ask Meta again."""
-    flight = a_flight(store, time, kind=Joinable)
+    registry = ObservedRegistry()
+    flight = a_flight(store, time, registry=registry)
     called = threading.Event()
 
     def fetch(igsid: Igsid, deadline: float) -> Entry:
         called.set()
-        assert flight.joined.wait(10)
+        assert registry.joined.wait(10)
         return an_entry()
 
     with ThreadPoolExecutor(2) as pool:
@@ -672,7 +686,8 @@ def test_who_joined_without_the_store_is_not_told_what_an_erase_overtook(
     store, time
 ) -> None:
     """The flight that lost its lease shares nothing; whoever joined asks itself."""
-    flight = a_flight(store, time, kind=Joinable)
+    registry = ObservedRegistry()
+    flight = a_flight(store, time, registry=registry)
     called = threading.Event()
     told = [an_entry(a_profile(name="Before")), an_entry(a_profile(name="After"))]
 
@@ -680,7 +695,7 @@ def test_who_joined_without_the_store_is_not_told_what_an_erase_overtook(
         if len(told) == 2:
             store.erase(ADA)
             called.set()
-            assert flight.joined.wait(10)
+            assert registry.joined.wait(10)
         return told.pop(0)
 
     with ThreadPoolExecutor(2) as pool:

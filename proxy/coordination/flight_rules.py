@@ -1,0 +1,57 @@
+"""The rules of a flight: when it is needed, and what a snapshot means to a caller."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from proxy.domain.answer import Answer, Source
+from proxy.domain.backoff import postpone
+from proxy.domain.entry import Entry, Freshness
+from proxy.domain.failures import LookupFailure
+from proxy.storage.entries import Snapshot
+
+
+def result_in(
+    snapshot: Snapshot, previous: Snapshot, now: float
+) -> Answer | LookupFailure | None:
+    """Return the result in *snapshot* for a caller that *previous* did not answer."""
+    entry, previous_entry = snapshot.entry, previous.entry
+    is_new = is_newer(entry, previous_entry, now)
+    if snapshot.note and (previous_entry or not is_new):
+        # The previous entry is kept with its refresh postponed, which makes it look
+        # new: the note beside it is the news.
+        return snapshot.note
+    if entry and is_new:
+        return Answer(entry, Source.COLLAPSED)
+    return None
+
+
+def is_newer(entry: Entry | None, previous: Entry | None, now: float) -> bool:
+    """Return whether *entry* is usable and tells more than the *previous* one.
+
+    A refresh that is merely postponed tells no more: it was held back, and Meta was
+    not asked. If Meta was asked and told nothing, its reply makes the entry differ.
+    """
+    if entry is None or entry.freshness(now) is Freshness.EXPIRED:
+        return False
+    return previous is None or previous != replace(
+        entry, refresh_after=previous.refresh_after
+    )
+
+
+def needs_no_refresh(entry: Entry | None, now: float, *, or_begin: bool) -> bool:
+    """Return whether a refresh has nothing to do: *entry* is not due for one.
+
+    With *or_begin*, it is due where there is no usable entry too.
+    """
+    if entry is None or entry.freshness(now) is Freshness.EXPIRED:
+        return not or_begin
+    return now < entry.fresh_until or now < entry.refresh_after
+
+
+def postponed(entry: Entry | None, failure: LookupFailure, now: float) -> Entry | None:
+    """Return a stale *entry*, its refresh postponed by *failure*; None if not stale."""
+    if entry is None or entry.freshness(now) is not Freshness.STALE:
+        return None
+    wait = None if failure.asked else failure.retry_after or 0.0
+    return postpone(entry, now, wait, failure.said)
