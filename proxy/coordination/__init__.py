@@ -1,1 +1,1 @@
-"""Who may do what, when: one fetch per person, the gate, and limits on a process."""
+"""Coordination: one fetch per person, the gate to Meta, and limits on a process."""

@@ -1,4 +1,4 @@
-"""How many calls to Meta one API key may still cause."""
+"""Limit the calls to Meta that each API key causes per minute."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from proxy.storage.flask_cache import ProfileCache
 from proxy.storage.store_guard import StoreGuard
 
 ALLOWANCE_WINDOW = 60.0
-"""Seconds in which an API key may cause so many calls."""
+"""Seconds for which an allowance of calls lasts."""
 
 
 class Allowance:
-    """Calls to Meta per minute of each API key, counted over all processes."""
+    """The calls to Meta per minute of each API key, counted over all processes."""
 
     def __init__(
         self,
@@ -32,16 +32,16 @@ class Allowance:
         self._guard = guard
         self._misses_per_minute = misses_per_minute
         self._monotonic = monotonic
-        self._spent_until: dict[str, float] = {}  # by the names of API keys
+        self._spent_until: dict[str, float] = {}  # by API key name
         self._consume = cache.client.register_script(load_script("consume"))
 
     def check(self, client: str) -> None:
-        """Stop a *client* whose allowance is known to be spent, without a trip.
+        """Stop a *client* that has used up its allowance, without a trip to the store.
 
-        Otherwise a crowd of callers would take the lease in turns, each to release it.
+        Otherwise its callers would take the lease in turns, only to release it.
 
         Raises:
-            TooManyMisses: nothing was left a moment ago.
+            TooManyMisses: the allowance was used up a moment ago.
         """
         left = self._spent_until.get(client, 0.0) - self._monotonic()
         if left > 0:
@@ -51,7 +51,7 @@ class Allowance:
         """Count one call to Meta against *client*'s allowance. One trip to the store.
 
         Raises:
-            TooManyMisses: nothing is left of it.
+            TooManyMisses: the allowance is used up.
             StoreUnavailable: the store cannot be reached.
         """
         if not self._misses_per_minute:

@@ -1,4 +1,4 @@
-"""How many may call Meta, and wait for it, at once in this process."""
+"""Limit the concurrent calls to Meta, and the threads that wait, in this process."""
 
 from __future__ import annotations
 
@@ -7,30 +7,29 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from copy import copy
 from typing import TypeVar
 
 from proxy.coordination.thread_pool import CallerRunsPool
 from proxy.domain.failures import Overloaded
 
 SEAT_WAIT = 1.0
-"""Seconds for which a caller who would lead waits for a seat."""
+"""Seconds for which a caller waits for a seat before it leads a flight."""
 
 SERIALIZED = 1
-"""Calls at once while the quota is nearly used up."""
+"""A Page's concurrent calls while its quota is nearly used up."""
 
 CALLS_WITHOUT_STORE = 4
-"""Calls to Meta at once, in each process, while the store is away."""
+"""Concurrent calls to Meta, in each process, while the store is away."""
 
 SEAT_WITHOUT_STORE = 0.25
-"""Seconds for which such a call has its seat at least, about what Meta takes to answer
-well; it can fail a hundred times as soon."""
+"""Minimum seconds for which such a call holds its seat. About a normal response time,
+so that instant failures, a hundred times as fast, do not become a burst of calls."""
 
 T = TypeVar("T")
 
 
 class Bulkhead:
-    """Seats for calls, and room to wait for those who make or share them.
+    """Seats for one Page's calls to Meta, and a limit on the threads that wait.
 
     Hits need neither, so they have threads left however slow Meta is.
     """
@@ -41,28 +40,30 @@ class Bulkhead:
         seats: int,
         waiters: int,
         monotonic: Callable[[], float] = time.monotonic,
+        shared: _SharedSeats | None = None,
     ) -> None:
-        """*monotonic* is monotonic, in seconds."""
-        self._monotonic = monotonic
-        self._free = _Free(seats)
+        """*monotonic* is in seconds; *shared* are the seats of other Pages, if any."""
+        self._shared = shared or _SharedSeats(seats, waiters, monotonic)
+        self._waiters = self._shared.free_waiters
+        self._changed = self._shared.changed
+        self._pool = self._shared.pool
         self._calls = 0
         self._is_serialized = False
-        self._changed = threading.Condition()
-        self._waiters = threading.BoundedSemaphore(waiters)
-        self._pool = CallerRunsPool(seats)
 
     def of_page(self) -> Bulkhead:
-        """The same seats and room for another Page, narrow by a quota of its own."""
-        other = copy(self)
-        other._calls, other._is_serialized = 0, False
-        return other
+        """Return a bulkhead for another Page, with the same seats and waiters.
+
+        Only `serialize` is each Page's own, because its quota is.
+        """
+        shared = self._shared
+        return Bulkhead(seats=shared.seats, waiters=shared.waiters, shared=shared)
 
     @contextmanager
     def waiting(self) -> Iterator[None]:
         """Hold a thread for as long as an answer from Meta takes.
 
         Raises:
-            Overloaded: too many do already. At once: waiting is the trouble.
+            Overloaded: too many threads wait. At once: waiting is the trouble.
         """
         if not self._waiters.acquire(blocking=False):
             raise Overloaded(retry_after=SEAT_WAIT)
@@ -72,19 +73,19 @@ class Bulkhead:
             self._waiters.release()
 
     def run_parallel(self, jobs: Sequence[Callable[[], T]]) -> list[T]:
-        """What *jobs* give that wait for Meta, as many at once as there are seats.
+        """Run *jobs* that wait for Meta, as many at once as there are seats.
 
-        The seats and the room that each of them needs it takes itself.
+        Returns their results, in order. Each job takes the seat that it needs itself.
 
         Raises:
-            Overloaded: too many wait already.
+            Overloaded: too many threads wait already.
         """
         with self.waiting():
             return self._pool.run(jobs)
 
     @contextmanager
     def seat(self, within: float = SEAT_WAIT) -> Iterator[None]:
-        """Be one of those who call Meta.
+        """Hold a seat during one call to Meta.
 
         Raises:
             Overloaded: no seat came free *within* so many seconds.
@@ -92,28 +93,28 @@ class Bulkhead:
         with self._changed:
             if not self._changed.wait_for(self._is_free, within):
                 raise Overloaded(retry_after=SEAT_WAIT)
-            self._free.seats -= 1
+            self._shared.free_seats -= 1
             self._calls += 1
         try:
             yield
         finally:
             with self._changed:
-                self._free.seats += 1
+                self._shared.free_seats += 1
                 self._calls -= 1
                 self._changed.notify_all()
 
     @contextmanager
     def seat_without_store(self) -> Iterator[None]:
-        """Be one of the few who call Meta while nobody can ask the gate.
+        """Hold one of the few seats for calls while the store, and the gate, is away.
 
-        Few in a second too, also if Meta fails at once.
+        Few calls per second too, also if Meta fails at once.
 
         Raises:
-            Overloaded: there are as many already. At once.
+            Overloaded: all of them are taken. At once.
         """
-        free_from = self._free.without_store_from
+        free_from = self._shared.free_without_store_from
         with self._changed:
-            now = self._monotonic()
+            now = self._shared.monotonic()
             seat = min(free_from, default=math.inf)
             if seat > now:
                 raise Overloaded(retry_after=SEAT_WAIT)
@@ -125,7 +126,7 @@ class Bulkhead:
                 free_from.append(now + SEAT_WITHOUT_STORE)
 
     def serialize(self, is_serialized: bool) -> None:
-        """Let this Page's calls go one at a time, or side by side again."""
+        """Let this Page's calls go one at a time, or in parallel again."""
         if is_serialized is not self._is_serialized:
             with self._changed:
                 self._is_serialized = is_serialized
@@ -134,12 +135,20 @@ class Bulkhead:
     def _is_free(self) -> bool:
         if self._is_serialized and self._calls >= SERIALIZED:
             return False
-        return self._free.seats > 0
+        return self._shared.free_seats > 0
 
 
-class _Free:
-    """Seats that nobody has, of whatever Page."""
+class _SharedSeats:
+    """The seats, the waiters and the threads that all Pages of a process share."""
 
-    def __init__(self, seats: int) -> None:
+    def __init__(
+        self, seats: int, waiters: int, monotonic: Callable[[], float]
+    ) -> None:
         self.seats = seats
-        self.without_store_from = [-math.inf] * CALLS_WITHOUT_STORE
+        self.waiters = waiters
+        self.monotonic = monotonic
+        self.changed = threading.Condition()
+        self.free_seats = seats
+        self.free_waiters = threading.BoundedSemaphore(waiters)
+        self.free_without_store_from = [-math.inf] * CALLS_WITHOUT_STORE
+        self.pool = CallerRunsPool(seats)

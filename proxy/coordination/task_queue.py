@@ -1,4 +1,4 @@
-"""Work that nobody waits for: few threads, a short queue, each thing at most once."""
+"""Background jobs: few threads, a short queue, each job at most once."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ import threading
 from collections.abc import Callable, Hashable
 
 THREADS = 16
-"""Jobs at once in a process: at 0.3 s for a call, fifty refreshes a second."""
+"""Concurrent jobs in a process: at 0.3 s per call, fifty refreshes per second."""
 
 QUEUE = 256
-"""Jobs that wait for a thread; what comes beyond is asked for again soon enough."""
+"""Jobs that wait for a thread; those beyond are submitted again soon enough."""
 
 log = logging.getLogger(__name__)
 
 
 class TaskQueue:
-    """Threads made on demand, which end with the process and hold up nothing."""
+    """Threads made on demand that end with the process and never delay its end."""
 
     def __init__(self, threads: int = THREADS, waiting: int = QUEUE) -> None:
         self._threads = threads
@@ -29,7 +29,7 @@ class TaskQueue:
         self._lock = threading.Lock()
 
     def submit(self, key: Hashable, job: Callable[[], None]) -> bool:
-        """Run *job* soon; False if *key* is pending already or the queue is full."""
+        """Run *job* soon; return False if *key* is pending or the queue is full."""
         with self._lock:
             if key in self._pending or self._jobs.full():
                 return False

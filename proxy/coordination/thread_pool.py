@@ -1,4 +1,4 @@
-"""Things that are waited for side by side: few threads, shared by all who have many."""
+"""A bounded thread pool for parallel jobs, shared fairly between its callers."""
 
 from __future__ import annotations
 
@@ -14,61 +14,61 @@ Task = tuple[Future[Any], Callable[[], Any]]
 
 
 class CallerRunsPool:
-    """Threads made on demand, which help whoever asks and end when there is nothing.
+    """Threads made on demand that help callers, and end when no jobs are left.
 
-    Whoever asks does their own jobs too. So somebody is always at them, however many
-    others have all the help; and no job is left behind when its asker has gone.
+    A caller runs its own jobs too. So they always progress, even while other callers
+    have all the threads; and no job is left behind when its caller has gone.
     """
 
     def __init__(self, threads: int) -> None:
         self._threads = threads
         self._working = 0
-        self._open: deque[deque[Task]] = deque()
+        self._queues: deque[deque[Task]] = deque()
         self._lock = threading.Lock()
 
     def run(self, jobs: Sequence[Callable[[], T]]) -> list[T]:
-        """What the *jobs* give, which are begun in their order and end by themselves.
+        """Run *jobs*, begun in their order, and return their results in that order.
 
-        Help goes round among those who have jobs left, one at a time.
+        Each job must end by itself. Threads take one job of each caller in turn.
         """
-        mine: deque[Task] = deque((Future(), job) for job in jobs)
-        results = [future for future, _ in mine]
+        own: deque[Task] = deque((Future(), job) for job in jobs)
+        results = [future for future, _ in own]
         with self._lock:
-            self._open.append(mine)
-            wanted = min(len(mine) - 1, self._threads - self._working)
+            self._queues.append(own)
+            wanted = min(len(own) - 1, self._threads - self._working)
             self._working += max(wanted, 0)
         for _ in range(wanted):
             threading.Thread(target=self._help, daemon=True).start()
         try:
-            while task := self._next(mine):
-                _do(task)
+            while task := self._next(own):
+                _run(task)
         finally:
             with self._lock:
-                self._open.remove(mine)
+                self._queues.remove(own)
         return [result.result() for result in results]
 
-    def _next(self, mine: deque[Task]) -> Task | None:
+    def _next(self, own: deque[Task]) -> Task | None:
         with self._lock:
-            return mine.popleft() if mine else None
+            return own.popleft() if own else None
 
     def _help(self) -> None:
-        while task := self._next_of_any():
-            _do(task)
+        while task := self._next_of_any_caller():
+            _run(task)
 
-    def _next_of_any(self) -> Task | None:
+    def _next_of_any_caller(self) -> Task | None:
         with self._lock:
-            for _ in range(len(self._open)):
-                theirs = self._open[0]
-                self._open.rotate(-1)
-                if theirs:
-                    return theirs.popleft()
+            for _ in range(len(self._queues)):
+                tasks = self._queues[0]
+                self._queues.rotate(-1)
+                if tasks:
+                    return tasks.popleft()
             self._working -= 1
             return None
 
 
-def _do(task: Task) -> None:
+def _run(task: Task) -> None:
     future, job = task
     try:
         future.set_result(job())
-    except BaseException as exc:  # Raised anew for whoever asked.
+    except BaseException as exc:  # `run` raises it in the caller's thread.
         future.set_exception(exc)
