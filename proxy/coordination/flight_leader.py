@@ -59,14 +59,14 @@ class FlightLeader:
         is_done: Callable[[Entry | None, float], bool],
         previous_note: LookupFailure | None = None,
     ) -> FlightResult:
-        """Take the lease, read again, and fetch unless *is_done* (entry, now).
+        """Take the lease, read again, and fetch unless *is_done(entry, now)*.
 
         Raises:
             StoreUnavailable: the store went away before Meta was asked.
         """
         fetch_deadline = self._monotonic() + self._graph_timeout
         lease = secrets.token_hex(8)
-        # Entered before any caller can read the lease, so that every caller who reads
+        # Entered before any caller can read the lease, so that every caller that reads
         # it finds this flight. If the lease is not taken, it is never read.
         shared, _ = self._registry.enter(igsid, lease)
         result: FlightResult = None
@@ -151,7 +151,7 @@ class FlightLeader:
                 self._store.release(igsid, lease)
             raise
         except BaseException as exc:
-            # After a bug of ours too: those who wait must not repeat it in turn.
+            # After a bug of ours too: the followers must not repeat it in turn.
             failure = exc if isinstance(exc, LookupFailure) else GraphUnavailable()
             with suppress(StoreUnavailable):
                 self._note_failure(igsid, lease, failure, snapshot.entry)

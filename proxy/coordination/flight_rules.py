@@ -30,7 +30,7 @@ def is_newer(entry: Entry | None, previous: Entry | None, now: float) -> bool:
     """Return whether *entry* is usable and tells more than the *previous* one.
 
     A refresh that is merely postponed tells no more: it was held back, and Meta was
-    not asked. If Meta was asked and told nothing, its reply makes the entry differ.
+    not asked. If Meta was asked in vain, its reply makes the entry differ.
     """
     if entry is None or entry.freshness(now) is Freshness.EXPIRED:
         return False

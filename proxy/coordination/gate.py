@@ -200,7 +200,7 @@ class Gate:
                 self._release_probe(keys=keys, args=[permit.probe])
 
     def succeed(self, permit: Permit, outcome: Outcome, result: FetchResult) -> None:
-        """Forget the causes that have lapsed or not closed the gate yet.
+        """After a fact from Meta, forget the causes that have lapsed or not closed yet.
 
         Only the probe opens a gate that is closed. ``unavailable`` (100/33) does
         not show that the permissions are there, so it leaves that cause as it is;

@@ -88,7 +88,7 @@ class Flight:
         )
 
     def deadline(self) -> float:
-        """Return until when a caller who comes now waits, by the flights' clock."""
+        """Return until when a caller that joins now waits, by the flights' clock."""
         return self._monotonic() + max_wait(self._graph_timeout)
 
     def join(
@@ -107,7 +107,7 @@ class Flight:
         with *force*, without one that the caller accepts. Then its entry and note are
         no answer, but a flight whose lease it shows is as good as one's own, and so
         is every later result. Repeats while flights end without a result. *may_lead*
-        raises a LookupFailure for a caller who may only follow.
+        raises a LookupFailure for a caller that may only follow.
 
         Raises:
             LookupFailure: Meta told nothing, or too many callers wait.
@@ -189,10 +189,10 @@ class Flight:
     def _lead(
         self, igsid: Igsid, fetch: Fetch, deadline: float, previous: Snapshot
     ) -> FlightResult:
-        """Take a seat and start a flight, or return who was faster as a snapshot.
+        """Take a seat and start a flight, or return the snapshot of a faster one.
 
         Only with the time of a whole flight left: a flight cut short would
-        fail for all who have joined it.
+        fail for all callers that have joined it.
         """
 
         def is_done(entry: Entry | None, now: float) -> bool:
@@ -221,9 +221,9 @@ class Flight:
     def _poll(self, igsid: Igsid, lease: Lease, deadline: float) -> Snapshot | None:
         """Read the store until another process's flight ends; one caller here does so.
 
-        The read that finds the lease gone is later than that of every caller who
-        joined after reading the lease, so all of them may use its snapshot. None: this
-        caller's time is up, though maybe not that of those who joined.
+        The read that finds the lease gone is later than the one with which each
+        follower joined, so all of them may use its snapshot. None: this caller's time
+        is up, though maybe not its followers'.
         """
         pause = FIRST_PAUSE
         while self._monotonic() < deadline:

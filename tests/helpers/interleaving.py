@@ -1,7 +1,7 @@
-"""Callers that take turns: one thread runs at a time, up to its next step outside.
+"""Run threads in turns: one at a time, up to its next step outside the process.
 
-What threads do between such steps nobody else can see. So to choose whose turn it is
-is to choose how they interleave, and the same choices give the same run.
+Other threads cannot see what a thread does between two such steps. So the choice of
+the next thread decides how they interleave, and the same choices give the same run.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ _TURN_ENDS_WITHIN = 20.0
 
 
 class _Dismissed(BaseException):
-    """Nobody wants to know any more how a thread goes on."""
+    """Ends a thread that the test no longer needs."""
 
 
 class At(Enum):
-    """Where an actor waits for its turn: before what, or after everything."""
+    """The step before which an actor waits for its turn; END: it has finished."""
 
     STORE = auto()
     META = auto()
@@ -38,9 +38,9 @@ class At(Enum):
 class Actor:
     """A thread that runs *part* while it has the turn.
 
-    Once it is at its END, ``returned`` or ``raised`` tells how that came about.
-    With ``is_unsure``, it may have no lease though it has taken one, or fly without.
-    With ``is_forced``, it wants what Meta says from now on.
+    At its END, ``returned`` or ``raised`` is its result.
+    With ``is_unsure``, it may have lost a lease that it took, or fetch without one.
+    With ``is_forced``, it accepts only what Meta says from now on.
     """
 
     def __init__(self, stage: Stage, part: Callable[[], Any]) -> None:
@@ -54,30 +54,30 @@ class Actor:
         self._part = part
         self._is_dismissed = False
         self._turn = threading.Semaphore(0)
-        self._over = threading.Semaphore(0)
+        self._turn_ended = threading.Semaphore(0)
         self._thread = threading.Thread(target=self._play, daemon=True)
         self._thread.start()
 
     def step(self) -> None:
-        """Let it run up to its next step outside."""
+        """Run it up to its next step outside."""
         self._stage.acting, before = self, self._stage.acting
         self._turn.release()
-        assert self._over.acquire(timeout=_TURN_ENDS_WITHIN), "it waits for nobody"
+        assert self._turn_ended.acquire(timeout=_TURN_ENDS_WITHIN), "no turn wanted"
         self._stage.acting = before
         if self.at is At.END:
             self._thread.join()
 
     def dismiss(self) -> None:
-        """Let it end where it is."""
+        """End it where it is."""
         self._is_dismissed = True
         if self.at is not At.END:
             self.step()
 
     def wait_for_turn(self, at: At) -> None:
-        """Give the turn back, to be *at* this step; called by the thread itself."""
+        """Return the turn and wait *at* this step; called by the thread itself."""
         if not self._is_dismissed:
             self.at = at
-            self._over.release()
+            self._turn_ended.release()
             self._turn.acquire()
         if self._is_dismissed:
             raise _Dismissed
@@ -91,11 +91,11 @@ class Actor:
         except Exception as exc:
             self.raised = exc
         self.at = At.END
-        self._over.release()
+        self._turn_ended.release()
 
 
 class Stage:
-    """Who acts now; None: the test itself, for which everything happens at once."""
+    """The actor with the turn; None: the test itself, which never pauses."""
 
     def __init__(self) -> None:
         self.acting: Actor | None = None
@@ -106,14 +106,14 @@ class Stage:
             self.acting.wait_for_turn(at)
 
     def nap(self, seconds: float) -> None:
-        """In place of ``time.sleep``: until the next turn, however long that is."""
+        """Replace ``time.sleep``: pause until the next turn, however long that is."""
         self.pause(At.NAP)
 
 
 class StagedRedis(FakeRedis):
     """The store, with a pause before each command; it can be away.
 
-    With *loses_replies*, it does as it is told and cannot say so.
+    With *loses_replies*, it runs each command and loses the reply.
     """
 
     def __init__(self, stage: Stage, **kwargs: Any) -> None:
@@ -135,7 +135,7 @@ class StagedRedis(FakeRedis):
 
 
 class StagedFlight(Flight):
-    """A flight whose followers pause instead of blocking the thread of the test."""
+    """A flight with followers that pause instead of blocking the test's thread."""
 
     def __init__(self, stage: Stage, *args: Any, **kwargs: Any) -> None:
         registry = StagedRegistry(stage, kwargs["monotonic"])
@@ -143,6 +143,8 @@ class StagedFlight(Flight):
 
 
 class StagedRegistry(FlightRegistry):
+    """A registry in which waiting for a flight is a step outside."""
+
     def __init__(self, stage: Stage, monotonic: Callable[[], float]) -> None:
         super().__init__()
         self._stage = stage

@@ -34,25 +34,25 @@ def new_allowance(cache: ProfileCache) -> NewAllowance:
     return build
 
 
-def test_an_allowance_is_spent_and_begins_anew(
+def test_allowance_is_used_up_and_starts_again(
     new_allowance: NewAllowance, raw: redis.Redis
 ) -> None:
-    """So many in a minute, over all hosts; then the key is told when to come back."""
+    """Counted over all hosts; the failure says when the next one starts."""
     allowance = new_allowance()
     for _ in range(3):
         allowance.consume("inbox")
-    with pytest.raises(TooManyMisses) as spent:
+    with pytest.raises(TooManyMisses) as refused:
         allowance.consume("inbox")
     allowance.consume("crm")
     raw.delete("pp:a:{inbox}")
     allowance.consume("inbox")
 
-    assert spent.value.retry_after is not None
-    assert 0 <= ALLOWANCE_WINDOW - spent.value.retry_after < SLACK
+    assert refused.value.retry_after is not None
+    assert 0 <= ALLOWANCE_WINDOW - refused.value.retry_after < SLACK
     assert 0 < raw.pttl("pp:a:{inbox}") <= 60_000
 
 
-def test_an_allowance_of_zero_is_no_limit_and_stores_nothing(
+def test_allowance_of_zero_is_no_limit_and_stores_nothing(
     new_allowance: NewAllowance, raw: redis.Redis
 ) -> None:
     """PROXY_MISSES_PER_MINUTE=0."""
@@ -64,7 +64,7 @@ def test_an_allowance_of_zero_is_no_limit_and_stores_nothing(
     assert list(raw.scan_iter()) == []
 
 
-def test_a_spent_allowance_is_known_without_a_trip(
+def test_check_stops_a_spent_allowance_without_a_trip(
     new_allowance: NewAllowance, raw: redis.Redis
 ) -> None:
     """Until the window ends, and not for other keys."""
@@ -84,10 +84,10 @@ def test_a_spent_allowance_is_known_without_a_trip(
     allowance.check("inbox")
 
 
-def test_an_allowance_has_a_key_that_ends(
+def test_allowance_key_has_a_ttl_of_a_minute(
     new_allowance: NewAllowance, raw: redis.Redis
 ) -> None:
-    """Nothing is kept for longer than its minute."""
+    """Nothing is kept for longer."""
     new_allowance().consume("inbox")
 
     [key] = raw.scan_iter()

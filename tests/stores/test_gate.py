@@ -1,4 +1,4 @@
-"""Whether Meta may be asked: closing, lapsing, probing and opening, on every store."""
+"""The gate closes, lapses, is probed and opens, on every kind of store."""
 
 from __future__ import annotations
 
@@ -69,23 +69,25 @@ def gate(new_gate: NewGate) -> Gate:
 
 
 def fail(gate: Gate, failure: LookupFailure, token: str = TOKEN) -> float:
-    """One call to Meta that ends so; for how long the gate is closed then."""
+    """Make one call to Meta that fails, and return for how long the gate is closed."""
     permit = gate.acquire(token)
     return gate.fail(permit, failure, FetchResult(failure, None, token))
 
 
-def straggle(gate: Gate, failure: LookupFailure) -> float:
-    """The same of a call that had passed before the gate was closed."""
+def fail_late(gate: Gate, failure: LookupFailure) -> float:
+    """The same for a call that was permitted before the gate was closed."""
     permit = Permit(TOKEN, "", None)
     return gate.fail(permit, failure, FetchResult(failure, None, TOKEN))
 
 
-def tell(gate: Gate, permit: Permit, outcome, percent: float | None = None) -> None:
+def succeed_with(
+    gate: Gate, permit: Permit, outcome, percent: float | None = None
+) -> None:
     gate.succeed(permit, outcome, FetchResult(outcome, percent, TOKEN))
 
 
 def succeed(gate: Gate, outcome=None) -> None:
-    tell(gate, gate.acquire(TOKEN), outcome or a_profile(), None)
+    succeed_with(gate, gate.acquire(TOKEN), outcome or a_profile(), None)
 
 
 def cause_key(cause: Cause, token: str = TOKEN) -> str:
@@ -94,7 +96,7 @@ def cause_key(cause: Cause, token: str = TOKEN) -> str:
 
 
 def lapse(raw: redis.Redis, cause: Cause) -> None:
-    """Let the time pass for which *cause* keeps the gate closed."""
+    """End the time for which *cause* keeps the gate closed."""
     assert raw.hexists(cause_key(cause), "until")
     raw.hset(cause_key(cause), "until", 1)
 
@@ -109,8 +111,8 @@ def about(seconds: float) -> object:
     return pytest.approx(seconds - SLACK / 2, abs=SLACK / 2 + 0.01)
 
 
-def test_an_open_gate_costs_nothing_and_leaves_nothing(gate, raw) -> None:
-    """No key is written for a call that goes well."""
+def test_open_gate_stores_nothing(gate, raw) -> None:
+    """No key is written for a call that succeeds."""
     succeed(gate)
 
     assert gate.acquire(TOKEN) == Permit(TOKEN, "", None)
@@ -131,7 +133,7 @@ def test_an_open_gate_costs_nothing_and_leaves_nothing(gate, raw) -> None:
 def test_each_cause_closes_the_gate_after_its_number_of_failures(
     gate, failure, times, cause, seconds
 ) -> None:
-    """A stopped call is answered as the cause, says until when, and asked nobody."""
+    """A stopped call raises the cause, with the time left, and Meta is not asked."""
     for _ in range(times - 1):
         assert fail(gate, failure) == 0.0
 
@@ -147,8 +149,8 @@ def test_each_cause_closes_the_gate_after_its_number_of_failures(
 @pytest.mark.parametrize(
     ("failure", "times"), [(PermissionMissing(), 20), (GraphTimeout(), 5)]
 )
-def test_a_success_between_starts_the_count_anew(gate, failure, times) -> None:
-    """In a row means in a row."""
+def test_success_resets_the_count_of_failures(gate, failure, times) -> None:
+    """Only failures in a row count."""
     for _ in range(times - 1):
         fail(gate, failure)
     succeed(gate)
@@ -159,10 +161,10 @@ def test_a_success_between_starts_the_count_anew(gate, failure, times) -> None:
 
 
 @pytest.mark.parametrize("reason", Reason)
-def test_a_refusal_shows_that_the_permission_is_there_unless_it_is_vague(
+def test_refusal_resets_the_permission_cause_unless_it_is_unavailable(
     gate, reason
 ) -> None:
-    """100/33 is what Meta also says to somebody who may see nobody."""
+    """Meta also answers 100/33 to an app that may see no people at all."""
     for _ in range(19):
         fail(gate, PermissionMissing())
     succeed(gate, a_refusal(reason=reason))
@@ -172,8 +174,8 @@ def test_a_refusal_shows_that_the_permission_is_there_unless_it_is_vague(
     assert bool(closed_for) is (reason is Reason.UNAVAILABLE)
 
 
-def test_causes_are_apart(gate) -> None:
-    """Four timeouts and a permission are not five of anything."""
+def test_causes_are_counted_apart(gate) -> None:
+    """Four timeouts and a missing permission are not five of anything."""
     for _ in range(4):
         fail(gate, GraphTimeout())
     fail(gate, PermissionMissing())
@@ -181,44 +183,44 @@ def test_causes_are_apart(gate) -> None:
     assert gate.acquire(TOKEN).probe == ""
 
 
-def test_a_closure_is_only_ever_lengthened(gate, raw) -> None:
-    """Calls that were under way may know of a longer wait, or of a shorter one."""
+def test_closure_is_only_lengthened(gate, raw) -> None:
+    """Calls that were under way may report a longer wait, or a shorter one."""
     fail(gate, Throttled(retry_after=300.0))
 
-    assert straggle(gate, Throttled(retry_after=10.0)) == about(300.0)
-    assert straggle(gate, Throttled()) == about(300.0)
-    assert straggle(gate, Throttled(retry_after=600.0)) == about(600.0)
+    assert fail_late(gate, Throttled(retry_after=10.0)) == about(300.0)
+    assert fail_late(gate, Throttled()) == about(300.0)
+    assert fail_late(gate, Throttled(retry_after=600.0)) == about(600.0)
 
 
-def test_no_closure_lasts_longer_than_an_hour(gate) -> None:
-    """Whoever asks for it."""
+def test_closure_lasts_an_hour_at_most(gate) -> None:
+    """However long Meta asks us to wait."""
     assert fail(gate, Throttled(retry_after=1e9)) == about(LONGEST_CLOSURE)
 
 
-def test_the_longest_of_several_causes_is_the_answer(gate) -> None:
-    """Nobody is sent away to come back too early."""
-    straggle(gate, TokenRejected())
-    straggle(gate, Throttled(retry_after=900.0))
+def test_gate_raises_the_cause_that_closes_it_longest(gate) -> None:
+    """Otherwise a caller would come back too early."""
+    fail_late(gate, TokenRejected())
+    fail_late(gate, Throttled(retry_after=900.0))
 
     assert type(stopped_by(gate)) is Throttled
 
 
-def test_a_rejected_token_stops_only_its_holders(gate) -> None:
-    """A new token opens the gate, on this host and on those that have it."""
+def test_rejected_token_stops_only_processes_that_use_it(gate) -> None:
+    """A new token opens the gate, on every host that has it."""
     fail(gate, TokenRejected())
 
     assert type(stopped_by(gate, TOKEN)) is TokenRejected
     assert gate.acquire(NEW_TOKEN) == Permit(NEW_TOKEN, "", None)
 
 
-def test_pages_have_gates_of_their_own(new_gate) -> None:
+def test_gate_is_per_page(new_gate) -> None:
     """A throttle of one business is not another's."""
     fail(new_gate("shop"), Throttled())
 
     assert new_gate("studio").acquire(TOKEN).probe == ""
 
 
-def test_when_a_cause_lapses_one_caller_probes(gate, raw) -> None:
+def test_lapsed_cause_lets_one_caller_probe(gate, raw) -> None:
     """The others are stopped for as long as that one call may take."""
     fail(gate, Throttled())
     lapse(raw, Cause.THROTTLED)
@@ -229,7 +231,7 @@ def test_when_a_cause_lapses_one_caller_probes(gate, raw) -> None:
     assert stopped_by(gate).retry_after == about(PROBE_FOR)
 
 
-def test_a_probe_that_succeeds_opens_the_gate(gate, raw, caplog) -> None:
+def test_successful_probe_opens_the_gate(gate, raw, caplog) -> None:
     """Back-off and count are forgotten, and the log says so."""
     caplog.set_level(logging.INFO)
     fail(gate, Throttled())
@@ -256,10 +258,10 @@ def test_a_probe_that_succeeds_opens_the_gate(gate, raw, caplog) -> None:
         (PermissionMissing(), Cause.PERMISSION, [60, 60]),
     ],
 )
-def test_a_probe_that_fails_closes_the_gate_for_longer(
+def test_failed_probe_closes_the_gate_for_twice_as_long(
     gate, raw, failure, cause, closures
 ) -> None:
-    """Twice as long each time, up to a bound."""
+    """Up to a bound."""
     for _ in range(backoffs(TOKEN_RETRY)[cause].failures - 1):
         fail(gate, failure)
 
@@ -268,40 +270,40 @@ def test_a_probe_that_fails_closes_the_gate_for_longer(
         lapse(raw, cause)
 
 
-def test_failures_of_one_closure_make_the_next_no_longer(gate, raw) -> None:
+def test_failures_within_one_closure_do_not_lengthen_the_next(gate, raw) -> None:
     """Fifty calls that were under way together fail together."""
     fail(gate, Throttled())
     for _ in range(50):
-        straggle(gate, Throttled())
+        fail_late(gate, Throttled())
     lapse(raw, Cause.THROTTLED)
 
     assert fail(gate, Throttled()) == about(120.0)
 
 
-def test_a_prober_that_dies_is_succeeded(gate, raw) -> None:
-    """Its probe lapses like a lease."""
+def test_probe_lapses_when_its_caller_dies(gate, raw) -> None:
+    """Like a lease: then the next caller probes."""
     fail(gate, Throttled())
     lapse(raw, Cause.THROTTLED)
     dead = gate.acquire(TOKEN)
     lapse(raw, Cause.THROTTLED)
 
-    heir = gate.acquire(TOKEN)
+    successor = gate.acquire(TOKEN)
 
-    assert heir.probe not in ("", dead.probe)
+    assert successor.probe not in ("", dead.probe)
 
 
-def test_the_success_of_a_call_from_before_opens_nothing(gate) -> None:
-    """It says how things were, not how they are."""
+def test_success_of_an_earlier_call_does_not_open_the_gate(gate) -> None:
+    """It shows how things were, not how they are."""
     before = gate.acquire(TOKEN)
     fail(gate, Throttled(retry_after=300.0))
 
-    tell(gate, before, a_profile())
+    succeed_with(gate, before, a_profile())
 
     assert stopped_by(gate).retry_after == about(300.0)
 
 
-def test_a_probe_that_is_given_back_is_the_next_callers(gate, raw) -> None:
-    """Nobody waits for a call that is not made."""
+def test_released_probe_goes_to_the_next_caller(gate, raw) -> None:
+    """Otherwise all would wait for a call that is not made."""
     fail(gate, Throttled())
     lapse(raw, Cause.THROTTLED)
 
@@ -310,7 +312,7 @@ def test_a_probe_that_is_given_back_is_the_next_callers(gate, raw) -> None:
     assert gate.acquire(TOKEN).probe
 
 
-def test_a_probe_that_fails_otherwise_lets_the_next_caller_probe(gate, raw) -> None:
+def test_probe_that_fails_for_another_cause_goes_to_the_next_caller(gate, raw) -> None:
     """A timeout says nothing of the throttle."""
     fail(gate, Throttled())
     lapse(raw, Cause.THROTTLED)
@@ -321,59 +323,57 @@ def test_a_probe_that_fails_otherwise_lets_the_next_caller_probe(gate, raw) -> N
 
 
 @pytest.mark.parametrize("store_url", REAL_STORES, indirect=True)
-def test_of_many_callers_at_once_one_probes(gate, raw) -> None:
+def test_one_of_many_concurrent_callers_probes(gate, raw) -> None:
     """On a real server, with real threads."""
     fail(gate, Throttled())
     lapse(raw, Cause.THROTTLED)
 
-    def passes(_: int) -> bool:
+    def is_permitted(_: int) -> bool:
         try:
             return bool(gate.acquire(TOKEN))
         except Throttled:
             return False
 
     with ThreadPoolExecutor(32) as pool:
-        assert list(pool.map(passes, range(32))).count(True) == 1
+        assert list(pool.map(is_permitted, range(32))).count(True) == 1
 
 
-def test_a_passage_says_which_token_is_noted(gate, cache) -> None:
-    """A store that was emptied must be told again which token asks."""
+def test_permit_has_the_token_noted_in_the_store(gate, cache) -> None:
+    """An emptied store must learn again which token is in use."""
     before = gate.acquire(NEW_TOKEN).noted_token
     EntryStore(cache, "default").note_token(TOKEN)
 
     assert (before, gate.acquire(NEW_TOKEN).noted_token) == (None, TOKEN)
 
 
-def test_usage_is_shared_and_believed_for_five_minutes(gate, new_gate, raw) -> None:
-    """What one process reads in a reply holds back the others."""
-    tell(gate, gate.acquire(TOKEN), a_profile(), 80.5)
+def test_usage_is_shared_and_kept_for_five_minutes(gate, new_gate, raw) -> None:
+    """One process's reading holds back the others."""
+    succeed_with(gate, gate.acquire(TOKEN), a_profile(), 80.5)
 
     assert new_gate().acquire(TOKEN).usage_percent == 80.5
     assert 0 < raw.pttl("pp:u:{default}") <= USAGE_TTL * 1000
 
 
-def test_a_failure_tells_the_usage_too(gate) -> None:
-    """A throttle is when it is most interesting."""
+def test_failure_stores_the_usage_too(gate) -> None:
+    """During a throttle it matters most."""
     failure = GraphUnavailable()
     gate.fail(gate.acquire(TOKEN), failure, FetchResult(failure, 99.0, TOKEN))
 
     assert gate.acquire(TOKEN).usage_percent == 99.0
 
 
-def test_a_reply_that_says_nothing_of_usage_changes_nothing(gate) -> None:
+def test_reply_without_usage_keeps_the_last_reading(gate) -> None:
     """Absent is not zero."""
-    tell(gate, gate.acquire(TOKEN), a_profile(), 80.0)
-    tell(gate, gate.acquire(TOKEN), a_profile(), None)
+    succeed_with(gate, gate.acquire(TOKEN), a_profile(), 80.0)
+    succeed_with(gate, gate.acquire(TOKEN), a_profile(), None)
 
     assert gate.acquire(TOKEN).usage_percent == 80.0
 
 
 @pytest.mark.parametrize(("percent", "stops"), [(74.9, False), (75.0, True)])
-def test_above_the_soft_limit_only_the_background_is_stopped(
-    gate, percent, stops
-) -> None:
+def test_soft_limit_stops_only_background_calls(gate, percent, stops) -> None:
     """Callers who wait still get their answer."""
-    tell(gate, gate.acquire(TOKEN), a_profile(), percent)
+    succeed_with(gate, gate.acquire(TOKEN), a_profile(), percent)
 
     assert gate.acquire(TOKEN).usage_percent == percent
     if stops:
@@ -383,9 +383,9 @@ def test_above_the_soft_limit_only_the_background_is_stopped(
         gate.acquire(TOKEN, in_background=True)
 
 
-def test_the_background_takes_no_probe_when_it_is_held_back(gate, raw) -> None:
-    """Or the gate would be closed for a call that nobody makes."""
-    tell(gate, gate.acquire(TOKEN), a_profile(), 80.0)
+def test_background_call_above_the_soft_limit_takes_no_probe(gate, raw) -> None:
+    """Otherwise the gate would be closed for a call that is not made."""
+    succeed_with(gate, gate.acquire(TOKEN), a_profile(), 80.0)
     fail(gate, Throttled())
     lapse(raw, Cause.THROTTLED)
 
@@ -395,39 +395,39 @@ def test_the_background_takes_no_probe_when_it_is_held_back(gate, raw) -> None:
     assert gate.acquire(TOKEN).probe
 
 
-def crowd(number: int) -> Igsid:
+def person(number: int) -> Igsid:
     return Igsid(f"1254002{number:09d}")
 
 
-def test_ten_different_people_in_a_row_raise_a_doubt(gate) -> None:
-    """That we may see nobody is likelier than that they all left at once."""
-    doubts = [gate.doubt(crowd(n)) for n in range(DOUBT_THRESHOLD + 1)]
+def test_doubt_needs_ten_different_people_in_a_row(gate) -> None:
+    """A lost permission is likelier than that they all left at once."""
+    doubts = [gate.doubt(person(n)) for n in range(DOUBT_THRESHOLD + 1)]
 
     assert doubts == [False] * (DOUBT_THRESHOLD - 1) + [True, True]
 
 
-def test_one_person_many_times_raises_no_doubt(gate) -> None:
-    """Ten different ones."""
+def test_doubt_counts_one_person_once(gate) -> None:
+    """However often Meta does not show them."""
     assert not any(gate.doubt(ADA) for _ in range(50))
 
 
-def test_a_profile_between_ends_the_doubt_and_nothing_else_does(gate) -> None:
-    """A refusal is no sign that we see anybody."""
+def test_doubt_is_ended_only_by_a_profile(gate) -> None:
+    """A refusal does not show that we may see people."""
     for n in range(DOUBT_THRESHOLD - 1):
-        gate.doubt(crowd(n))
+        gate.doubt(person(n))
     succeed(gate, a_refusal())
-    still = gate.doubt(crowd(99))
+    after_refusal = gate.doubt(person(99))
     succeed(gate, a_profile())
-    after = gate.doubt(crowd(100))
+    after_profile = gate.doubt(person(100))
 
-    assert (still, after) == (True, False)
+    assert (after_refusal, after_profile) == (True, False)
 
 
-def test_every_key_has_an_end_and_none_has_an_id(gate, raw) -> None:
+def test_every_key_has_a_ttl_and_none_has_an_igsid(gate, raw) -> None:
     """An erasure must reach all that is stored of a person."""
     for failure in (Throttled(), TokenRejected(), PermissionMissing(), GraphTimeout()):
-        straggle(gate, failure)
-    tell(gate, Permit(TOKEN, "", None), a_refusal(), 20.0)
+        fail_late(gate, failure)
+    succeed_with(gate, Permit(TOKEN, "", None), a_refusal(), 20.0)
     gate.doubt(ADA)
     gate.count(RefreshCounter.REFRESHED)
 
@@ -439,8 +439,8 @@ def test_every_key_has_an_end_and_none_has_an_id(gate, raw) -> None:
     assert ADA.encode() not in b"".join(raw.smembers("pp:d:{default}"))
 
 
-def test_an_operator_sees_how_it_is(gate, raw) -> None:
-    """Without changing it."""
+def test_read_state_shows_all_and_changes_nothing(gate, raw) -> None:
+    """For operators."""
     fail(gate, GraphTimeout())
     gate.count(RefreshCounter.REFRESH_FAILED)
     gate.doubt(ADA)
@@ -466,12 +466,12 @@ def test_an_operator_sees_how_it_is(gate, raw) -> None:
     ("failure", "level"),
     [(Throttled(), "WARNING"), (TokenRejected(), "ERROR")],
 )
-def test_closing_is_said_once_and_loudly_where_somebody_must_act(
+def test_closing_is_logged_once_at_its_causes_level(
     gate, caplog, failure, level
 ) -> None:
-    """A dead token does not heal by itself."""
+    """A dead token does not heal by itself, so it is an error."""
     for _ in range(3):
-        straggle(gate, failure)
+        fail_late(gate, failure)
 
     lines = [r for r in caplog.records if r.message == "gate closed"]
 
@@ -479,22 +479,20 @@ def test_closing_is_said_once_and_loudly_where_somebody_must_act(
     assert lines[0].seconds == about(60.0)
 
 
-def test_a_straggler_takes_no_probe_from_its_holder(gate, raw) -> None:
+def test_late_failure_takes_no_probe_from_its_holder(gate, raw) -> None:
     """It lengthens the closure; the probe's success is later knowledge, and opens."""
     fail(gate, Throttled())
     lapse(raw, Cause.THROTTLED)
     probe = gate.acquire(TOKEN)
-    straggle(gate, Throttled(retry_after=300.0))
+    fail_late(gate, Throttled(retry_after=300.0))
 
-    tell(gate, probe, a_profile())
+    succeed_with(gate, probe, a_profile())
 
     assert gate.acquire(TOKEN).probe == ""
 
 
-def test_a_probe_that_learns_nothing_of_the_permission_is_the_next_callers(
-    gate, raw
-) -> None:
-    """100/33 is no answer to the question, so the next caller may put it."""
+def test_permission_probe_answered_100_33_goes_to_the_next_caller(gate, raw) -> None:
+    """100/33 does not say whether the permission is there."""
     for _ in range(20):
         fail(gate, PermissionMissing())
     lapse(raw, Cause.PERMISSION)

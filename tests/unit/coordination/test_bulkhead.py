@@ -1,4 +1,4 @@
-"""How many may call, and wait, at once: the next is told so, and nobody is lost."""
+"""The limits on concurrent calls and waiting threads: the next caller is refused."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ def is_free(bulkhead: Bulkhead) -> bool:
         return False
 
 
-def test_there_are_so_many_seats_and_no_more() -> None:
-    """Whoever stands up leaves one."""
+def test_bulkhead_has_so_many_seats_and_no_more() -> None:
+    """A call that ends frees its seat."""
     bulkhead = Bulkhead(seats=2, waiters=10)
 
     with bulkhead.seat():
@@ -35,8 +35,8 @@ def test_there_are_so_many_seats_and_no_more() -> None:
         assert is_free(bulkhead)
 
 
-def test_a_seat_is_left_whatever_happens_in_it() -> None:
-    """A failure, a bug: the seat is the next caller's."""
+def test_seat_is_freed_after_an_exception() -> None:
+    """After a failure or a bug, the next caller gets it."""
     bulkhead = Bulkhead(seats=1, waiters=10)
 
     with pytest.raises(ZeroDivisionError), bulkhead.seat():
@@ -45,30 +45,30 @@ def test_a_seat_is_left_whatever_happens_in_it() -> None:
     assert is_free(bulkhead)
 
 
-def test_a_seat_that_comes_free_is_taken_by_who_waits() -> None:
-    """Within a second, and not after it."""
+def test_freed_seat_goes_to_a_waiting_caller() -> None:
+    """Within the caller's time, and not after it."""
     bulkhead = Bulkhead(seats=1, waiters=10)
     seated, leave = threading.Event(), threading.Event()
 
-    def sit() -> None:
+    def hold_seat() -> None:
         with bulkhead.seat():
             seated.set()
             assert leave.wait(10)
 
-    def wait_for_it() -> bool:
+    def wait_for_seat() -> bool:
         leave.set()
         with bulkhead.seat(within=10.0):
             return True
 
     with ThreadPoolExecutor(2) as pool:
-        sitting = pool.submit(sit)
+        holding = pool.submit(hold_seat)
         assert seated.wait(10)
-        assert pool.submit(wait_for_it).result(10)
-        sitting.result(10)
+        assert pool.submit(wait_for_seat).result(10)
+        holding.result(10)
 
 
-def test_when_it_is_narrow_one_calls_at_a_time() -> None:
-    """Those who sit stay; nobody joins them; and wide it is as before."""
+def test_serialized_bulkhead_allows_one_call_at_a_time() -> None:
+    """Calls under way go on, no other joins them; afterwards it is as before."""
     bulkhead = Bulkhead(seats=3, waiters=10)
 
     with bulkhead.seat():
@@ -78,21 +78,21 @@ def test_when_it_is_narrow_one_calls_at_a_time() -> None:
         assert is_free(bulkhead)
 
 
-def test_pages_share_seats_and_one_that_is_narrow_leaves_them_to_others() -> None:
-    """One Page's quota is nearly used up: that says nothing of another's."""
+def test_pages_share_seats_and_a_serialized_one_leaves_them_to_others() -> None:
+    """One Page's quota is nearly used up: another's is not."""
     shop = Bulkhead(seats=3, waiters=10)
     outlet = shop.of_page()
     shop.serialize(True)
 
     with outlet.seat(), outlet.seat():
-        assert is_free(shop)  # Its first call, whatever others make.
+        assert is_free(shop)  # Its first call, however many others make.
         with shop.seat():
             assert not is_free(shop)
             assert not is_free(outlet)
         assert is_free(outlet)
 
 
-def test_pages_share_the_room_and_the_calls_without_a_store() -> None:
+def test_pages_share_waiters_and_calls_without_a_store() -> None:
     """The threads that hits need are the process's, not a Page's."""
     shop = Bulkhead(seats=3, waiters=1)
     outlet = shop.of_page()
@@ -106,16 +106,16 @@ def test_pages_share_the_room_and_the_calls_without_a_store() -> None:
             pass
 
 
-def test_a_call_without_a_store_has_its_seat_for_a_while_at_least() -> None:
-    """Else a Meta that fails at once would be asked as often as anybody asks us."""
+def test_call_without_a_store_holds_its_seat_for_a_minimum_time() -> None:
+    """Otherwise a Meta that fails at once would be called for every request to us."""
     clock = FakeClock()
     bulkhead = Bulkhead(seats=3, waiters=10, monotonic=clock)
     calls = [0, 0, 0]
 
-    for turn in range(3):
+    for period in range(3):
         for _ in range(2 * CALLS_WITHOUT_STORE):
             with suppress(Overloaded), bulkhead.seat_without_store():
-                calls[turn] += 1
+                calls[period] += 1
         clock.now += SEAT_WITHOUT_STORE
     with ExitStack() as longer:
         for _ in range(CALLS_WITHOUT_STORE):
@@ -129,17 +129,17 @@ def test_a_call_without_a_store_has_its_seat_for_a_while_at_least() -> None:
         pass
 
 
-def test_there_is_room_for_so_many_to_wait() -> None:
-    """The next is told at once: waiting is what there is too much of."""
+def test_waiting_is_refused_at_once_beyond_the_limit() -> None:
+    """Threads that wait are what there is too much of, so the refusal must not wait."""
     bulkhead = Bulkhead(seats=1, waiters=3)
 
     with ExitStack() as waiting:
         for _ in range(3):
             waiting.enter_context(bulkhead.waiting())
-        with pytest.raises(Overloaded) as turned_away, bulkhead.waiting():
+        with pytest.raises(Overloaded) as refused, bulkhead.waiting():
             pass
 
-    assert turned_away.value.retry_after == 1.0
-    assert turned_away.value.is_shared is False
+    assert refused.value.retry_after == 1.0
+    assert refused.value.is_shared is False
     with bulkhead.waiting():
         pass

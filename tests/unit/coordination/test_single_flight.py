@@ -1,4 +1,4 @@
-"""One fetch at a time, told step by step: what the processes' tests show at large."""
+"""One fetch at a time, step by step; the tests of processes show the same at large."""
 
 from __future__ import annotations
 
@@ -45,10 +45,10 @@ class Time:
         self.passed = 0.0
         self.meanwhile: list = []
 
-    def wall(self) -> float:
+    def now(self) -> float:
         return NOW + self.passed
 
-    def clock(self) -> float:
+    def monotonic(self) -> float:
         return self.passed
 
     def sleep(self, seconds: float) -> None:
@@ -58,7 +58,7 @@ class Time:
 
 
 class BrokenStore:
-    """A store that is away, or that loses the replies it is told to lose."""
+    """A store that loses the reply of each method in *losing*, once."""
 
     def __init__(self, store: EntryStore, *losing: str) -> None:
         self._store = store
@@ -94,13 +94,13 @@ def time() -> Time:
 
 
 class Client(Flight):
-    """Somebody who has just looked, found nothing usable, and joins."""
+    """A caller who has just read the store, found nothing usable, and joins."""
 
     def find(self, igsid: Igsid, fetch: Fetch) -> Answer:
         deadline = self.deadline()
         try:
-            seen = self._store.read(igsid)
-            return self.join(igsid, seen, fetch, deadline=deadline)
+            snapshot = self._store.read(igsid)
+            return self.join(igsid, snapshot, fetch, deadline=deadline)
         except StoreUnavailable:
             return self.without_store(igsid, fetch, deadline=deadline)
 
@@ -116,16 +116,16 @@ def a_flight(
     return Client(
         store,
         graph_timeout=GRAPH_TIMEOUT,
-        bulkhead=Bulkhead(seats=seats, waiters=waiters, monotonic=time.clock),
-        now=time.wall,
-        monotonic=time.clock,
+        bulkhead=Bulkhead(seats=seats, waiters=waiters, monotonic=time.monotonic),
+        now=time.now,
+        monotonic=time.monotonic,
         sleep=time.sleep,
         registry=registry,
     )
 
 
-def find_anew(flight: Flight, store: EntryStore, fetch: Fetch) -> Answer:
-    """As somebody asks to whom what is stored does not count."""
+def find_forced(flight: Flight, store: EntryStore, fetch: Fetch) -> Answer:
+    """Find as a caller who does not accept what is stored."""
     deadline = flight.deadline()
     return flight.join(ADA, store.read(ADA), fetch, deadline=deadline, force=True)
 
@@ -134,7 +134,7 @@ def never(igsid: Igsid, deadline: float) -> Entry:
     raise AssertionError("Meta must not be asked")
 
 
-def telling(entry: Entry):
+def returning(entry: Entry):
     return lambda igsid, deadline: entry
 
 
@@ -145,34 +145,34 @@ def failing(failure: Exception):
     return fetch
 
 
-def test_a_miss_is_fetched_and_stored(store, time) -> None:
+def test_flight_fetches_and_stores_a_miss(store, time) -> None:
     """The leader has the whole deadline, and leaves the entry and no lease."""
-    told = []
+    calls = []
 
     def fetch(igsid: Igsid, deadline: float) -> Entry:
-        told.append((igsid, deadline))
+        calls.append((igsid, deadline))
         return an_entry()
 
     answer = a_flight(store, time).find(ADA, fetch)
 
     assert answer == Answer(an_entry(), Source.FETCHED)
-    assert told == [(ADA, GRAPH_TIMEOUT)]
+    assert calls == [(ADA, GRAPH_TIMEOUT)]
     assert store.read(ADA) == Snapshot(form_of(an_entry()), None, None)
 
 
-def test_a_failure_is_told_and_leaves_a_note_but_no_entry(store, time) -> None:
-    """Those who wait elsewhere read how it failed; nothing is stored as a fact."""
+def test_failed_flight_raises_and_leaves_a_note_but_no_entry(store, time) -> None:
+    """Followers elsewhere read how it failed; nothing is stored as a fact."""
     failure = TokenRejected()
 
     with pytest.raises(TokenRejected):
         a_flight(store, time).find(ADA, failing(failure))
 
-    seen = store.read(ADA)
-    assert (seen.entry, seen.lease) == (None, None)
-    assert isinstance(seen.note, TokenRejected)
+    snapshot = store.read(ADA)
+    assert (snapshot.entry, snapshot.lease) == (None, None)
+    assert isinstance(snapshot.note, TokenRejected)
 
 
-def test_a_note_answers_without_asking_meta(store, time) -> None:
+def test_note_answers_a_caller_without_a_call_to_meta(store, time) -> None:
     """Callers do not take turns asking a Meta that has just failed."""
     store.take(ADA, "x", 1)
     store.fail(ADA, GraphTimeout(), "x", now=NOW)
@@ -181,8 +181,8 @@ def test_a_note_answers_without_asking_meta(store, time) -> None:
         a_flight(store, time).find(ADA, never)
 
 
-def test_a_bug_while_asking_leaves_a_note_for_those_who_wait(store, time) -> None:
-    """The bug is the leader's; the others must not repeat it one after the other."""
+def test_bug_during_a_fetch_leaves_a_note_for_followers(store, time) -> None:
+    """The bug is the leader's; the followers must not repeat it one after the other."""
     with pytest.raises(ZeroDivisionError):
         a_flight(store, time).find(ADA, failing(ZeroDivisionError()))
 
@@ -190,8 +190,8 @@ def test_a_bug_while_asking_leaves_a_note_for_those_who_wait(store, time) -> Non
     assert store.read(ADA).lease is None
 
 
-def test_a_follower_waits_for_the_leader_of_another_process(store, time) -> None:
-    """It looks until the lease is gone, and answers with what is then there."""
+def test_follower_waits_for_the_leader_of_another_process(store, time) -> None:
+    """It polls until the lease is gone, and answers with the entry it then finds."""
     store.take(ADA, "elsewhere", 6)
     time.meanwhile = [
         lambda: None,
@@ -203,8 +203,8 @@ def test_a_follower_waits_for_the_leader_of_another_process(store, time) -> None
     assert answer == Answer(an_entry(), Source.COLLAPSED)
 
 
-def test_a_follower_shares_the_failure_of_another_process(store, time) -> None:
-    """The note is the answer of those who waited."""
+def test_follower_shares_the_failure_of_another_process(store, time) -> None:
+    """The note is the answer of all who waited."""
     store.take(ADA, "elsewhere", 6)
     time.meanwhile = [lambda: store.fail(ADA, TokenRejected(), "elsewhere", now=NOW)]
 
@@ -212,18 +212,18 @@ def test_a_follower_shares_the_failure_of_another_process(store, time) -> None:
         a_flight(store, time).find(ADA, never)
 
 
-def test_a_follower_of_a_dead_leader_succeeds_it(store, time) -> None:
-    """When the lease lapses with nothing to show, a follower leads."""
+def test_follower_of_a_dead_leader_leads_next(store, time) -> None:
+    """When the lease lapses without a result, a follower leads."""
     store.take(ADA, "dead", GRAPH_TIMEOUT + 1)
     time.meanwhile = [lambda: store.release(ADA, "dead")]
 
-    answer = a_flight(store, time).find(ADA, telling(an_entry()))
+    answer = a_flight(store, time).find(ADA, returning(an_entry()))
 
     assert answer.source is Source.FETCHED
 
 
-def test_a_follower_gives_up_after_two_deadlines_and_two_seconds(store, time) -> None:
-    """However long a lease lasts, a caller's patience has an end."""
+def test_follower_gives_up_after_two_deadlines_and_two_seconds(store, time) -> None:
+    """However long a lease lasts, the wait of a caller is bounded."""
     store.take(ADA, "immortal", 3600)
 
     with pytest.raises(GraphTimeout):
@@ -232,8 +232,8 @@ def test_a_follower_gives_up_after_two_deadlines_and_two_seconds(store, time) ->
     assert 2 * GRAPH_TIMEOUT + 2 <= time.passed < 2 * GRAPH_TIMEOUT + 2.1
 
 
-def test_nobody_leads_without_the_time_of_a_whole_flight(store, time) -> None:
-    """A call cut short would fail for all who join it, so it is not begun."""
+def test_caller_leads_only_with_the_time_of_a_whole_flight(store, time) -> None:
+    """A call cut short would fail for all who join it, so it is not started."""
     store.take(ADA, "x", 3600)
     late = GRAPH_TIMEOUT + 2.5
 
@@ -247,14 +247,14 @@ def test_nobody_leads_without_the_time_of_a_whole_flight(store, time) -> None:
         a_flight(store, time).find(ADA, never)
 
 
-def test_what_was_learned_under_a_lost_lease_is_not_answered(store, time) -> None:
-    """An erase came in between: ask again, once, and answer with that."""
-    told = [an_entry(a_refusal()), an_entry(a_profile(name="After"))]
+def test_leader_that_lost_its_lease_fetches_again(store, time) -> None:
+    """An erase came in between: its first result may be older, and is not answered."""
+    results = [an_entry(a_refusal()), an_entry(a_profile(name="After"))]
 
     def fetch(igsid: Igsid, deadline: float) -> Entry:
-        if len(told) == 2:
+        if len(results) == 2:
             store.erase(ADA)
-        return told.pop(0)
+        return results.pop(0)
 
     answer = a_flight(store, time).find(ADA, fetch)
 
@@ -262,8 +262,8 @@ def test_what_was_learned_under_a_lost_lease_is_not_answered(store, time) -> Non
     assert store.read(ADA).entry == answer.entry
 
 
-def test_a_lease_lost_again_and_again_is_a_failure(store, time) -> None:
-    """Calls to Meta are counted: three for one caller, then it is told."""
+def test_leader_fails_after_losing_three_leases(store, time) -> None:
+    """Calls to Meta are counted: three for one caller, then it fails."""
     calls = []
 
     def fetch(igsid: Igsid, deadline: float) -> Entry:
@@ -278,29 +278,29 @@ def test_a_lease_lost_again_and_again_is_a_failure(store, time) -> None:
     assert store.read(ADA) == Snapshot(None, None, None)
 
 
-def test_a_lost_reply_to_taking_the_lease_is_made_good(store, time) -> None:
-    """The lease was taken though nobody said so: it is found to be ours."""
-    answer = a_flight(BrokenStore(store, "take"), time).find(ADA, telling(an_entry()))
+def test_lease_is_taken_again_after_a_lost_reply(store, time) -> None:
+    """The first command took it without a reply: the second finds it to be ours."""
+    answer = a_flight(BrokenStore(store, "take"), time).find(ADA, returning(an_entry()))
 
     assert answer == Answer(an_entry(), Source.FETCHED)
 
 
-def test_an_outcome_is_answered_though_it_cannot_be_stored(store, time) -> None:
-    """The store went away during the call; the caller still gets what was learned."""
-    answer = a_flight(BrokenStore(store, "put"), time).find(ADA, telling(an_entry()))
+def test_leader_answers_an_outcome_that_cannot_be_stored(store, time) -> None:
+    """The store went away during the call; the caller still gets the outcome."""
+    answer = a_flight(BrokenStore(store, "put"), time).find(ADA, returning(an_entry()))
 
     assert answer == Answer(an_entry(), Source.FETCHED, stored=False)
 
 
-def test_a_leader_that_overslept_answers_nothing_it_cannot_store(store, time) -> None:
-    """Whether its lease was still its own nobody can tell, and it has ended."""
-    told = [a_profile(name="Before"), a_profile(name="After")]
+def test_leader_past_its_lease_fetches_again_if_it_cannot_store(store, time) -> None:
+    """Its lease has ended, and another may have led since."""
+    results = [a_profile(name="Before"), a_profile(name="After")]
 
     def fetch(igsid: Igsid, deadline: float) -> Entry:
-        if len(told) == 2:
+        if len(results) == 2:
             time.sleep(lease_for(GRAPH_TIMEOUT))
             store.release(ADA, store.read(ADA).lease)
-        return an_entry(told.pop(0))
+        return an_entry(results.pop(0))
 
     answer = a_flight(BrokenStore(store, "put"), time).find(ADA, fetch)
 
@@ -308,24 +308,24 @@ def test_a_leader_that_overslept_answers_nothing_it_cannot_store(store, time) ->
 
 
 def test_callers_of_one_process_share_one_call(store, time) -> None:
-    """Twenty threads, one fetch; nineteen say that they were collapsed or hit."""
+    """Twenty threads, one fetch; nineteen answers are collapsed or hits."""
     calls = []
-    looked = threading.Semaphore(0)
+    reads = threading.Semaphore(0)
 
-    class Counted(BrokenStore):
+    class CountedStore(BrokenStore):
         def read(self, igsid: Igsid) -> Snapshot:
             try:
                 return store.read(igsid)
             finally:
-                looked.release()
+                reads.release()
 
     def fetch(igsid: Igsid, deadline: float) -> Entry:
         calls.append(igsid)
         for _ in range(20):
-            assert looked.acquire(timeout=10)
+            assert reads.acquire(timeout=10)
         return an_entry()
 
-    flight = a_flight(Counted(store), time)
+    flight = a_flight(CountedStore(store), time)
     with ThreadPoolExecutor(20) as pool:
         answers = list(pool.map(lambda _: flight.find(ADA, fetch), range(20)))
 
@@ -334,30 +334,30 @@ def test_callers_of_one_process_share_one_call(store, time) -> None:
     assert {answer.entry for answer in answers} == {an_entry()}
 
 
-def after(seconds: float, outcome: Outcome | None = None) -> Entry:
-    """*outcome* (Ada's profile), learned so many seconds later than NOW."""
+def fetched_after(seconds: float, outcome: Outcome | None = None) -> Entry:
+    """*outcome* (by default Ada's profile), fetched *seconds* after NOW."""
     return an_entry(outcome or a_profile(name="After"), fetched_at=NOW + seconds)
 
 
-def store_before(store: EntryStore) -> Entry:
-    """Something that everybody else is content with."""
+def store_usable(store: EntryStore) -> Entry:
+    """Store an entry that all other callers accept."""
     store.take(ADA, "x", 1)
     store.put(ADA, an_entry(), "x", NOW)
     return an_entry()
 
 
-def test_what_is_usable_is_fetched_anew_for_whom_it_does_not_count(store, time) -> None:
-    """And takes the place of what was there."""
-    store_before(store)
+def test_forced_join_fetches_a_usable_entry_again(store, time) -> None:
+    """The new entry replaces the stored one."""
+    store_usable(store)
 
-    answer = find_anew(a_flight(store, time), store, telling(after(1)))
+    answer = find_forced(a_flight(store, time), store, returning(fetched_after(1)))
 
-    assert answer == Answer(after(1), Source.FETCHED)
-    assert store.read(ADA) == Snapshot(form_of(after(1)), None, None)
+    assert answer == Answer(fetched_after(1), Source.FETCHED)
+    assert store.read(ADA) == Snapshot(form_of(fetched_after(1)), None, None)
 
 
-def test_a_note_does_not_count_either(store, time) -> None:
-    """It tells of an earlier flight, and is gone when the next one begins."""
+def test_forced_join_ignores_a_previous_note(store, time) -> None:
+    """It is about an earlier flight, and is gone when the next one starts."""
     store.take(ADA, "x", 1)
     store.fail(ADA, GraphTimeout(), "x", now=NOW)
 
@@ -365,27 +365,25 @@ def test_a_note_does_not_count_either(store, time) -> None:
         assert store.read(ADA).note is None
         return an_entry()
 
-    assert find_anew(a_flight(store, time), store, fetch).source is Source.FETCHED
+    assert find_forced(a_flight(store, time), store, fetch).source is Source.FETCHED
 
 
-def test_who_wants_it_anew_follows_whoever_fetches_already(store, time) -> None:
+def test_forced_join_follows_a_flight_under_way(store, time) -> None:
     """One call for all who ask at the same moment, in every process."""
-    store_before(store)
+    store_usable(store)
     store.take(ADA, "elsewhere", 6)
-    time.meanwhile = [lambda: store.put(ADA, after(1), "elsewhere", NOW)]
+    time.meanwhile = [lambda: store.put(ADA, fetched_after(1), "elsewhere", NOW)]
 
-    answer = find_anew(a_flight(store, time), store, never)
+    answer = find_forced(a_flight(store, time), store, never)
 
-    assert answer == Answer(after(1), Source.COLLAPSED)
+    assert answer == Answer(fetched_after(1), Source.COLLAPSED)
 
 
-def test_who_wants_it_anew_is_told_the_failure_and_not_what_was_there(
-    store, time
-) -> None:
+def test_forced_join_raises_the_failure_beside_a_previous_entry(store, time) -> None:
     """Though the failed flight has written the old entry again, to postpone it."""
-    known = store_before(store)
+    previous = store_usable(store)
     store.take(ADA, "elsewhere", 6)
-    postponed = replace(known, refresh_after=NOW + 10, failed_refreshes=1)
+    postponed = replace(previous, refresh_after=NOW + 10, failed_refreshes=1)
     time.meanwhile = [
         lambda: store.fail(
             ADA, TokenRejected(), "elsewhere", keeping=postponed, now=NOW
@@ -393,22 +391,20 @@ def test_who_wants_it_anew_is_told_the_failure_and_not_what_was_there(
     ]
 
     with pytest.raises(TokenRejected):
-        find_anew(a_flight(store, time), store, never)
+        find_forced(a_flight(store, time), store, never)
 
     assert store.read(ADA).entry == postponed
 
 
-def test_a_caller_after_an_erase_does_not_join_the_flight_before_it(
-    store, time
-) -> None:
-    """The joining rule: the lease just seen is that flight's, or it is not joined."""
+def test_caller_after_an_erase_does_not_join_the_flight_before_it(store, time) -> None:
+    """The joining rule: join only the flight of the lease that was just read."""
     flight = a_flight(store, time)
     later: list[Answer] = []
 
     def fetch_before(igsid: Igsid, deadline: float) -> Entry:
         store.erase(ADA)
         # A caller of the same process, while the first still waits for Meta.
-        later.append(flight.find(ADA, telling(an_entry(a_profile(name="After")))))
+        later.append(flight.find(ADA, returning(an_entry(a_profile(name="After")))))
         return an_entry(a_profile(name="Before"))
 
     answer = flight.find(ADA, fetch_before)
@@ -417,9 +413,9 @@ def test_a_caller_after_an_erase_does_not_join_the_flight_before_it(
     assert answer.entry.outcome == a_profile(name="After")
 
 
-def test_without_a_store_a_process_still_answers(time) -> None:
-    """Nothing is stored and nobody pretends it was."""
-    answer = a_flight(AwayStore(), time).find(ADA, telling(an_entry()))
+def test_process_answers_without_a_store(time) -> None:
+    """The answer says that nothing is stored."""
+    answer = a_flight(AwayStore(), time).find(ADA, returning(an_entry()))
 
     assert answer == Answer(an_entry(), Source.FETCHED, stored=False)
 
@@ -436,7 +432,7 @@ class ObservedRegistry(FlightRegistry):
         return super().wait(shared, seconds)
 
 
-def test_without_a_store_callers_of_a_process_share_one_call(time) -> None:
+def test_callers_without_a_store_share_one_call(time) -> None:
     """A failure too; the flight has no lease, but it has a name."""
     registry = ObservedRegistry()
     flight = a_flight(AwayStore(), time, registry=registry)
@@ -456,8 +452,8 @@ def test_without_a_store_callers_of_a_process_share_one_call(time) -> None:
         assert isinstance(second.exception(10), TokenRejected)
 
 
-def test_without_a_store_only_a_few_calls_are_let_through(time) -> None:
-    """The seats are few; whoever finds none is told so, and soon."""
+def test_calls_without_a_store_are_few(time) -> None:
+    """A caller that finds no seat fails, and soon."""
     flight = a_flight(AwayStore(), time)
     seated = threading.Barrier(CALLS_WITHOUT_STORE + 1)
     over = threading.Event()
@@ -478,25 +474,25 @@ def test_without_a_store_only_a_few_calls_are_let_through(time) -> None:
             over.set()
 
 
-def test_without_a_store_nobody_is_told_that_another_found_no_seat(time) -> None:
-    """Who followed the one without a seat tries for a seat itself."""
+def test_follower_without_a_store_does_not_share_a_missing_seat(time) -> None:
+    """It tries for a seat itself."""
     registry = ObservedRegistry()
     flight = a_flight(AwayStore(), time, registry=registry)
     shared, _ = registry.enter(ADA, NO_LEASE)
 
     with ThreadPoolExecutor(1) as pool:
-        follower = pool.submit(flight.find, ADA, telling(an_entry()))
+        follower = pool.submit(flight.find, ADA, returning(an_entry()))
         assert registry.joined.wait(10)
         registry.leave(ADA, NO_LEASE, shared, None)
 
         assert follower.result(10).source is Source.FETCHED
 
 
-def test_a_caller_whose_store_goes_away_waits_no_longer_for_it(store, time) -> None:
-    """One patience for all of it: with the store, and without."""
+def test_caller_keeps_its_deadline_when_the_store_goes_away(store, time) -> None:
+    """One deadline for both waits: with the store, and without."""
     store.take(ADA, "elsewhere", 3600)
 
-    class GoesAway(BrokenStore):
+    class VanishingStore(BrokenStore):
         def read(self, igsid: Igsid) -> Snapshot:
             if time.passed > 2 * GRAPH_TIMEOUT:
                 raise StoreUnavailable()
@@ -508,39 +504,39 @@ def test_a_caller_whose_store_goes_away_waits_no_longer_for_it(store, time) -> N
         deadlines.append(deadline)
         return an_entry()
 
-    a_flight(GoesAway(store), time).find(ADA, fetch)
+    a_flight(VanishingStore(store), time).find(ADA, fetch)
 
     assert deadlines == [max_wait(GRAPH_TIMEOUT)]
 
 
-def test_who_was_only_slower_than_another_may_still_look_again(store, time) -> None:
+def test_caller_that_lost_the_race_for_a_lease_has_led_no_flight(store, time) -> None:
     """Losing the race for a lease is no flight; losing the lease in flight is."""
-    told = [an_entry(a_profile(name="Before")), an_entry(a_profile(name="After"))]
+    results = [an_entry(a_profile(name="Before")), an_entry(a_profile(name="After"))]
 
     def fetch(igsid: Igsid, deadline: float) -> Entry:
-        if len(told) == 2:
+        if len(results) == 2:
             store.erase(ADA)
-        return told.pop(0)
+        return results.pop(0)
 
-    class Slow(BrokenStore):
+    class SlowStore(BrokenStore):
         raced = False
 
         def take(self, igsid: Igsid, lease: str, lease_for: float, _: None) -> Snapshot:
             if not self.raced:
                 self.raced = True
                 store.take(ADA, "faster", 1)
-                seen = store.take(igsid, lease, lease_for)
+                snapshot = store.take(igsid, lease, lease_for)
                 store.release(ADA, "faster")
-                return seen
+                return snapshot
             return store.take(igsid, lease, lease_for)
 
-    answer = a_flight(Slow(store), time).find(ADA, fetch)
+    answer = a_flight(SlowStore(store), time).find(ADA, fetch)
 
     assert answer.entry.outcome == a_profile(name="After")
 
 
-def test_without_a_seat_nobody_leads_and_nobody_else_is_told(store, time) -> None:
-    """No lease is taken and no note is left: the limit is this process's own."""
+def test_caller_without_a_seat_takes_no_lease_and_leaves_no_note(store, time) -> None:
+    """The limit is this process's own, so others must not share the failure."""
     flight = a_flight(store, time, seats=0)
 
     with pytest.raises(Overloaded):
@@ -549,8 +545,8 @@ def test_without_a_seat_nobody_leads_and_nobody_else_is_told(store, time) -> Non
     assert store.read(ADA) == Snapshot(None, None, None)
 
 
-def test_whoever_needs_no_call_needs_no_seat(store, time) -> None:
-    """A follower waits for another process's call, and makes none."""
+def test_follower_needs_no_seat(store, time) -> None:
+    """It waits for another process's call, and makes none."""
     store.take(ADA, "elsewhere", 6)
     time.meanwhile = [lambda: store.put(ADA, an_entry(), "elsewhere", NOW)]
 
@@ -559,22 +555,22 @@ def test_whoever_needs_no_call_needs_no_seat(store, time) -> None:
     assert answer.source is Source.COLLAPSED
 
 
-def test_when_there_is_no_room_to_wait_a_caller_is_told_at_once(store, time) -> None:
-    """Before anything is taken or asked."""
+def test_caller_beyond_the_waiters_fails_at_once(store, time) -> None:
+    """Before it takes a lease or asks Meta."""
     with pytest.raises(Overloaded):
         a_flight(store, time, waiters=0).find(ADA, never)
 
 
-def test_a_lease_that_ended_before_the_call_is_not_flown(store, time) -> None:
-    """The store took its time over the taking; Meta is not asked."""
+def test_leader_out_of_time_does_not_ask_meta(store, time) -> None:
+    """The store took all of it to grant the lease."""
 
-    class Sluggish(BrokenStore):
+    class SluggishStore(BrokenStore):
         def take(self, igsid: Igsid, lease: str, lease_for: float, _: None) -> Snapshot:
             time.passed += GRAPH_TIMEOUT
             return store.take(igsid, lease, lease_for)
 
     with pytest.raises(GraphTimeout):
-        a_flight(Sluggish(store), time).find(ADA, never)
+        a_flight(SluggishStore(store), time).find(ADA, never)
 
 
 def a_stale_entry(**overrides) -> Entry:
@@ -582,8 +578,8 @@ def a_stale_entry(**overrides) -> Entry:
     return an_entry(**bounds | overrides)
 
 
-def test_a_refresh_leads_but_never_follows(store, time) -> None:
-    """Somebody else's is as good."""
+def test_refresh_leads_but_never_follows(store, time) -> None:
+    """Another process's refresh is as good."""
     store.take(ADA, "x", 1)
     store.put(ADA, a_stale_entry(), "x", NOW)
     flight = a_flight(store, time)
@@ -591,7 +587,7 @@ def test_a_refresh_leads_but_never_follows(store, time) -> None:
     store.take(ADA, "elsewhere", 6)
     theirs = flight.refresh(ADA, never)
     store.release(ADA, "elsewhere")
-    ours = flight.refresh(ADA, telling(an_entry()))
+    ours = flight.refresh(ADA, returning(an_entry()))
 
     assert theirs is None
     assert ours == Answer(an_entry(), Source.FETCHED)
@@ -606,8 +602,8 @@ def test_a_refresh_leads_but_never_follows(store, time) -> None:
     ],
     ids=["fresh", "postponed", "about to end"],
 )
-def test_a_refresh_that_is_not_due_asks_nobody(store, time, entry) -> None:
-    """It gives the lease back, and shares nothing that has ended."""
+def test_refresh_that_is_not_due_does_not_ask_meta(store, time, entry) -> None:
+    """It releases the lease, and shares no entry that has expired."""
     store.take(ADA, "x", 1)
     store.put(ADA, entry, "x", NOW)
     time.passed = 0.5 if entry.usable_until < NOW + 1 else 0.0
@@ -616,8 +612,8 @@ def test_a_refresh_that_is_not_due_asks_nobody(store, time, entry) -> None:
     assert store.read(ADA).lease is None
 
 
-def test_a_caller_joins_a_refresh_that_is_under_way(store, time) -> None:
-    """Whose entry ends meanwhile; one call for both."""
+def test_caller_joins_a_refresh_under_way(store, time) -> None:
+    """The caller's entry has expired meanwhile; one call for both."""
     store.take(ADA, "x", 1)
     store.put(ADA, a_stale_entry(), "x", NOW)
     registry = ObservedRegistry()
@@ -640,8 +636,8 @@ def test_a_caller_joins_a_refresh_that_is_under_way(store, time) -> None:
     assert answer.entry.fetched_at == NOW + 200
 
 
-def test_a_failure_that_is_its_leaders_alone_is_not_its_followers(store, time) -> None:
-    """The leader's allowance is spent; who followed leads for itself."""
+def test_unshared_failure_of_a_leader_is_not_its_followers(store, time) -> None:
+    """The leader's allowance is spent; its follower leads for itself."""
     registry = ObservedRegistry()
     flight = a_flight(store, time, registry=registry)
     called = threading.Event()
@@ -654,13 +650,13 @@ def test_a_failure_that_is_its_leaders_alone_is_not_its_followers(store, time) -
     with ThreadPoolExecutor(2) as pool:
         leader = pool.submit(flight.find, ADA, fetch)
         assert called.wait(10)
-        follower = pool.submit(flight.find, ADA, telling(an_entry()))
+        follower = pool.submit(flight.find, ADA, returning(an_entry()))
 
         assert isinstance(leader.exception(10), TooManyMisses)
         assert follower.result(10).source is Source.FETCHED
 
 
-def test_a_caller_who_cannot_reach_the_store_joins_who_could(store, time) -> None:
+def test_caller_without_the_store_joins_a_flight_with_it(store, time) -> None:
     """A crowd makes the store seem to hang for some; they must not ask Meta again."""
     registry = ObservedRegistry()
     flight = a_flight(store, time, registry=registry)
@@ -682,21 +678,21 @@ def test_a_caller_who_cannot_reach_the_store_joins_who_could(store, time) -> Non
         assert leader.result(10).source is Source.FETCHED
 
 
-def test_who_joined_without_the_store_is_not_told_what_an_erase_overtook(
+def test_caller_that_joined_without_the_store_gets_no_erased_result(
     store, time
 ) -> None:
-    """The flight that lost its lease shares nothing; whoever joined asks itself."""
+    """The flight that lost its lease shares nothing; each follower fetches itself."""
     registry = ObservedRegistry()
     flight = a_flight(store, time, registry=registry)
     called = threading.Event()
-    told = [an_entry(a_profile(name="Before")), an_entry(a_profile(name="After"))]
+    results = [an_entry(a_profile(name="Before")), an_entry(a_profile(name="After"))]
 
     def fetch(igsid: Igsid, deadline: float) -> Entry:
-        if len(told) == 2:
+        if len(results) == 2:
             store.erase(ADA)
             called.set()
             assert registry.joined.wait(10)
-        return told.pop(0)
+        return results.pop(0)
 
     with ThreadPoolExecutor(2) as pool:
         pool.submit(flight.find, ADA, fetch)
@@ -704,20 +700,20 @@ def test_who_joined_without_the_store_is_not_told_what_an_erase_overtook(
         cut_off = pool.submit(
             flight.without_store,
             ADA,
-            telling(an_entry(a_profile(name="After"))),
+            returning(an_entry(a_profile(name="After"))),
             deadline=flight.deadline(),
         )
 
         assert cut_off.result(10).entry.outcome == a_profile(name="After")
 
 
-def test_a_store_that_goes_away_at_the_gate_is_nobodys_answer(store, time) -> None:
+def test_store_failure_at_the_gate_is_not_shared(store, time) -> None:
     """No note says that Meta failed, which was not even asked; the lease is free."""
     flight = a_flight(store, time)
-    told = [StoreUnavailable(), an_entry()]
+    results = [StoreUnavailable(), an_entry()]
 
     def fetch(igsid: Igsid, deadline: float) -> Entry:
-        outcome = told.pop(0)
+        outcome = results.pop(0)
         if isinstance(outcome, StoreUnavailable):
             raise outcome
         return outcome
@@ -728,17 +724,15 @@ def test_a_store_that_goes_away_at_the_gate_is_nobodys_answer(store, time) -> No
     assert store.read(ADA) == Snapshot(None, None, None)
 
 
-# Somebody has written lately
+# The person has written lately
 
 
 def refused(igsid: Igsid, deadline: float) -> Entry:
     return an_entry(a_refusal())
 
 
-def test_consent_that_lags_behind_the_message_is_asked_for_again_soon(
-    store, time
-) -> None:
-    """Meta may tell of the message before it shows the person."""
+def test_refusal_after_a_message_is_kept_for_five_seconds(store, time) -> None:
+    """Meta may send the message before it shows the person."""
     store.drop_refusals([ADA], 6.0)
 
     entry = a_flight(store, time).find(ADA, refused).entry
@@ -747,15 +741,15 @@ def test_consent_that_lags_behind_the_message_is_asked_for_again_soon(
     assert store.read(ADA).entry == entry
 
 
-def test_others_are_not_asked_for_again_so_soon(store, time) -> None:
-    """Without a message, nothing has changed."""
+def test_refusal_without_a_message_keeps_its_ttl(store, time) -> None:
+    """The message of another person changes nothing."""
     store.drop_refusals([Igsid("1254001234567891")], 6.0)
 
     assert a_flight(store, time).find(ADA, refused).entry == an_entry(a_refusal())
 
 
-def test_a_refusal_learned_before_the_message_is_nobodys_answer(store, time) -> None:
-    """Not even that of whoever had asked before."""
+def test_refusal_fetched_before_the_message_is_not_answered(store, time) -> None:
+    """Not even to a caller that had asked before it."""
     asked = []
 
     def fetch(igsid: Igsid, deadline: float) -> Entry:
@@ -771,23 +765,23 @@ def test_a_refusal_learned_before_the_message_is_nobodys_answer(store, time) -> 
     assert len(asked) == 2
 
 
-# Fetching before anybody asks
+# Fetching before the first request
 
 
-def test_what_is_not_there_is_begun_when_that_is_wanted(store, time) -> None:
+def test_refresh_fetches_a_missing_entry_only_with_or_begin(store, time) -> None:
     """A refresh as such has nothing to do there."""
     flight = a_flight(store, time)
 
     assert flight.refresh(ADA, never) is None
-    assert flight.refresh(ADA, telling(an_entry()), or_begin=True) == Answer(
+    assert flight.refresh(ADA, returning(an_entry()), or_begin=True) == Answer(
         an_entry(), Source.FETCHED
     )
     assert flight.refresh(ADA, never, or_begin=True) is None
     assert store.read(ADA) == Snapshot(form_of(an_entry()), None, None)
 
 
-def test_nobody_begins_what_somebody_does_already(store, time) -> None:
-    """It follows nobody either."""
+def test_refresh_with_or_begin_leaves_a_flight_under_way_alone(store, time) -> None:
+    """It follows no flight either."""
     store.take(ADA, "0123456789abcdef", 60.0)
 
     assert a_flight(store, time).refresh(ADA, never, or_begin=True) is None

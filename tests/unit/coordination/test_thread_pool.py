@@ -1,4 +1,4 @@
-"""Jobs side by side: how many at once, in which order, and whose."""
+"""Parallel jobs: how many at once, in which order, and of which caller."""
 
 from __future__ import annotations
 
@@ -29,16 +29,16 @@ def test_results_come_in_the_order_of_the_jobs() -> None:
     assert pool.run([]) == []
 
 
-def test_jobs_are_done_side_by_side() -> None:
-    """Eight that all wait for one another: seven helpers and whoever asked."""
+def test_jobs_run_in_parallel() -> None:
+    """Eight that all wait for one another: seven threads and the caller."""
     meeting = threading.Barrier(8)
 
     CallerRunsPool(7).run([lambda: meeting.wait(WITHIN)] * 8)
 
 
-@pytest.mark.parametrize("pages", [1, 5])
-def test_no_more_help_than_there_are_threads(pages: int) -> None:
-    """Over all who ask at once."""
+@pytest.mark.parametrize("callers", [1, 5])
+def test_pool_never_exceeds_its_threads(callers: int) -> None:
+    """Over all callers at once."""
     pool, threads, lock = CallerRunsPool(3), set(), threading.Lock()
 
     def job() -> None:
@@ -47,13 +47,13 @@ def test_no_more_help_than_there_are_threads(pages: int) -> None:
             most.append(sum(thread.is_alive() for thread in threads))
 
     most: list[int] = []
-    with ThreadPoolExecutor(pages) as askers:
-        list(askers.map(pool.run, [[job] * 200] * pages))
+    with ThreadPoolExecutor(callers) as executor:
+        list(executor.map(pool.run, [[job] * 200] * callers))
 
-    assert max(most) <= 3 + pages
+    assert max(most) <= 3 + callers
 
 
-def test_without_help_whoever_asks_does_it_all() -> None:
+def test_caller_runs_all_jobs_without_threads() -> None:
     """In the order of the jobs."""
     done: list[int] = []
 
@@ -62,8 +62,8 @@ def test_without_help_whoever_asks_does_it_all() -> None:
     assert done == list(range(10))
 
 
-def test_help_that_comes_free_goes_to_who_still_waits() -> None:
-    """One helper, held up by one asker; another's jobs are helped once it is free."""
+def test_freed_thread_helps_a_caller_that_still_waits() -> None:
+    """One thread, held up by one caller; it helps the other once it is free."""
     pool = CallerRunsPool(1)
     go_on, meeting = threading.Event(), threading.Barrier(2)
     held_up = threading.Barrier(3)
@@ -85,39 +85,39 @@ def test_help_that_comes_free_goes_to_who_still_waits() -> None:
     assert not second.is_alive()
 
 
-def test_help_goes_round() -> None:
-    """A long page does not keep it from a short one that came later."""
+def test_threads_take_jobs_of_each_caller_in_turn() -> None:
+    """A long batch does not keep them from a short one that came later."""
     pool = CallerRunsPool(1)
     order: list[str] = []
-    at_work, asked = threading.Barrier(3), threading.Event()
+    at_work, submitted = threading.Barrier(3), threading.Event()
     go_on, is_over = threading.Event(), threading.Event()
-    askers: list[threading.Thread] = []
+    callers: list[threading.Thread] = []
 
     def hold_up() -> None:
-        """Whoever asks till the end, so that the rest is the helper's."""
+        """Hold up the caller till the end, so that the pool's thread runs the rest."""
         at_work.wait(WITHIN)
-        is_asker = threading.current_thread() in askers
-        (is_over if is_asker else go_on).wait(WITHIN)
+        is_caller = threading.current_thread() in callers
+        (is_over if is_caller else go_on).wait(WITHIN)
 
-    def ask_briefly() -> None:
-        asked.set()
+    def submit_briefly() -> None:
+        submitted.set()
         is_over.wait(WITHIN)
 
     long = [hold_up, hold_up] + [lambda: order.append("long")] * 20
-    short = [ask_briefly, lambda: (order.append("short"), is_over.set())]
-    askers.append(in_background(lambda: pool.run(long)))
+    short = [submit_briefly, lambda: (order.append("short"), is_over.set())]
+    callers.append(in_background(lambda: pool.run(long)))
     at_work.wait(WITHIN)
-    askers.append(in_background(lambda: pool.run(short)))
-    asked.wait(WITHIN)
+    callers.append(in_background(lambda: pool.run(short)))
+    submitted.wait(WITHIN)
     go_on.set()
-    for asker in askers:
-        asker.join(WITHIN)
+    for caller in callers:
+        caller.join(WITHIN)
 
     assert order.index("short") <= 1
 
 
-def test_a_bug_in_a_job_is_the_asker_s_to_hear_of() -> None:
-    """And costs nobody the help."""
+def test_bug_in_a_job_is_raised_to_its_caller() -> None:
+    """The pool keeps its threads."""
     pool = CallerRunsPool(2)
 
     def bug() -> None:
@@ -130,11 +130,11 @@ def test_a_bug_in_a_job_is_the_asker_s_to_hear_of() -> None:
     pool.run([lambda: meeting.wait(WITHIN)] * 3)
 
 
-def test_threads_end_when_there_is_nothing_to_do() -> None:
+def test_threads_end_when_no_jobs_are_left() -> None:
     """An idle process has none of them."""
-    pool, helpers = CallerRunsPool(5), set()
-    pool.run([lambda: helpers.add(threading.current_thread())] * 30)
+    pool, threads = CallerRunsPool(5), set()
+    pool.run([lambda: threads.add(threading.current_thread())] * 30)
 
-    for helper in helpers - {threading.current_thread()}:
-        helper.join(WITHIN)
-        assert not helper.is_alive()
+    for thread in threads - {threading.current_thread()}:
+        thread.join(WITHIN)
+        assert not thread.is_alive()
