@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from enum import StrEnum
 from typing import NewType
 
@@ -16,20 +16,6 @@ IGSID = re.compile(r"[0-9]{5,25}", re.ASCII)
 
 DEFAULT_PAGE = "default"
 """The name of the Page that is meant where none is named: PROXY_PAGE_TOKEN's."""
-
-FIELDS = (
-    "name",
-    "username",
-    "profile_pic",
-    "is_verified_user",
-    "follower_count",
-    "is_user_follow_business",
-    "is_business_follow_user",
-)
-"""What Meta documents of a person, under Meta's names, in the order we show it.
-
-Source: https://developers.facebook.com/docs/messenger-platform/instagram/features/user-profile
-"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +38,17 @@ class Profile:
     is_user_follow_business: bool | None
     is_business_follow_user: bool | None
     picture_expires_at: float | None
+
+
+FIELDS = tuple(
+    field.name
+    for field in fields(Profile)
+    if field.name not in ("igsid", "picture_expires_at")
+)
+"""What Meta documents of a person, under Meta's names, in the order we show it.
+
+Source: https://developers.facebook.com/docs/messenger-platform/instagram/features/user-profile
+"""
 
 
 @dataclass(frozen=True, slots=True)
