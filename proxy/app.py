@@ -12,7 +12,7 @@ import redis
 from flask import Flask, Response, g, request
 from werkzeug.exceptions import HTTPException
 
-from proxy.assembly import Later, build_pages, new_near_cache, new_store_client
+from proxy.assembly import build_pages, new_near_cache, new_store_client
 from proxy.config.settings import (
     Settings,
     read_secrets,
@@ -26,9 +26,11 @@ from proxy.graph.error_messages import words_of
 from proxy.graph.webhook_payload import is_signed, read_updates
 from proxy.live_files import Files, read_settings
 from proxy.logs import log_access
-from proxy.lookup.lookup import Graph, ProfileLookup
+from proxy.lookup.fetcher import Graph
+from proxy.lookup.lookup import ProfileLookup
 from proxy.lookup.pages import UnknownPage
 from proxy.observability.metrics import Metrics, StoreReading
+from proxy.page_assembly import Submit
 from proxy.storage.near_cache import NearCache
 from proxy.web import (
     admin,
@@ -63,7 +65,7 @@ def create_app(
     client: redis.Redis | None = None,
     graph: Graph | None = None,
     graphs: Mapping[str, Graph] = {},
-    later: Later | None = None,
+    later: Submit | None = None,
     near: NearCache | None = None,
     now: Callable[[], float] = time.time,
     jitter: Callable[[], float] = random.random,
@@ -102,7 +104,7 @@ def create_app(
         near=near,
         graphs={**graphs, DEFAULT_PAGE: graph} if graph else graphs,
         metrics=metrics,
-        later=later,
+        submit=later,
         now=now,
         jitter=jitter,
         sleep=sleep,

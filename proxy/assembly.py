@@ -6,7 +6,7 @@ import logging
 import math
 import random
 import time
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import NamedTuple, cast
 
@@ -23,17 +23,15 @@ from proxy.config.settings import (
 )
 from proxy.coordination.allowance import Allowance
 from proxy.coordination.bulkhead import Bulkhead
-from proxy.coordination.gate import Gate
-from proxy.coordination.single_flight import Flight, lease_for
 from proxy.coordination.task_queue import TaskQueue
-from proxy.domain.backoff import backoffs
-from proxy.domain.freshness import Lifetimes
-from proxy.domain.profile import DEFAULT_PAGE, Reason
+from proxy.domain.profile import DEFAULT_PAGE
 from proxy.graph.client import GraphClient
 from proxy.live_files import Files
-from proxy.lookup.lookup import Graph, ProfileLookup
+from proxy.lookup.fetcher import Graph
+from proxy.lookup.lookup import ProfileLookup
 from proxy.lookup.pages import Named, Pages
 from proxy.observability.metrics import Metrics
+from proxy.page_assembly import Parts, Submit, build_page
 from proxy.storage.client_factory import new_client
 from proxy.storage.cluster import Cluster
 from proxy.storage.entries import EntryStore
@@ -48,11 +46,8 @@ SPARE_CONNECTIONS = 32
 SPARE_THREADS = 64
 """Threads of a process that never wait for Meta, so that hits find one."""
 
-Later = Callable[[Hashable, Callable[[], None]], bool]
-"""Runs a job in the background, unless one of that name waits there already."""
-
 NewPage = Callable[[str, Callable[[], Graph]], ProfileLookup]
-"""Makes a Page by its name, with what makes its client if there is to be one."""
+"""Builds a Page by its name, with what builds its client if there is to be one."""
 
 
 def build_pages(
@@ -64,7 +59,7 @@ def build_pages(
     near: NearCache | None = None,
     graphs: Mapping[str, Graph] = {},
     metrics: Metrics | None = None,
-    later: Later | None = None,
+    submit: Submit | None = None,
     now: Callable[[], float] = time.time,
     jitter: Callable[[], float] = random.random,
     sleep: Callable[[float], None] = time.sleep,
@@ -74,10 +69,43 @@ def build_pages(
     *graphs*, by Page, ask Meta in place of a client of ours.
 
     Raises:
-        SettingsError: the settings, or a file they name, are no good.
+        SettingsError: the settings, or a file they name, are invalid.
     """
     client = client or new_store_client(settings)
     files = files or Files()
+    metrics = metrics or Metrics()
+    cache = _new_cache(app, settings, client)
+    store = EntryStore(
+        cache,
+        DEFAULT_PAGE,
+        near=near,
+        count_error=metrics.count_store_error,
+        sleep=sleep,
+    )
+    parts = Parts(
+        settings=settings,
+        cache=cache,
+        store=store,
+        allowance=Allowance(
+            cache, guard=store.guard, misses_per_minute=settings.misses_per_minute
+        ),
+        bulkhead=Bulkhead(
+            seats=settings.graph_concurrency, waiters=settings.threads - SPARE_THREADS
+        ),
+        metrics=metrics,
+        submit=submit or TaskQueue().submit,
+        now=now,
+        sleep=sleep,
+        jitter=jitter,
+    )
+
+    def new_page(name: str, new_graph: Callable[[], Graph]) -> ProfileLookup:
+        return build_page(parts.of_page(name), graphs.get(name) or new_graph())
+
+    return _pages_of(settings, files, new_page)
+
+
+def _new_cache(app: Flask, settings: Settings, client: redis.Redis) -> ProfileCache:
     cache = Cache(
         app,
         config={
@@ -87,58 +115,11 @@ def build_pages(
             "CACHE_OPTIONS": {"client": client},
         },
     )
-    metrics = metrics or Metrics()
-    later = later or TaskQueue().submit
-    every_store = EntryStore(
-        cast(ProfileCache, cache.cache),
-        DEFAULT_PAGE,
-        near=near,
-        count_error=metrics.count_store_error,
-        sleep=sleep,
-    )
-    every_allowance = Allowance(
-        cast(ProfileCache, cache.cache),
-        guard=every_store.guard,
-        misses_per_minute=settings.misses_per_minute,
-    )
-    every_bulkhead = Bulkhead(
-        seats=settings.graph_concurrency, waiters=settings.threads - SPARE_THREADS
-    )
+    return cast(ProfileCache, cache.cache)
 
-    def new_page(name: str, new_graph: Callable[[], Graph]) -> ProfileLookup:
-        """A Page with all that is its own, on what the Pages of a process share."""
-        store = every_store.of_page(name)
-        bulkhead = every_bulkhead.of_page()
-        return ProfileLookup(
-            store=store,
-            flight=Flight(
-                store,
-                graph_timeout=settings.graph_timeout,
-                bulkhead=bulkhead,
-                now=now,
-                monotonic=time.monotonic,
-                sleep=sleep,
-            ),
-            gate=Gate(
-                cast(ProfileCache, cache.cache),
-                name,
-                guard=store.guard,
-                backoffs=backoffs(settings.token_retry),
-                probe_for=lease_for(settings.graph_timeout),
-                usage_soft=settings.usage_soft,
-            ),
-            allowance=every_allowance,
-            bulkhead=bulkhead,
-            graph=graphs.get(name) or new_graph(),
-            metrics=metrics.of_page(name),
-            later=later if name == DEFAULT_PAGE else _of_page(name, later),
-            lifetimes=_lifetimes(settings),
-            usage_hard=settings.usage_hard,
-            now=now,
-            monotonic=time.monotonic,
-            jitter=jitter,
-        )
 
+def _pages_of(settings: Settings, files: Files, new_page: NewPage) -> Pages:
+    """The default Page, if the settings have its token, and the Pages of the file."""
     default = None
     if token := settings.page_token:
         new_graph = partial(
@@ -147,11 +128,6 @@ def build_pages(
         default = new_page(DEFAULT_PAGE, new_graph)
     named = files.pages(settings, _NamedPages(settings, new_page))
     return Pages(default, named) if named else Pages(default)
-
-
-def _of_page(name: str, later: Later) -> Later:
-    """*later*, for one Page: two Pages may have jobs about the same number."""
-    return lambda key, job: later(("page", name, key), job)
 
 
 def new_store_client(settings: Settings) -> redis.Redis:
@@ -264,19 +240,4 @@ def _new_graph(
         blocked=settings.blocked_codes,
         calls_at_once=settings.graph_concurrency,
         page=page,
-    )
-
-
-def _lifetimes(settings: Settings) -> Lifetimes:
-    return Lifetimes(
-        profile_ttl=settings.profile_ttl,
-        stale_grace=settings.stale_grace,
-        picture_margin=settings.picture_margin,
-        picture_ttl_assumed=settings.picture_ttl_assumed,
-        refusal_ttl={
-            Reason.CONSENT_REQUIRED: settings.consent_ttl,
-            Reason.BLOCKED: settings.blocked_ttl,
-            Reason.NOT_FOUND: settings.not_found_ttl,
-            Reason.UNAVAILABLE: settings.unavailable_ttl,
-        },
     )

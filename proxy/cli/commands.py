@@ -29,7 +29,7 @@ from proxy.domain.profile import DEFAULT_PAGE, FIELDS, Profile, Refusal
 from proxy.embedded import engine
 from proxy.live_files import graph_url_of, read_settings
 from proxy.logs import audited, last_four, write_to_stderr
-from proxy.lookup.lookup import What
+from proxy.lookup.invalidation import What
 from proxy.lookup.pages import Pages, UnknownPage
 from proxy.server.parent import serve
 from proxy.storage.client_factory import masked

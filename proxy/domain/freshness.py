@@ -23,6 +23,9 @@ CONSENT_LAGS_FOR = 5.0
 """Seconds for which ``consent_required`` is kept of somebody who has just written: it
 is not known whether Meta shows consent as soon as it tells of the message."""
 
+NEWER_TOKEN_TTL = 1.0
+"""Seconds for which a refusal is kept that a newer token might not have met."""
+
 REFUSAL_RULES: Mapping[Reason, str] = {
     Reason.CONSENT_REQUIRED: "consent_ttl",
     Reason.BLOCKED: "blocked_ttl",
@@ -156,4 +159,25 @@ def shorten_after_message(learned: Entry) -> Entry:
         fresh_until=soon,
         usable_until=soon,
         expiry_reason=ExpiryReason.WRITTEN_LATELY,
+    )
+
+
+def depends_on_token(outcome: Outcome) -> bool:
+    """Whether *outcome* depends on what the Page token is allowed to see."""
+    return isinstance(outcome, Refusal) and outcome.reason in (
+        Reason.NOT_FOUND,
+        Reason.UNAVAILABLE,
+    )
+
+
+def shorten_for_newer_token(learned: Entry) -> Entry:
+    """What to keep of *learned*, if a newer token than the one used is known."""
+    if not depends_on_token(learned.outcome):
+        return learned
+    soon = min(learned.usable_until, learned.fetched_at + NEWER_TOKEN_TTL)
+    return replace(
+        learned,
+        fresh_until=soon,
+        usable_until=soon,
+        expiry_reason=ExpiryReason.NEWER_TOKEN,
     )

@@ -6,7 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from proxy.domain.profile import DEFAULT_PAGE, Igsid
-from proxy.lookup.lookup import Flushed, ProfileLookup, What, on_message_received
+from proxy.lookup.invalidation import What, on_message_received
+from proxy.lookup.lookup import Flushed, ProfileLookup
 
 
 class UnknownPage(Exception):
@@ -108,9 +109,9 @@ class Pages:
             StoreUnavailable: it cannot be promised that anything is forgotten.
             Overloaded: as many wait as may; here for half a second.
         """
-        told = [
-            (lookup, senders)
-            for page, senders in people.items()
+        senders = [
+            (lookup.invalidation, senders_of_page)
+            for page, senders_of_page in people.items()
             if (lookup := self.get(page))
         ]
-        on_message_received(told, prefetch=prefetch)
+        on_message_received(senders, prefetch=prefetch)

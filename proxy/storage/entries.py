@@ -298,6 +298,11 @@ class EntryStore:
         near = self._near
         return near.get(self._tag + igsid) if near else None
 
+    def recall_entry(self, igsid: Igsid) -> Entry | None:
+        """The entry of the local copy that `recall` returns. No trip."""
+        local = self.recall(igsid)
+        return decode(local.stored, igsid) if local else None
+
     def recall_in_outage(self, igsid: Igsid) -> Entry | None:
         """What this process last knew, for those who have not reached the store."""
         near, key = self._near, self._tag + igsid

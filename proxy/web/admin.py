@@ -10,7 +10,7 @@ import msgspec
 from flask import Blueprint, Response, g, request
 
 from proxy.logs import audited, last_four
-from proxy.lookup.lookup import What
+from proxy.lookup.invalidation import What
 from proxy.lookup.pages import Pages
 from proxy.observability.metrics import Totals
 from proxy.web import operator_json, page_prefix, request_params, responses

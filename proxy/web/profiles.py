@@ -38,7 +38,7 @@ def blueprint(
         answer = g.lookup.find(
             person,
             client=g.client.name,
-            seen=request.environ.get(SNAPSHOT),
+            snapshot=request.environ.get(SNAPSHOT),
             directives=request_params.read_directives(
                 request.headers.get("Cache-Control")
             ),
@@ -77,7 +77,7 @@ def blueprint(
             answer = g.lookup.find(
                 person,
                 client=g.client.name,
-                seen=request.environ.get(SNAPSHOT),
+                snapshot=request.environ.get(SNAPSHOT),
                 directives=request_params.read_directives(
                     request.headers.get("Cache-Control")
                 ),

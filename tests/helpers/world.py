@@ -2,27 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import fakeredis
 import pytest
 
+from proxy.config.settings import Settings
 from proxy.coordination.allowance import Allowance
 from proxy.coordination.bulkhead import Bulkhead
-from proxy.coordination.gate import Gate
-from proxy.coordination.single_flight import Flight, lease_for
+from proxy.coordination.single_flight import Flight
 from proxy.domain.answer import Answer
-from proxy.domain.backoff import backoffs
 from proxy.domain.failures import GraphUnavailable
-from proxy.domain.profile import Igsid, Profile
-from proxy.lookup.lookup import ProfileLookup
+from proxy.domain.profile import DEFAULT_PAGE, Igsid, Profile
 from proxy.observability.metrics import Metrics
+from proxy.page_assembly import Parts, build_page
 from proxy.storage.entries import EntryStore
 from proxy.storage.flask_cache import ProfileCache
 from tests.helpers.builders import (
     ADA,
     HOUR,
-    LIFETIMES,
     MINUTE,
     a_profile,
 )
@@ -30,10 +29,13 @@ from tests.helpers.fakes import FakeClock, FakeGraph, FakeTaskQueue, no_wait
 
 BEN = Igsid("1254001234567891")
 
+SETTINGS = Settings.from_env({"PROXY_PAGE_TOKEN": "EAACANARY"})
+"""Every setting at its default."""
+
 
 @dataclass
 class World:
-    """A lookup, and all that it depends on."""
+    """A lookup with the default settings, and all that it depends on."""
 
     redis: fakeredis.FakeRedis = field(default_factory=fakeredis.FakeRedis)
     graph: FakeGraph = field(default_factory=FakeGraph)
@@ -41,53 +43,41 @@ class World:
     background: FakeTaskQueue = field(default_factory=FakeTaskQueue)
     metrics: Metrics = field(default_factory=Metrics)
     seats: int = 100
+    new_flight: Callable[..., Flight] = Flight
 
     def __post_init__(self) -> None:
         cache = ProfileCache(host=self.redis, key_prefix="pp:")
         self.store = EntryStore(
             cache,
-            "default",
+            DEFAULT_PAGE,
             count_error=self.metrics.count_store_error,
             sleep=no_wait,
         )
         self.bulkhead = Bulkhead(seats=self.seats, waiters=400, monotonic=self.clock)
-        self.gate = Gate(
-            cache,
-            "default",
-            guard=self.store.guard,
-            backoffs=backoffs(60.0),
-            probe_for=lease_for(5.0),
-            usage_soft=75,
-            monotonic=self.clock,
-        )
         self.allowance = Allowance(
             cache,
             guard=self.store.guard,
             misses_per_minute=2,
             monotonic=self.clock,
         )
-        self.lookup = ProfileLookup(
-            store=self.store,
-            flight=Flight(
-                self.store,
-                graph_timeout=5.0,
+        self.lookup = build_page(
+            Parts(
+                settings=SETTINGS,
+                cache=cache,
+                store=self.store,
+                allowance=self.allowance,
                 bulkhead=self.bulkhead,
+                metrics=self.metrics,
+                submit=self.background.submit,
+                new_flight=self.new_flight,
                 now=self.clock,
                 monotonic=self.clock,
-                sleep=self.pass_time,
+                sleep=lambda seconds: self.sleep(seconds),
+                jitter=lambda: 0.0,
             ),
-            gate=self.gate,
-            allowance=self.allowance,
-            bulkhead=self.bulkhead,
-            graph=self.graph,
-            metrics=self.metrics,
-            later=self.background.submit,
-            lifetimes=LIFETIMES,
-            usage_hard=95.0,
-            now=self.clock,
-            monotonic=self.clock,
-            jitter=lambda: 0.0,
+            self.graph,
         )
+        self.sleep: Callable[[float], None] = self.pass_time
 
     def pass_time(self, seconds: float) -> None:
         self.clock.now += seconds

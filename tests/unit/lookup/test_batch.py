@@ -5,12 +5,15 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
+from typing import Any
 
 import fakeredis
 import pytest
 import redis
 
 from proxy.coordination.bulkhead import CALLS_WITHOUT_STORE
+from proxy.coordination.single_flight import Flight
 from proxy.domain.answer import Answer, Directives, FetchResult, Source
 from proxy.domain.failures import (
     GraphTimeout,
@@ -31,12 +34,17 @@ PEOPLE = [Igsid(f"12540012345{n:02d}") for n in range(20)]
 ADA, BEN, CLEO, DOV = PEOPLE[:4]
 
 
-@pytest.fixture
-def world() -> World:
-    world = World()
+def a_world(**options: Any) -> World:
+    """Meta knows all of PEOPLE."""
+    world = World(**options)
     for igsid in PEOPLE:
         world.graph.outcomes[igsid] = a_profile(igsid=igsid)
     return world
+
+
+@pytest.fixture
+def world() -> World:
+    return a_world()
 
 
 def kind(answer: Answer | Exception) -> object:
@@ -252,20 +260,26 @@ def test_a_page_shares_the_flights_of_others(world) -> None:
     assert sorted(world.graph.asked + others.graph.asked) == PEOPLE
 
 
-def test_those_nobody_asks_about_come_first(world) -> None:
-    """So that waiting for others does not hold up what one could do oneself."""
-    for igsid in (ADA, CLEO):
-        world.store.take(igsid, "elsewhere", 6.0)
-    begun = []
-    join = world.lookup._flight.join
+class RecordingFlight(Flight):
+    """Flights that note in *begun* who is joined; Ada's and Cleo's time out."""
 
-    def recorded(igsid, *args, **kwargs):
-        begun.append(igsid)
+    def __init__(self, begun: list[Igsid], *args, **kwargs) -> None:
+        super().__init__(*args, **kwargs)
+        self.begun = begun
+
+    def join(self, igsid: Igsid, *args, **kwargs) -> Answer:
+        self.begun.append(igsid)
         if igsid in (ADA, CLEO):
             raise GraphTimeout()
-        return join(igsid, *args, **kwargs)
+        return super().join(igsid, *args, **kwargs)
 
-    world.lookup._flight.join = recorded
+
+def test_those_nobody_asks_about_come_first() -> None:
+    """So that waiting for others does not hold up what one could do oneself."""
+    begun: list[Igsid] = []
+    world = a_world(new_flight=partial(RecordingFlight, begun))
+    for igsid in (ADA, CLEO):
+        world.store.take(igsid, "elsewhere", 6.0)
     world.bulkhead._pool._threads = 0
 
     found = world.lookup.find_many([ADA, BEN, CLEO, DOV])

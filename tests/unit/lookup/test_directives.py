@@ -164,7 +164,7 @@ def test_a_flight_that_ended_since_the_caller_looked_is_theirs_too(world) -> Non
     seen = world.store.read(ADA)
     ask(world, ANEW)
 
-    late = world.lookup.find(ADA, seen=seen, directives=ANEW)
+    late = world.lookup.find(ADA, snapshot=seen, directives=ANEW)
 
     assert (late.source, name_of(late)) == (Source.COLLAPSED, "After")
     assert late.is_forced
@@ -178,7 +178,7 @@ def test_a_failure_since_the_caller_looked_is_theirs_too(world) -> None:
     world.graph.outcomes[ADA] = GraphTimeout()
     ask(world, ANEW)
 
-    late = world.lookup.find(ADA, seen=seen, directives=ANEW)
+    late = world.lookup.find(ADA, snapshot=seen, directives=ANEW)
 
     assert (late.source, name_of(late)) == (Source.STALE, "Before")
     assert isinstance(late.failure, GraphTimeout)
@@ -195,7 +195,7 @@ def test_a_closed_gate_is_the_reason_for_who_came_to_it_second_too(world) -> Non
     calls = world.graph.calls
 
     first = ask(world, ANEW)
-    late = world.lookup.find(ADA, seen=seen, directives=ANEW)
+    late = world.lookup.find(ADA, snapshot=seen, directives=ANEW)
 
     for answer in (first, late):
         assert (answer.source, name_of(answer)) == (Source.STALE, "Before")
@@ -217,7 +217,7 @@ def has_refresh_held_back(world: World) -> None:
         later = postpone(known, now, 60.0)
         world.store.put(ADA, later, "elsewhere", now, again=True)
 
-    world.lookup._flight._sleep = hold_back
+    world.sleep = hold_back
 
 
 def test_a_flight_that_was_held_back_is_no_news_to_who_wants_it_new(world) -> None:
@@ -259,7 +259,7 @@ def test_who_is_not_shown_to_another_is_not_asked_about_again(world) -> None:
         kept = merge(known, not_shown, now)
         world.store.put(ADA, kept, "elsewhere", now, again=True)
 
-    world.lookup._flight._sleep = end
+    world.sleep = end
 
     answer = ask(world, ANEW)
 

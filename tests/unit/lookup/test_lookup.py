@@ -25,7 +25,7 @@ from proxy.domain.failures import (
     TooManyMisses,
 )
 from proxy.domain.profile import Igsid, Reason, Refusal
-from proxy.lookup.lookup import What
+from proxy.lookup.invalidation import What
 from tests.helpers.builders import (
     ADA,
     DAY,

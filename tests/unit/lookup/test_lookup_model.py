@@ -13,6 +13,7 @@ import re
 import sys
 from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 
 import fakeredis
 from hypothesis import HealthCheck, settings
@@ -27,10 +28,8 @@ from hypothesis.stateful import (
 
 from proxy.coordination.allowance import Allowance
 from proxy.coordination.bulkhead import Bulkhead
-from proxy.coordination.gate import Gate
-from proxy.coordination.single_flight import lease_for, max_wait
+from proxy.coordination.single_flight import max_wait
 from proxy.domain.answer import Answer, Directives, FetchResult, Source
-from proxy.domain.backoff import backoffs
 from proxy.domain.failures import (
     GraphTimeout,
     GraphUnavailable,
@@ -40,18 +39,28 @@ from proxy.domain.failures import (
     Throttled,
     TokenRejected,
 )
-from proxy.domain.profile import GraphError, Igsid, Outcome, Profile, Reason, Refusal
-from proxy.lookup.lookup import ProfileLookup, What
+from proxy.domain.profile import (
+    DEFAULT_PAGE,
+    GraphError,
+    Igsid,
+    Outcome,
+    Profile,
+    Reason,
+    Refusal,
+)
+from proxy.lookup.invalidation import What
 from proxy.observability.metrics import Metrics
+from proxy.page_assembly import Parts, build_page
 from proxy.storage.entries import EntryStore
 from proxy.storage.flask_cache import ProfileCache
 from tests.helpers.builders import DAY, HOUR, LIFETIMES, MINUTE, a_profile, picture_url
 from tests.helpers.fakes import FakeClock, FakeTaskQueue
 from tests.helpers.interleaving import Actor, At, Stage, StagedFlight, StagedRedis
+from tests.helpers.world import SETTINGS
 
 PEOPLE = (Igsid("1254001234567890"), Igsid("1254001234567891"))
 PROCESSES = (0, 1)
-GRAPH_TIMEOUT = 5.0
+GRAPH_TIMEOUT = SETTINGS.graph_timeout
 LEASE_FOR = 6.0
 ACTORS = 6
 """Callers, refreshes and flushes under way at once."""
@@ -117,38 +126,22 @@ class Process:
         self.redis = StagedRedis(world.stage, server=world.server)
         self.background = FakeTaskQueue()
         cache = ProfileCache(host=self.redis, key_prefix="pp:")
-        store = EntryStore(cache, "default", sleep=world.stage.nap)
-        bulkhead = Bulkhead(seats=100, waiters=400, monotonic=world.clock)
-        self.lookup = ProfileLookup(
+        store = EntryStore(cache, DEFAULT_PAGE, sleep=world.stage.nap)
+        parts = Parts(
+            settings=SETTINGS,
+            cache=cache,
             store=store,
-            flight=StagedFlight(
-                world.stage,
-                store,
-                graph_timeout=GRAPH_TIMEOUT,
-                bulkhead=bulkhead,
-                now=world.clock,
-                monotonic=world.clock,
-                sleep=world.stage.nap,
-            ),
-            gate=Gate(
-                cache,
-                "default",
-                guard=store.guard,
-                backoffs=backoffs(60.0),
-                probe_for=lease_for(GRAPH_TIMEOUT),
-                usage_soft=75,
-            ),
             allowance=Allowance(cache, guard=store.guard, misses_per_minute=0),
-            bulkhead=bulkhead,
-            graph=world,
+            bulkhead=Bulkhead(seats=100, waiters=400, monotonic=world.clock),
             metrics=Metrics(),
-            later=self.background.submit,
-            lifetimes=LIFETIMES,
-            usage_hard=95.0,
+            submit=self.background.submit,
+            new_flight=partial(StagedFlight, world.stage),
             now=world.clock,
             monotonic=world.clock,
+            sleep=world.stage.nap,
             jitter=lambda: 0.5,
         )
+        self.lookup = build_page(parts, world)
 
 
 class World(RuleBasedStateMachine):

@@ -7,7 +7,7 @@ import pytest
 from proxy.domain.failures import FAILURES, LookupFailure
 from proxy.domain.profile import Reason
 from proxy.logs import code_of
-from proxy.lookup.lookup import What
+from proxy.lookup.invalidation import What
 from proxy.observability.metrics import name_of
 from proxy.web import problems
 

@@ -1,0 +1,166 @@
+"""One fetch: the gate's permit, the caller's allowance, Meta's reply, its expiry."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Protocol
+
+from proxy.coordination.allowance import Allowance
+from proxy.coordination.bulkhead import Bulkhead
+from proxy.coordination.gate import Gate, Permit
+from proxy.domain.answer import FetchResult
+from proxy.domain.entry import Entry
+from proxy.domain.failures import (
+    GraphTimeout,
+    LookupFailure,
+    PermissionMissing,
+    StoreUnavailable,
+)
+from proxy.domain.freshness import Lifetimes, shorten_for_newer_token, stamp
+from proxy.domain.profile import Igsid, Outcome, Reason, Refusal
+from proxy.lookup.token_rotation import TokenRotation
+from proxy.observability.metrics import Metrics
+
+
+class Graph(Protocol):
+    """A client of Meta's Graph API."""
+
+    def fetch(self, igsid: Igsid, within: float) -> FetchResult:
+        """Ask Meta about a person once, in at most *within* seconds."""
+        ...
+
+    def token_digest(self) -> str:
+        """Identify the Page token in use without revealing it."""
+        ...
+
+
+class Fetcher:
+    """Makes the calls to Meta for one Page."""
+
+    def __init__(
+        self,
+        *,
+        gate: Gate,
+        allowance: Allowance,
+        bulkhead: Bulkhead,
+        graph: Graph,
+        metrics: Metrics,
+        token_rotation: TokenRotation,
+        lifetimes: Lifetimes,
+        usage_hard: float,
+        now: Callable[[], float],
+        monotonic: Callable[[], float],
+        jitter: Callable[[], float],
+    ) -> None:
+        """*usage_hard* is a percentage; *jitter* draws from [0, 1).
+
+        *now* is in epoch seconds, *monotonic* is the flights' clock.
+        """
+        self._gate = gate
+        self._allowance = allowance
+        self._bulkhead = bulkhead
+        self._graph = graph
+        self._metrics = metrics
+        self._token_rotation = token_rotation
+        self._lifetimes = lifetimes
+        self._usage_hard = usage_hard
+        self._now = now
+        self._monotonic = monotonic
+        self._jitter = jitter
+
+    def fetch(
+        self,
+        igsid: Igsid,
+        deadline: float,
+        *,
+        client: str | None = None,
+        in_background: bool = False,
+    ) -> Entry:
+        """Call Meta if the gate allows it, and report the result to the gate."""
+        permit = self._gate.acquire(
+            self._graph.token_digest(), in_background=in_background
+        )
+        if permit.noted_token is None:
+            self._token_rotation.forget()  # The store has been emptied since.
+        self._bulkhead.serialize((permit.usage_percent or 0.0) >= self._usage_hard)
+        try:
+            result = self._charge_and_call(igsid, deadline, client)
+        except BaseException:
+            with suppress(StoreUnavailable):
+                self._gate.release_probe(permit)
+            raise
+        entry = self._stamp(self._report(igsid, result, permit))
+        if permit.noted_token in (None, result.token_digest):
+            return entry
+        # Another process has a newer token already, which may see more.
+        return shorten_for_newer_token(entry)
+
+    def check_allowance(self, client: str | None) -> None:
+        """Stop a *client* whose allowance is known to be spent, without a trip.
+
+        Raises:
+            TooManyMisses: nothing was left a moment ago.
+        """
+        if client is not None:
+            self._allowance.check(client)
+
+    def acquire_without_store(self) -> None:
+        """Let one call through while the store is away, as far as this process knows.
+
+        Raises:
+            LookupFailure: the gate was closed when this process last knew.
+        """
+        self._gate.acquire_without_store(self._graph.token_digest())
+
+    def fetch_without_store(self, igsid: Igsid, deadline: float) -> Entry:
+        """Call Meta while the store, and with it the gate, is away."""
+        result = self._call(igsid, deadline)
+        if isinstance(result.outcome, LookupFailure):
+            self._gate.fail_without_store(result.outcome, result)
+            raise result.outcome
+        return self._stamp(result.outcome)
+
+    def _charge_and_call(
+        self, igsid: Igsid, deadline: float, client: str | None
+    ) -> FetchResult:
+        """Call Meta at *client*'s expense, unless the store has taken all the time."""
+        if self._monotonic() >= deadline:
+            raise GraphTimeout(asked=False)
+        if client is not None:
+            self._allowance.consume(client)
+        return self._call(igsid, deadline)
+
+    def _call(self, igsid: Igsid, deadline: float) -> FetchResult:
+        started = self._monotonic()
+        result = self._graph.fetch(igsid, max(deadline - started, 0.0))
+        self._metrics.count_call(result, self._monotonic() - started)
+        return result
+
+    def _report(self, igsid: Igsid, result: FetchResult, permit: Permit) -> Outcome:
+        """Report Meta's *result* to the gate, and return its outcome, or raise it.
+
+        The store may have gone away meanwhile. What Meta said stands all the same.
+        """
+        outcome = result.outcome
+        with suppress(StoreUnavailable):
+            if (vague := _unavailable(outcome)) and self._gate.doubt(igsid):
+                outcome = PermissionMissing(vague.said)
+            if isinstance(outcome, LookupFailure):
+                closed_for = self._gate.fail(permit, outcome, result)
+                outcome.retry_after = closed_for or outcome.retry_after
+            else:
+                self._gate.succeed(permit, outcome, result)
+        if isinstance(outcome, LookupFailure):
+            raise outcome
+        return outcome
+
+    def _stamp(self, outcome: Outcome) -> Entry:
+        return stamp(outcome, self._now(), self._lifetimes, self._jitter())
+
+
+def _unavailable(outcome: Outcome | LookupFailure) -> Refusal | None:
+    """*outcome*, if it is a 100/33, which may be about us rather than the person."""
+    if isinstance(outcome, Refusal) and outcome.reason is Reason.UNAVAILABLE:
+        return outcome
+    return None

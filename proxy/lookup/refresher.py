@@ -1,0 +1,84 @@
+"""Fetches that no caller waits for: the refresh of a stale entry, and the prefetch."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Hashable
+from contextlib import suppress
+from functools import partial
+
+from proxy.coordination.gate import Gate, RefreshCounter
+from proxy.coordination.single_flight import Flight
+from proxy.domain.answer import Answer
+from proxy.domain.entry import Entry, Freshness
+from proxy.domain.failures import LookupFailure, StoreUnavailable
+from proxy.domain.profile import Igsid
+from proxy.logs import code_of, last_four
+from proxy.lookup.fetcher import Fetcher
+from proxy.observability.metrics import Metrics
+from proxy.storage.entries import Snapshot
+
+log = logging.getLogger(__name__)
+
+
+class Refresher:
+    """Fetches one Page's people in the background, charged to no API key."""
+
+    def __init__(
+        self,
+        *,
+        page: str,
+        flight: Flight,
+        fetcher: Fetcher,
+        gate: Gate,
+        metrics: Metrics,
+        submit: Callable[[Hashable, Callable[[], None]], bool],
+        now: Callable[[], float],
+    ) -> None:
+        """*submit* runs a job in the background, unless its key is pending there."""
+        self._page = page
+        self._flight = flight
+        self._fetch = partial(fetcher.fetch, in_background=True)
+        self._gate = gate
+        self._metrics = metrics
+        self._submit = submit
+        self._now = now
+
+    def refresh_later(self, igsid: Igsid, entry: Entry, snapshot: Snapshot) -> None:
+        """Refresh *entry* if that is due; *snapshot* is what it was read in."""
+        if is_refresh_due(entry, snapshot, self._now()):
+            self._submit(igsid, partial(self._refresh, igsid))
+
+    def prefetch_later(self, igsid: Igsid) -> None:
+        """Fetch a person, unless a fresh entry is stored by then."""
+        self._submit(("prefetch", igsid), partial(self._prefetch, igsid))
+
+    def _prefetch(self, igsid: Igsid) -> None:
+        """Callers who ask meanwhile share it; if it fails they fetch for themselves."""
+        with suppress(StoreUnavailable):
+            self._flight.refresh(igsid, self._fetch, or_begin=True)
+
+    def _refresh(self, igsid: Igsid) -> None:
+        """Refresh, log and count. No caller receives the result."""
+        result: Answer | LookupFailure | StoreUnavailable | None
+        try:
+            result = self._flight.refresh(igsid, self._fetch)
+        except StoreUnavailable as away:
+            result = away
+        if result is None or (isinstance(result, LookupFailure) and not result.asked):
+            return  # There was no need, or it was held back.
+        if isinstance(result, Exception):
+            ended, counter = "failed", RefreshCounter.REFRESH_FAILED
+            line = {"person": last_four(igsid), "result": code_of(result)}
+            log.info("refresh failed", extra={"page": self._page} | line)
+        else:
+            ended, counter = "succeeded", RefreshCounter.REFRESHED
+        self._metrics.refreshes[ended] += 1
+        with suppress(StoreUnavailable):
+            self._gate.count(counter)
+
+
+def is_refresh_due(entry: Entry, snapshot: Snapshot, now: float) -> bool:
+    """Whether *entry* is stale, and no other fetch is under way or has just failed."""
+    is_due = entry.freshness(now) is Freshness.STALE and entry.refresh_after <= now
+    return is_due and snapshot.lease is None and snapshot.note is None

@@ -1,0 +1,133 @@
+"""A miss: one fetch for all who ask meanwhile, and the cached entry if it fails."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import replace
+from functools import partial
+
+from proxy.coordination.single_flight import Flight
+from proxy.domain.answer import Answer, Directives, Source
+from proxy.domain.entry import Entry
+from proxy.domain.failures import LookupFailure, StoreUnavailable
+from proxy.domain.profile import Igsid
+from proxy.lookup.cached_answers import CachedAnswers, ReadResult, in_place_of
+from proxy.lookup.fetcher import Fetcher
+from proxy.storage.entries import Snapshot
+
+
+class SharedFetch:
+    """Answers about one Page's people by fetches that concurrent callers share."""
+
+    def __init__(
+        self, *, flight: Flight, fetcher: Fetcher, cached: CachedAnswers
+    ) -> None:
+        self._flight = flight
+        self._fetcher = fetcher
+        self._cached = cached
+
+    def deadline(self) -> float:
+        """The time until which a caller who comes now waits, by the flights' clock."""
+        return self._flight.deadline()
+
+    def fetch(
+        self,
+        igsid: Igsid,
+        read_result: ReadResult,
+        *,
+        client: str | None,
+        directives: Directives,
+        deadline: float,
+    ) -> Answer:
+        """Fetch a person whom *read_result* does not answer; without the store if away.
+
+        Raises:
+            LookupFailure: Meta returned nothing, and no usable entry is cached.
+        """
+        if isinstance(read_result, Snapshot):
+            with suppress(StoreUnavailable):
+                return self._fetch_with_store(
+                    igsid,
+                    read_result,
+                    client=client,
+                    directives=directives,
+                    deadline=deadline,
+                )
+        return self._fetch_without_store(igsid, directives, deadline)
+
+    def join(
+        self,
+        igsid: Igsid,
+        snapshot: Snapshot,
+        *,
+        client: str | None,
+        deadline: float,
+        force: bool,
+    ) -> Answer:
+        """Join the flight about a person: lead it at *client*'s expense, or follow it.
+
+        With *force*, what *snapshot* holds is no answer.
+
+        Raises:
+            LookupFailure: Meta returned nothing, or there are too many callers.
+            StoreUnavailable: the store went away.
+        """
+        return self._flight.join(
+            igsid,
+            snapshot,
+            partial(self._fetcher.fetch, client=client),
+            deadline=deadline,
+            may_lead=partial(self._fetcher.check_allowance, client),
+            force=force,
+        )
+
+    def _fetch_with_store(
+        self,
+        igsid: Igsid,
+        snapshot: Snapshot,
+        *,
+        client: str | None,
+        directives: Directives,
+        deadline: float,
+    ) -> Answer:
+        unwanted = self._cached.usable_entry(igsid, snapshot)
+        try:
+            answer = self.join(
+                igsid,
+                snapshot,
+                client=client,
+                deadline=deadline,
+                force=unwanted is not None or directives.no_cache,
+            )
+        except LookupFailure as failure:
+            entry = self._cached.read_again(igsid) if unwanted else None
+            return in_place_of(failure, entry)
+        return newer_than(unwanted, answer)
+
+    def _fetch_without_store(
+        self, igsid: Igsid, directives: Directives, deadline: float
+    ) -> Answer:
+        """Answer from the last local copy here, or by one of the few calls allowed."""
+        entry = self._cached.usable_in_outage(igsid)
+        if entry and (hit := self._cached.hit(entry, directives)):
+            return hit
+        try:
+            self._fetcher.acquire_without_store()
+            answer = self._flight.without_store(
+                igsid, self._fetcher.fetch_without_store, deadline=deadline
+            )
+        except LookupFailure as failure:
+            entry = self._cached.read_again(igsid) if entry else None
+            return in_place_of(failure, entry)
+        return replace(answer, is_forced=entry is not None)
+
+
+def newer_than(unwanted: Entry | None, answer: Answer) -> Answer:
+    """*answer*, labelled by whether it is newer than the *unwanted* usable entry."""
+    if unwanted is None:
+        return answer
+    entry = answer.entry
+    if entry.refresh_after and entry.fetched_at == unwanted.fetched_at:
+        # Meta does not show the person, which delays a refresh, and no more.
+        return replace(answer, source=Source.STALE)
+    return replace(answer, is_forced=True)

@@ -1,0 +1,176 @@
+"""build_page(): one Page's lookup, wired from parts that a test can replace."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass, replace
+
+from proxy.config.settings import Settings
+from proxy.coordination.allowance import Allowance
+from proxy.coordination.bulkhead import Bulkhead
+from proxy.coordination.gate import Gate
+from proxy.coordination.single_flight import Flight, lease_for
+from proxy.domain.backoff import backoffs
+from proxy.domain.freshness import Lifetimes
+from proxy.domain.profile import DEFAULT_PAGE, Reason
+from proxy.lookup.batch import BatchLookup
+from proxy.lookup.cached_answers import CachedAnswers
+from proxy.lookup.fetcher import Fetcher, Graph
+from proxy.lookup.invalidation import Invalidation
+from proxy.lookup.lookup import ProfileLookup
+from proxy.lookup.refresher import Refresher
+from proxy.lookup.shared_fetch import SharedFetch
+from proxy.lookup.token_rotation import TokenRotation
+from proxy.observability.metrics import Metrics
+from proxy.storage.entries import EntryStore
+from proxy.storage.flask_cache import ProfileCache
+
+Submit = Callable[[Hashable, Callable[[], None]], bool]
+"""Runs a job in the background, unless one with that key is pending there already."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Parts:
+    """The parts of a Page's lookup, but for its client; `of_page` gives a Page its own.
+
+    *now* is epoch seconds, *monotonic* is in seconds, *sleep* waits between two reads
+    of another process's flight, and *jitter* draws from [0, 1).
+    """
+
+    settings: Settings
+    cache: ProfileCache
+    store: EntryStore
+    allowance: Allowance
+    bulkhead: Bulkhead
+    metrics: Metrics
+    submit: Submit
+    new_flight: Callable[..., Flight] = Flight
+    now: Callable[[], float] = time.time
+    monotonic: Callable[[], float] = time.monotonic
+    sleep: Callable[[float], None] = time.sleep
+    jitter: Callable[[], float] = random.random
+
+    def of_page(self, name: str) -> Parts:
+        """The same, with the store, the seats, the counts and the jobs of one Page."""
+        return replace(
+            self,
+            store=self.store.of_page(name),
+            bulkhead=self.bulkhead.of_page(),
+            metrics=self.metrics.of_page(name),
+            submit=_submit_of_page(name, self.submit),
+        )
+
+
+def build_page(parts: Parts, graph: Graph) -> ProfileLookup:
+    """Wire one Page's lookup from its *parts* and its client of Meta."""
+    store, now = parts.store, parts.now
+    flight = _new_flight(parts)
+    gate = _new_gate(parts)
+    token_rotation = TokenRotation(
+        store=store,
+        token_digest=graph.token_digest,
+        submit=parts.submit,
+        monotonic=parts.monotonic,
+    )
+    fetcher = _new_fetcher(parts, gate, graph, token_rotation)
+    refresher = Refresher(
+        page=store.page,
+        flight=flight,
+        fetcher=fetcher,
+        gate=gate,
+        metrics=parts.metrics,
+        submit=parts.submit,
+        now=now,
+    )
+    cached = CachedAnswers(store=store, refresher=refresher, now=now)
+    shared_fetch = SharedFetch(flight=flight, fetcher=fetcher, cached=cached)
+    return ProfileLookup(
+        store=store,
+        gate=gate,
+        graph=graph,
+        cached=cached,
+        shared_fetch=shared_fetch,
+        batch=BatchLookup(
+            store=store,
+            cached=cached,
+            shared_fetch=shared_fetch,
+            bulkhead=parts.bulkhead,
+            now=now,
+        ),
+        invalidation=Invalidation(
+            store=store,
+            bulkhead=parts.bulkhead,
+            refresher=refresher,
+            lease_for=flight.lease_for,
+            now=now,
+        ),
+        token_rotation=token_rotation,
+        metrics=parts.metrics,
+        now=now,
+    )
+
+
+def _new_flight(parts: Parts) -> Flight:
+    return parts.new_flight(
+        parts.store,
+        graph_timeout=parts.settings.graph_timeout,
+        bulkhead=parts.bulkhead,
+        now=parts.now,
+        monotonic=parts.monotonic,
+        sleep=parts.sleep,
+    )
+
+
+def _new_gate(parts: Parts) -> Gate:
+    settings = parts.settings
+    return Gate(
+        parts.cache,
+        parts.store.page,
+        guard=parts.store.guard,
+        backoffs=backoffs(settings.token_retry),
+        probe_for=lease_for(settings.graph_timeout),
+        usage_soft=settings.usage_soft,
+        monotonic=parts.monotonic,
+    )
+
+
+def _new_fetcher(
+    parts: Parts, gate: Gate, graph: Graph, token_rotation: TokenRotation
+) -> Fetcher:
+    return Fetcher(
+        gate=gate,
+        allowance=parts.allowance,
+        bulkhead=parts.bulkhead,
+        graph=graph,
+        metrics=parts.metrics,
+        token_rotation=token_rotation,
+        lifetimes=_lifetimes(parts.settings),
+        usage_hard=parts.settings.usage_hard,
+        now=parts.now,
+        monotonic=parts.monotonic,
+        jitter=parts.jitter,
+    )
+
+
+def _submit_of_page(name: str, submit: Submit) -> Submit:
+    """*submit*, for one Page: two Pages may have jobs about the same number."""
+    if name == DEFAULT_PAGE:
+        return submit
+    return lambda key, job: submit(("page", name, key), job)
+
+
+def _lifetimes(settings: Settings) -> Lifetimes:
+    return Lifetimes(
+        profile_ttl=settings.profile_ttl,
+        stale_grace=settings.stale_grace,
+        picture_margin=settings.picture_margin,
+        picture_ttl_assumed=settings.picture_ttl_assumed,
+        refusal_ttl={
+            Reason.CONSENT_REQUIRED: settings.consent_ttl,
+            Reason.BLOCKED: settings.blocked_ttl,
+            Reason.NOT_FOUND: settings.not_found_ttl,
+            Reason.UNAVAILABLE: settings.unavailable_ttl,
+        },
+    )
