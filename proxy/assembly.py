@@ -1,4 +1,4 @@
-"""build_pages(): the store, the gate and the lookups that answer questions."""
+"""build_pages(): what all Pages share, and the Pages of the settings and the file."""
 
 from __future__ import annotations
 
@@ -15,12 +15,7 @@ from flask import Flask
 from flask_caching import Cache
 
 from proxy.config.pages_file import BadPages, PageSettings, read_pages
-from proxy.config.settings import (
-    EMBEDDED,
-    Secret,
-    Settings,
-    SettingsError,
-)
+from proxy.config.settings import EMBEDDED, Secret, Settings, SettingsError
 from proxy.coordination.allowance import Allowance
 from proxy.coordination.bulkhead import Bulkhead
 from proxy.coordination.task_queue import TaskQueue
@@ -44,7 +39,7 @@ SPARE_CONNECTIONS = 32
 """Connections to the store beyond one for each thread that serves."""
 
 SPARE_THREADS = 64
-"""Threads of a process that never wait for Meta, so that hits find one."""
+"""Threads of a process that never wait for Meta, so that one is free for hits."""
 
 NewPage = Callable[[str, Callable[[], Graph]], ProfileLookup]
 """Builds a Page by its name, with what builds its client if there is to be one."""
@@ -64,17 +59,15 @@ def build_pages(
     jitter: Callable[[], float] = random.random,
     sleep: Callable[[float], None] = time.sleep,
 ) -> Pages:
-    """Build what answers questions, for the service or for a command.
+    """Build the lookup of every Page, for the service or for a command.
 
     *graphs*, by Page, ask Meta in place of a client of ours.
 
     Raises:
         SettingsError: the settings, or a file they name, are invalid.
     """
-    client = client or new_store_client(settings)
-    files = files or Files()
     metrics = metrics or Metrics()
-    cache = _new_cache(app, settings, client)
+    cache = _new_cache(app, settings, client or new_store_client(settings))
     store = EntryStore(
         cache,
         DEFAULT_PAGE,
@@ -86,12 +79,8 @@ def build_pages(
         settings=settings,
         cache=cache,
         store=store,
-        allowance=Allowance(
-            cache, guard=store.guard, misses_per_minute=settings.misses_per_minute
-        ),
-        bulkhead=Bulkhead(
-            seats=settings.graph_concurrency, waiters=settings.threads - SPARE_THREADS
-        ),
+        allowance=_new_allowance(settings, store, cache),
+        bulkhead=_new_bulkhead(settings),
         metrics=metrics,
         submit=submit or TaskQueue().submit,
         now=now,
@@ -102,7 +91,7 @@ def build_pages(
     def new_page(name: str, new_graph: Callable[[], Graph]) -> ProfileLookup:
         return build_page(parts.of_page(name), graphs.get(name) or new_graph())
 
-    return _pages_of(settings, files, new_page)
+    return _pages_of(settings, files or Files(), new_page)
 
 
 def _new_cache(app: Flask, settings: Settings, client: redis.Redis) -> ProfileCache:
@@ -118,6 +107,20 @@ def _new_cache(app: Flask, settings: Settings, client: redis.Redis) -> ProfileCa
     return cast(ProfileCache, cache.cache)
 
 
+def _new_allowance(
+    settings: Settings, store: EntryStore, cache: ProfileCache
+) -> Allowance:
+    return Allowance(
+        cache, guard=store.guard, misses_per_minute=settings.misses_per_minute
+    )
+
+
+def _new_bulkhead(settings: Settings) -> Bulkhead:
+    return Bulkhead(
+        seats=settings.graph_concurrency, waiters=settings.threads - SPARE_THREADS
+    )
+
+
 def _pages_of(settings: Settings, files: Files, new_page: NewPage) -> Pages:
     """The default Page, if the settings have its token, and the Pages of the file."""
     default = None
@@ -131,9 +134,10 @@ def _pages_of(settings: Settings, files: Files, new_page: NewPage) -> Pages:
 
 
 def new_store_client(settings: Settings) -> redis.Redis:
-    """
+    """A client of the store, with a connection for each thread that serves.
+
     Raises:
-        SettingsError: the store is one that only `run` has.
+        SettingsError: the store is the embedded engine, which only `run` starts.
     """
     if settings.store_url == EMBEDDED:
         raise SettingsError(
@@ -146,9 +150,10 @@ def new_store_client(settings: Settings) -> redis.Redis:
 
 
 def new_near_cache(settings: Settings, client: redis.Redis) -> NearCache | None:
-    """This process's own cache; None where it is not wanted, or nobody keeps it true.
+    """This process's own cache; None where it is off, or cannot be kept up to date.
 
-    On a Cluster each node tells of its own keys only, and nodes come and go.
+    Each node of a Cluster sends invalidations of its own keys only, and nodes come
+    and go.
     """
     if not settings.near_entries or isinstance(client, Cluster):
         return None
@@ -159,65 +164,66 @@ def new_near_cache(settings: Settings, client: redis.Redis) -> NearCache | None:
     )
 
 
-class _Made(NamedTuple):
-    """A Page that is served, what it was made of, and its files."""
+class _ServedPage(NamedTuple):
+    """A Page that is served, the settings it was built from, and its files."""
 
-    of: PageSettings
+    settings: PageSettings
     lookup: ProfileLookup
     files: Files
     app_secret: Callable[[], str] | None
 
 
 class _NamedPages:
-    """The Pages of the file, each made anew when what the file says of it changes.
+    """The Pages of the file, each built again when its settings there change.
 
-    A Page that is made anew goes on where it was: all that has to be remembered of
-    it is in the store, and a flight under way ends where it began.
+    A Page that is built again goes on where it was: everything that must outlive it
+    is in the store, and a flight under way ends where it began.
     """
 
     def __init__(self, settings: Settings, new_page: NewPage) -> None:
         self._settings = settings
         self._new_page = new_page
-        self._made: dict[str, _Made] = {}
+        self._served: dict[str, _ServedPage] = {}
 
     def read(self, text: str) -> Named:
         """The Pages of a file that has just been read.
 
         Raises:
-            BadFile: it is no good, and all Pages are as before.
+            BadFile: it is invalid, and all Pages are as before.
         """
-        told = read_pages(text)
-        if not told and self._settings.page_token is None:
+        pages = read_pages(text)
+        if not pages and self._settings.page_token is None:
             raise BadPages(["holds no Page, and PROXY_PAGE_TOKEN is not set"])
-        made = {name: self._make(name, page) for name, page in told.items()}
-        self._made = made
+        served = {name: self._serve(name, page) for name, page in pages.items()}
+        self._served = served
         return Named(
-            {name: page.lookup for name, page in made.items()},
-            {account: name for name, page in told.items() for account in page.ids},
+            {name: page.lookup for name, page in served.items()},
+            {account: name for name, page in pages.items() for account in page.ids},
         )
 
     def app_secrets(self) -> list[str]:
-        return [made.app_secret() for made in self._made.values() if made.app_secret]
+        return [page.app_secret() for page in self._served.values() if page.app_secret]
 
     def problems(self) -> list[str]:
-        """Which files of which Page are no good, as reasons."""
+        """The files that are invalid, of which Page, as reasons."""
         return [
             f"{problem}:{name}"
-            for name, made in self._made.items()
-            for problem in made.files.problems()
+            for name, page in self._served.items()
+            for problem in page.files.problems()
         ]
 
-    def _make(self, name: str, page: PageSettings) -> _Made:
-        known = self._made.get(name)
-        if known and known.of == page:
-            return known
+    def _serve(self, name: str, page: PageSettings) -> _ServedPage:
+        """The Page as it is served already, or built if its settings are new."""
+        previous = self._served.get(name)
+        if previous and previous.settings == page:
+            return previous
         if page.is_in_clear:
             log.warning("url is http: the token goes in clear", extra={"page": name})
         files, secret = Files(), page.app_secret
         new_graph = partial(
             _new_graph, self._settings, name, files, page.token, secret, page.url
         )
-        return _Made(
+        return _ServedPage(
             page,
             self._new_page(name, new_graph),
             files,

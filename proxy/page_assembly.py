@@ -33,7 +33,7 @@ Submit = Callable[[Hashable, Callable[[], None]], bool]
 
 @dataclass(frozen=True, kw_only=True)
 class Parts:
-    """The parts of a Page's lookup, but for its client; `of_page` gives a Page its own.
+    """The parts of a Page's lookup, without its client of Meta.
 
     *now* is epoch seconds, *monotonic* is in seconds, *sleep* waits between two reads
     of another process's flight, and *jitter* draws from [0, 1).
@@ -53,7 +53,7 @@ class Parts:
     jitter: Callable[[], float] = random.random
 
     def of_page(self, name: str) -> Parts:
-        """The same, with the store, the seats, the counts and the jobs of one Page."""
+        """The same, with what one Page does not share: its entries, counts and jobs."""
         return replace(
             self,
             store=self.store.of_page(name),
@@ -68,22 +68,9 @@ def build_page(parts: Parts, graph: Graph) -> ProfileLookup:
     store, now = parts.store, parts.now
     flight = _new_flight(parts)
     gate = _new_gate(parts)
-    token_rotation = TokenRotation(
-        store=store,
-        token_digest=graph.token_digest,
-        submit=parts.submit,
-        monotonic=parts.monotonic,
-    )
+    token_rotation = _new_token_rotation(parts, graph)
     fetcher = _new_fetcher(parts, gate, graph, token_rotation)
-    refresher = Refresher(
-        page=store.page,
-        flight=flight,
-        fetcher=fetcher,
-        gate=gate,
-        metrics=parts.metrics,
-        submit=parts.submit,
-        now=now,
-    )
+    refresher = _new_refresher(parts, flight, fetcher, gate)
     cached = CachedAnswers(store=store, refresher=refresher, now=now)
     shared_fetch = SharedFetch(flight=flight, fetcher=fetcher, cached=cached)
     return ProfileLookup(
@@ -136,6 +123,15 @@ def _new_gate(parts: Parts) -> Gate:
     )
 
 
+def _new_token_rotation(parts: Parts, graph: Graph) -> TokenRotation:
+    return TokenRotation(
+        store=parts.store,
+        token_digest=graph.token_digest,
+        submit=parts.submit,
+        monotonic=parts.monotonic,
+    )
+
+
 def _new_fetcher(
     parts: Parts, gate: Gate, graph: Graph, token_rotation: TokenRotation
 ) -> Fetcher:
@@ -151,6 +147,20 @@ def _new_fetcher(
         now=parts.now,
         monotonic=parts.monotonic,
         jitter=parts.jitter,
+    )
+
+
+def _new_refresher(
+    parts: Parts, flight: Flight, fetcher: Fetcher, gate: Gate
+) -> Refresher:
+    return Refresher(
+        page=parts.store.page,
+        flight=flight,
+        fetcher=fetcher,
+        gate=gate,
+        metrics=parts.metrics,
+        submit=parts.submit,
+        now=parts.now,
     )
 
 

@@ -1,4 +1,4 @@
-"""The Pages there are: by their names, and by the accounts that they have."""
+"""The Pages that are served, by their names and by the accounts they belong to."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class UnknownPage(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Named:
-    """The Pages that have a name, and which of them each account is of."""
+    """The Pages that have a name, and the Page that each account belongs to."""
 
     lookups: Mapping[str, ProfileLookup] = field(default_factory=dict)
     accounts: Mapping[str, str] = field(default_factory=dict)
@@ -35,14 +35,14 @@ NONE_NAMED = Named()
 
 
 class Pages:
-    """Every Page, at the moment: *named* ones can come and go."""
+    """The Pages that are served at the moment: *named* ones can come and go."""
 
     def __init__(
         self,
         default: ProfileLookup | None,
         named: Callable[[], Named] = lambda: NONE_NAMED,
     ) -> None:
-        """There is one at least, whatever *named* says from time to time."""
+        """At least one Page exists at any time, whatever *named* returns then."""
         self.default = default
         self._named = named
 
@@ -64,17 +64,17 @@ class Pages:
         return lookup
 
     def all(self) -> dict[str, ProfileLookup]:
-        """Each of them by its name."""
+        """Every Page by its name."""
         default = {DEFAULT_PAGE: self.default} if self.default else {}
         return default | dict(self._named().lookups)
 
     @property
     def any(self) -> ProfileLookup:
-        """One of them, to ask about the store that they share."""
+        """One of the Pages, to ask about the store that they share."""
         return next(iter(self.all().values()))
 
     def of_account(self, account: str | None) -> str | None:
-        """Which Page an account is of; the default Page, if no other lists it."""
+        """The Page of an account: the one that lists it, otherwise the default Page."""
         name = self._named().accounts.get(account or "", DEFAULT_PAGE)
         return name if self.get(name) else None
 
@@ -86,7 +86,7 @@ class Pages:
         older_than: float | None = None,
         dry_run: bool = False,
     ) -> Flushed:
-        """Flush one Page's entries, or with None all Pages', of former ones too.
+        """Flush one Page's entries; or with None those of all Pages, former ones too.
 
         Raises:
             UnknownPage: there is no such Page, so nothing was dropped.
@@ -101,13 +101,13 @@ class Pages:
     def on_message_received(
         self, people: Mapping[str, Sequence[Igsid]], *, prefetch: bool = False
     ) -> None:
-        """Forget what Meta has refused of *people*, by the Page that they wrote to.
+        """Drop what Meta has refused of *people*, by the Page that they wrote to.
 
-        Who wrote to a Page that has gone meanwhile is nobody's.
+        People who wrote to a Page that has gone meanwhile are ignored.
 
         Raises:
-            StoreUnavailable: it cannot be promised that anything is forgotten.
-            Overloaded: as many wait as may; here for half a second.
+            StoreUnavailable: it cannot be promised that anything is dropped.
+            Overloaded: too many callers wait already; this one would for half a second.
         """
         senders = [
             (lookup.invalidation, senders_of_page)

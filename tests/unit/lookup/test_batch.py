@@ -1,4 +1,4 @@
-"""Many people in one question: one trip, side by side, and each for themselves."""
+"""Batches: one trip, fetches in parallel, and a result for each person."""
 
 from __future__ import annotations
 
@@ -51,8 +51,8 @@ def kind(answer: Answer | Exception) -> object:
     return answer.source if isinstance(answer, Answer) else type(answer)
 
 
-def test_they_come_in_the_order_they_were_asked_for(world) -> None:
-    """Whether known or not, and each counted as what it is."""
+def test_batch_returns_its_people_in_the_order_asked_for(world) -> None:
+    """Cached or not, and each counted by its source."""
     world.graph.outcomes[BEN] = a_refusal(igsid=BEN)
     world.graph.outcomes[CLEO] = GraphUnavailable()
     world.find(DOV)
@@ -73,7 +73,7 @@ def test_they_come_in_the_order_they_were_asked_for(world) -> None:
     }
 
 
-def test_those_who_are_known_cost_one_trip(world) -> None:
+def test_cached_people_cost_one_trip_together(world) -> None:
     """However many they are."""
     world.lookup.find_many(PEOPLE)
     trips = []
@@ -92,8 +92,8 @@ def test_those_who_are_known_cost_one_trip(world) -> None:
     assert trips == [len(PEOPLE)]
 
 
-def world_with_copies() -> tuple[World, fakeredis.FakeServer]:
-    """Meta knows all of PEOPLE, and copies are kept; and what turns the store off."""
+def world_with_near_cache() -> tuple[World, fakeredis.FakeServer]:
+    """Meta knows all of PEOPLE, local copies are kept; and the store's server."""
     near = NearCache(100, outage_grace=600.0, monotonic=lambda: 0.0)
     near.renew(0.0)
     server = fakeredis.FakeServer()
@@ -104,9 +104,9 @@ def world_with_copies() -> tuple[World, fakeredis.FakeServer]:
     return world, server
 
 
-def test_copies_cost_none() -> None:
-    """What a page has read the next one has, alone or in a page."""
-    world, server = world_with_copies()
+def test_local_copies_cost_no_trip() -> None:
+    """What a batch has read the next request has, alone or in a batch."""
+    world, server = world_with_near_cache()
     world.lookup.find_many(PEOPLE)
     world.lookup.find_many(PEOPLE)
 
@@ -118,14 +118,14 @@ def test_copies_cost_none() -> None:
     assert world.metrics.store_errors["reads"] == 0
 
 
-def test_what_changes_while_one_is_read_is_not_copied() -> None:
-    """The reading is announced before it is made."""
-    world, _ = world_with_copies()
+def test_entry_that_changes_during_its_read_is_not_copied() -> None:
+    """The near cache learns of the read before it is made."""
+    world, _ = world_with_near_cache()
     world.find(ADA)
-    near, look = world.store._near, world.store._cache.read
+    near, read = world.store._near, world.store._cache.read
 
     def overtaken(kinds, tag, **options):
-        values = look(kinds, tag, **options)
+        values = read(kinds, tag, **options)
         near.invalidate([tag])
         return values
 
@@ -133,14 +133,14 @@ def test_what_changes_while_one_is_read_is_not_copied() -> None:
     world.find(ADA)
     assert near.size == 0
 
-    world.store._cache.read = look
+    world.store._cache.read = read
     world.find(ADA)
     assert near.size == 1
 
 
-def test_a_look_that_fails_is_not_awaited_any_more() -> None:
-    """What was announced would lie there for ever."""
-    world, server = world_with_copies()
+def test_failed_read_is_no_longer_pending() -> None:
+    """Otherwise it would stay pending for ever."""
+    world, server = world_with_near_cache()
     server.connected = False
 
     with suppress(StoreUnavailable):
@@ -152,9 +152,9 @@ def test_a_look_that_fails_is_not_awaited_any_more() -> None:
 
 
 @pytest.mark.parametrize(("length", "copies"), [(100, 1), (LONGEST_COPY, 0)])
-def test_what_is_very_long_is_not_copied(length: int, copies: int) -> None:
-    """So many copies, of any length, would have no limit in bytes."""
-    world, _ = world_with_copies()
+def test_very_long_entry_is_not_copied(length: int, copies: int) -> None:
+    """Local copies of any length would have no limit in bytes."""
+    world, _ = world_with_near_cache()
     world.graph.outcomes[ADA] = a_profile(igsid=ADA, name="x" * length)
 
     for _ in range(3):
@@ -163,8 +163,8 @@ def test_what_is_very_long_is_not_copied(length: int, copies: int) -> None:
     assert world.store._near.size == copies
 
 
-def test_what_changes_while_a_page_is_read_is_not_copied(world) -> None:
-    """Of the others there are copies."""
+def test_entry_that_changes_while_its_batch_is_read_is_not_copied(world) -> None:
+    """The others are copied."""
     near = NearCache(100, outage_grace=600.0, monotonic=lambda: 0.0)
     near.renew(0.0)
     world.lookup.find_many([ADA, BEN])
@@ -185,7 +185,7 @@ def test_what_changes_while_a_page_is_read_is_not_copied(world) -> None:
 
 
 class MeetingGraph(FakeGraph):
-    """Meta, which answers nobody before *callers* have asked."""
+    """Meta, which answers no call before *callers* have asked."""
 
     def __init__(self, callers: int) -> None:
         super().__init__()
@@ -196,8 +196,8 @@ class MeetingGraph(FakeGraph):
         return super().fetch(igsid, within)
 
 
-def test_those_who_are_missing_are_fetched_side_by_side() -> None:
-    """Nobody is answered before all have been asked about."""
+def test_missing_people_are_fetched_in_parallel() -> None:
+    """No answer comes before all have been asked about."""
     world = World(graph=MeetingGraph(len(PEOPLE)))
     for igsid in PEOPLE:
         world.graph.outcomes[igsid] = a_profile(igsid=igsid)
@@ -209,7 +209,7 @@ def test_those_who_are_missing_are_fetched_side_by_side() -> None:
 
 
 class WatchedGraph(FakeGraph):
-    """Meta, which notices how many ask at once."""
+    """Meta, which records how many calls run at once."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -220,13 +220,13 @@ class WatchedGraph(FakeGraph):
         with self.lock:
             self.now += 1
             self.most = max(self.most, self.now)
-        told = super().fetch(igsid, within)
+        result = super().fetch(igsid, within)
         with self.lock:
             self.now -= 1
-        return told
+        return result
 
 
-def test_no_page_asks_for_more_at_once_than_there_are_seats() -> None:
+def test_batch_makes_no_more_calls_at_once_than_there_are_seats() -> None:
     """The rest wait for their turn."""
     world = World(graph=WatchedGraph(), seats=3)
     for igsid in PEOPLE:
@@ -238,14 +238,14 @@ def test_no_page_asks_for_more_at_once_than_there_are_seats() -> None:
     assert world.graph.most <= 3
 
 
-def test_a_page_shares_the_flights_of_others(world) -> None:
-    """One call for each person, though two pages ask for them at once."""
+def test_batch_shares_the_flights_of_other_batches(world) -> None:
+    """One call for each person, though three batches ask at once."""
     others = World(redis=world.redis, clock=world.clock)
     others.graph.outcomes = world.graph.outcomes
-    pages = []
+    batches = []
 
     def ask(lookup) -> None:
-        pages.append(lookup.find_many(PEOPLE))
+        batches.append(lookup.find_many(PEOPLE))
 
     threads = [
         threading.Thread(target=ask, args=(lookup,))
@@ -256,7 +256,7 @@ def test_a_page_shares_the_flights_of_others(world) -> None:
     for thread in threads:
         thread.join(10)
 
-    assert len(pages) == 3
+    assert len(batches) == 3
     assert sorted(world.graph.asked + others.graph.asked) == PEOPLE
 
 
@@ -274,8 +274,8 @@ class RecordingFlight(Flight):
         return super().join(igsid, *args, **kwargs)
 
 
-def test_those_nobody_asks_about_come_first() -> None:
-    """So that waiting for others does not hold up what one could do oneself."""
+def test_people_without_a_flight_are_fetched_first() -> None:
+    """So that waiting for other flights does not delay the calls we can make."""
     begun: list[Igsid] = []
     world = a_world(new_flight=partial(RecordingFlight, begun))
     for igsid in (ADA, CLEO):
@@ -288,8 +288,8 @@ def test_those_nobody_asks_about_come_first() -> None:
     assert list(found) == [ADA, BEN, CLEO, DOV]
 
 
-def test_each_who_is_fetched_is_charged(world) -> None:
-    """Two are allowed for; the rest of the page is that person's problem."""
+def test_each_fetch_of_a_batch_is_charged(world) -> None:
+    """Two are allowed; the rest of the batch fails one by one."""
     world.find(ADA)
 
     found = world.lookup.find_many([ADA, BEN, CLEO, DOV], client="inbox")
@@ -301,7 +301,7 @@ def test_each_who_is_fetched_is_charged(world) -> None:
     )
 
 
-def test_those_who_are_stale_are_answered_and_refreshed_later(world) -> None:
+def test_stale_people_are_answered_and_refreshed_later(world) -> None:
     world.lookup.find_many(PEOPLE)
     world.clock.now += HOUR + 1
     world.background.jobs.clear()
@@ -313,8 +313,8 @@ def test_those_who_are_stale_are_answered_and_refreshed_later(world) -> None:
     assert world.graph.calls == len(PEOPLE)
 
 
-def test_directives_hold_for_each(world) -> None:
-    """Nothing stored that is not wanted, and no call where none is."""
+def test_directives_hold_for_each_person_of_a_batch(world) -> None:
+    """No entry older than wanted, and no call where none is allowed."""
     world.find(ADA)
     world.clock.now += 1
 
@@ -328,8 +328,8 @@ def test_directives_hold_for_each(world) -> None:
     assert world.graph.asked == [ADA, ADA]
 
 
-def test_one_deadline_is_everybody_s(world) -> None:
-    """Those it is too late for are told so; nobody waits once for each."""
+def test_one_deadline_holds_for_the_whole_batch(world) -> None:
+    """People it is too late for time out; the deadlines do not add up."""
 
     class SlowGraph(FakeGraph):
         def fetch(self, igsid: Igsid, within: float) -> FetchResult:
@@ -351,20 +351,20 @@ def test_one_deadline_is_everybody_s(world) -> None:
 
 
 class MeanwhileGraph(FakeGraph):
-    """Meta, and what happens elsewhere while it is asked about one person."""
+    """Meta, and what happens elsewhere during the call about one person."""
 
     def __init__(self) -> None:
         super().__init__()
         self.meanwhile: dict[Igsid, Callable[[], object]] = {}
 
     def fetch(self, igsid: Igsid, within: float) -> FetchResult:
-        told = super().fetch(igsid, within)
+        result = super().fetch(igsid, within)
         self.meanwhile.pop(igsid, lambda: None)()
-        return told
+        return result
 
 
-def a_slow_page() -> World:
-    """Ada and Ben are known, Ben as refusing; the page asks Meta for each in turn."""
+def world_with_a_slow_batch() -> World:
+    """Ada and Ben are cached, Ben as refusing; calls to Meta go one at a time."""
     world = World(graph=MeanwhileGraph())
     for igsid in PEOPLE:
         world.graph.outcomes[igsid] = a_profile(igsid=igsid, name="Before")
@@ -377,9 +377,9 @@ def a_slow_page() -> World:
     return world
 
 
-def test_who_writes_while_a_page_waits_is_not_told_as_refusing() -> None:
-    """The message has been acknowledged before the page is answered."""
-    world = a_slow_page()
+def test_refusal_is_not_answered_after_a_message_during_the_batch() -> None:
+    """The message has been acknowledged before the batch is answered."""
+    world = world_with_a_slow_batch()
     world.graph.meanwhile[CLEO] = lambda: world.lookup.on_message_received([BEN])
 
     found = world.lookup.find_many([BEN, CLEO])
@@ -388,26 +388,26 @@ def test_who_writes_while_a_page_waits_is_not_told_as_refusing() -> None:
     assert world.graph.asked == [CLEO, BEN]
 
 
-@pytest.mark.parametrize("erased", [ADA, CLEO], ids=["known before", "just fetched"])
-def test_who_is_erased_while_a_page_waits_is_not_told_from_before(erased) -> None:
-    """Neither what was stored at first nor what the page itself has learned."""
-    world = a_slow_page()
+@pytest.mark.parametrize("erased", [ADA, CLEO], ids=["cached", "just fetched"])
+def test_entry_is_not_answered_after_an_erasure_during_the_batch(erased) -> None:
+    """Neither the stored entry nor one that the batch itself has fetched."""
+    world = world_with_a_slow_batch()
 
     def erase() -> None:
-        world.graph.outcomes[erased] = a_profile(igsid=erased, name="Anew")
+        world.graph.outcomes[erased] = a_profile(igsid=erased, name="New")
         world.lookup.erase(erased)
 
     world.graph.meanwhile[DOV] = erase
 
     found = world.lookup.find_many([ADA, CLEO, DOV])
 
-    assert name_of(found[erased]) == "Anew"
+    assert name_of(found[erased]) == "New"
     assert world.graph.asked == [CLEO, DOV, erased]
 
 
-def test_a_picture_that_dies_while_a_page_waits_is_not_sent() -> None:
-    """It was alive when the page began."""
-    world = a_slow_page()
+def test_picture_that_expires_during_the_batch_is_not_sent() -> None:
+    """It was alive when the batch began."""
+    world = world_with_a_slow_batch()
     dies_at = world.clock.now + 4
     link = {"profile_pic": picture_url(dies_at), "picture_expires_at": dies_at}
     world.graph.outcomes[CLEO] = a_profile(igsid=CLEO, **link)
@@ -419,9 +419,9 @@ def test_a_picture_that_dies_while_a_page_waits_is_not_sent() -> None:
     assert found[CLEO].entry.outcome.profile_pic is None
 
 
-def test_what_is_learned_elsewhere_while_a_page_waits_is_told_at_once() -> None:
-    """It costs no call: the look that would find an erasure finds it."""
-    world = a_slow_page()
+def test_entry_stored_elsewhere_during_the_batch_is_answered() -> None:
+    """It costs no call: the read that would notice an erasure finds it."""
+    world = world_with_a_slow_batch()
     world.graph.meanwhile[DOV] = lambda: world.lookup.refresh(ADA)
 
     found = world.lookup.find_many([ADA, DOV])
@@ -430,8 +430,8 @@ def test_what_is_learned_elsewhere_while_a_page_waits_is_told_at_once() -> None:
     assert world.graph.asked == [DOV, ADA]
 
 
-def test_a_page_whose_people_are_erased_all_the_time_has_an_end() -> None:
-    """Three rounds, and then it is a failure."""
+def test_batch_gives_up_after_three_rounds_of_erasures() -> None:
+    """Then the person is a failure."""
 
     class ErasingGraph(FakeGraph):
         def fetch(self, igsid: Igsid, within: float) -> FetchResult:
@@ -452,8 +452,8 @@ def test_a_page_whose_people_are_erased_all_the_time_has_an_end() -> None:
     assert world.graph.asked == [ADA, BEN, ADA, BEN]
 
 
-def test_an_answer_that_could_not_be_kept_is_answered_all_the_same() -> None:
-    """Nothing has been removed, if it was never there."""
+def test_answer_that_could_not_be_stored_is_answered_anyway() -> None:
+    """What was never stored cannot have been removed."""
     server = fakeredis.FakeServer()
     world = World(redis=fakeredis.FakeRedis(server=server), graph=MeanwhileGraph())
     world.graph.outcomes[ADA] = a_profile()
@@ -465,8 +465,8 @@ def test_an_answer_that_could_not_be_kept_is_answered_all_the_same() -> None:
     assert world.graph.calls == 1
 
 
-def test_where_too_many_wait_those_who_are_known_are_answered(world) -> None:
-    """A page that finds no room costs only those who are missing."""
+def test_cached_people_are_answered_while_too_many_callers_wait(world) -> None:
+    """A batch that may not wait fails only for the missing."""
     world.find(ADA)
     for _ in range(400):
         world.bulkhead._waiters.acquire()
@@ -476,8 +476,8 @@ def test_where_too_many_wait_those_who_are_known_are_answered(world) -> None:
     assert [kind(answer) for answer in found.values()] == [Source.HIT, Overloaded]
 
 
-def test_where_too_many_wait_what_was_not_wanted_is_told_after_all(world) -> None:
-    """No caller gets less for having asked for more, in a page or alone."""
+def test_unwanted_entry_is_answered_while_too_many_callers_wait(world) -> None:
+    """No caller gets less for having asked for more, in a batch or alone."""
     world.find(ADA)
     for _ in range(400):
         world.bulkhead._waiters.acquire()
@@ -490,9 +490,9 @@ def test_where_too_many_wait_what_was_not_wanted_is_told_after_all(world) -> Non
     assert (alone.source, alone.entry) == (Source.STALE, found[ADA].entry)
 
 
-def test_while_the_store_is_away_copies_are_told_to_who_wanted_it_new() -> None:
-    """Where Meta may not be asked about any more of them."""
-    world, server = world_with_copies()
+def test_local_copies_answer_no_cache_while_the_store_is_away() -> None:
+    """Where Meta may not be asked about any more of the people."""
+    world, server = world_with_near_cache()
     for _ in range(2):
         world.lookup.find_many(PEOPLE)
     server.connected = False
@@ -505,8 +505,8 @@ def test_while_the_store_is_away_copies_are_told_to_who_wanted_it_new() -> None:
     ]
 
 
-def test_while_the_store_is_away_few_are_fetched() -> None:
-    """Four at once; the others are told that it is too much, without a try."""
+def test_few_people_are_fetched_while_the_store_is_away() -> None:
+    """Four at once; the others are refused as overloaded, without a try."""
     server = fakeredis.FakeServer()
     redis_ = fakeredis.FakeRedis(server=server)
     world = World(redis=redis_, graph=MeetingGraph(CALLS_WITHOUT_STORE))
@@ -523,12 +523,12 @@ def test_while_the_store_is_away_few_are_fetched() -> None:
     assert list(found) == PEOPLE
 
 
-def test_a_part_of_the_store_that_is_away_costs_only_those_who_are_there(world) -> None:
-    """On a Cluster; whoever is elsewhere is answered as ever."""
+def test_node_that_is_away_fails_only_its_own_people(world) -> None:
+    """On a Cluster; people on other nodes are answered as ever."""
     world.find(ADA)
     world.find(BEN)
-    place = world.store._cache.node_name
-    world.store._cache.node_name = lambda key: "away" if BEN in key else place(key)
+    node_name = world.store._cache.node_name
+    world.store._cache.node_name = lambda key: "away" if BEN in key else node_name(key)
     read_many = world.store._cache.read_many
 
     def counted_read(kinds, tags, **options):

@@ -1,4 +1,4 @@
-"""What a caller asks of the cache: nothing older, nothing stored, nothing else."""
+"""Cache directives of a caller: ``no-cache``, ``max-age`` and ``only-if-cached``."""
 
 from __future__ import annotations
 
@@ -20,13 +20,8 @@ from tests.helpers.builders import ADA, HOUR, LIFETIMES, MINUTE, a_profile, a_re
 from tests.helpers.fakes import FakeGraph
 from tests.helpers.world import BEN, World, name_of
 
-ANEW = Directives(no_cache=True)
-KEPT_ONLY = Directives(only_if_cached=True)
-
-
-@pytest.fixture
-def world() -> World:
-    return World()
+NO_CACHE = Directives(no_cache=True)
+ONLY_IF_CACHED = Directives(only_if_cached=True)
 
 
 def ask(world: World, directives: Directives, client: str | None = None) -> Answer:
@@ -34,18 +29,18 @@ def ask(world: World, directives: Directives, client: str | None = None) -> Answ
 
 
 def has_fresh(world: World) -> None:
-    """Ada is known as Before, and Meta would call her After."""
+    """Ada is cached as Before, and Meta would return After."""
     world.graph.outcomes[ADA] = a_profile(name="Before")
     world.find()
     world.graph.outcomes[ADA] = a_profile(name="After")
     world.clock.now += 1
 
 
-def test_no_cache_asks_meta_again_and_keeps_what_it_says(world) -> None:
-    """Others have it from then on."""
+def test_no_cache_calls_meta_and_stores_its_outcome(world) -> None:
+    """Other callers get it from then on."""
     has_fresh(world)
 
-    answer = ask(world, ANEW)
+    answer = ask(world, NO_CACHE)
 
     assert (name_of(answer), answer.source) == ("After", Source.FETCHED)
     assert answer.is_forced
@@ -53,31 +48,31 @@ def test_no_cache_asks_meta_again_and_keeps_what_it_says(world) -> None:
     assert world.graph.calls == 2
 
 
-def test_no_cache_about_nobody_known_is_a_plain_miss(world) -> None:
-    """There was nothing that the caller did not want."""
+def test_no_cache_without_an_entry_is_a_plain_miss(world) -> None:
+    """There was no entry that the caller did not want."""
     world.graph.outcomes[ADA] = a_profile()
 
-    answer = ask(world, ANEW)
+    answer = ask(world, NO_CACHE)
 
     assert (answer.source, answer.is_forced) == (Source.FETCHED, False)
 
 
 @pytest.mark.parametrize("outcome", [a_profile, a_refusal], ids=["profile", "refusal"])
-def test_what_is_kept_is_answered_where_meta_tells_nothing(world, outcome) -> None:
-    """And stays as it was: nothing has failed that was due."""
+def test_no_cache_answers_the_stored_entry_if_meta_fails(world, outcome) -> None:
+    """And leaves it as it was: no refresh that was due has failed."""
     world.graph.outcomes[ADA] = outcome()
     before = world.find().entry
     world.graph.outcomes[ADA] = GraphTimeout()
 
-    answer = ask(world, ANEW)
+    answer = ask(world, NO_CACHE)
 
     assert answer.source is Source.STALE
     assert isinstance(answer.failure, GraphTimeout)
     assert answer.entry == world.store.read(ADA).entry == before
 
 
-def test_nothing_is_answered_that_was_erased_while_meta_was_asked(world) -> None:
-    """What the caller saw before is no longer there to fall back on."""
+def test_entry_erased_during_the_call_is_not_answered(world) -> None:
+    """The entry the caller saw before is no longer there to fall back on."""
     has_fresh(world)
 
     class Erasing(FakeGraph):
@@ -88,11 +83,11 @@ def test_nothing_is_answered_that_was_erased_while_meta_was_asked(world) -> None
     late = World(redis=world.redis, clock=world.clock, graph=Erasing())
 
     with pytest.raises(GraphTimeout):
-        ask(late, ANEW)
+        ask(late, NO_CACHE)
 
 
-def test_no_second_call_is_made_where_the_store_goes_with_the_first() -> None:
-    """The call has failed, whether or not anybody could be told."""
+def test_no_second_call_is_made_if_the_store_goes_with_the_first() -> None:
+    """The call has failed, though no follower could be informed."""
     server = fakeredis.FakeServer()
 
     class Cutting(FakeGraph):
@@ -105,13 +100,13 @@ def test_no_second_call_is_made_where_the_store_goes_with_the_first() -> None:
     world.graph.outcomes[ADA] = GraphTimeout()
 
     with pytest.raises(GraphTimeout):
-        ask(world, ANEW)
+        ask(world, NO_CACHE)
 
     assert world.graph.calls == 2
 
 
-def test_an_earlier_failure_is_no_answer_to_who_wants_it_new(world) -> None:
-    """Those who do not insist share it, for the second in which it is shared."""
+def test_no_cache_is_not_answered_with_an_earlier_failure(world) -> None:
+    """Callers without it share the failure for the second that it is shared."""
     world.graph.outcomes[ADA] = GraphUnavailable()
     with pytest.raises(GraphUnavailable):
         world.find()
@@ -119,83 +114,83 @@ def test_an_earlier_failure_is_no_answer_to_who_wants_it_new(world) -> None:
 
     with pytest.raises(GraphUnavailable):
         world.find()
-    answer = ask(world, ANEW)
+    answer = ask(world, NO_CACHE)
 
     assert answer.source is Source.FETCHED
     assert world.graph.calls == 2
 
 
-def test_unavailable_replaces_no_profile_however_it_is_asked_for(world) -> None:
-    """100/33 may mean anything, so the caller is told that this is the old one."""
+def test_unavailable_replaces_no_profile_with_no_cache_either(world) -> None:
+    """100/33 may mean anything, so the answer is marked as the old one."""
     has_fresh(world)
     world.graph.outcomes[ADA] = a_refusal(reason=Reason.UNAVAILABLE)
 
-    answer = ask(world, ANEW)
+    answer = ask(world, NO_CACHE)
 
     assert (name_of(answer), answer.source) == ("Before", Source.STALE)
     assert answer.failure is None
 
 
-def test_a_refusal_replaces_a_profile_that_was_asked_for_anew(world) -> None:
+def test_refusal_replaces_a_profile_with_no_cache(world) -> None:
     has_fresh(world)
     world.graph.outcomes[ADA] = a_refusal(reason=Reason.BLOCKED)
 
-    assert isinstance(ask(world, ANEW).entry.outcome, Refusal)
+    assert isinstance(ask(world, NO_CACHE).entry.outcome, Refusal)
     assert isinstance(world.find().entry.outcome, Refusal)
 
 
-def test_asking_anew_is_charged_to_the_caller(world) -> None:
-    """Whose allowance, once spent, leaves them what is stored."""
+def test_no_cache_is_charged_to_the_caller(world) -> None:
+    """With a spent allowance, the caller gets the stored entry."""
     has_fresh(world)
     for _ in range(2):
-        ask(world, ANEW, client="inbox")
+        ask(world, NO_CACHE, client="inbox")
 
-    spent = ask(world, ANEW, client="inbox")
+    spent = ask(world, NO_CACHE, client="inbox")
 
     assert world.graph.calls == 3
     assert spent.source is Source.STALE
     assert isinstance(spent.failure, TooManyMisses)
-    assert ask(world, ANEW, client="crm").source is Source.FETCHED
+    assert ask(world, NO_CACHE, client="crm").source is Source.FETCHED
 
 
-def test_a_flight_that_ended_since_the_caller_looked_is_theirs_too(world) -> None:
-    """Whoever comes to the lease a moment later does not ask Meta once more."""
+def test_no_cache_shares_a_flight_that_ended_since_its_read(world) -> None:
+    """A caller who comes to the lease a moment later makes no second call."""
     has_fresh(world)
-    seen = world.store.read(ADA)
-    ask(world, ANEW)
+    snapshot = world.store.read(ADA)
+    ask(world, NO_CACHE)
 
-    late = world.lookup.find(ADA, snapshot=seen, directives=ANEW)
+    late = world.lookup.find(ADA, snapshot=snapshot, directives=NO_CACHE)
 
     assert (late.source, name_of(late)) == (Source.COLLAPSED, "After")
     assert late.is_forced
     assert world.graph.calls == 2
 
 
-def test_a_failure_since_the_caller_looked_is_theirs_too(world) -> None:
-    """By the note, which is younger than their look."""
+def test_no_cache_shares_a_failure_since_its_read(world) -> None:
+    """By the note, which is younger than the read."""
     has_fresh(world)
-    seen = world.store.read(ADA)
+    snapshot = world.store.read(ADA)
     world.graph.outcomes[ADA] = GraphTimeout()
-    ask(world, ANEW)
+    ask(world, NO_CACHE)
 
-    late = world.lookup.find(ADA, snapshot=seen, directives=ANEW)
+    late = world.lookup.find(ADA, snapshot=snapshot, directives=NO_CACHE)
 
     assert (late.source, name_of(late)) == (Source.STALE, "Before")
     assert isinstance(late.failure, GraphTimeout)
     assert world.graph.calls == 2
 
 
-def test_a_closed_gate_is_the_reason_for_who_came_to_it_second_too(world) -> None:
-    """Who led was stopped by it; who followed is told of that, and not of less."""
+def test_follower_gets_the_closed_gates_cause_as_its_leader_does(world) -> None:
+    """The gate stopped the leader; the follower's failure says so too."""
     has_fresh(world)
     world.graph.outcomes[BEN] = Throttled(retry_after=MINUTE)
     with pytest.raises(Throttled):
         world.find(BEN)
-    seen = world.store.read(ADA)
+    snapshot = world.store.read(ADA)
     calls = world.graph.calls
 
-    first = ask(world, ANEW)
-    late = world.lookup.find(ADA, snapshot=seen, directives=ANEW)
+    first = ask(world, NO_CACHE)
+    late = world.lookup.find(ADA, snapshot=snapshot, directives=NO_CACHE)
 
     for answer in (first, late):
         assert (answer.source, name_of(answer)) == (Source.STALE, "Before")
@@ -205,46 +200,46 @@ def test_a_closed_gate_is_the_reason_for_who_came_to_it_second_too(world) -> Non
 
 
 def has_refresh_held_back(world: World) -> None:
-    """Somebody is about to refresh Ada, and is kept from it while others wait."""
+    """Another process begins to refresh Ada, and is stopped while others wait."""
     world.has_stale(name="Before")
     world.graph.outcomes[ADA] = a_profile(name="After")
     world.store.take(ADA, "elsewhere", 6.0)
 
     def hold_back(seconds: float) -> None:
         world.pass_time(seconds)
-        known, now = world.store.read(ADA).entry, world.clock.now
-        assert known
-        later = postpone(known, now, 60.0)
+        previous, now = world.store.read(ADA).entry, world.clock.now
+        assert previous
+        later = postpone(previous, now, 60.0)
         world.store.put(ADA, later, "elsewhere", now, again=True)
 
     world.sleep = hold_back
 
 
-def test_a_flight_that_was_held_back_is_no_news_to_who_wants_it_new(world) -> None:
-    """By the quota, or by the allowance of another key; Meta has told nothing."""
+def test_no_cache_is_not_answered_by_a_flight_that_was_held_back(world) -> None:
+    """By the quota, or by the allowance of another key; Meta was not asked."""
     has_refresh_held_back(world)
 
-    answer = ask(world, ANEW)
+    answer = ask(world, NO_CACHE)
 
     assert (answer.source, name_of(answer)) == (Source.FETCHED, "After")
     assert answer.is_forced
     assert world.graph.calls == 1
 
 
-def test_who_cannot_ask_after_one_that_was_held_back_is_told_why(world) -> None:
-    """Not that Meta does not show the person: nobody has asked it."""
+def test_no_cache_fails_with_its_own_reason_after_a_held_back_flight(world) -> None:
+    """Not that Meta does not show the person: Meta was not asked."""
     has_refresh_held_back(world)
     for _ in range(2):
         world.allowance.consume("inbox")
 
-    answer = ask(world, ANEW, client="inbox")
+    answer = ask(world, NO_CACHE, client="inbox")
 
     assert (answer.source, name_of(answer)) == (Source.STALE, "Before")
     assert isinstance(answer.failure, TooManyMisses)
     assert world.graph.calls == 0
 
 
-def test_who_is_not_shown_to_another_is_not_asked_about_again(world) -> None:
+def test_no_cache_makes_no_call_after_another_callers_unavailable(world) -> None:
     """Meta was asked and said 100/33, which is news though the profile stays."""
     world.has_stale(name="Before")
     world.store.take(ADA, "elsewhere", 6.0)
@@ -255,21 +250,21 @@ def test_who_is_not_shown_to_another_is_not_asked_about_again(world) -> None:
 
     def end(seconds: float) -> None:
         world.pass_time(seconds)
-        known, now = world.store.read(ADA).entry, world.clock.now
-        kept = merge(known, not_shown, now)
+        previous, now = world.store.read(ADA).entry, world.clock.now
+        kept = merge(previous, not_shown, now)
         world.store.put(ADA, kept, "elsewhere", now, again=True)
 
     world.sleep = end
 
-    answer = ask(world, ANEW)
+    answer = ask(world, NO_CACHE)
 
     assert (answer.source, answer.failure) == (Source.STALE, None)
     assert world.graph.calls == 0
 
 
 @pytest.mark.parametrize(("age", "calls"), [(MINUTE, 1), (MINUTE + 1, 2)])
-def test_max_age_is_the_oldest_that_is_wanted(world, age, calls) -> None:
-    """Fresh or not is another question."""
+def test_max_age_is_the_oldest_entry_that_is_answered(world, age, calls) -> None:
+    """Whether the entry is fresh makes no difference."""
     world.graph.outcomes[ADA] = a_profile()
     world.find()
     world.clock.now += age
@@ -280,8 +275,8 @@ def test_max_age_is_the_oldest_that_is_wanted(world, age, calls) -> None:
     assert world.graph.calls == calls
 
 
-def test_a_stale_profile_that_is_young_enough_is_a_hit(world) -> None:
-    """And refreshed afterwards, as for anybody."""
+def test_stale_profile_within_max_age_is_a_hit(world) -> None:
+    """And is refreshed afterwards, as always."""
     world.has_stale()
 
     answer = ask(world, Directives(max_age=2 * HOUR))
@@ -290,13 +285,13 @@ def test_a_stale_profile_that_is_young_enough_is_a_hit(world) -> None:
     assert ADA in world.background.jobs
 
 
-def test_only_if_cached_never_asks_meta(world) -> None:
-    """Not afterwards either, if it is stale; and not where there is nothing."""
+def test_only_if_cached_never_calls_meta(world) -> None:
+    """Not to refresh a stale entry either, and not without an entry."""
     with pytest.raises(NotCached):
-        ask(world, KEPT_ONLY)
+        ask(world, ONLY_IF_CACHED)
     world.has_stale(name="Before")
 
-    answer = ask(world, KEPT_ONLY)
+    answer = ask(world, ONLY_IF_CACHED)
 
     assert (answer.source, name_of(answer)) == (Source.HIT, "Before")
     assert ADA not in world.background.jobs
@@ -310,8 +305,8 @@ def test_only_if_cached_never_asks_meta(world) -> None:
         Directives(max_age=0.5, only_if_cached=True),
     ],
 )
-def test_only_if_cached_and_nothing_kept_will_do(world, directives) -> None:
-    """No answer is better than one that is not wanted, or a call that is not."""
+def test_only_if_cached_fails_if_no_entry_is_acceptable(world, directives) -> None:
+    """Neither an unwanted entry nor an unwanted call."""
     has_fresh(world)
 
     with pytest.raises(NotCached):
@@ -322,19 +317,19 @@ def test_only_if_cached_and_nothing_kept_will_do(world, directives) -> None:
 
 
 def test_only_if_cached_waits_for_no_flight(world) -> None:
-    """Somebody else asking Meta is not something stored."""
+    """Another process's flight is not a stored entry."""
     world.store.take(ADA, "elsewhere", 6.0)
 
     with pytest.raises(NotCached):
-        ask(world, KEPT_ONLY)
+        ask(world, ONLY_IF_CACHED)
 
 
-def test_what_is_told_in_place_of_the_new_counts_as_what_it_is(world) -> None:
-    """A hit, or stale; the call that failed is counted as a call."""
+def test_entry_answered_instead_of_a_new_one_is_counted_as_a_hit(world) -> None:
+    """Or as stale; the call that failed is counted as a call."""
     world.graph.outcomes[ADA] = a_refusal()
     world.find()
     world.graph.outcomes[ADA] = GraphTimeout()
-    ask(world, ANEW)
+    ask(world, NO_CACHE)
 
     assert world.counted() == {
         ("fetched", "consent_required"): 1,
