@@ -1,1 +1,1 @@
-"""What is known of a person and for how long it may be used; no I/O, and no clock."""
+"""Facts about people, how long they may be used, and failures. No I/O, no clock."""

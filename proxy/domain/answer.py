@@ -1,4 +1,4 @@
-"""An answer, how it came about, and what a caller asks of the cache."""
+"""An answer, how it came about, and a caller's cache directives."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ class Source(Enum):
     FETCHED = auto()
     COLLAPSED = auto()
     STALE = auto()
-    """What was known before, because the caller's wish for something newer failed."""
+    """The entry from before, because the fetch of a newer one has failed."""
 
 
 @dataclass(frozen=True, slots=True)
 class Directives:
-    """What a caller asks of the cache (RFC 9111 §5.2.1); *max_age* is in seconds."""
+    """A caller's cache directives (RFC 9111 §5.2.1); *max_age* is in seconds."""
 
     no_cache: bool = False
     max_age: float | None = None
     only_if_cached: bool = False
 
     def allow(self, entry: Entry, now: float) -> bool:
-        """Whether the caller would have *entry*, as far as its age goes."""
+        """Whether the caller accepts *entry*, judged by its age."""
         if self.no_cache:
             return False
         return self.max_age is None or now - entry.fetched_at <= self.max_age
@@ -40,11 +40,11 @@ NO_DIRECTIVES = Directives()
 
 @dataclass(frozen=True, slots=True)
 class FetchResult:
-    """What came of asking Meta about a person once.
+    """The result of asking Meta about a person once.
 
     *usage_percent* is how much of our quota Meta says is used, None where it
-    does not say; *token_digest* tells which Page token was used, and not what
-    it is. *graph_version* is the version that answered, such as ``v25.0``.
+    does not say; *token_digest* identifies the Page token that was used without
+    revealing it. *graph_version* is the version that answered, such as ``v25.0``.
     """
 
     outcome: Outcome | LookupFailure
@@ -57,9 +57,10 @@ class FetchResult:
 class Answer:
     """An entry and how it came about.
 
-    *stored* is False where the entry could not be kept, so that the next caller
-    will not find it. *is_forced* is True where a usable entry was stored and the
-    caller wanted a newer one; *failure* is why there is none, with Source.STALE.
+    *stored* is False if the entry could not be stored, so that the next caller
+    will not find it. *is_forced* is True if a usable entry was stored and the
+    caller wanted a newer one; *failure* is why there is no newer one, with
+    Source.STALE.
     """
 
     entry: Entry

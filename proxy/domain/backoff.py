@@ -14,36 +14,36 @@ FIRST_POSTPONEMENT, LONGEST_POSTPONEMENT = 10.0, 600.0
 
 
 def postpone(
-    known: Entry,
+    entry: Entry,
     now: float,
     wait: float | None,
     said: GraphError | None = None,
 ) -> Entry:
-    """*known*, whose refresh has just failed, and is not to be tried again too soon.
+    """*entry* after a failed refresh, with its next refresh postponed.
 
-    With *wait*, Meta was not asked at all, and will not be for so many
-    seconds; that is nothing against this person. Otherwise *said* is what it
-    said, if anything, and the pause doubles with each failure in a row.
+    With *wait*, Meta was not asked at all, and will not be for so many seconds;
+    that does not count as a failure of this person. Otherwise *said* is Meta's
+    error, if it sent one, and the pause doubles with each failure in a row.
     """
     if wait is not None:
         pause = min(max(wait, 1.0), FIRST_POSTPONEMENT)
-        return replace(known, refresh_after=now + pause)
-    pause = FIRST_POSTPONEMENT * 2.0 ** min(known.failed_refreshes, 10)
+        return replace(entry, refresh_after=now + pause)
+    pause = FIRST_POSTPONEMENT * 2.0 ** min(entry.failed_refreshes, 10)
     return replace(
-        known,
+        entry,
         refresh_after=now + min(pause, LONGEST_POSTPONEMENT),
-        failed_refreshes=known.failed_refreshes + 1,
+        failed_refreshes=entry.failed_refreshes + 1,
         last_said=said,
     )
 
 
 @dataclass(frozen=True, slots=True)
 class Backoff:
-    """When a cause closes the gate, and for how long.
+    """The rule by which a cause closes the gate.
 
-    After *failures* with no success between, for *first* seconds, and twice as
-    long each time the gate closes again before a success, up to *longest*. A
-    wait that Meta asks for comes in place of that.
+    The gate closes after *failures* with no success between, for *first* seconds,
+    and for twice as long each time it closes again before a success, up to
+    *longest*. A wait that Meta asks for takes the place of that.
     """
 
     failures: int
@@ -52,7 +52,7 @@ class Backoff:
 
 
 LONGEST_CLOSURE = 3600.0
-"""Seconds for which a gate is closed at most, whoever asks for it."""
+"""Seconds for which a gate is closed at most, even if Meta asks for longer."""
 
 
 def backoffs(token_retry: float) -> Mapping[Cause, Backoff]:

@@ -9,7 +9,7 @@ from proxy.domain.profile import GraphError, Outcome
 
 
 class Freshness(Enum):
-    """What may be done with an entry now (RFC 9111 §4.2, RFC 5861 §3)."""
+    """How an entry may be used now (RFC 9111 §4.2, RFC 5861 §3)."""
 
     FRESH = auto()
     STALE = auto()
@@ -17,7 +17,7 @@ class Freshness(Enum):
 
 
 class ExpiryReason(StrEnum):
-    """What ends an entry before its own times are over. Part of our API."""
+    """Why an entry ends before its own times are over. Part of our API."""
 
     PICTURE_MARGIN = "picture_margin"
     PICTURE_TTL_ASSUMED = "picture_ttl_assumed"
@@ -32,8 +32,8 @@ class Entry:
     """An entry: an outcome and the moments that bound its use, in epoch seconds.
 
     *refresh_after* is when a stale entry may be refreshed next, and
-    *failed_refreshes* how often in a row that has failed; *last_said* is what Meta
-    said when it last told nothing new. *expiry_reason* is None where no more than the
+    *failed_refreshes* how often in a row that has failed; *last_said* is Meta's error
+    from the last refresh without a newer outcome. *expiry_reason* is None if only the
     operator's own times bound the entry.
     """
 
@@ -47,7 +47,7 @@ class Entry:
     last_said: GraphError | None = None
 
     def freshness(self, now: float) -> Freshness:
-        """Use it, use it and refresh, or do not use it."""
+        """Whether to use the entry, to use and refresh it, or not to use it."""
         if now < self.fresh_until:
             return Freshness.FRESH
         if now < self.usable_until:

@@ -1,4 +1,4 @@
-"""Every reason why nothing could be learned just now, each with its one `code`."""
+"""Every failure to learn a fact about a person, each with its one `code`."""
 
 from __future__ import annotations
 
@@ -20,24 +20,24 @@ class Cause(StrEnum):
 class LookupFailure(Exception):
     """We could not learn a fact just now. Never stored against a person.
 
-    *said* is what Meta said, where it said something; *retry_after* is in
-    seconds, where waiting may help. *asked* is False where Meta was not asked
-    at all: a gate was closed, or a limit of ours was reached.
+    *said* is Meta's error, if it sent one; *retry_after* is in seconds, if waiting
+    may help. *asked* is False if Meta was not asked at all: a gate was closed, or a
+    limit of ours was reached.
     """
 
     code: ClassVar[str]
-    """What callers, metrics and logs call it. Never changes once released."""
+    """Its name for callers, metrics and logs. Never changes once released."""
 
     what: ClassVar[str] = "the lookup failed"
-    """The same for people, as half a sentence."""
+    """Its description for people, as half a sentence."""
 
     cause: ClassVar[Cause | None] = None
-    """The gate's cause that it counts towards, where it says something of Meta, or of
-    us as Meta sees us. None: it is about one process or one caller."""
+    """The gate's cause that it counts towards, if it is about Meta, or about us as Meta
+    sees us. None: it is about one process or one caller."""
 
     asked = True
     is_shared: ClassVar[bool] = True
-    """Whether it is the answer of all who wait for the same fetch."""
+    """Whether the followers of the same flight get it too."""
 
     def __init__(
         self,
@@ -62,7 +62,7 @@ class TokenRejected(LookupFailure):
 
 
 class PermissionMissing(LookupFailure):
-    """The app or the Page may not make this call, whoever it is about."""
+    """The app or the Page may not make this call, about any person."""
 
     code = "permission_missing"
     what = "the app lacks a permission or a setting that this call needs"
@@ -78,7 +78,7 @@ class Throttled(LookupFailure):
 
 
 class GraphTimeout(LookupFailure):
-    """No answer came from Meta within the deadline."""
+    """Meta did not answer within the deadline."""
 
     code = "graph_timeout"
     what = "Meta did not answer in time"
@@ -133,7 +133,7 @@ FAILURES: tuple[type[LookupFailure], ...] = (
     TooManyMisses,
     NotCached,
 )
-"""Every failure there is."""
+"""Every failure of a lookup."""
 
 
 class StoreUnavailable(Exception):

@@ -9,19 +9,19 @@ from proxy.domain.entry import Entry, ExpiryReason, Freshness
 from proxy.domain.profile import Outcome, Profile, Reason, Refusal
 
 JITTER = 0.1
-"""TTLs are shortened by up to this share, so that what was fetched together does not
-expire together."""
+"""TTLs are shortened by up to this share, so that entries that were fetched together do
+not expire together."""
 
 LAST_HOUR_TTL = 300.0
-"""Seconds for which a picture in its last hour, or a profile whose picture has gone,
-is used. Meta hands out the same link until it dies, so asking more often is in vain."""
+"""Seconds for which a picture in its last hour, or a profile with a dead picture, is
+used. Meta hands out the same link until it dies, so asking more often is useless."""
 
 SHORTEST_PICTURE = 2.0
-"""A link with fewer seconds to live than this is dead before anybody has loaded it."""
+"""A link with fewer seconds to live than this is dead before a client has loaded it."""
 
 CONSENT_LAGS_FOR = 5.0
-"""Seconds for which ``consent_required`` is kept of somebody who has just written: it
-is not known whether Meta shows consent as soon as it tells of the message."""
+"""Seconds for which ``consent_required`` is kept of a person who has just written: it
+is not known whether Meta shows consent as soon as it sends the message's webhook."""
 
 NEWER_TOKEN_TTL = 1.0
 """Seconds for which a refusal is kept that a newer token might not have met."""
@@ -105,9 +105,9 @@ def _stamp_with_picture(
 
 
 def bounded_by(entry: Entry) -> tuple[str, str]:
-    """Which rules set until when *entry* is fresh, and until when it is usable.
+    """Name the rules behind ``fresh_until`` and ``usable_until`` of *entry*.
 
-    In the words of the settings, where it is one of them.
+    A setting by its name, any other rule by its ExpiryReason.
     """
     match entry.outcome:
         case Refusal(reason=reason):
@@ -119,8 +119,8 @@ def bounded_by(entry: Entry) -> tuple[str, str]:
             return usable if is_cut else "profile_ttl", usable
 
 
-def merge(known: Entry | None, learned: Entry, now: float) -> Entry:
-    """What to keep once *learned* is there beside what was *known* before.
+def merge(previous: Entry | None, learned: Entry, now: float) -> Entry:
+    """Decide what to keep of the *previous* entry and the one just *learned*.
 
     ``unavailable`` may mean anything (100/33), so it never replaces a profile
     that may still be used: it only delays that profile's refresh.
@@ -128,12 +128,12 @@ def merge(known: Entry | None, learned: Entry, now: float) -> Entry:
     if (
         isinstance(learned.outcome, Refusal)
         and learned.outcome.reason is Reason.UNAVAILABLE
-        and known is not None
-        and isinstance(known.outcome, Profile)
-        and known.freshness(now) is not Freshness.EXPIRED
+        and previous is not None
+        and isinstance(previous.outcome, Profile)
+        and previous.freshness(now) is not Freshness.EXPIRED
     ):
         return replace(
-            known,
+            previous,
             refresh_after=learned.usable_until,
             last_said=learned.outcome.said,
         )
@@ -141,7 +141,7 @@ def merge(known: Entry | None, learned: Entry, now: float) -> Entry:
 
 
 def shorten_after_message(learned: Entry) -> Entry:
-    """What to keep of *learned*, about somebody who has written to the business lately.
+    """Decide what to keep of *learned*, if its person has written lately.
 
     Only consent comes with a message; other refusals stand.
     """
@@ -171,7 +171,7 @@ def depends_on_token(outcome: Outcome) -> bool:
 
 
 def shorten_for_newer_token(learned: Entry) -> Entry:
-    """What to keep of *learned*, if a newer token than the one used is known."""
+    """Decide what to keep of *learned*, if a newer token than the one used is known."""
     if not depends_on_token(learned.outcome):
         return learned
     soon = min(learned.usable_until, learned.fetched_at + NEWER_TOKEN_TTL)

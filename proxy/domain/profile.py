@@ -12,10 +12,10 @@ Igsid = NewType("Igsid", str)
 digits do not fit a float, which is what JSON readers elsewhere make of it."""
 
 IGSID = re.compile(r"[0-9]{5,25}", re.ASCII)
-"""What all of an Igsid must match."""
+"""The pattern that a whole Igsid must match."""
 
 DEFAULT_PAGE = "default"
-"""The name of the Page that is meant where none is named: PROXY_PAGE_TOKEN's."""
+"""The name of the Page of PROXY_PAGE_TOKEN, for requests that name no Page."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,8 +23,8 @@ class Profile:
     """A person who has written to the Page, as Meta describes them.
 
     ``None`` means that Meta did not say, which is not the same as "no".
-    ``picture_expires_at`` is in epoch seconds, UTC; ``None`` when there is no
-    picture or its link does not tell.
+    ``picture_expires_at`` is in epoch seconds, UTC; ``None`` if there is no picture
+    or its link has no expiry.
 
     Source: https://developers.facebook.com/docs/messenger-platform/instagram/features/user-profile
     """
@@ -45,7 +45,7 @@ FIELDS = tuple(
     for field in fields(Profile)
     if field.name not in ("igsid", "picture_expires_at")
 )
-"""What Meta documents of a person, under Meta's names, in the order we show it.
+"""The fields of a person that Meta documents, by Meta's names, in the order we show.
 
 Source: https://developers.facebook.com/docs/messenger-platform/instagram/features/user-profile
 """
@@ -53,7 +53,7 @@ Source: https://developers.facebook.com/docs/messenger-platform/instagram/featur
 
 @dataclass(frozen=True, slots=True)
 class GraphError:
-    """What Meta said when it did not answer: its codes, never its message.
+    """Meta's error in place of an answer: its codes, never its message.
 
     Messages have been seen carrying ids and tokens. *fbtrace_id* is what Meta's
     support asks for.
@@ -67,7 +67,7 @@ class GraphError:
 
 
 class Reason(StrEnum):
-    """Why Meta tells nothing about a person. The values are part of our API."""
+    """Why Meta refuses to describe a person. The values are part of our API."""
 
     CONSENT_REQUIRED = "consent_required"
     BLOCKED = "blocked"

@@ -1,4 +1,4 @@
-"""One update of a webhook, as far as it matters here."""
+"""One update of a webhook: its kind, its result, its sender and its account."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from proxy.domain.profile import Igsid
 
 
 class UpdateKind(StrEnum):
-    """What an update of a webhook tells of. The values are labels of a metric."""
+    """The kind of event in an update. The values are labels of a metric."""
 
     MESSAGE = "message"
     POSTBACK = "postback"
@@ -24,7 +24,7 @@ class UpdateKind(StrEnum):
 
 
 class UpdateResult(StrEnum):
-    """What is made of an update. The values are labels of a metric."""
+    """How an update is handled. The values are labels of a metric."""
 
     WRITTEN = "written"
     IGNORED = "ignored"
@@ -33,9 +33,10 @@ class UpdateResult(StrEnum):
 
 
 class Update(NamedTuple):
-    """One update of a webhook; *sender* is who has written, if that is what it says.
+    """One update of a webhook.
 
-    To the business with that *account*, by whichever of its ids.
+    *sender* is the person who has written to the business, if the update is about a
+    message; *account* is the business, by whichever of its ids.
     """
 
     kind: UpdateKind

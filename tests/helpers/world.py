@@ -86,7 +86,7 @@ class World:
         return self.lookup.find(igsid, client=client)
 
     def has_stale(self, **overrides: object) -> None:
-        """Ada's profile was fetched a while ago, and Meta was asked nothing since."""
+        """Ada's profile was fetched a while ago, and Meta has had no call since."""
         self.graph.outcomes[ADA] = a_profile(**overrides)
         self.find()
         self.clock.now += HOUR + MINUTE
@@ -94,14 +94,14 @@ class World:
         self.graph.asked.clear()
 
     def counted(self) -> dict[tuple[str, str], int]:
-        """The answers that were counted, by source and outcome."""
+        """The counts of answers, by source and outcome."""
         return {key: count for key, count in self.metrics.answers.items() if count}
 
     def forget_note(self, igsid: Igsid = ADA) -> None:
         self.redis.delete(f"pp:n:{{default:{igsid}}}")
 
     def fail_until_closed(self) -> None:
-        """Five people whom Meta does not answer about close the gate."""
+        """Five calls that Meta does not answer close the gate."""
         for n in range(5):
             with pytest.raises(GraphUnavailable):
                 self.find(Igsid(f"99900{n}"))

@@ -1,4 +1,4 @@
-"""What a lookup can end in."""
+"""Entries, profiles, refusals, and the failures of a lookup."""
 
 from dataclasses import fields
 
@@ -38,10 +38,10 @@ every_failure = pytest.mark.parametrize("failure", FAILURES)
         (NOW + HOUR, Freshness.EXPIRED),
     ],
 )
-def test_an_entry_is_fresh_then_stale_then_expired(
+def test_entry_is_fresh_then_stale_then_expired(
     moment: float, freshness: Freshness
 ) -> None:
-    """A bound belongs to what comes after it."""
+    """A bound belongs to the phase after it."""
     entry = an_entry(fresh_until=NOW + 10, usable_until=NOW + 20)
 
     now = entry.freshness(moment)
@@ -49,8 +49,8 @@ def test_an_entry_is_fresh_then_stale_then_expired(
     assert now is freshness
 
 
-def test_an_entry_without_a_stale_phase_expires_at_once() -> None:
-    """This is the form of every refusal."""
+def test_entry_without_a_stale_phase_expires_at_once() -> None:
+    """Every refusal has this form."""
     entry = an_entry(fresh_until=NOW + 10, usable_until=NOW + 10)
 
     at_the_end = entry.freshness(NOW + 10)
@@ -58,9 +58,9 @@ def test_an_entry_without_a_stale_phase_expires_at_once() -> None:
     assert at_the_end is Freshness.EXPIRED
 
 
-def test_the_failures_are_the_ones_that_are_known() -> None:
+def test_failures_are_exactly_these() -> None:
     """Add another one here, and to every table of failures."""
-    known = {
+    expected = {
         GraphTimeout,
         GraphUnavailable,
         NotCached,
@@ -71,11 +71,11 @@ def test_the_failures_are_the_ones_that_are_known() -> None:
         TooManyMisses,
     }
 
-    assert set(FAILURES) == set(LookupFailure.__subclasses__()) == known
+    assert set(FAILURES) == set(LookupFailure.__subclasses__()) == expected
 
 
 @every_failure
-def test_a_failure_carries_what_meta_said_and_how_long_to_wait(
+def test_failure_carries_metas_error_and_the_time_to_wait(
     failure: type[LookupFailure],
 ) -> None:
     """Values, not only text."""
@@ -85,17 +85,17 @@ def test_a_failure_carries_what_meta_said_and_how_long_to_wait(
 
 
 @every_failure
-def test_a_failure_of_which_nothing_is_known_says_so(
+def test_failure_without_details_carries_none(
     failure: type[LookupFailure],
 ) -> None:
-    """None means "not told"."""
+    """None means "not known"."""
     raised = failure()
 
     assert (raised.said, raised.retry_after) == (None, None)
 
 
 @every_failure
-def test_a_failures_text_is_the_same_whatever_meta_said(
+def test_text_of_a_failure_does_not_depend_on_metas_error(
     failure: type[LookupFailure],
 ) -> None:
     """It is a constant of ours, in ``str`` as in ``repr``."""
@@ -112,38 +112,38 @@ def test_every_failure_has_a_text_of_its_own() -> None:
     assert len(texts) == len(FAILURES) + 1
 
 
-def test_a_store_that_is_away_is_no_failure_of_a_lookup() -> None:
-    """A failure is shared with followers by way of the store itself."""
+def test_store_unavailable_is_not_a_lookup_failure() -> None:
+    """A lookup failure is shared with followers through the store itself."""
     raised = StoreUnavailable()
 
     assert not isinstance(raised, LookupFailure)
     assert repr(raised) == "StoreUnavailable('the store cannot be reached')"
 
 
-def test_the_reasons_are_as_the_api_has_them() -> None:
+def test_reasons_have_the_values_of_the_api() -> None:
     """They never change once released."""
     values = {reason.value for reason in Reason}
 
     assert values == {"consent_required", "blocked", "not_found", "unavailable"}
 
 
-def test_a_profile_has_every_documented_field() -> None:
-    """Beside them stand whose it is, and until when its picture lives."""
+def test_profile_has_every_documented_field() -> None:
+    """Beside them: the person's id, and the moment its picture expires."""
     names = [field.name for field in fields(Profile)]
 
     assert names == ["igsid", *FIELDS, "picture_expires_at"]
 
 
-def test_equal_outcomes_are_equal_entries() -> None:
-    """Outcomes are values: nothing but their content counts."""
+def test_entries_with_equal_outcomes_are_equal() -> None:
+    """Outcomes are values: only their content counts."""
     one, other = an_entry(a_profile()), an_entry(a_profile())
 
     assert one == other
     assert hash(one) == hash(other)
 
 
-def test_the_repr_of_a_refusal_names_its_codes_and_no_message() -> None:
-    """There is no place in it where Meta's words could be kept."""
+def test_repr_of_a_refusal_has_its_codes_and_no_message() -> None:
+    """It has no field in which Meta's words could be kept."""
     refusal = Refusal(Igsid(ADA), Reason.CONSENT_REQUIRED, GraphError(230, None, "Ab"))
 
     assert repr(refusal) == (

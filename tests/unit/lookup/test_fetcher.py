@@ -130,9 +130,9 @@ def test_spent_allowance_is_not_shared_with_other_clients(world) -> None:
     with pytest.raises(TooManyMisses):
         world.find(client="inbox")
 
-    seen = world.store.read(ADA)
+    snapshot = world.store.read(ADA)
 
-    assert (seen.lease, seen.note) == (None, None)
+    assert (snapshot.lease, snapshot.note) == (None, None)
     assert world.find(client="crm").source is Source.FETCHED
 
 

@@ -1,9 +1,9 @@
 """Two processes on one store, in any order of events, against a small model.
 
 Callers, refreshes and flushes are stopped before each command to the store and before
-Meta's answer, and go on in an order that Hypothesis chooses. The model knows only what
-Meta was asked when, what it said, and what operators and webhooks were promised: every
-call to Meta has a number that is in all it told, so each answer shows what it rests on.
+Meta's answer, and go on in an order that Hypothesis chooses. The model knows only which
+calls Meta got and when, its outcomes, and the promises to operators and webhooks: each
+call to Meta has a number that is in its outcome, so each answer shows its call.
 """
 
 from __future__ import annotations
@@ -66,13 +66,13 @@ ACTORS = 6
 """Callers, refreshes and flushes under way at once."""
 
 PICTURES = (-MINUTE, 1.0, MINUTE, HOUR, 2 * HOUR, 26 * HOUR, 4 * DAY)
-"""For how many seconds more a picture lives."""
+"""Seconds until a picture expires."""
 
-UNTOLD = 0.0
-"""In place of that, where its link does not tell."""
+WITHOUT_EXPIRY = 0.0
+"""Instead of that: a link without an expiry."""
 
-Mind = Callable[["Call"], Outcome | LookupFailure]
-"""What Meta would say of a person."""
+Opinion = Callable[["Call"], Outcome | LookupFailure]
+"""Meta's answer to a call about a person."""
 
 people = st.sampled_from([PEOPLE[0], PEOPLE[0], PEOPLE[0], PEOPLE[1]])
 processes = st.sampled_from(PROCESSES)
@@ -83,7 +83,7 @@ some_steps = st.sampled_from([0, 1, 1, 2, 3, 99, 99, 99])
 
 @dataclass(eq=False)
 class Call:
-    """One question to Meta; ``told`` and ``told_at`` are None until it has answered.
+    """One call to Meta; ``outcome`` and ``answered_at`` are None until it has answered.
 
     ``is_alone`` while the lease under which it was made keeps others from asking.
     """
@@ -92,16 +92,16 @@ class Call:
     igsid: Igsid
     asked_at: float
     is_alone: bool
-    told: Outcome | LookupFailure | None = None
-    told_at: float | None = None
+    outcome: Outcome | LookupFailure | None = None
+    answered_at: float | None = None
 
 
 @dataclass(frozen=True)
-class ExpiryReason:
-    """What was promised to be gone: *kind* of *igsid* (None: of all), known by then.
+class Promise:
+    """A promise that entries are gone: of *kind*, about *igsid* (None: about all).
 
     *calls* had been made when the promise was asked for. With *fetched_by*, only
-    what had been fetched by that moment is meant.
+    entries that had been fetched by that moment are covered.
     """
 
     calls: int
@@ -112,7 +112,7 @@ class ExpiryReason:
     def covers(self, call: Call, outcome: Outcome) -> bool:
         if self.igsid not in (None, call.igsid) or call.number > self.calls:
             return False
-        if self.fetched_by is not None and call.told_at > self.fetched_by:
+        if self.fetched_by is not None and call.answered_at > self.fetched_by:
             return False
         if isinstance(outcome, Profile):
             return self.kind in (What.ALL, What.PROFILES)
@@ -145,7 +145,7 @@ class Process:
 
 
 class World(RuleBasedStateMachine):
-    """What may happen, and what must hold whatever happens. It is Meta, too."""
+    """The events that may happen, and the rules that always hold. It is Meta, too."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -154,31 +154,31 @@ class World(RuleBasedStateMachine):
         self.server = fakeredis.FakeServer()
         self.redis = fakeredis.FakeRedis(server=self.server)
         self.processes = [Process(self) for _ in PROCESSES]
-        self.minds: dict[Igsid, Mind] = {}
+        self.opinions: dict[Igsid, Opinion] = {}
         self.next_failure: type[LookupFailure] | None = None
         self.away_for = 0
         self.is_rushed = False
         self.calls: list[Call] = []
-        self.cuts: list[ExpiryReason] = []
+        self.promises: list[Promise] = []
         self.flushes_under_way = 0
         self.actors: list[tuple[Actor, Callable[[Actor], None]]] = []
 
-    # What Meta does.
+    # Meta.
 
     def token_digest(self) -> str:
         return "0badcafe"
 
     def fetch(self, igsid: Igsid, within: float) -> FetchResult:
-        """Say what was true when the question came, however late the answer."""
+        """Return what was true when the call came, however late the answer."""
         assert 0 < within <= GRAPH_TIMEOUT
         call = self.note_call(igsid)
-        said = self.minds[igsid](call)
+        outcome = self.opinions[igsid](call)
         if self.next_failure:
-            said = self.next_failure(GraphError(fbtrace_id=f"call {call.number}"))
+            outcome = self.next_failure(GraphError(fbtrace_id=f"call {call.number}"))
             self.next_failure = None
         self.stage.pause(At.META)
-        call.told, call.told_at, call.is_alone = said, self.clock.now, False
-        return FetchResult(said, None, self.token_digest())
+        call.outcome, call.answered_at, call.is_alone = outcome, self.clock.now, False
+        return FetchResult(outcome, None, self.token_digest())
 
     def note_call(self, igsid: Igsid) -> Call:
         actor = self.stage.acting
@@ -187,14 +187,14 @@ class World(RuleBasedStateMachine):
         if call.is_alone:
             others = [other for other in self.calls_in_flight(igsid) if other.is_alone]
             assert not others, "two calls at once about one person"
-            is_known = self.has_fresh(igsid) and not actor.is_forced
-            assert not is_known, "asked about what is known"
+            is_needless = self.has_fresh(igsid) and not actor.is_forced
+            assert not is_needless, "called Meta despite a fresh entry"
         self.calls.append(call)
         return call
 
     def calls_in_flight(self, igsid: Igsid | None) -> Iterator[Call]:
         for call in self.calls:
-            if call.told is None and igsid in (None, call.igsid):
+            if call.outcome is None and igsid in (None, call.igsid):
                 yield call
 
     def has_fresh(self, igsid: Igsid) -> bool:
@@ -202,31 +202,31 @@ class World(RuleBasedStateMachine):
         return stored is not None and self.clock.now < json.loads(stored)[3]
 
     @initialize(is_rushed=st.booleans())
-    def meta_knows_everybody(self, is_rushed: bool) -> None:
-        """Half of the runs are about who comes first, half about what has lasted."""
+    def meta_knows_all_people(self, is_rushed: bool) -> None:
+        """Half of the runs are about races, half about entries that have aged."""
         self.is_rushed = is_rushed
-        self.meta_shows_a_person(PEOPLE[0], 4 * DAY)
-        self.meta_shows_a_person(PEOPLE[1], None)
+        self.meta_shows_person(PEOPLE[0], 4 * DAY)
+        self.meta_shows_person(PEOPLE[1], None)
 
-    @rule(igsid=people, lives=st.sampled_from([None, UNTOLD, *PICTURES]))
-    def meta_shows_a_person(self, igsid: Igsid, lives: float | None) -> None:
-        """With a picture that *lives* for so many seconds more, or without one."""
-        dies_at, picture = None, None
-        if lives == UNTOLD:
+    @rule(igsid=people, lives=st.sampled_from([None, WITHOUT_EXPIRY, *PICTURES]))
+    def meta_shows_person(self, igsid: Igsid, lives: float | None) -> None:
+        """With a picture that *lives* for so many seconds, or without one."""
+        expires_at, picture = None, None
+        if lives == WITHOUT_EXPIRY:
             picture = "https://scontent.cdninstagram.com/v/ada.jpg"
         elif lives is not None:
-            dies_at = float(int(self.clock.now + lives))
-            picture = picture_url(dies_at)
-        self.minds[igsid] = lambda call: a_profile(
+            expires_at = float(int(self.clock.now + lives))
+            picture = picture_url(expires_at)
+        self.opinions[igsid] = lambda call: a_profile(
             igsid=igsid,
             name=f"call {call.number}",
             profile_pic=picture,
-            picture_expires_at=dies_at,
+            picture_expires_at=expires_at,
         )
 
     @rule(igsid=people, reason=st.sampled_from(Reason))
     def meta_refuses(self, igsid: Igsid, reason: Reason) -> None:
-        self.minds[igsid] = lambda call: Refusal(
+        self.opinions[igsid] = lambda call: Refusal(
             igsid, reason, GraphError(fbtrace_id=f"call {call.number}")
         )
 
@@ -239,27 +239,29 @@ class World(RuleBasedStateMachine):
     def meta_fails_once(self, failure: type[LookupFailure]) -> None:
         self.next_failure = failure
 
-    # What callers, operators and webhooks do.
+    # Callers, operators and webhooks.
 
     @precondition(lambda self: len(self.actors) < ACTORS)
     @rule(process=processes, igsid=people, steps=some_steps)
-    def somebody_asks(self, process: int, igsid: Igsid, steps: int) -> None:
+    def caller_finds(self, process: int, igsid: Igsid, steps: int) -> None:
         lookup = self.processes[process].lookup
         self.begin(lambda: lookup.find(igsid), steps, self.check_answer)
 
     @precondition(lambda self: len(self.actors) < ACTORS)
     @rule(process=processes, igsid=people, steps=some_steps)
-    def somebody_wants_it_new(self, process: int, igsid: Igsid, steps: int) -> None:
-        """What was told before they asked is only answered where the new one fails."""
+    def caller_finds_with_no_cache(
+        self, process: int, igsid: Igsid, steps: int
+    ) -> None:
+        """An earlier outcome is only answered if the new call fails."""
         lookup = self.processes[process].lookup
-        told_before = [call for call in self.calls if call.told is not None]
+        answered_before = [call for call in self.calls if call.outcome is not None]
         directives = Directives(no_cache=True)
 
         def check(actor: Actor) -> None:
             self.check_answer(actor)
             if actor.raised is None and actor.returned.source is not Source.STALE:
                 call = self.call_behind(repr(actor.returned.entry.outcome))
-                assert call not in told_before, "known before"
+                assert call not in answered_before, "an earlier outcome"
 
         self.begin(
             lambda: lookup.find(igsid, directives=directives),
@@ -275,8 +277,8 @@ class World(RuleBasedStateMachine):
         after=st.sampled_from([0.0, 0.0, 301.0, 20 * MINUTE, 70 * MINUTE])
         | st.sampled_from([6.5 * HOUR, DAY, DAY + HOUR]),
     )
-    def somebody_is_answered(self, process: int, igsid: Igsid, after: float) -> None:
-        """At once, unless they wait for somebody else; no gate is closed any more."""
+    def caller_is_answered(self, process: int, igsid: Igsid, after: float) -> None:
+        """At once, unless it waits for another caller's flight; every gate is open."""
         if after and not self.is_rushed:
             self.time_passes(after)
         for key in self.redis.keys("pp:g:*"):
@@ -294,30 +296,30 @@ class World(RuleBasedStateMachine):
         by=st.sampled_from(["another", "erasure", "message", "flush", "time"]),
         their_steps=some_steps,
     )
-    def somebody_is_overtaken(
+    def caller_is_overtaken(
         self, process: int, igsid: Igsid, steps: int, by: str, their_steps: int
     ) -> None:
-        """They are in the midst of it when something else begins."""
+        """Another event begins while the caller is waiting."""
         lookup = self.processes[process].lookup
         actor = self.begin(lambda: lookup.find(igsid), steps, self.check_answer)
         match by:
             case "another":
-                self.somebody_is_answered(1 - process, igsid, 0.0)
+                self.caller_is_answered(1 - process, igsid, 0.0)
             case "erasure":
-                self.a_person_is_erased(1 - process, igsid)
+                self.person_is_erased(1 - process, igsid)
             case "message":
-                self.a_person_writes(igsid)
+                self.person_writes(igsid)
             case "flush":
-                self.an_operator_flushes(1 - process, What.ALL, None, their_steps)
+                self.operator_flushes(1 - process, What.ALL, None, their_steps)
             case "time":
                 self.time_passes(LEASE_FOR - 1.0)
-                self.somebody_is_answered(1 - process, igsid, 0.0)
+                self.caller_is_answered(1 - process, igsid, 0.0)
         while actor.at in (At.STORE, At.META):
             self.let_go_on(actor, 99)
 
     @precondition(lambda self: len(self.actors) < ACTORS)
     @rule(process=processes, steps=some_steps)
-    def the_background_works(self, process: int, steps: int) -> None:
+    def background_job_runs(self, process: int, steps: int) -> None:
         jobs: dict[Hashable, Callable[[], None]]
         jobs = self.processes[process].background.jobs
         if jobs:
@@ -325,7 +327,7 @@ class World(RuleBasedStateMachine):
 
     @precondition(lambda self: self.actors)
     @rule(which=st.integers(0, ACTORS - 1), steps=some_steps, is_lost=st.booleans())
-    def somebody_goes_on(self, which: int, steps: int, is_lost: bool) -> None:
+    def actor_goes_on(self, which: int, steps: int, is_lost: bool) -> None:
         """Perhaps with the reply to their next command lost."""
         actor, _ = self.actors[which % len(self.actors)]
         if is_lost and actor.at is At.STORE and steps == 1:
@@ -334,19 +336,19 @@ class World(RuleBasedStateMachine):
         self.lose_replies(False)
 
     @rule(process=processes, igsid=people)
-    def a_person_is_erased(self, process: int, igsid: Igsid) -> None:
+    def person_is_erased(self, process: int, igsid: Igsid) -> None:
         stored = [self.redis.exists(f"pp:{k}:{{default:{igsid}}}") for k in "eln"]
         try:
             erased = self.processes[process].lookup.erase(igsid)
         except StoreUnavailable:
             return
         assert [erased.entry, erased.lease, erased.note] == [bool(n) for n in stored]
-        self.leases_go(igsid)
-        self.cuts.append(ExpiryReason(len(self.calls), igsid))
+        self.lose_leases(igsid)
+        self.promises.append(Promise(len(self.calls), igsid))
 
     @rule(igsid=people)
-    def a_person_writes(self, igsid: Igsid) -> None:
-        """As their webhook will have it: a refusal goes, with what is under way."""
+    def person_writes(self, igsid: Igsid) -> None:
+        """As their webhook does: a refusal is deleted, and so is a fetch under way."""
         if self.store_is_away:
             return
         entry, lease, note = (f"pp:{kind}:{{default:{igsid}}}" for kind in "eln")
@@ -354,8 +356,8 @@ class World(RuleBasedStateMachine):
         if stored is not None and json.loads(stored)[5] is None:
             self.redis.delete(entry)
         self.redis.delete(lease, note)
-        self.leases_go(igsid)
-        self.cuts.append(ExpiryReason(len(self.calls), igsid, What.REFUSALS))
+        self.lose_leases(igsid)
+        self.promises.append(Promise(len(self.calls), igsid, What.REFUSALS))
 
     @precondition(lambda self: len(self.actors) < ACTORS)
     @rule(
@@ -364,13 +366,13 @@ class World(RuleBasedStateMachine):
         older_than=ages,
         steps=some_steps,
     )
-    def an_operator_flushes(
+    def operator_flushes(
         self, process: int, what: What, older_than: float | None, steps: int
     ) -> None:
         lookup = self.processes[process].lookup
-        cut = self.cut_of_flush(what, older_than)
-        # From its beginning to its end, any lease may be gone at any moment.
-        self.leases_go(None)
+        promise = self.promise_of_flush(what, older_than)
+        # From its beginning to its end, any lease may be lost at any moment.
+        self.lose_leases(None)
         self.flushes_under_way += 1
 
         def check(actor: Actor) -> None:
@@ -378,16 +380,16 @@ class World(RuleBasedStateMachine):
             check_no_bug(actor)
             if actor.raised is None:
                 assert actor.returned.deleted <= actor.returned.matched
-                self.cuts.append(cut)
+                self.promises.append(promise)
 
         self.begin(lambda: lookup.flush(what, older_than=older_than), steps, check)
 
     @rule(process=processes, what=kinds, older_than=ages)
-    def an_operator_asks_what_a_flush_would_do(
+    def operator_tries_a_flush(
         self, process: int, what: What, older_than: float | None
     ) -> None:
         before = {key: self.redis.get(key) for key in self.redis.keys("pp:[eln]:*")}
-        cut = self.cut_of_flush(what, older_than)
+        promise = self.promise_of_flush(what, older_than)
         entries = [text.decode() for key, text in before.items() if b":e:" in key]
         calls = [self.call_behind(entry) for entry in entries]
         try:
@@ -397,17 +399,19 @@ class World(RuleBasedStateMachine):
         except StoreUnavailable:
             return
         assert flushed.deleted == 0
-        assert flushed.matched == sum(cut.covers(call, call.told) for call in calls)
+        assert flushed.matched == sum(
+            promise.covers(call, call.outcome) for call in calls
+        )
         assert before == {key: self.redis.get(key) for key in before}
 
-    # What happens to everybody.
+    # Events that affect all.
 
     @rule(
         seconds=st.sampled_from([1.1, 4.0, 4.0, LEASE_FOR, MINUTE])
         | st.floats(0.1, DAY)
     )
     def time_passes(self, seconds: float) -> None:
-        """For those who wait for Meta or each other; the store answers in no time."""
+        """For actors that wait for Meta or each other; the store answers at once."""
         for actor, _ in list(self.actors):
             while actor.at is At.STORE:
                 self.let_go_on(actor, 1)
@@ -423,22 +427,22 @@ class World(RuleBasedStateMachine):
                 self.redis.hincrby(key, "until", -milliseconds)
 
     @rule(is_lost=st.booleans(), turns=st.integers(1, 4))
-    def the_store_goes(self, is_lost: bool, turns: int) -> None:
-        """Out of reach, or with all it held; for so many turns of anybody."""
+    def store_goes_away(self, is_lost: bool, turns: int) -> None:
+        """Unreachable, or emptied too; for so many turns of any actor."""
         self.set_away(True)
         self.away_for = turns
         if is_lost:
             self.redis.flushall()
-            self.leases_go(None)
+            self.lose_leases(None)
 
-    # What must hold.
+    # Rules that must hold.
 
     @invariant()
-    def every_key_ends_in_time(self) -> None:
-        """And each entry is what Meta told; so nothing of a call that has failed."""
+    def every_key_expires_in_time(self) -> None:
+        """And each entry is an outcome of Meta's: a failed call leaves none."""
         for key in self.redis.keys():
             left = self.redis.pttl(key) / 1000
-            assert left > 0, f"{key} is for ever"
+            assert left > 0, f"{key} never expires"
             match key[:5]:
                 case b"pp:l:":
                     assert left <= LEASE_FOR
@@ -452,9 +456,11 @@ class World(RuleBasedStateMachine):
         assert left <= usable_until - self.clock.now + 0.002
         call = self.call_behind(stored.decode())
         assert key.decode() == f"pp:e:{{default:{call.igsid}}}"
-        assert isinstance(call.told, Profile | Refusal)
-        assert usable_until <= call.told_at + longest_life(call.told), "stale"
-        assert not any(cut.covers(call, call.told) for cut in self.cuts), "is back"
+        assert isinstance(call.outcome, Profile | Refusal)
+        assert usable_until <= call.answered_at + longest_life(call.outcome), "stale"
+        assert not any(
+            promise.covers(call, call.outcome) for promise in self.promises
+        ), "is back"
 
     def check_answer(self, actor: Actor) -> None:
         if isinstance(actor.raised, LookupFailure):
@@ -465,17 +471,19 @@ class World(RuleBasedStateMachine):
         outcome, now = answer.entry.outcome, self.clock.now
         call = self.call_behind(repr(outcome))
         self.check_bounds(answer, call)
-        assert now < call.told_at + longest_life(outcome), "stale"
+        assert now < call.answered_at + longest_life(outcome), "stale"
         if isinstance(outcome, Profile):
             self.check_picture(outcome, call)
         else:
-            assert outcome == call.told
+            assert outcome == call.outcome
         if answer.stored:
-            assert not any(cut.covers(call, outcome) for cut in self.cuts), "is back"
+            assert not any(
+                promise.covers(call, outcome) for promise in self.promises
+            ), "is back"
 
     def check_bounds(self, answer: Answer, call: Call) -> None:
         entry, now = answer.entry, self.clock.now
-        assert entry.fetched_at == call.told_at <= now < entry.usable_until
+        assert entry.fetched_at == call.answered_at <= now < entry.usable_until
         assert entry.fetched_at < entry.fresh_until <= entry.usable_until
         assert entry.fresh_until <= entry.fetched_at + max(
             LIFETIMES.profile_ttl, *LIFETIMES.refusal_ttl.values()
@@ -483,21 +491,21 @@ class World(RuleBasedStateMachine):
         assert answer.source is Source.HIT or now < entry.fresh_until or answer.stored
 
     def check_picture(self, profile: Profile, call: Call) -> None:
-        """It is the one Meta told of, or none; and it is alive."""
-        assert isinstance(call.told, Profile)
+        """It is the picture that Meta returned, or none; and it has not expired."""
+        assert isinstance(call.outcome, Profile)
         picture = profile.profile_pic
-        faceless = replace(call.told, profile_pic=None, picture_expires_at=None)
-        assert profile in (call.told, faceless)
-        if picture and (told := re.search("oe=([0-9A-F]+)", picture)):
-            assert self.clock.now < int(told[1], 16), "a dead picture"
+        faceless = replace(call.outcome, profile_pic=None, picture_expires_at=None)
+        assert profile in (call.outcome, faceless)
+        if picture and (expiry := re.search("oe=([0-9A-F]+)", picture)):
+            assert self.clock.now < int(expiry[1], 16), "a dead picture"
         elif picture:
-            assert self.clock.now < call.told_at + DAY, "perhaps a dead picture"
+            assert self.clock.now < call.answered_at + DAY, "perhaps a dead picture"
 
     def call_behind(self, text: str) -> Call:
         (number,) = set(re.findall(r"call (\d+)", text))
         return self.calls[int(number) - 1]
 
-    # How it is done.
+    # Helpers.
 
     @property
     def store_is_away(self) -> bool:
@@ -511,12 +519,12 @@ class World(RuleBasedStateMachine):
         for process in self.processes:
             process.redis.loses_replies = are_lost
 
-    def cut_of_flush(self, what: What, older_than: float | None) -> ExpiryReason:
+    def promise_of_flush(self, what: What, older_than: float | None) -> Promise:
         fetched_by = self.clock.now - older_than if older_than else None
-        return ExpiryReason(len(self.calls), None, what, fetched_by)
+        return Promise(len(self.calls), None, what, fetched_by)
 
-    def leases_go(self, igsid: Igsid | None) -> None:
-        """Also of those who have taken theirs, and not asked Meta yet."""
+    def lose_leases(self, igsid: Igsid | None) -> None:
+        """Also the leases of actors that have not called Meta yet."""
         for call in self.calls_in_flight(igsid):
             call.is_alone = False
         for actor, _ in self.actors:
@@ -530,7 +538,7 @@ class World(RuleBasedStateMachine):
         *,
         is_forced: bool = False,
     ) -> Actor:
-        """Let *part* run to its first step outside, and *steps* further."""
+        """Run *part* up to its first step outside, and for *steps* more."""
         actor = Actor(self.stage, part)
         actor.is_forced = is_forced
         self.actors.append((actor, check))
@@ -538,18 +546,18 @@ class World(RuleBasedStateMachine):
         return actor
 
     def let_go_on(self, actor: Actor, steps: int) -> None:
-        """*steps* of the store, or up to where it waits for Meta or for others."""
+        """For *steps* of the store, or until it waits for Meta or for other actors."""
         self.away_for -= 1
         if self.away_for < 0:
             self.set_away(False)
         for _ in range(steps):
             actor.step()
-            self.see_to_ends()
+            self.finish_actors()
             if actor.at is not At.STORE:
                 break
 
-    def see_to_ends(self) -> None:
-        """Those whose flight has landed go on at once, as they would."""
+    def finish_actors(self) -> None:
+        """Actors whose flight has landed go on at once, as threads would."""
         for actor, _ in list(self.actors):
             if actor.at is At.FLIGHT and actor.waits_for.done():
                 actor.step()
@@ -559,7 +567,7 @@ class World(RuleBasedStateMachine):
                 check(actor)
 
     def teardown(self) -> None:
-        """Whoever has begun comes to an end, within what a caller waits at most."""
+        """Every actor must come to an end within the longest wait of a caller."""
         has_failed = sys.exc_info()[0] is not None  # which must not be covered up
         try:
             if not has_failed:
@@ -576,11 +584,11 @@ class World(RuleBasedStateMachine):
                 if actor.at is not At.END:
                     self.let_go_on(actor, 99)
             self.time_passes(1.0)
-        assert not self.actors, "somebody waits for ever"
+        assert not self.actors, "an actor waits for ever"
 
 
 def longest_life(outcome: Outcome) -> float:
-    """For how long a fact may be used at most, whatever its picture."""
+    """Seconds for which an outcome may be used at most, whatever its picture."""
     if isinstance(outcome, Profile):
         return LIFETIMES.profile_ttl + LIFETIMES.stale_grace
     return LIFETIMES.refusal_ttl[outcome.reason]

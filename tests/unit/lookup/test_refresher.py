@@ -215,14 +215,14 @@ class FlushingGraph(FakeGraph):
 
 
 @pytest.mark.parametrize(
-    "told", [GraphTimeout(), a_refusal(reason=Reason.UNAVAILABLE)], ids=str
+    "result", [GraphTimeout(), a_refusal(reason=Reason.UNAVAILABLE)], ids=str
 )
-def test_refresh_does_not_restore_a_flushed_entry(world, told) -> None:
+def test_refresh_does_not_restore_a_flushed_entry(world, result) -> None:
     """Its lease is younger than the first pass, its entry older than the second."""
     world.has_stale()
     redis = world.redis
     late = World(redis=redis, clock=world.clock, graph=FlushingGraph(redis))
-    late.graph.outcomes[ADA] = told
+    late.graph.outcomes[ADA] = result
     late.find()
 
     late.background.run()
