@@ -1,4 +1,4 @@
-"""build_pages(): what all Pages share, and the Pages of the settings and the file."""
+"""build_pages(): the parts that all Pages share, and every configured Page."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ SPARE_THREADS = 64
 """Threads of a process that never wait for Meta, so that one is free for hits."""
 
 NewPage = Callable[[str, Callable[[], Graph]], ProfileLookup]
-"""Builds a Page by its name, with what builds its client if there is to be one."""
+"""Builds a Page, given its name and a function that builds its client of Meta."""
 
 
 def build_pages(

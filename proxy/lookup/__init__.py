@@ -1,1 +1,1 @@
-"""The use cases: find, fetch, refresh and forget what is known of a Page's people."""
+"""The use cases: find, fetch, refresh and invalidate entries about a Page's people."""

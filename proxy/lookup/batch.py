@@ -25,7 +25,7 @@ from proxy.storage.entries import EntryStore, Snapshot
 T = TypeVar("T")
 
 Result = Answer | LookupFailure
-"""What a batch returns for each of its people."""
+"""Each person's result in a batch: an answer, or the failure in its place."""
 
 
 class BatchLookup:
@@ -57,7 +57,7 @@ class BatchLookup:
         """Find each of *igsids*, and return their results in the same order.
 
         Fetching can take seconds, so all answers are checked against the store
-        afterwards, and those it no longer supports are found again.
+        afterwards, and people whose entry has gone meanwhile are found again.
         """
         fetch = partial(
             self._shared_fetch.fetch,
@@ -79,7 +79,7 @@ class BatchLookup:
     def _read(
         self, igsids: list[Igsid], directives: Directives
     ) -> tuple[dict[Igsid, Result], dict[Igsid, ReadResult]]:
-        """Results from the cache; and, for the missing, what was read of them."""
+        """The results from the cache; and the read results of the missing people."""
         found: dict[Igsid, Result] = {}
         for igsid in igsids:
             if answer := self._cached.recall(igsid, directives):
@@ -123,7 +123,7 @@ class BatchLookup:
         )
 
     def _bring_up_to_date(self, found: dict[Igsid, Result]) -> list[Igsid]:
-        """Replace answers by what the store has now; return who must be found again.
+        """Bring answers up to date with the store; return the people to find again.
 
         While the batch waited, some people may have been erased, may have written to
         the business, or their pictures may have expired.
@@ -143,7 +143,7 @@ class BatchLookup:
 def fetch_order(
     missing: dict[Igsid, ReadResult],
 ) -> tuple[list[Igsid], list[Igsid]]:
-    """Who is fetched, those without a flight first; and who is refused at once.
+    """The people to fetch, those without a flight first; and those to refuse at once.
 
     While the store is away there are few calls, so the rest of a batch need not
     try: thousands that did would keep the process from its hits.
@@ -156,7 +156,7 @@ def fetch_order(
 
 
 def entry_after_wait(answer: Answer, read_result: ReadResult) -> Entry | None:
-    """The entry that is stored now, if *answer* was stored and can be checked."""
+    """The entry that is stored now; the *answer*'s own if that cannot be known."""
     if answer.stored and isinstance(read_result, Snapshot):
         return read_result.entry
     return answer.entry

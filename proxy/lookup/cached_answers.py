@@ -1,4 +1,4 @@
-"""Answers that need no call to Meta: from local copies, and from what was read."""
+"""Answers that need no call to Meta: from local copies and from reads of the store."""
 
 from __future__ import annotations
 

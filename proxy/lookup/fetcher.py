@@ -140,7 +140,7 @@ class Fetcher:
     def _report(self, igsid: Igsid, result: FetchResult, permit: Permit) -> Outcome:
         """Report Meta's *result* to the gate, and return its outcome, or raise it.
 
-        The store may have gone away meanwhile. What Meta said stands all the same.
+        The store may have gone away meanwhile. Meta's outcome stands all the same.
         """
         outcome = result.outcome
         with suppress(StoreUnavailable):

@@ -54,7 +54,7 @@ class Invalidation:
         self._now = now
 
     def erase(self, igsid: Igsid) -> Erased:
-        """Drop what is stored about one person, and whatever is under way.
+        """Drop what is stored about one person, and any fetch under way.
 
         Raises:
             StoreUnavailable: it cannot be promised that anything is gone.
@@ -96,7 +96,7 @@ class Invalidation:
         return self._bulkhead.waiting()
 
     def drop_refusals(self, people: Collection[Igsid], *, prefetch: bool) -> bool:
-        """Drop what Meta has refused of *people*, who have written to the business.
+        """Drop the refusals of *people*, who have written to the business.
 
         With *prefetch*, fetch them in the background. True means that a process may
         still have a local copy: `wait_out_local_caches` before promising anything.
@@ -120,7 +120,7 @@ def on_message_received(
     *,
     prefetch: bool = False,
 ) -> None:
-    """Drop what Meta has refused of people who have written to a business.
+    """Drop the refusals of people who have written to a business.
 
     *senders* has a row for each Page, all of the same process. When this returns, no
     caller receives what was learned before. With *prefetch*, the people are fetched in
@@ -147,8 +147,8 @@ def flush_matcher(what: What, older_than: float | None, now: float) -> Matcher |
     """The entries *what* covers that are *older_than* seconds; None picks all."""
     if what is What.ALL and not older_than:
         return None
-    # No moment is compared where none was asked for: what lands during the
-    # first pass, or was stored by a host whose clock is ahead, goes too.
+    # Without *older_than* no moments are compared, because entries stored during
+    # the first pass, or by a host whose clock is ahead, must go too.
     fetched_by = now - older_than if older_than else math.inf
 
     def matches(entry: Entry | None) -> bool:

@@ -33,7 +33,7 @@ CENSUS_LIMIT = 100_000
 
 
 class ProfileLookup:
-    """One Page's people: answers about them, and what operators do with them."""
+    """The use cases about one Page's people: lookups, and the operators' actions."""
 
     def __init__(
         self,
@@ -110,7 +110,7 @@ class ProfileLookup:
         return found
 
     def refresh(self, igsid: Igsid, *, client: str | None = None) -> Answer:
-        """Ask Meta now, whatever is stored: one call for all who ask meanwhile.
+        """Call Meta now, whatever is stored: one call for all who ask meanwhile.
 
         Charged as in ``find``. What was stored stays, and is answered to others,
         until Meta has returned a newer outcome.
@@ -135,7 +135,7 @@ class ProfileLookup:
         return answer
 
     def inspect(self, igsid: Igsid) -> Snapshot:
-        """What is stored about a person. Asks Meta nothing.
+        """A person's entry, lease and note. No call to Meta.
 
         Raises:
             StoreUnavailable: the store cannot be reached.
@@ -177,7 +177,7 @@ class ProfileLookup:
         return self.store.config_warnings(self._now)
 
     def gate_state(self) -> GateState:
-        """What is closed and why, and how much of our quota is used. No call to Meta.
+        """The gate's closed causes, and how much of our quota is used. No call to Meta.
 
         Raises:
             StoreUnavailable: the store cannot be reached.

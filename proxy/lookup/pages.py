@@ -101,7 +101,7 @@ class Pages:
     def on_message_received(
         self, people: Mapping[str, Sequence[Igsid]], *, prefetch: bool = False
     ) -> None:
-        """Drop what Meta has refused of *people*, by the Page that they wrote to.
+        """Drop the refusals of *people*, by the Page that they wrote to.
 
         People who wrote to a Page that has gone meanwhile are ignored.
 

@@ -45,7 +45,7 @@ class Refresher:
         self._now = now
 
     def refresh_later(self, igsid: Igsid, entry: Entry, snapshot: Snapshot) -> None:
-        """Refresh *entry* if that is due; *snapshot* is what it was read in."""
+        """Refresh *entry*, read in *snapshot*, in the background if that is due."""
         if is_refresh_due(entry, snapshot, self._now()):
             self._submit(igsid, partial(self._refresh, igsid))
 

@@ -39,7 +39,7 @@ class SharedFetch:
         directives: Directives,
         deadline: float,
     ) -> Answer:
-        """Fetch a person whom *read_result* does not answer; without the store if away.
+        """Fetch a person by the store's lease, or without the store while it is away.
 
         Raises:
             LookupFailure: Meta returned nothing, and no usable entry is cached.
@@ -66,7 +66,7 @@ class SharedFetch:
     ) -> Answer:
         """Join the flight about a person: lead it at *client*'s expense, or follow it.
 
-        With *force*, what *snapshot* holds is no answer.
+        With *force*, the entry and the note in *snapshot* are no answer.
 
         Raises:
             LookupFailure: Meta returned nothing, or there are too many callers.
