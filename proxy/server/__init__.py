@@ -1,1 +1,1 @@
-"""What wraps granian, and each trick played on it in a file of its own."""
+"""What wraps granian: its parent, its workers, and each trick in a file of its own."""

@@ -75,9 +75,10 @@ OWN_SERVER = (
     FOLDING
     + """
 from proxy.live_files import read_settings
-from proxy.server.parent import SharedPhase, load_app
+from proxy.server.phase import SharedPhase
+from proxy.server.worker import load_worker
 
-load_app(read_settings(os.environ), SharedPhase(), os.getppid(), sys.argv[1], [], 0)
+load_worker(read_settings(os.environ), SharedPhase(), os.getppid(), sys.argv[1], [], 0)
 print(folding())
 """
 )

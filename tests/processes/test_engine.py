@@ -119,7 +119,7 @@ def owner(body: str, binary: Path, under: Path) -> Iterator[subprocess.Popen[byt
     code = f"""
 import os, signal, sys
 from pathlib import Path
-from proxy.cache import engine
+from proxy.embedded import engine
 
 # Ctrl-C is ignored in what a shell runs in the background, these tests included.
 signal.signal(signal.SIGINT, signal.default_int_handler)

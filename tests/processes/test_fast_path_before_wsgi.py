@@ -16,8 +16,8 @@ import sys
 from flask import Flask
 from granian.constants import Interfaces
 from granian.server.mp import MPServer
-from proxy.server.granian_hook import ask_for_hits_before_wsgi
-from proxy.fast_path.fast_path import HitsFirst
+from proxy.server.granian_hook import ask_fast_path_before_wsgi
+from proxy.fast_path.middleware import FastPathMiddleware
 
 
 def kind(environ):
@@ -36,9 +36,9 @@ def view(environ, start_response):
 
 
 def load():
-    ask_for_hits_before_wsgi()
+    ask_fast_path_before_wsgi()
     app = Flask("service")
-    app.wsgi_app = HitsFirst(hits, view)
+    app.wsgi_app = FastPathMiddleware(hits, view)
     return app
 
 

@@ -14,7 +14,7 @@ import pytest
 import requests
 
 from proxy.config.settings import usable_cores
-from proxy.server.granian_hook import NETWORK_NICENESS, THREADS_LOOKED_AT_EVERY
+from proxy.server.thread_priority import NETWORK_NICENESS, THREAD_POLL_INTERVAL
 from tests.helpers.processes import Service, all_at_once, wait_until
 from tests.helpers.redis_servers import may_go_first, require
 
@@ -164,7 +164,7 @@ def test_a_worker_that_could_open_nothing_for_a_while_is_as_before(
     soft, hard = resource.prlimit(worker, resource.RLIMIT_NOFILE)
     resource.prlimit(worker, resource.RLIMIT_NOFILE, (0, hard))
     with pytest.raises(requests.ReadTimeout):
-        requests.get(f"{service.url}/healthz", timeout=5 * THREADS_LOOKED_AT_EVERY)
+        requests.get(f"{service.url}/healthz", timeout=5 * THREAD_POLL_INTERVAL)
     resource.prlimit(worker, resource.RLIMIT_NOFILE, (soft, hard))
 
     goes_first, *others = niceness_in_a_crowd(stack, service, worker)
