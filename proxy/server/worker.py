@@ -17,6 +17,7 @@ from proxy.config.settings import Settings
 from proxy.domain.failures import StoreUnavailable
 from proxy.logs import write_to_stderr
 from proxy.observability.metrics import share
+from proxy.server.environment import scrub_framework_names, scrub_secrets
 from proxy.server.granian_hook import ask_fast_path_before_wsgi
 from proxy.server.phase import Phase, SharedPhase
 from proxy.server.syn_filter import drop_new_connections
@@ -24,12 +25,6 @@ from proxy.server.thread_priority import prioritize_network_thread
 
 PARENT_POLL_INTERVAL = 0.1
 """Seconds after which a worker notices that its parent stops, or was killed."""
-
-READ_LATER = (
-    *("PYTHON", "SSL_CERT_", "TZ", "LANG", "LC_", "MALLOC_", "LD_"),
-    *("RES_OPTIONS", "LOCALDOMAIN", "HOSTALIASES"),
-)
-"""What in the environment of a worker some library may read while it serves."""
 
 FIRST_REQUEST_WITHIN = 0.2
 """Seconds in which a client that has just connected must begin its request."""
@@ -55,10 +50,8 @@ def load_worker(
     # Ctrl-C and systemd signal the workers too, but the parent decides when to stop.
     stops = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
     signal.pthread_sigmask(signal.SIG_BLOCK, stops)
-    # Granian copies the environment into every request's. Secrets need not be there,
-    # and the rest costs each request a microsecond.
-    for name in [name for name in os.environ if not name.startswith(READ_LATER)]:
-        del os.environ[name]
+    scrub_secrets(os.environ)
+    scrub_framework_names(os.environ)
     write_to_stderr(settings.log_level)
     inherited = signal.getsignal(signal.SIGTERM)
     threading.Thread(
