@@ -16,10 +16,16 @@ from tests.helpers.redis_servers import (
     require,
     watched,
 )
+from tests.helpers.signals import catch_ignored_signals
 
 # How long an example takes says more about the machine than about the code.
 hypothesis.settings.register_profile("tests", deadline=None)
 hypothesis.settings.load_profile("tests")
+
+
+def pytest_sessionstart() -> None:
+    """Let no child of a test inherit an ignored signal, as under nohup."""
+    catch_ignored_signals()
 
 
 @pytest.fixture(scope="session")
