@@ -1,1 +1,1 @@
-"""What wraps granian: its parent, its workers, and each trick in a file of its own."""
+"""The server around granian: parent, workers, and each trick in a file of its own."""

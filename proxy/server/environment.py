@@ -1,7 +1,7 @@
-"""Remove from a worker's environment what must not be in a request's.
+"""Remove variables from a worker's environment that must not be in a request's.
 
-Granian copies the environment into each request's environ. The rest of it stays:
-some library may read it while it serves (``TZ``, ``SSL_CERT_FILE``, ``RES_OPTIONS``).
+Granian copies the environment into each request's environ. All other variables stay:
+a library may read them while it serves (``TZ``, ``SSL_CERT_FILE``, ``RES_OPTIONS``).
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ Source: https://www.rfc-editor.org/rfc/rfc3875#section-4.1
 
 
 def scrub_secrets(environ: MutableMapping[str, str]) -> None:
-    """Remove our settings (``PROXY_*``) and all that is secret by its name."""
+    """Remove our settings (``PROXY_*``) and all variables whose name says secret."""
     for name in list(environ):
         if not SECRET_WORDS.isdisjoint(name.upper().split("_")):
             del environ[name]
 
 
 def scrub_framework_names(environ: MutableMapping[str, str]) -> None:
-    """Remove what WSGI would read as part of a request, and Flask as an order.
+    """Remove variables that WSGI would read as parts of a request, or Flask as options.
 
     ``HTTP_X_API_KEY`` in the environment would be a header of every request,
     ``FLASK_DEBUG`` would turn our error bodies off, and a name with a dot would be

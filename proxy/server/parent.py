@@ -78,7 +78,7 @@ class DrainingServer(MPServer):
             self.signal_handler_interrupt()  # type: ignore[no-untyped-call]
 
     def shutdown(self, exit_code: int = 0) -> None:
-        """Drain, and then stop the workers, which finish what is in flight.
+        """Drain, and then stop the workers, which finish their requests in flight.
 
         Granian calls this after SIGTERM or SIGINT.
         """
@@ -102,7 +102,7 @@ class DrainingServer(MPServer):
 
 
 def serve(settings: Settings, announce: Callable[[], None] = lambda: None) -> None:
-    """Serve until SIGTERM or SIGINT, drain, finish what is in flight and return.
+    """Serve until SIGTERM or SIGINT, drain, finish requests in flight and return.
 
     *announce* is called once the settings have passed every check.
 

@@ -47,7 +47,7 @@ def prioritize_network_thread(inherited: object) -> None:
         return
     usual = os.getpriority(os.PRIO_PROCESS, 0)
     if not NETWORK_NICENESS < usual <= 0:
-        # The whole process was given priority already, or told to be nice.
+        # The process has a priority already, or was given a niceness above 0.
         return
     try:
         os.setpriority(os.PRIO_PROCESS, network, NETWORK_NICENESS)

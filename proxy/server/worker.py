@@ -104,4 +104,4 @@ def _stop_with_parent(
     drop_new_connections()
     time.sleep(FIRST_REQUEST_WITHIN)
     assert callable(stop)
-    stop(signal.SIGTERM, None)  # Once only: a second time breaks what is in flight.
+    stop(signal.SIGTERM, None)  # Once: a second call breaks requests in flight.

@@ -1,4 +1,4 @@
-"""A life that ends well: a stop and a deploy lose no request, the dead are replaced."""
+"""Graceful stops: a stop and a deploy lose no request, dead workers are replaced."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ CALLERS = 10
 
 @pytest.fixture
 def start(stack) -> Iterator[Callable[..., Service]]:
-    """Start a service, with settings of its own; it is stopped at the test's end."""
-    with ExitStack() as ending:
+    """Start a service with these settings, and stop it at the test's end."""
+    with ExitStack() as cleanup:
 
         def start(**settings: str) -> Service:
             service = Service(**stack.settings | settings)
-            ending.callback(service.stop)
+            cleanup.callback(service.stop)
             return service
 
         yield start
@@ -38,7 +38,7 @@ def start(stack) -> Iterator[Callable[..., Service]]:
 
 @pytest.fixture
 def service(start) -> Service:
-    """One of two workers, which drains."""
+    """A service of two workers, which drains."""
     return start(WORKERS="2", DRAIN_FOR=f"{DRAIN_FOR}s", GRAPH_TIMEOUT="5s")
 
 
@@ -51,7 +51,7 @@ def is_listening(port: int) -> bool:
 
 
 def status_of(service: Service) -> str:
-    """What ``readyz`` says, in a connection of its own; nothing when it is refused."""
+    """Return ``readyz``'s status, over a new connection; empty if that is refused."""
     connection = http.client.HTTPConnection("127.0.0.1", service.port, timeout=10)
     try:
         connection.connect()
@@ -66,7 +66,7 @@ def status_of(service: Service) -> str:
 
 
 def await_drain(service: Service) -> None:
-    wait_until(lambda: status_of(service) == "draining", 5, "readyz says draining")
+    wait_until(lambda: status_of(service) == "draining", 5, "readyz reports draining")
 
 
 def logged(service: Service) -> list[dict[str, object]]:
@@ -74,7 +74,7 @@ def logged(service: Service) -> list[dict[str, object]]:
 
 
 def hang(stack, service: Service, pool: ThreadPoolExecutor, people: list[str]):
-    """Ask for *people*, whom Meta does not answer about until it is released."""
+    """Request *people*, for which Meta does not answer until it is released."""
     for igsid in people:
         stack.meta.person(igsid, wire="hang", times=1)
     asked = [pool.submit(service.get, f"/profiles/{igsid}") for igsid in people]
@@ -84,33 +84,33 @@ def hang(stack, service: Service, pool: ThreadPoolExecutor, people: list[str]):
 
 
 class Callers:
-    """Clients that ask again and again for one person, each over one connection.
+    """Clients that request one person again and again, each over one connection.
 
-    Told to close it they connect again, to the port that *find* tells. A refused
-    connection has cost no request; whatever else goes wrong has.
+    After ``Connection: close`` they connect again, to the port that *find* returns.
+    A refused connection has cost no request; any other error has.
     """
 
     def __init__(self, find: Callable[[], int]) -> None:
         self._find = find
-        self._enough = threading.Event()
+        self._stop = threading.Event()
         self._pool = ThreadPoolExecutor(CALLERS)
         self.answered: Counter[int] = Counter()
         self.lost: list[str] = []
         self._asking: list[Future[None]] = [
-            self._pool.submit(self._ask_on) for _ in range(CALLERS)
+            self._pool.submit(self._ask_repeatedly) for _ in range(CALLERS)
         ]
 
     def __enter__(self) -> Callers:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._enough.set()
+        self._stop.set()
         self._pool.shutdown()
         for caller in self._asking:
             caller.result()
 
-    def _ask_on(self) -> None:
-        while not self._enough.is_set():
+    def _ask_repeatedly(self) -> None:
+        while not self._stop.is_set():
             connection = http.client.HTTPConnection(
                 "127.0.0.1", self._find(), timeout=10
             )
@@ -119,31 +119,35 @@ class Callers:
             except OSError:
                 continue
             try:
-                self._ask_until_told_to_close(connection)
+                self._ask_until_closed(connection)
             except (OSError, http.client.HTTPException) as exc:
                 self.lost.append(repr(exc))
             finally:
                 connection.close()
 
-    def _ask_until_told_to_close(self, connection: http.client.HTTPConnection) -> None:
-        told = False
-        while not (told or self._enough.is_set()):
+    def _ask_until_closed(self, connection: http.client.HTTPConnection) -> None:
+        closed = False
+        while not (closed or self._stop.is_set()):
             connection.request("GET", f"/profiles/{ADA}")
             answer = connection.getresponse()
             answer.read()
             self.answered[answer.status] += 1
-            told = answer.getheader("Connection") == "close"
+            closed = answer.getheader("Connection") == "close"
 
 
-def test_a_stop_finishes_what_is_in_flight_and_loses_nothing(stack, service) -> None:
-    """40 misses hang over the drain and beyond it; 10 callers ask on until refused."""
+def test_stop_finishes_requests_in_flight_and_loses_none(stack, service) -> None:
+    """40 misses hang beyond the drain; 10 clients go on until they are refused."""
     assert service.get(f"/profiles/{ADA}").ok
     with ThreadPoolExecutor(40) as pool:
         asked = hang(stack, service, pool, [crowd(n) for n in range(40)])
         with Callers(lambda: service.port) as callers:
-            wait_until(lambda: callers.answered[200] > 100, 10, "the callers ask")
+            wait_until(
+                lambda: callers.answered[200] > 100, 10, "the clients are answered"
+            )
             service.process.send_signal(signal.SIGTERM)
-            wait_until(lambda: not is_listening(service.port), 10, "nobody gets in")
+            wait_until(
+                lambda: not is_listening(service.port), 10, "the listener is closed"
+            )
         stack.meta.order("release")
         statuses = [answer.result().status_code for answer in asked]
 
@@ -158,8 +162,8 @@ def test_a_stop_finishes_what_is_in_flight_and_loses_nothing(stack, service) -> 
     assert phases[1]["seconds"] == DRAIN_FOR
 
 
-def test_every_answer_of_a_drain_sends_the_caller_elsewhere(stack, service) -> None:
-    """Hits, refusals, problems and probes alike; before it, none does."""
+def test_drain_closes_the_connection_with_every_answer(stack, service) -> None:
+    """Hits, refusals, problems and probes alike; no answer before the drain does."""
     paths = {
         f"/profiles/{ADA}": 200,
         f"/profiles/{BEN}": 403,
@@ -184,8 +188,8 @@ def test_every_answer_of_a_drain_sends_the_caller_elsewhere(stack, service) -> N
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
-def test_a_signal_to_all_its_processes_drains_all_the_same(service, number) -> None:
-    """As systemd sends one to a unit, and a terminal to what is in front."""
+def test_signal_to_all_processes_drains_too(service, number) -> None:
+    """As systemd sends it to a unit, and a terminal to its foreground processes."""
     workers = service.workers()
     started = time.monotonic()
 
@@ -197,17 +201,15 @@ def test_a_signal_to_all_its_processes_drains_all_the_same(service, number) -> N
     assert time.monotonic() - started > DRAIN_FOR
 
 
-def test_a_second_signal_ends_the_drain_but_not_what_what_is_in_flight(
-    stack, start
-) -> None:
-    """Whoever is in a hurry does not cost a caller the answer."""
+def test_second_signal_ends_the_drain_but_no_request_in_flight(stack, start) -> None:
+    """An operator in a hurry costs no client its answer."""
     service = start(DRAIN_FOR="10m")
     with ThreadPoolExecutor(1) as pool:
         (asked,) = hang(stack, service, pool, [ADA])
         service.process.send_signal(signal.SIGTERM)
         await_drain(service)
         service.process.send_signal(signal.SIGTERM)
-        wait_until(lambda: not is_listening(service.port), 5, "nobody gets in")
+        wait_until(lambda: not is_listening(service.port), 5, "the listener is closed")
         stack.meta.order("release")
         answer = asked.result()
 
@@ -216,8 +218,8 @@ def test_a_second_signal_ends_the_drain_but_not_what_what_is_in_flight(
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP])
-def test_the_demo_ends_at_once(number) -> None:
-    """Ctrl-C and a closed terminal reach its workers too; nobody watches it drain."""
+def test_demo_ends_without_a_drain(number) -> None:
+    """Ctrl-C and a closed terminal reach its workers too; the demo needs no drain."""
     port = free_port()
     demo = subprocess.Popen(
         [BIN / "profile-proxy", "demo"],
@@ -227,7 +229,7 @@ def test_the_demo_ends_at_once(number) -> None:
     )
     try:
         wait_until(lambda: is_listening(port), 15, "the demo listens")
-        # To every process that is in front, as from a terminal.
+        # To the whole process group, as from a terminal.
         os.killpg(demo.pid, number)
         status = demo.wait(4)
     finally:
@@ -236,14 +238,14 @@ def test_the_demo_ends_at_once(number) -> None:
     assert status == 0
 
 
-def test_a_rolling_restart_loses_nothing(start) -> None:
-    """Two instances, one after the other, under callers that look at readyz."""
+def test_rolling_restart_loses_no_request(start) -> None:
+    """Of two instances, one after the other, under clients that read readyz."""
     instances = [start(DRAIN_FOR="0.5s"), start(DRAIN_FOR="0.5s")]
     first = list(instances)
     turns = iter(range(10**9))
 
     def find() -> int:
-        """Of the instances that are ready, each in its turn."""
+        """Return the port of the next instance that is ready."""
         instance = instances[next(turns) % 2]
         return instance.port if status_of(instance) == "ok" else find()
 
@@ -263,8 +265,8 @@ def test_a_rolling_restart_loses_nothing(start) -> None:
     assert [instance.process.returncode for instance in first] == [0, 0]
 
 
-def test_a_killed_worker_is_replaced_and_its_successor_drains(service) -> None:
-    """It has the flag of the drain too, and the exit is as clean as ever."""
+def test_killed_worker_is_replaced_and_its_successor_drains(service) -> None:
+    """It shares the phase too, and the exit is clean."""
     killed = service.workers()
     for worker in killed:
         os.kill(worker, signal.SIGKILL)
@@ -279,8 +281,8 @@ def test_a_killed_worker_is_replaced_and_its_successor_drains(service) -> None:
     assert service.process.wait(10) == 0
 
 
-def test_a_worker_that_dies_again_and_again_ends_the_service(start) -> None:
-    """Loudly, and with a status that makes whoever watches over it start it again."""
+def test_worker_that_dies_again_and_again_ends_the_service(start) -> None:
+    """With an error in the log, and a status that makes a supervisor restart it."""
     service = start(DRAIN_FOR="10m")
     (worker,) = service.workers()
     os.kill(worker, signal.SIGKILL)
@@ -295,8 +297,8 @@ def test_a_worker_that_dies_again_and_again_ends_the_service(start) -> None:
     ]
 
 
-def test_a_worker_that_is_still_starting_is_stopped_too(start) -> None:
-    """Its parent's word comes before it can listen, and must not be lost."""
+def test_worker_that_is_still_starting_is_stopped_too(start) -> None:
+    """The parent stops it before it can listen, and that must not be lost."""
     service = start()
     (killed,) = service.workers()
     os.kill(killed, signal.SIGKILL)
@@ -307,8 +309,8 @@ def test_a_worker_that_is_still_starting_is_stopped_too(start) -> None:
     assert service.process.wait(5) == 0
 
 
-def test_only_http_1_is_spoken(service) -> None:
-    """Where HTTP/2 is spoken too, whoever connects and sends nothing stays for ever."""
+def test_service_speaks_only_http_1(service) -> None:
+    """With HTTP/2, a client that connects and sends nothing would stay for ever."""
     with socket.create_connection(("127.0.0.1", service.port), timeout=5) as client:
         client.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")
 

@@ -1,4 +1,4 @@
-"""A worker for each core, and each on its own."""
+"""Workers: the core that each is pinned to, and the priority of its threads."""
 
 from __future__ import annotations
 
@@ -21,27 +21,27 @@ from tests.helpers.redis_servers import may_go_first, require
 CALLERS = 20
 
 USUAL = os.getpriority(os.PRIO_PROCESS, 0)
-"""How nice the threads of everybody here are."""
+"""The niceness of every thread here that was not given another."""
 
 
 @pytest.fixture
 def start(stack) -> Iterator[Callable[..., Service]]:
-    """Start a service, of as many workers as it is told; it is stopped at the end."""
-    with ExitStack() as ending:
+    """Start a service of that many workers, and stop it at the end."""
+    with ExitStack() as cleanup:
 
         def start(workers: str | None) -> Service:
             settings = stack.settings | {"WORKERS": workers or ""}
             if workers is None:
                 del settings["WORKERS"]
             service = Service(**settings)
-            ending.callback(service.stop)
+            cleanup.callback(service.stop)
             return service
 
         yield start
 
 
 def cores() -> set[int]:
-    """The cores of this machine, if all that we may run on are ours to the full."""
+    """Return the cores that we may run on, if no quota limits our use of them."""
     require(hasattr(os, "sched_getaffinity"), "a system that pins processes")
     ours = os.sched_getaffinity(0)
     require(1 < len(ours) == usable_cores(), "two cores without a quota")
@@ -49,16 +49,16 @@ def cores() -> set[int]:
 
 
 def cores_of_threads(worker: int) -> set[frozenset[int]]:
-    """The sets of cores on which the threads of *worker* may run, once it is up."""
+    """Return the sets of cores on which the threads of *worker* may run."""
     threads = Path(f"/proc/{worker}/task")
-    wait_until(lambda: len(list(threads.iterdir())) > 1, 5, "it has begun to serve")
+    wait_until(lambda: len(list(threads.iterdir())) > 1, 5, "the worker serves")
     return {
         frozenset(os.sched_getaffinity(int(task.name))) for task in threads.iterdir()
     }
 
 
-def test_each_worker_stays_on_a_core_of_its_own(start) -> None:
-    """With all of its threads, also those that it makes for a crowd."""
+def test_each_worker_is_pinned_to_its_own_core(start) -> None:
+    """With all of its threads, those it creates for a crowd included."""
     ours = cores()
     service = start(None)
 
@@ -70,12 +70,12 @@ def test_each_worker_stays_on_a_core_of_its_own(start) -> None:
     )
 
 
-def test_a_worker_that_replaces_another_has_its_core(start) -> None:
-    """Else two would share one, and one would be idle."""
+def test_worker_gets_the_core_of_the_one_it_replaces(start) -> None:
+    """Otherwise two would share one, and one would be idle."""
     cores()
     service = start(None)
     *others, killed = service.workers()
-    was = cores_of_threads(killed)
+    previous = cores_of_threads(killed)
 
     os.kill(killed, signal.SIGKILL)
     wait_until(
@@ -83,11 +83,11 @@ def test_a_worker_that_replaces_another_has_its_core(start) -> None:
     )
     [successor] = set(service.workers()) - {killed, *others}
 
-    assert cores_of_threads(successor) == was
+    assert cores_of_threads(successor) == previous
 
 
-def test_fewer_workers_than_cores_are_where_there_is_room(start) -> None:
-    """The system moves them away from what else runs."""
+def test_fewer_workers_than_cores_are_not_pinned(start) -> None:
+    """The system moves them away from busy cores."""
     ours = cores()
     service = start("1")
 
@@ -103,23 +103,23 @@ def niceness_of_threads(worker: int) -> list[int]:
     )
 
 
-def await_network(stack, worker: int) -> int:
-    """Wait until the network's thread of *worker* goes first; how nice it is then.
+def await_priority(stack, worker: int) -> int:
+    """Wait until the network thread of *worker* has its niceness, and return that.
 
-    Where there are no copies, or the system does not permit it, it is as all are.
+    Without the near cache, or where the system does not permit it, it is the usual.
     """
-    has_copies = stack.settings["NEAR_ENTRIES"] != "0"
-    first = NETWORK_NICENESS if has_copies and may_go_first() else USUAL
+    has_near_cache = stack.settings["NEAR_ENTRIES"] != "0"
+    first = NETWORK_NICENESS if has_near_cache and may_go_first() else USUAL
     wait_until(
-        lambda: (there := niceness_of_threads(worker))[0] == first and len(there) > 1,
+        lambda: (found := niceness_of_threads(worker))[0] == first and len(found) > 1,
         5,
-        "the network goes first",
+        "the network thread has priority",
     )
     return first
 
 
 def niceness_in_a_crowd(stack, service: Service, worker: int) -> list[int]:
-    """Of the threads of *worker*, once those that a crowd has it make are as usual."""
+    """Return it of the threads of *worker* once those for a crowd have the usual."""
     waiting = [str(10_000 + n) for n in range(CALLERS)]
     for igsid in waiting:
         stack.meta.person(igsid, wire="hang", times=1)
@@ -132,34 +132,32 @@ def niceness_in_a_crowd(stack, service: Service, worker: int) -> list[int]:
             wait_until(
                 lambda: set(niceness_of_threads(worker)[1:]) == {USUAL},
                 5,
-                "all others to be as they were",
+                "all others have the usual niceness",
             )
             return niceness_of_threads(worker)
         finally:
             stack.meta.order("release")
 
 
-def test_the_network_goes_before_what_runs_python(stack, start) -> None:
-    """Where there are copies; one thread does, and those that it makes begin so."""
+def test_network_thread_has_priority_over_threads_that_run_python(stack, start) -> None:
+    """With the near cache; the threads that it creates start with its niceness."""
     require(Path("/proc/self/task").exists(), "a system that lists threads")
     service = start("1")
     [worker] = service.workers()
-    first = await_network(stack, worker)
+    first = await_priority(stack, worker)
 
-    goes_first, *others = niceness_in_a_crowd(stack, service, worker)
+    network, *others = niceness_in_a_crowd(stack, service, worker)
 
-    assert goes_first == first
+    assert network == first
     assert len(others) > CALLERS
 
 
-def test_a_worker_that_could_open_nothing_for_a_while_is_as_before(
-    stack, start
-) -> None:
-    """So many connections that no file can be opened: it takes no more meanwhile."""
+def test_worker_recovers_from_a_time_without_file_descriptors(stack, start) -> None:
+    """With so many connections that no file can be opened, it accepts no more."""
     require(hasattr(resource, "prlimit"), "a system that limits others' open files")
     service = start("1")
     [worker] = service.workers()
-    first = await_network(stack, worker)
+    first = await_priority(stack, worker)
 
     soft, hard = resource.prlimit(worker, resource.RLIMIT_NOFILE)
     resource.prlimit(worker, resource.RLIMIT_NOFILE, (0, hard))
@@ -167,7 +165,7 @@ def test_a_worker_that_could_open_nothing_for_a_while_is_as_before(
         requests.get(f"{service.url}/healthz", timeout=5 * THREAD_POLL_INTERVAL)
     resource.prlimit(worker, resource.RLIMIT_NOFILE, (soft, hard))
 
-    goes_first, *others = niceness_in_a_crowd(stack, service, worker)
-    assert goes_first == first
+    network, *others = niceness_in_a_crowd(stack, service, worker)
+    assert network == first
     assert len(others) > CALLERS
     assert service.workers() == [worker]

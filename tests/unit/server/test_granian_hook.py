@@ -1,7 +1,7 @@
-"""Hits are asked for before granian makes WSGI of a request, and nothing else is lost.
+"""The fast path answers before granian makes a WSGI environ; views get all the rest.
 
-The names that are looked for here are granian's own. If one is gone, it has another
-way of calling an app, and `proxy.server.granian_hook` must learn it.
+The names checked here are private to granian. If one is gone, granian calls an app in
+another way, and `proxy.server.granian_hook` must be adapted to it.
 """
 
 from __future__ import annotations
@@ -34,15 +34,15 @@ print(mp._wsgi_call_wrap.__qualname__)
 
 
 class Protocol:
-    """What granian has for one request, to be told the answer."""
+    """In place of granian's object for one request, which gets the response."""
 
     def __init__(self) -> None:
-        self.told: list[tuple[int, list[tuple[str, str]], bytes]] = []
+        self.sent: list[tuple[int, list[tuple[str, str]], bytes]] = []
 
     def response_bytes(
         self, status: int, headers: list[tuple[str, str]], body: bytes
     ) -> None:
-        self.told.append((status, headers, body))
+        self.sent.append((status, headers, body))
 
 
 def scope(path: str) -> dict[str, Any]:
@@ -51,41 +51,41 @@ def scope(path: str) -> dict[str, Any]:
 
 @pytest.fixture
 def answer() -> Any:
-    """Of granian's own making, but that it has us in front."""
+    """Granian's own callback, with our fast path in front."""
 
-    def hits(environ: dict[str, Any]) -> Any:
+    def fast_path(environ: dict[str, Any]) -> Any:
         assert "wsgi.version" not in environ
         if environ["PATH_INFO"] == "/hit":
-            return 403, [("Age", "1")], b"told at once"
-        environ[SNAPSHOT] = "nobody"
+            return 403, [("Age", "1")], b"sent at once"
+        environ[SNAPSHOT] = "already read"
         return None
 
     def app(environ: dict[str, Any], start_response: Any) -> list[bytes]:
         assert environ["wsgi.version"] == (1, 0)
         start_response("201 CREATED", [("Seen", environ[SNAPSHOT])])
-        return [b"told by ", b"the app"]
+        return [b"sent by ", b"the app"]
 
     service = Flask("service")
-    service.wsgi_app = FastPathMiddleware(hits, app)  # type: ignore[method-assign]
+    service.wsgi_app = FastPathMiddleware(fast_path, app)  # type: ignore[method-assign]
     return fast_path_first(mp._wsgi_call_wrap)(service, {}, None)  # type: ignore
 
 
-def test_a_hit_is_told_as_it_is(answer) -> None:
+def test_hit_is_sent_by_the_fast_path(answer) -> None:
     protocol = Protocol()
 
     assert answer(protocol, scope("/hit")) == 403
-    assert protocol.told == [(403, [("Age", "1")], b"told at once")]
+    assert protocol.sent == [(403, [("Age", "1")], b"sent at once")]
 
 
-def test_all_else_is_the_apps_with_what_was_seen(answer) -> None:
+def test_other_requests_reach_the_app_with_the_snapshot(answer) -> None:
     protocol = Protocol()
 
     assert answer(protocol, scope("/other")) == 201
-    assert protocol.told == [(201, [("Seen", "nobody")], b"told by the app")]
+    assert protocol.sent == [(201, [("Seen", "already read")], b"sent by the app")]
 
 
-def test_granian_asks_by_the_name_that_we_take() -> None:
-    """And with what it is called with here."""
+def test_granian_calls_the_private_name_that_the_hook_replaces() -> None:
+    """And with the parameters that the hook passes on."""
     worker = inspect.unwrap(mp.MPServer._spawn_wsgi_worker)
 
     assert "_wsgi_call_wrap" in worker.__code__.co_names
@@ -96,7 +96,7 @@ def test_granian_asks_by_the_name_that_we_take() -> None:
     ]
 
 
-def test_a_worker_of_ours_has_granian_ask_for_hits_first(tmp_path) -> None:
+def test_worker_installs_the_hook(tmp_path) -> None:
     done = subprocess.run(
         [sys.executable, "-c", WORKER, str(tmp_path)],
         env=os.environ | {"PROXY_PAGE_TOKEN": "EAACANARY", "PROXY_NEAR_ENTRIES": "0"},
