@@ -47,7 +47,7 @@ def alike(igsids: Sequence[str]) -> Iterator[tuple[str, bytes]]:
 
 def _form(igsid: str, now: float) -> bytes:
     expires_at = now + people.PICTURE_LIFE
-    said: dict[str, Any] = {**dict.fromkeys(FIELDS), **people.anybody(igsid).profile}
+    said: dict[str, Any] = {**dict.fromkeys(FIELDS), **people.generate(igsid).profile}
     said["profile_pic"] = signed_url(PICTURES_AT, igsid, int(expires_at))
     profile = Profile(Igsid(igsid), **said, picture_expires_at=float(int(expires_at)))
     return encode(Entry(profile, now, now + FRESH_FOR, now + USABLE_FOR))

@@ -8,15 +8,15 @@ import sys
 import threading
 from collections.abc import Sequence
 
-from proxy.simulator.people import MOST_PAGES
+from proxy.simulator.people import MAX_PAGES
 from proxy.simulator.scenario import FIRST_PAGE
 from proxy.simulator.server import DEFAULT_TOKEN, Simulator
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Serve until SIGTERM, Ctrl-C or, if asked to, the end of stdin.
+    """Serve until SIGTERM, Ctrl-C or, with ``--exit-with-stdin``, the end of stdin.
 
-    When it can be called, one line of JSON on stdout says where:
+    Once it listens, it prints its address to stdout as one line of JSON:
     ``{"url": "http://127.0.0.1:9100"}``.
     """
     parser = _parser()
@@ -26,8 +26,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.webhook_url and not app_secret:
         parser.error("--webhook-url needs --app-secret, to sign with")
     names = [name for name, _ in options.page]
-    if len(set(names)) < len(names) or len(names) >= MOST_PAGES:
-        parser.error(f"--page names each Page once, and {MOST_PAGES - 1} at most")
+    if len(set(names)) < len(names) or len(names) >= MAX_PAGES:
+        parser.error(f"--page names each Page once, and {MAX_PAGES - 1} at most")
     try:
         simulator = Simulator(
             host,
@@ -43,24 +43,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"cannot listen on {host}:{port}: {exc.strerror}", file=sys.stderr)
         return 1
     try:
-        signal.signal(signal.SIGTERM, _leave)
+        signal.signal(signal.SIGTERM, _interrupt)
         with simulator:
             print(json.dumps({"url": simulator.url}), flush=True)
-            _wait(for_stdin=options.exit_with_stdin)
+            _wait_for_end(for_stdin=options.exit_with_stdin)
     except KeyboardInterrupt:
         pass
     return 0
 
 
-def _wait(*, for_stdin: bool) -> None:
-    # In the main thread, which a signal can interrupt in either case.
+def _wait_for_end(*, for_stdin: bool) -> None:
+    # In the main thread, because only that one is interrupted by a signal.
     if not for_stdin:
         threading.Event().wait()
     while os.read(0, 65536):
         pass
 
 
-def _leave(*_: object) -> None:
+def _interrupt(*_: object) -> None:
     raise KeyboardInterrupt
 
 
@@ -87,24 +87,24 @@ def _parser() -> argparse.ArgumentParser:
         action="append",
         default=[],
         metavar="NAME=TOKEN[:SECRET]",
-        help="one more Page, whose people have other ids; a token IGA... is one of an"
+        help="one more Page, with other ids for its people; a token IGA... is one of an"
         " Instagram login, and answered as graph.instagram.com does",
     )
     parser.add_argument(
         "--public-url",
         metavar="URL",
-        help="where the pictures can be reached, if not where it listens",
+        help="the base URL of the pictures, if it is not the address it listens at",
     )
     parser.add_argument(
         "--webhook-url",
         type=_webhook_url,
         metavar="URL",
-        help="who is told, signed with the app secret, when somebody writes",
+        help="receives webhooks, signed with the app secret, about messages",
     )
     parser.add_argument(
         "--exit-with-stdin",
         action="store_true",
-        help="end when stdin does, and so with the process that holds it",
+        help="end when stdin does, and so with the process that started it",
     )
     parser.add_argument(
         "--verbose", action="store_true", help="one line per request on stderr"

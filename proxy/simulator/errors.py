@@ -1,4 +1,4 @@
-"""Meta's errors, worded as they were recorded."""
+"""Meta's errors, with the texts that were recorded."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ PACIFIC = timedelta(hours=-7)
 class GraphError:
     """One error of Meta's and the HTTP status that comes with it.
 
-    Most statuses are odd, and meant to be: throttling is a 400, a retired
+    Most statuses are odd on purpose: throttling is a 400, a retired
     parameter a 500. Source:
     https://developers.facebook.com/docs/graph-api/guides/error-handling
     """
@@ -27,7 +27,7 @@ class GraphError:
     is_transient: bool | None = None
 
     def envelope(self, trace: str) -> dict[str, object]:
-        """The body: ``{"error": {"message", "type", "code", ...}}``."""
+        """Return the body: ``{"error": {"message", "type", "code", ...}}``."""
         error: dict[str, object] = {"message": self.message, "type": self.type}
         if self.is_transient is not None:
             error["is_transient"] = self.is_transient
@@ -42,8 +42,8 @@ CONSENT_REQUIRED = GraphError(
     403, 230, "(#230) User consent is required to access user profile"
 )
 NO_MATCHING_USER = GraphError(400, 9010, "(#9010) No matching Instagram user")
-# No real body is known for a customer who has blocked the business. This is what
-# Meta says to *sends*; a profile call may well be answered otherwise.
+# No real body is known for a customer who has blocked the business. Meta answers
+# *sends* like this; the answer to a profile call may differ.
 BLOCKED = GraphError(400, 551, "(#551) This person isn't available right now.")
 UNAVAILABLE_FOR_NOW = GraphError(
     503, 2, "(#2) Service temporarily unavailable", is_transient=True
@@ -57,7 +57,7 @@ ACTIVE_TOKEN_MISSING = GraphError(
     "An active access token must be used to query information about the current user.",
 )
 TOKEN_INVALID = GraphError(400, 190, "Invalid OAuth access token.")
-# What graph.facebook.com says to the token of an Instagram login (``IGAA...``).
+# The answer of graph.facebook.com to the token of an Instagram login (``IGAA...``).
 TOKEN_UNREADABLE = GraphError(
     401, 190, "Invalid OAuth access token - Cannot parse access token"
 )
@@ -82,30 +82,30 @@ _NO_SUCH_OBJECT = (
 
 
 def no_such_object(node: str, method: str = "get") -> GraphError:
-    """100/33: gone, never there, not visible or not readable. Meta does not say."""
+    """Return 100/33: deleted, unknown, not visible or not readable, without a hint."""
     message = _NO_SUCH_OBJECT.format(node=node, method=method)
     return GraphError(400, 100, message, subcode=33, type="GraphMethodException")
 
 
 def no_such_alias(alias: str) -> GraphError:
-    """803, for what does not even look like an id."""
+    """Return 803, for text that does not have the form of an id."""
     message = f"(#803) Some of the aliases you requested do not exist: {alias}"
     return GraphError(400, 803, message)
 
 
 def no_such_field(field: str) -> GraphError:
-    """100, for the whole call, because of one field."""
+    """Return 100, for the whole call, because of one field."""
     message = f"(#100) Tried accessing nonexisting field ({field})"
     return GraphError(400, 100, f"{message} on node type (IGBusinessScopedUser)")
 
 
 def unknown_path(path: str) -> GraphError:
-    """2500, for an edge that nobody has."""
+    """Return 2500, for an edge that no node has."""
     return GraphError(400, 2500, f"Unknown path components: {path}")
 
 
 def dead_token(subcode: int | None, died_at: float, now: float) -> GraphError:
-    """190, for a token that was good once; *subcode* says what killed it."""
+    """Return 190, for a token that was valid once; *subcode* names the cause."""
     if subcode is None:
         return TOKEN_INVALID
     ends = {
@@ -134,7 +134,7 @@ _BUSINESS_POOLS = {80001: "Page", 80002: "Instagram", 80006: "Messenger"}
 
 
 def throttled(code: int) -> GraphError | None:
-    """The error of one of Meta's limits, or None when *code* is not of a limit.
+    """Return the error of one of Meta's limits, or None if *code* is not a limit's.
 
     Of the business limits only the text of 80001 is known; no real body of 80002
     or 80006 was found, so theirs follow its pattern.
@@ -204,8 +204,8 @@ _KNOWN: Mapping[tuple[int, int | None], GraphError] = {
 }
 
 
-def worded(code: int, subcode: int | None, node: str, now: float) -> GraphError:
-    """The error that *code* and *subcode* stand for, in Meta's words if known."""
+def error_for(code: int, subcode: int | None, node: str, now: float) -> GraphError:
+    """Return the error of *code* and *subcode*, with Meta's text if it is known."""
     if (code, subcode) == (100, 33):
         return no_such_object(node)
     if code == 803:

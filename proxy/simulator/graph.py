@@ -1,4 +1,4 @@
-"""The profile call: what Meta answers, given the rules of the moment."""
+"""The profile call: Meta's answer under the current rules."""
 
 import hashlib
 import hmac
@@ -12,7 +12,7 @@ from proxy.simulator import errors, people
 from proxy.simulator.errors import GraphError
 from proxy.simulator.people import Person
 from proxy.simulator.pictures import Album
-from proxy.simulator.replies import JSON_TYPE, Reply, escaped
+from proxy.simulator.replies import JSON_TYPE, Reply, meta_json
 from proxy.simulator.scenario import Rules
 from proxy.simulator.scripts import Script
 from proxy.simulator.usage import usage_headers
@@ -24,9 +24,9 @@ _PREFIX = re.compile(r"\(#[0-9]+\) ")
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """A call as it came. ``repr`` shows no token.
+    """A call as it was received; ``repr`` shows no token.
 
-    ``edge`` is what follows the node in the path; ``bearer`` the token of the
+    ``edge`` is the rest of the path after the node; ``bearer`` is the token of the
     ``Authorization`` header.
     """
 
@@ -58,7 +58,7 @@ class Call:
 def read_call(method: str, target: str, authorization: str | None) -> Call:
     """Read a request line's *target* and the ``Authorization`` header.
 
-    The version may be left out, as Meta allows; then the newest answers.
+    As with Meta, the version may be omitted; then the newest answers.
     """
     location, _, query = target.partition("?")
     path = [unquote(part) for part in location.split("/") if part]
@@ -86,32 +86,31 @@ def answer(
     trace: str,
     now: float,
 ) -> Reply:
-    """What Meta answers to *call*, the *nth* one about this person.
+    """Return Meta's answer to *call*, the *nth* one about this person.
 
-    Whoever has no right to ask learns that first, then comes the throttle, and
-    only then the person. A script speaks for the person, so it does not help
-    against a dead token.
+    The token is checked first, then the throttle, and only then the person. A
+    script replaces the person, so it has no effect on a dead token.
     """
     headers = _headers(call, trace, now)
     refusal = _refuse_caller(call, rules, now)
     if refusal is not None:
-        return _failed(refusal, rules, headers, trace)
+        return _error_reply(refusal, rules, headers, trace)
     headers |= usage_headers(rules, this_hour)
     throttled = rules.throttle and errors.throttled(rules.throttle.code)
     if throttled:
-        return _failed(throttled, rules, headers, trace)
+        return _error_reply(throttled, rules, headers, trace)
     if "ids" in call.query:
-        return _failed(errors.IDS_RETIRED, rules, headers, trace)
+        return _error_reply(errors.IDS_RETIRED, rules, headers, trace)
     if script is not None and script.content is not None:
-        return _changed(Reply(200, headers, script.content), script)
-    said = _describe(call, rules, album, script=script, nth=nth, now=now)
-    if isinstance(said, GraphError):
-        return _changed(_failed(said, rules, headers, trace), script)
-    return _changed(Reply(200, headers, escaped(said)), script)
+        return _apply_script(Reply(200, headers, script.content), script)
+    result = _describe(call, rules, album, script=script, nth=nth, now=now)
+    if isinstance(result, GraphError):
+        return _apply_script(_error_reply(result, rules, headers, trace), script)
+    return _apply_script(Reply(200, headers, meta_json(result)), script)
 
 
-def _at_instagram(error: GraphError) -> GraphError:
-    """*error* as graph.instagram.com words it: another type, no code in the message."""
+def _in_instagram_words(error: GraphError) -> GraphError:
+    """Return *error* as graph.instagram.com does: another type, no code in the text."""
     message = _PREFIX.sub("", error.message)
     return replace(error, message=message, type="IGApiException")
 
@@ -135,8 +134,8 @@ def _refuse_proof(call: Call, token: str, secret: str | None) -> GraphError | No
     proof = call.query.get("appsecret_proof")
     if not proof:
         return errors.PROOF_MISSING
-    right = hmac.new(secret.encode(), token.encode(), hashlib.sha256).hexdigest()
-    if hmac.compare_digest(proof.encode(), right.encode()):
+    expected = hmac.new(secret.encode(), token.encode(), hashlib.sha256).hexdigest()
+    if hmac.compare_digest(proof.encode(), expected.encode()):
         return None
     return errors.PROOF_INVALID
 
@@ -152,26 +151,26 @@ def _describe(
 ) -> GraphError | dict[str, object]:
     if script is not None and script.error is not None:
         return script.error
-    laid_over = None if script is None else script.profile
+    overlay = None if script is None else script.profile
     person = _person(call, rules, nth)
-    if laid_over is not None:
-        person = people.anybody(call.node)
+    if overlay is not None:
+        person = people.generate(call.node)
     if isinstance(person, GraphError):
         return person
     for name in call.fields:
-        if name not in people.FIELDS or name in rules.fields_gone:
+        if name not in people.FIELDS or name in rules.missing_fields:
             return errors.no_such_field(name)
-    profile = {"id": person.igsid, **person.profile, **(laid_over or {})}
-    asked = dict.fromkeys([*call.fields, "id"])
-    if "profile_pic" in asked and person.picture_life and "profile_pic" not in profile:
+    profile = {"id": person.igsid, **person.profile, **(overlay or {})}
+    wanted = dict.fromkeys([*call.fields, "id"])
+    if "profile_pic" in wanted and person.picture_life and "profile_pic" not in profile:
         profile["profile_pic"] = album.url(person.igsid, now, person.picture_life)
-    return {name: profile[name] for name in asked if name in profile}
+    return {name: profile[name] for name in wanted if name in profile}
 
 
 def _person(call: Call, rules: Rules, nth: int) -> GraphError | Person:
     if call.method not in ("GET", "HEAD") or not call.node:
         return errors.no_such_object(call.node, call.method.lower())
-    if not people.looks_like_an_id(call.node):
+    if not people.is_id_like(call.node):
         return errors.no_such_alias(call.node)
     if call.edge:
         return errors.unknown_path(call.edge)
@@ -199,15 +198,15 @@ def _headers(call: Call, trace: str, now: float) -> dict[str, str]:
     }
 
 
-def _failed(
+def _error_reply(
     error: GraphError, rules: Rules, headers: Mapping[str, str], trace: str
 ) -> Reply:
     if rules.has_instagram_login:
-        error = _at_instagram(error)
+        error = _in_instagram_words(error)
     message = error.message.encode("latin-1", "replace").decode("latin-1")
     kind = _CHALLENGES.get(error.code, "invalid_request")
     challenge = f'OAuth "Facebook Platform" "{kind}" "{_one_line(message)}"'
-    body = escaped(error.envelope(trace))
+    body = meta_json(error.envelope(trace))
     return Reply(error.status, {**headers, "www-authenticate": challenge}, body)
 
 
@@ -220,8 +219,8 @@ _CHALLENGES = dict.fromkeys([102, 104, 190, 2500], "invalid_token") | dict.fromk
 )
 
 
-def _changed(reply: Reply, script: Script | None) -> Reply:
-    """*reply* with the status and headers that the script wants."""
+def _apply_script(reply: Reply, script: Script | None) -> Reply:
+    """Return *reply* with the status and headers of the script."""
     if script is None:
         return reply
     headers = {**reply.headers, **script.headers}

@@ -1,4 +1,4 @@
-"""The cast: who can be asked about, and what is special about each."""
+"""The people of the simulator, each with a peculiarity."""
 
 import hashlib
 from collections.abc import Mapping
@@ -18,23 +18,23 @@ FIELDS = (
     "is_business_follow_user",
 )
 CROWD = "1254002"
-MOST_PAGES = 10
+MAX_PAGES = 10
 PICTURE_LIFE = 4.5 * 86400.0
 
 
 @dataclass(frozen=True, slots=True)
 class Person:
-    """Somebody who has written to the business.
+    """A person who has written to the business.
 
-    ``profile`` holds what is set: ``None`` is sent as null, and what is left out
-    is left out of the reply, for Meta does both. It never holds the picture:
-    ``picture_life`` is the life of the first one in seconds, None for no picture.
-    A refused person has a profile too, which a script can bring to light.
+    ``profile`` holds the fields that are set: ``None`` is sent as null, and a
+    missing field is missing in the reply, because Meta does both. It never holds
+    the picture: ``picture_life`` is the life of the first one in seconds, None for
+    no picture. A refused person has a profile too, which a script can reveal.
     """
 
     igsid: str
-    called: str
-    shows: str
+    first_name: str
+    description: str
     profile: Mapping[str, object] = field(repr=False)
     refusal: GraphError | None = None
     picture_life: float | None = PICTURE_LIFE
@@ -54,7 +54,7 @@ def _profile(name: str | None, username: str, followers: int) -> dict[str, objec
 
 
 HIDDEN = errors.no_such_object("")
-"""The refusal of whom Meta does not show; its message has their id."""
+"""The refusal for people that Meta hides; its message has their id."""
 
 # A blossom, a family of four joined by ZWJ, Hebrew, a right-to-left mark and Arabic.
 _EVE = (
@@ -153,12 +153,12 @@ _LAST_NAMES = (
 
 
 def prefix(number: int) -> str:
-    """How the ids of all begin who have written to the Page with that *number*."""
+    """Return the prefix of the ids of people of the Page with that *number*."""
     return f"1254{number}"
 
 
 def id_at(number: int, igsid: str) -> str:
-    """The id by which the Page with that *number* knows whom the first one does.
+    """Return the id at the Page with that *number* of a person of the first Page.
 
     Meta gives a person another id for each business that they write to.
     """
@@ -166,17 +166,17 @@ def id_at(number: int, igsid: str) -> str:
 
 
 def find(igsid: str, number: int = 0) -> Person | None:
-    """Who *igsid* is to a Page: one of the cast, one of the crowd, or nobody."""
+    """Return the person with that *igsid* at a Page: of the cast or crowd, or None."""
     if not igsid.startswith(prefix(number)):
         return None
     first = id_at(0, igsid)
     if first in CAST:
         return replace(CAST[first], igsid=igsid)
-    return anybody(igsid) if first.startswith(CROWD) else None
+    return generate(igsid) if first.startswith(CROWD) else None
 
 
-def anybody(igsid: str) -> Person:
-    """A consenting person made from the digits of *igsid*, the same each time."""
+def generate(igsid: str) -> Person:
+    """Return a consenting person made from the digits of *igsid*, always the same."""
     if igsid in CAST:
         return CAST[igsid]
     dice = hashlib.sha256(igsid.encode()).digest()
@@ -188,6 +188,6 @@ def anybody(igsid: str) -> Person:
     return Person(igsid, first, "one of the crowd", profile)
 
 
-def looks_like_an_id(text: str) -> bool:
-    """Whether Meta would take *text* for an id at all, and not for an alias."""
+def is_id_like(text: str) -> bool:
+    """Return whether Meta would read *text* as an id, and not as an alias."""
     return len(text) >= 10 and text.isascii() and text.isdigit()

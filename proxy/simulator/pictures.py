@@ -1,4 +1,4 @@
-"""Pictures: signed URLs that die, and what such a URL answers."""
+"""Pictures: signed URLs that expire, and the answers of such a URL."""
 
 import base64
 import hashlib
@@ -11,20 +11,20 @@ from urllib.parse import parse_qs, urlsplit
 
 from proxy.simulator import people
 from proxy.simulator.people import PICTURE_LIFE
-from proxy.simulator.replies import Reply, plain
+from proxy.simulator.replies import Reply, plain_text
 
-SAME_URL_FOR = 3600.0
-MOST_REMEMBERED = 50_000
-_KEY = b"not a secret: it only makes a changed URL tell"
+URL_REUSED_FOR = 3600.0
+MAX_REMEMBERED = 50_000
+_KEY = b"not a secret: it only shows that a URL was changed"
 _PATH = re.compile(r"/pictures/([0-9]{1,25})\.jpg")
 
 
 class Album:
-    """Which picture URL each person has at the moment. Thread-safe.
+    """The current picture URL of each person; thread-safe.
 
-    Meta gives the same URL to whoever asks again within the hour, so the life
-    that is left can be shorter than a picture's full life. Only the latest
-    50 000 people are remembered; the others get a new URL sooner.
+    Meta returns the same URL for an hour, so the life that is left can be shorter
+    than a picture's full life. Only the latest 50 000 people are kept; the others
+    get a new URL sooner.
     """
 
     def __init__(self, base_url: str) -> None:
@@ -33,31 +33,31 @@ class Album:
         self._given: OrderedDict[str, tuple[float, int]] = OrderedDict()
 
     def url(self, igsid: str, now: float, first_life: float = PICTURE_LIFE) -> str:
-        """The URL of the picture of *igsid*; the first one lives *first_life*."""
+        """Return the picture URL of *igsid*; the first one lives for *first_life*."""
         with self._lock:
             expiry = self._expiry(igsid, now, first_life)
             self._given.move_to_end(igsid)
-            if len(self._given) > MOST_REMEMBERED:
+            if len(self._given) > MAX_REMEMBERED:
                 self._given.popitem(last=False)
         return signed_url(self._base_url, igsid, expiry)
 
     def _expiry(self, igsid: str, now: float, first_life: float) -> int:
         given_at, expiry = self._given.get(igsid, (None, 0))
-        if given_at is not None and now < min(expiry, given_at + SAME_URL_FOR):
+        if given_at is not None and now < min(expiry, given_at + URL_REUSED_FOR):
             return expiry
         life = first_life if given_at is None else PICTURE_LIFE
         expiry = int(now + life)
         self._given[igsid] = (now, expiry)
         return expiry
 
-    def forget(self) -> None:
-        """Start over: everybody's next picture is their first."""
+    def clear(self) -> None:
+        """Start over: the next picture of each person is their first."""
         with self._lock:
             self._given.clear()
 
 
 def signed_url(base_url: str, igsid: str, expiry: int) -> str:
-    """A URL like those of Instagram's CDN; *expiry* is in it in hex, as ``oe``."""
+    """Return a URL like those of Instagram's CDN, with *expiry* as hex in ``oe``."""
     path = f"/pictures/{igsid}.jpg"
     host = urlsplit(base_url).hostname
     first = f"stp=dst-jpg_s206x206_tt6&_nc_cat=104&ccb=7-5&_nc_sid=bf7eb4&_nc_ht={host}"
@@ -66,29 +66,29 @@ def signed_url(base_url: str, igsid: str, expiry: int) -> str:
 
 
 def _signature(path: str, *query: str) -> str:
-    said = f"{path}?{'&'.join(query)}".encode()
-    digest = hmac.digest(_KEY, said, hashlib.sha256)[:24]
+    signed = f"{path}?{'&'.join(query)}".encode()
+    digest = hmac.digest(_KEY, signed, hashlib.sha256)[:24]
     return "00_Af" + base64.urlsafe_b64encode(digest).decode()
 
 
 def picture(path: str, query: str, now: float) -> Reply:
-    """What a picture URL answers: the picture, or why it is not shown.
+    """Return the answer of a picture URL: the picture, or why it is not shown.
 
-    The query is read as it came, for any change to it breaks the signature:
-    with ``&amp;`` left in there is no ``oe`` to be found.
+    The query is read as it was sent, because any change to it breaks the signature:
+    with ``&amp;`` left in, it has no ``oe``.
     """
     parts = query.split("&")
     signed = [part for part in parts if not part.startswith("oh=")]
     expiry = parse_qs(query).get("oe", [""])[0]
     if not re.fullmatch(r"[0-9A-Fa-f]{1,12}", expiry):
-        return plain(403, "Bad URL timestamp")
+        return plain_text(403, "Bad URL timestamp")
     if f"oh={_signature(path, *signed)}" not in parts:
-        return plain(403, "URL signature mismatch")
+        return plain_text(403, "URL signature mismatch")
     if now >= int(expiry, 16):
-        return plain(403, "URL signature expired")
+        return plain_text(403, "URL signature expired")
     found = _PATH.fullmatch(path)
     if found is None:
-        return plain(404, "Not Found")
+        return plain_text(404, "Not Found")
     headers = {
         "content-type": "image/svg+xml",
         "cache-control": "max-age=1209600, no-transform",
@@ -98,10 +98,10 @@ def picture(path: str, query: str, now: float) -> Reply:
 
 
 def _drawing(igsid: str) -> bytes:
-    # Drawn, because a photograph would need an encoder. The name ends in .jpg all
-    # the same, so nobody should trust it.
+    # A drawing, because a photograph would need an encoder. The name ends in .jpg
+    # nevertheless, so the name proves nothing.
     hue = int.from_bytes(hashlib.sha256(igsid.encode()).digest()[:2]) % 360
-    initial = escape(people.anybody(igsid).called[:1])
+    initial = escape(people.generate(igsid).first_name[:1])
     return (
         '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 100 100">'
         f'<rect width="100" height="100" fill="hsl({hue},50%,45%)"/>'

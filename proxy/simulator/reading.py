@@ -1,17 +1,17 @@
-"""Values out of a control request, or a complaint that names the key."""
+"""Read values from a control request, or raise an error that names the key."""
 
 from collections.abc import Collection, Mapping
 
 
 class BadRequest(Exception):
-    """A control request that makes no sense; the text says which key and why."""
+    """A control request is invalid; the text says which key and why."""
 
 
 def read_object(value: object, allowed: Collection[str]) -> Mapping[str, object]:
-    """*value* as a JSON object that has no keys but those *allowed*.
+    """Return *value* as a JSON object that has no other keys than those *allowed*.
 
     Raises:
-        BadRequest: it is no object, or has a key that nobody knows.
+        BadRequest: it is no object, or has an unknown key.
     """
     if not isinstance(value, dict):
         raise BadRequest("a JSON object is needed")
@@ -23,7 +23,7 @@ def read_object(value: object, allowed: Collection[str]) -> Mapping[str, object]
 
 
 def read_integer(value: object, key: str, *, low: int, high: int) -> int:
-    """*value* as a whole number from *low* to *high*."""
+    """Return *value* as a whole number from *low* to *high*."""
     if isinstance(value, bool) or not isinstance(value, int):
         raise BadRequest(f"{key!r} must be a whole number")
     if not low <= value <= high:
@@ -31,24 +31,24 @@ def read_integer(value: object, key: str, *, low: int, high: int) -> int:
     return value
 
 
-def read_seconds(value: object, key: str, *, most: float) -> float:
-    """*value* as seconds, from none to *most*."""
+def read_seconds(value: object, key: str, *, maximum: float) -> float:
+    """Return *value* as seconds, from 0 to *maximum*."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise BadRequest(f"{key!r} must be a number of seconds")
-    if not 0 <= value <= most:
-        raise BadRequest(f"{key!r} must be from 0 to {most:g} seconds")
+    if not 0 <= value <= maximum:
+        raise BadRequest(f"{key!r} must be from 0 to {maximum:g} seconds")
     return float(value)
 
 
 def read_text(value: object, key: str) -> str:
-    """*value* as a string."""
+    """Return *value* as a string."""
     if not isinstance(value, str):
         raise BadRequest(f"{key!r} must be a string")
     return value
 
 
 def read_flag(value: object, key: str) -> bool:
-    """*value* as true or false."""
+    """Return *value* as true or false."""
     if not isinstance(value, bool):
         raise BadRequest(f"{key!r} must be true or false")
     return value

@@ -1,4 +1,4 @@
-"""Replies on their way out: what is sent, and how Meta writes JSON."""
+"""Replies before they are sent, and JSON in Meta's format."""
 
 import json
 from collections.abc import Mapping
@@ -9,24 +9,24 @@ JSON_TYPE = "application/json; charset=UTF-8"
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """A status, headers and a body, before anything goes wrong on the wire."""
+    """A status, headers and a body, before any fault on the wire."""
 
     status: int
     headers: Mapping[str, str]
     body: bytes
 
 
-def escaped(value: object) -> bytes:
-    r"""*value* as Meta writes it: compact, ``\uXXXX`` beyond ASCII, and ``\/``."""
+def meta_json(value: object) -> bytes:
+    r"""Return *value* in Meta's format: compact, ``\uXXXX`` for non-ASCII, ``\/``."""
     return json.dumps(value, separators=(",", ":")).replace("/", "\\/").encode("ascii")
 
 
-def plain(status: int, text: str) -> Reply:
-    """A line of text, as the hosts of the pictures answer."""
+def plain_text(status: int, text: str) -> Reply:
+    """Return a line of text, as the hosts of the pictures answer."""
     return Reply(status, {"content-type": "text/plain"}, text.encode())
 
 
-def own(status: int, value: object) -> Reply:
-    """JSON of the simulator's own, not Meta's."""
+def own_json(status: int, value: object) -> Reply:
+    """Return the simulator's own JSON, not in Meta's format."""
     headers = {"content-type": "application/json", "cache-control": "no-store"}
     return Reply(status, headers, json.dumps(value).encode() + b"\n")

@@ -10,12 +10,12 @@ from proxy.simulator import people
 from proxy.simulator.reading import BadRequest
 from proxy.simulator.scripts import Script
 
-MOST_SCRIPTS = 10_000
+MAX_SCRIPTS = 10_000
 
 
 @dataclass(frozen=True, slots=True)
 class TokenDeath:
-    """When the token died, and of what; ``subcode`` None says nothing of the cause."""
+    """When the token died, and why; ``subcode`` None leaves the cause open."""
 
     subcode: int | None
     died_at: float
@@ -23,7 +23,7 @@ class TokenDeath:
 
 @dataclass(frozen=True, slots=True)
 class Throttle:
-    """A limit that has been reached, by its code, and the wait Meta asks for."""
+    """A limit that has been reached, by its code, and the wait that Meta asks for."""
 
     code: int
     minutes: int
@@ -31,7 +31,7 @@ class Throttle:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """What the usage header says, instead of what was really used."""
+    """The values of the usage header, in place of the real usage."""
 
     percent: int
     minutes: int
@@ -39,9 +39,9 @@ class Usage:
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """What holds for every call to Meta for one Page just now.
+    """The current rules for every call to Meta for one Page.
 
-    ``number`` is the Page's place among all: its people have it in their ids.
+    ``number`` is the Page's index: the ids of its people contain it.
     """
 
     token: str = field(repr=False)
@@ -49,21 +49,21 @@ class Rules:
     death: TokenDeath | None = None
     throttle: Throttle | None = None
     usage: Usage | None = None
-    fields_gone: frozenset[str] = frozenset()
+    missing_fields: frozenset[str] = frozenset()
     number: int = 0
 
     @property
     def has_instagram_login(self) -> bool:
-        """Whether it is answered as at graph.instagram.com, in other words."""
+        """Whether answers have the form of graph.instagram.com."""
         return self.token.startswith("IGA")
 
 
 FIRST_PAGE = "default"
-"""The Page that is meant where none is named."""
+"""The Page of a request that names none."""
 
 
 class Scenario:
-    """The rules, and who is scripted. Thread-safe; starts and resets to *rules*.
+    """The rules and the scripts; thread-safe, starts with and resets to *rules*.
 
     *more* are the rules of other Pages, by name.
     """
@@ -77,7 +77,7 @@ class Scenario:
 
     @property
     def rules(self) -> Rules:
-        """Those of the first Page."""
+        """The rules of the first Page."""
         return self._rules[FIRST_PAGE]
 
     @property
@@ -86,19 +86,19 @@ class Scenario:
         return list(self._rules)
 
     def rules_of(self, page: str) -> Rules:
-        """The rules of a Page just now."""
+        """Return the current rules of a Page."""
         return self._rules[page]
 
-    def page_of(self, token: str | None) -> str | None:
-        """Whose token it is; None: nobody's."""
+    def page_of_token(self, token: str | None) -> str | None:
+        """Return the name of the Page with that token, or None."""
         given = (token or "").encode()
         for page, rules in self._rules.items():
             if hmac.compare_digest(given, rules.token.encode()):
                 return page
         return None
 
-    def page_with(self, igsid: str) -> str | None:
-        """Whose people have ids like this one; None: no Page's more than another's."""
+    def page_of_person(self, igsid: str) -> str | None:
+        """Return the Page with people of ids like this one, or None."""
         for page, rules in self._rules.items():
             if igsid.startswith(people.prefix(rules.number)):
                 return page
@@ -109,23 +109,23 @@ class Scenario:
         *,
         page: str = FIRST_PAGE,
         token: str | None = None,
-        fields_gone: frozenset[str] | None = None,
+        missing_fields: frozenset[str] | None = None,
     ) -> None:
-        """Change the token that is accepted, or the fields Meta does not know."""
+        """Change the token that is accepted, or the fields that are missing."""
         if token is not None:
             self._replace(page, token=token)
-        if fields_gone is not None:
-            self._replace(page, fields_gone=fields_gone)
+        if missing_fields is not None:
+            self._replace(page, missing_fields=missing_fields)
 
-    def let_token_die(self, death: TokenDeath | None, page: str = FIRST_PAGE) -> None:
-        """Kill the token, or with None bring it back to life."""
+    def set_token_death(self, death: TokenDeath | None, page: str = FIRST_PAGE) -> None:
+        """Invalidate the token, or with None revive it."""
         self._replace(page, death=death)
 
     def throttle(self, throttle: Throttle | None, page: str = FIRST_PAGE) -> None:
-        """Refuse every profile call with a limit's error, or with None no more."""
+        """Refuse every profile call with a limit's error, or with None stop that."""
         self._replace(page, throttle=throttle)
 
-    def say_usage(self, usage: Usage | None, page: str = FIRST_PAGE) -> None:
+    def set_usage(self, usage: Usage | None, page: str = FIRST_PAGE) -> None:
         """Fix the usage header, or with None let it grow with the calls again."""
         self._replace(page, usage=usage)
 
@@ -133,24 +133,24 @@ class Scenario:
         with self._lock:
             self._rules[page] = replace(self._rules[page], **changes)
 
-    def direct(self, igsid: str, script: Script) -> None:
-        """Give *igsid* a script, in place of any other.
+    def set_script(self, igsid: str, script: Script) -> None:
+        """Set the script of *igsid*, in place of any other.
 
         Raises:
             BadRequest: too many people have one already.
         """
         with self._lock:
-            if igsid not in self._scripts and len(self._scripts) >= MOST_SCRIPTS:
-                raise BadRequest(f"at most {MOST_SCRIPTS} people can have a script")
+            if igsid not in self._scripts and len(self._scripts) >= MAX_SCRIPTS:
+                raise BadRequest(f"at most {MAX_SCRIPTS} people can have a script")
             self._scripts[igsid] = script
 
-    def undirect(self, igsid: str) -> None:
-        """Let *igsid* be as before."""
+    def remove_script(self, igsid: str) -> None:
+        """Remove the script of *igsid*."""
         with self._lock:
             self._scripts.pop(igsid, None)
 
     def take_script(self, igsid: str) -> Script | None:
-        """The script for one call about *igsid*, which uses up one of its times."""
+        """Return the script for one call about *igsid*, and count one use of it."""
         with self._lock:
             script = self._scripts.get(igsid)
             if script is not None and script.times is not None:
@@ -161,27 +161,27 @@ class Scenario:
             return script
 
     def scripted(self) -> list[str]:
-        """Everybody who has a script."""
+        """Return the ids of all people with a script."""
         with self._lock:
             return list(self._scripts)
 
-    def release_for(self) -> threading.Event:
-        """What a call that hangs from now on waits for.
+    def release_event(self) -> threading.Event:
+        """Return the event that a call which hangs from now on waits for.
 
-        A call takes it before it is counted: whoever saw the count and then
-        releases must not be too early.
+        A call takes it before it is counted, so that a test that sees the count
+        and then releases is not too early.
         """
         with self._lock:
             return self._released
 
     def release(self) -> None:
-        """Let go on what hangs now; a later call hangs again."""
+        """Release the calls that hang now; a later call hangs again."""
         with self._lock:
             self._released.set()
             self._released = threading.Event()
 
     def reset(self) -> None:
-        """Everything as at the start."""
+        """Restore the state of the start."""
         with self._lock:
             self._rules = dict(self._first_rules)
             self._scripts.clear()

@@ -1,4 +1,4 @@
-"""Scripts: what a test has one person answer instead of the usual."""
+"""Scripts: answers about one person that a test sets in place of the usual."""
 
 import base64
 import binascii
@@ -16,9 +16,9 @@ from proxy.simulator.reading import (
     read_seconds,
     read_text,
 )
-from proxy.simulator.replies import escaped
+from proxy.simulator.replies import meta_json
 
-LONGEST_WAIT = 120.0
+MAX_WAIT = 120.0
 _KEYS = frozenset(
     "status headers body raw raw_base64 delay profile error wire times".split()
 )
@@ -27,7 +27,7 @@ _ERROR_KEYS = frozenset("code subcode message status type is_transient".split())
 
 
 class Wire(StrEnum):
-    """How a reply goes onto the wire: whole, or one of the ways it can go wrong."""
+    """How a reply is sent: whole, or with one of the faults of a network."""
 
     WHOLE = "whole"
     HANG = "hang"
@@ -44,11 +44,11 @@ class Wire(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Script:
-    """What one person answers for a while; None leaves a thing as it is.
+    """The answers about one person for a while; None leaves a part unchanged.
 
-    ``content`` is a whole body, ``profile`` is laid over the person's own and
-    makes them consent, ``error`` replaces both. A header that is None is left
-    out. ``times`` is how often the script still applies, None for ever.
+    ``content`` is a whole body, ``profile`` is merged over the person's own and
+    makes them consent, ``error`` replaces both. A header that is None is omitted.
+    ``times`` is how often the script still applies, None for ever.
     """
 
     status: int | None = None
@@ -62,7 +62,7 @@ class Script:
 
 
 def read_script(value: object, igsid: str, now: float) -> Script:
-    """The script in the body of ``PUT /_sim/people/<igsid>``.
+    """Return the script in the body of ``PUT /_sim/people/<igsid>``.
 
     Raises:
         BadRequest: a key is unknown, a value is wrong, or two keys exclude
@@ -83,7 +83,7 @@ def read_script(value: object, igsid: str, now: float) -> Script:
         error=_read_error(body["error"], igsid, now) if "error" in body else None,
         answers_after=None
         if delay is None
-        else read_seconds(delay, "delay", most=LONGEST_WAIT),
+        else read_seconds(delay, "delay", maximum=MAX_WAIT),
         wire=_read_wire(body.get("wire", Wire.WHOLE)),
         times=None
         if times is None
@@ -96,21 +96,21 @@ def _read_headers(value: object) -> Mapping[str, str | None]:
         raise BadRequest("'headers' must be an object")
     headers: dict[str, str | None] = {}
     for name, text in value.items():
-        if text is not None and not (isinstance(text, str) and _fits_a_head(text)):
+        if text is not None and not (isinstance(text, str) and _fits_a_header(text)):
             raise BadRequest(f"header {name!r} must be one line of Latin-1 or null")
-        if not name or not _fits_a_head(name) or ":" in name:
+        if not name or not _fits_a_header(name) or ":" in name:
             raise BadRequest(f"{name!r} cannot be the name of a header")
         headers[name.lower()] = text
     return headers
 
 
-def _fits_a_head(text: str) -> bool:
+def _fits_a_header(text: str) -> bool:
     return text.isprintable() and all(ord(letter) < 256 for letter in text)
 
 
 def _read_content(body: Mapping[str, object]) -> bytes | None:
     if "body" in body:
-        return escaped(body["body"])
+        return meta_json(body["body"])
     if "raw" in body:
         return read_text(body["raw"], "raw").encode("utf-8", "surrogatepass")
     if "raw_base64" not in body:
@@ -135,7 +135,7 @@ def _read_error(value: object, igsid: str, now: float) -> GraphError:
     subcode = body.get("subcode")
     if subcode is not None:
         subcode = read_integer(subcode, "subcode", low=0, high=10_000_000)
-    error = errors.worded(code, subcode, igsid, now)
+    error = errors.error_for(code, subcode, igsid, now)
     if "message" in body:
         error = replace(error, message=read_text(body["message"], "message"))
     if "type" in body:

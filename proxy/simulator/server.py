@@ -19,15 +19,15 @@ from proxy.simulator.graph import Call, read_call
 from proxy.simulator.ledger import Ledger, Record
 from proxy.simulator.people import Person
 from proxy.simulator.pictures import Album, picture
-from proxy.simulator.replies import Reply, own
+from proxy.simulator.replies import Reply, own_json
 from proxy.simulator.scenario import FIRST_PAGE, Rules, Scenario
-from proxy.simulator.scripts import LONGEST_WAIT, Script, Wire
+from proxy.simulator.scripts import MAX_WAIT, Script, Wire
 from proxy.simulator.webhooks import Webhooks
-from proxy.simulator.wire import End, Manner, send, wait
+from proxy.simulator.wire import Delivery, End, send, wait
 
 DEFAULT_TOKEN = "EAASIMULATEDPAGETOKEN"
-MOST_BODY_BYTES = 1024 * 1024
-MOST_PATH_LENGTH = 200
+MAX_BODY_BYTES = 1024 * 1024
+MAX_PATH_LENGTH = 200
 _TAKES_LONG = (Wire.DRIP, Wire.DRIP_HEADERS, Wire.HUGE)
 
 
@@ -35,11 +35,11 @@ class Simulator:
     """A stand-in for Meta that listens from construction and serves once entered.
 
     Used as ``with Simulator() as meta: ... meta.url ...``. Port 0 takes any free
-    port. *public_url* is where the pictures are said to be, if that differs from
-    where it listens, as it does in a container. *webhook_url* is told when somebody
-    writes, signed with the *app_secret* of their Page. *pages* are more Pages, each
-    with a token and perhaps a secret. Leaving it ends every call that hangs and
-    closes every connection.
+    port. *public_url* is the base URL of the pictures, if it differs from the
+    address it listens at, as it does in a container. *webhook_url* receives a
+    webhook for each message, signed with the *app_secret* of its Page. *pages* are
+    more Pages, each with a token and perhaps a secret. Leaving it ends every call
+    that hangs and closes every connection.
     """
 
     def __init__(
@@ -88,7 +88,7 @@ class Simulator:
         self.ledger.close()
         self._listener.shutdown()
         self._listener.server_close()
-        self._listener.hang_up()
+        self._listener.close_connections()
         self._thread.join(timeout=5)
 
 
@@ -105,37 +105,37 @@ class _Listener(ThreadingHTTPServer):
         if ":" in address[0]:
             self.address_family = socket.AF_INET6
         self.simulator = simulator
-        self._lines: set[socket.socket] = set()
+        self._connections: set[socket.socket] = set()
         self._lock = threading.Lock()
         super().__init__(address, _Exchange)
 
     def server_bind(self) -> None:
-        # Not the parent's, which looks up its own name in the DNS.
+        # Not the parent class's method, which looks up its own name in the DNS.
         socketserver.TCPServer.server_bind(self)
         self.server_name = str(self.server_address[0])
         self.server_port = int(self.server_address[1])
 
     def process_request(self, request: Any, client_address: Any) -> None:
         with self._lock:
-            self._lines.add(request)
+            self._connections.add(request)
         super().process_request(request, client_address)
 
     def shutdown_request(self, request: Any) -> None:
         with self._lock:
-            self._lines.discard(request)
+            self._connections.discard(request)
         super().shutdown_request(request)
 
-    def hang_up(self) -> None:
-        """Wake every thread that waits for a client's next request."""
+    def close_connections(self) -> None:
+        """Shut down all connections, to wake threads that wait for a next request."""
         with self._lock:
-            for line in self._lines:
+            for connection in self._connections:
                 try:
-                    line.shutdown(socket.SHUT_RDWR)
+                    connection.shutdown(socket.SHUT_RDWR)
                 except OSError:
                     pass  # gone already
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        # A client that goes in the middle is what half of the tests are about.
+        # Half of the tests are about clients that disconnect in the middle.
         if not isinstance(sys.exception(), OSError):
             super().handle_error(request, client_address)
 
@@ -153,7 +153,7 @@ class _Exchange(BaseHTTPRequestHandler):
         if isinstance(body, Reply):
             self._send(body)
         elif path.startswith("/_sim/"):
-            self._send(self._controlled(path, query, body))
+            self._send(self._answer_control(path, query, body))
         elif path.startswith("/pictures/"):
             self._send(picture(path, query, simulator.clock()))
         else:
@@ -163,49 +163,50 @@ class _Exchange(BaseHTTPRequestHandler):
 
     do_HEAD = do_POST = do_PUT = do_DELETE = do_GET
 
-    def _controlled(self, path: str, query: str, body: bytes) -> Reply:
+    def _answer_control(self, path: str, query: str, body: bytes) -> Reply:
         try:
             value = json.loads(body or b"{}")
         except (ValueError, RecursionError):
-            return own(400, {"problem": "the body is not JSON"})
-        asked = dict(parse_qsl(query, keep_blank_values=True))
-        return self.server.simulator.control.answer(self.command, path, asked, value)
+            return own_json(400, {"problem": "the body is not JSON"})
+        parameters = dict(parse_qsl(query, keep_blank_values=True))
+        control = self.server.simulator.control
+        return control.answer(self.command, path, parameters, value)
 
     def _read_body(self) -> bytes | Reply:
-        """The body, or the reply to one that nobody should read."""
+        """Return the body, or the reply to one that must not be read."""
         length = self.headers.get("content-length", "0")
         is_number = length.isdecimal() and len(length) < 16
         if "transfer-encoding" in self.headers or not is_number:
             self.close_connection = True
-            return own(411, {"problem": "a body needs its length"})
-        if int(length) > MOST_BODY_BYTES:
+            return own_json(411, {"problem": "a body needs its length"})
+        if int(length) > MAX_BODY_BYTES:
             self.close_connection = True
-            return own(413, {"problem": f"at most {MOST_BODY_BYTES} bytes"})
+            return own_json(413, {"problem": f"at most {MAX_BODY_BYTES} bytes"})
         return self.rfile.read(int(length))
 
     def _answer_as_meta(self, call: Call) -> None:
         simulator = self.server.simulator
-        asker = simulator.scenario.page_of(call.token)
-        page = asker or FIRST_PAGE
+        token_page = simulator.scenario.page_of_token(call.token)
+        page = token_page or FIRST_PAGE
         script = None
-        if simulator.scenario.page_with(call.node) in (None, page):
+        if simulator.scenario.page_of_person(call.node) in (None, page):
             script = simulator.scenario.take_script(call.node)
-        released = simulator.scenario.release_for()
+        released = simulator.scenario.release_event()
         record = Record(
-            igsid=call.node[:MOST_PATH_LENGTH],
-            path=self.path.partition("?")[0][:MOST_PATH_LENGTH],
+            igsid=call.node[:MAX_PATH_LENGTH],
+            path=self.path.partition("?")[0][:MAX_PATH_LENGTH],
             fields=call.fields,
             authorization=call.authorization,
             proof="appsecret_proof" in call.query,
             at=simulator.clock(),
-            page=asker,
+            page=token_page,
         )
         arrival = simulator.ledger.arrive(record)
         status: int | None = None
         try:
             number = simulator.scenario.rules_of(page).number
             person = people.find(call.node, number)
-            if not self._hold_back(person, script, released):
+            if not self._delay(person, script, released):
                 self.close_connection = True
                 return
             reply = graph.answer(
@@ -222,16 +223,16 @@ class _Exchange(BaseHTTPRequestHandler):
             if wire not in (Wire.DROP, Wire.RESET):
                 status = reply.status
             if wire not in _TAKES_LONG:
-                # Before it is sent: whoever has the answer may look at once.
-                simulator.ledger.leave(record, status)
+                # Before it is sent: a test that has the answer may read this at once.
+                simulator.ledger.finish(record, status)
             self._send(reply, wire, released)
         finally:
-            simulator.ledger.leave(record, status)
+            simulator.ledger.finish(record, status)
 
-    def _hold_back(
+    def _delay(
         self, person: Person | None, script: Script | None, released: threading.Event
     ) -> bool:
-        """Wait as long as the person makes us; say if there is anybody to answer."""
+        """Wait as the person or script demands; return whether the client is there."""
         simulator = self.server.simulator
         seconds = person.answers_after if person else 0.0
         if script is not None and script.answers_after is not None:
@@ -242,7 +243,7 @@ class _Exchange(BaseHTTPRequestHandler):
                 return False
         if script is None or script.wire is not Wire.HANG:
             return True
-        end = wait(self.connection, LONGEST_WAIT, released)
+        end = wait(self.connection, MAX_WAIT, released)
         return end is End.EVENT and not simulator.stopping.is_set()
 
     def _send(
@@ -252,13 +253,13 @@ class _Exchange(BaseHTTPRequestHandler):
         released: threading.Event | None = None,
     ) -> None:
         self._log(reply.status, wire)
-        manner = Manner(
+        delivery = Delivery(
             wire=wire,
             released=released or self.server.simulator.stopping,
             keeps_alive=not self.close_connection,
             has_body=self.command != "HEAD" and reply.status not in (204, 304),
         )
-        if not send(self.connection, reply, manner):
+        if not send(self.connection, reply, delivery):
             self.close_connection = True
 
     def _log(self, status: int, wire: Wire) -> None:
@@ -267,7 +268,7 @@ class _Exchange(BaseHTTPRequestHandler):
             sys.stderr.write(f"{self.command} {path} {status} {wire}\n")
 
     def log_message(self, format: str, *args: Any) -> None:
-        """Nothing: the parent would write whole request lines, tokens among them."""
+        """Log nothing: the parent class logs request lines, with their tokens."""
 
 
 def _trace() -> str:

@@ -11,12 +11,12 @@ _POOLS = {32: "pages", 80001: "pages", 80006: "messenger"}
 
 
 def usage_headers(rules: Rules, this_hour: int) -> dict[str, str]:
-    """The usage header of one reply; *this_hour* counts the calls of this hour.
+    """Return the usage header of one reply, after *this_hour* calls of this hour.
 
-    A Page token is told of the business limits under two ids, the business and
-    the account, with the wait in minutes. Where an app or user limit stops the
-    call and no wait is set, ``x-app-usage`` comes in its place, which never has
-    a hint. The percentage may pass 100, as Meta's does.
+    For a Page token it reports the business limits under two ids, the business
+    and the account, with the wait in minutes. Where an app or user limit stops the
+    call and no wait is set, ``x-app-usage`` replaces it, which never has a hint of
+    the wait. The percentage may pass 100, as Meta's does.
 
     Source: https://developers.facebook.com/docs/graph-api/overview/rate-limiting
     """
@@ -28,7 +28,7 @@ def usage_headers(rules: Rules, this_hour: int) -> dict[str, str]:
         if throttle.code in _PLATFORM_LIMITS and not usage.minutes:
             return {"x-app-usage": _compact(_percentages(usage.percent))}
     if rules.has_instagram_login and not usage.minutes:
-        # Seen of graph.instagram.com: names of its own.
+        # Observed at graph.instagram.com, which has other names.
         used = {"call_volume": usage.percent, "cpu_time": usage.percent // 4}
         return {"x-app-usage": _compact(used)}
     case = {
@@ -41,7 +41,7 @@ def usage_headers(rules: Rules, this_hour: int) -> dict[str, str]:
 
 
 def _percentages(percent: int) -> dict[str, int]:
-    # Time and CPU hardly matter for reading a profile; a quarter is a likely share.
+    # Time and CPU hardly matter for reading a profile; a quarter is plausible.
     return {
         "call_count": percent,
         "total_cputime": percent // 4,

@@ -1,4 +1,4 @@
-"""Webhooks: what Meta tells the business, signed as Meta signs it."""
+"""Webhooks about messages, signed as Meta signs them."""
 
 import hashlib
 import hmac
@@ -6,14 +6,14 @@ import http.client
 import secrets
 from urllib.parse import urlsplit
 
-from proxy.simulator.replies import escaped
+from proxy.simulator.replies import meta_json
 
 _ACCOUNT = 17841400000000000
-ANSWERED_WITHIN = 10.0
+REPLY_TIMEOUT = 10.0
 
 
 def account_of(number: int) -> str:
-    """The id of the Instagram account that the Page with that *number* has."""
+    """Return the id of the Instagram account of the Page with that *number*."""
     return str(_ACCOUNT + number)
 
 
@@ -23,14 +23,14 @@ class Webhooks:
     def __init__(self, url: str) -> None:
         self._url = urlsplit(url)
 
-    def tell_of_message(
+    def send_message(
         self, igsid: str, account: str, secret: str, now: float
     ) -> int | None:
-        """Say that *igsid* has written to *account*, signed with *secret*.
+        """Send that *igsid* has written to *account*, signed with *secret*.
 
-        The status that comes back; None for none.
+        Return the status of the answer; None if there was none.
         """
-        body = escaped(_message(igsid, account, int(now * 1000)))
+        body = meta_json(_message(igsid, account, int(now * 1000)))
         digest = hmac.new(secret.encode(), body, hashlib.sha256).hexdigest()
         headers = {
             "content-type": "application/json",
@@ -38,14 +38,14 @@ class Webhooks:
         }
         secure = self._url.scheme == "https"
         kind = http.client.HTTPSConnection if secure else http.client.HTTPConnection
-        line = kind(self._url.netloc, timeout=ANSWERED_WITHIN)
+        connection = kind(self._url.netloc, timeout=REPLY_TIMEOUT)
         try:
-            line.request("POST", self._url.path or "/", body, headers)
-            return line.getresponse().status
+            connection.request("POST", self._url.path or "/", body, headers)
+            return connection.getresponse().status
         except (OSError, http.client.HTTPException):
             return None
         finally:
-            line.close()
+            connection.close()
 
 
 def _message(igsid: str, account: str, now: int) -> dict[str, object]:

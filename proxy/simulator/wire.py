@@ -1,4 +1,4 @@
-"""A reply's way onto the socket: whole, or gone wrong in a chosen manner."""
+"""Send a reply over a socket: whole, or with a chosen fault."""
 
 import gzip
 import selectors
@@ -14,48 +14,48 @@ from functools import lru_cache
 from http import HTTPStatus
 
 from proxy.simulator.replies import Reply
-from proxy.simulator.scripts import LONGEST_WAIT, Wire
+from proxy.simulator.scripts import MAX_WAIT, Wire
 
-DRIP_EVERY = 1.0
+DRIP_INTERVAL = 1.0
 BOMB_BYTES = 100 * 1024 * 1024
 HUGE_BYTES = 30 * 1024 * 1024
 CHUNK_BYTES = 16
 _SLICE = b"A" * 65536
-# How soon a wait notices that the client has gone; the event itself ends it at once.
-_LOOK_EVERY = 0.05
+# Seconds until a wait notices that the client has gone; the event ends it at once.
+_POLL_INTERVAL = 0.05
 
 
 class End(Enum):
-    """What ended a wait."""
+    """The cause of a wait's end."""
 
     TIME = auto()
     EVENT = auto()
     CLIENT_GONE = auto()
 
 
-def wait(line: socket.socket, seconds: float, event: threading.Event) -> End:
-    """Wait for *seconds*, until *event* or until the client closes *line*."""
-    until = time.monotonic() + seconds
+def wait(connection: socket.socket, seconds: float, event: threading.Event) -> End:
+    """Wait for *seconds*, until *event* or until the client closes *connection*."""
+    deadline = time.monotonic() + seconds
     with selectors.DefaultSelector() as selector:
-        selector.register(line, selectors.EVENT_READ)
-        while (left := until - time.monotonic()) > 0:
-            if event.wait(min(left, _LOOK_EVERY)):
+        selector.register(connection, selectors.EVENT_READ)
+        while (left := deadline - time.monotonic()) > 0:
+            if event.wait(min(left, _POLL_INTERVAL)):
                 return End.EVENT
-            if selector.select(0) and _is_at_end(line):
+            if selector.select(0) and _has_ended(connection):
                 return End.CLIENT_GONE
     return End.TIME
 
 
-def _is_at_end(line: socket.socket) -> bool:
+def _has_ended(connection: socket.socket) -> bool:
     try:
-        return line.recv(1, socket.MSG_PEEK) == b""
+        return connection.recv(1, socket.MSG_PEEK) == b""
     except OSError:
         return True
 
 
 @dataclass(frozen=True, slots=True)
-class Manner:
-    """How one reply is to be sent. *released* ends a drip: the rest comes at once."""
+class Delivery:
+    """How one reply is sent; *released* ends a drip: the rest is sent at once."""
 
     wire: Wire
     released: threading.Event
@@ -63,49 +63,49 @@ class Manner:
     has_body: bool = True
 
 
-def send(line: socket.socket, reply: Reply, manner: Manner) -> bool:
-    """Send *reply* in that manner; say if *line* can take another request.
+def send(connection: socket.socket, reply: Reply, delivery: Delivery) -> bool:
+    """Send *reply* as *delivery* says; return if *connection* can be used again.
 
     Raises:
         OSError: the client has gone.
     """
-    match manner.wire:
+    match delivery.wire:
         case Wire.WHOLE | Wire.HANG:
-            body = reply.body if manner.has_body else b""
-            line.sendall(_head(reply, manner, len(reply.body)) + body)
+            body = reply.body if delivery.has_body else b""
+            connection.sendall(_head(reply, delivery, len(reply.body)) + body)
         case Wire.DROP:
             return False
         case Wire.RESET:
-            _reset(line)
+            _reset(connection)
             return False
         case Wire.TRUNCATE:
-            head = _head(reply, manner, len(reply.body))
-            line.sendall(head + reply.body[: len(reply.body) // 2])
+            head = _head(reply, delivery, len(reply.body))
+            connection.sendall(head + reply.body[: len(reply.body) // 2])
             return False
         case Wire.DRIP:
-            line.sendall(_head(reply, manner, len(reply.body)))
-            return _drip(line, reply.body, manner)
+            connection.sendall(_head(reply, delivery, len(reply.body)))
+            return _drip(connection, reply.body, delivery)
         case Wire.DRIP_HEADERS:
-            head = _head(reply, manner, len(reply.body))
-            if not _drip(line, head, manner):
+            head = _head(reply, delivery, len(reply.body))
+            if not _drip(connection, head, delivery):
                 return False
-            line.sendall(reply.body)
+            connection.sendall(reply.body)
         case Wire.GZIP:
-            _send_gzipped(line, reply, manner, gzip.compress(reply.body))
+            _send_gzipped(connection, reply, delivery, gzip.compress(reply.body))
         case Wire.GZIP_BOMB:
-            _send_gzipped(line, reply, manner, bomb())
+            _send_gzipped(connection, reply, delivery, gzip_bomb())
         case Wire.HUGE:
-            line.sendall(_head(reply, manner, HUGE_BYTES))
+            connection.sendall(_head(reply, delivery, HUGE_BYTES))
             for part in _huge_body():
-                line.sendall(part)
+                connection.sendall(part)
         case Wire.CHUNKED:
-            line.sendall(_head(reply, manner, None))
+            connection.sendall(_head(reply, delivery, None))
             for part in _chunks(reply.body):
-                line.sendall(part)
-    return manner.keeps_alive
+                connection.sendall(part)
+    return delivery.keeps_alive
 
 
-def _head(reply: Reply, manner: Manner, length: int | None, *extra: str) -> bytes:
+def _head(reply: Reply, delivery: Delivery, length: int | None, *extra: str) -> bytes:
     try:
         phrase = HTTPStatus(reply.status).phrase
     except ValueError:
@@ -116,41 +116,43 @@ def _head(reply: Reply, manner: Manner, length: int | None, *extra: str) -> byte
         lines.append("transfer-encoding: chunked")
     elif "content-length" not in reply.headers:
         lines.append(f"content-length: {length}")
-    lines.append("connection: " + ("keep-alive" if manner.keeps_alive else "close"))
+    lines.append("connection: " + ("keep-alive" if delivery.keeps_alive else "close"))
     return "\r\n".join([*lines, "", ""]).encode("latin-1")
 
 
-def _reset(line: socket.socket) -> None:
-    """Close with an RST: whoever reads gets an error in place of an end."""
-    line.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+def _reset(connection: socket.socket) -> None:
+    """Close with an RST: the reader gets an error in place of an end."""
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     # Not close(): that would wait for the reader's file object, and the server's
-    # own shutdown would by then have ended the stream politely.
-    socket.close(line.detach())
+    # own shutdown would by then have ended the stream with a FIN.
+    socket.close(connection.detach())
 
 
-def _drip(line: socket.socket, content: bytes, manner: Manner) -> bool:
-    for at in range(min(len(content), int(LONGEST_WAIT / DRIP_EVERY))):
-        line.sendall(content[at : at + 1])
-        match wait(line, DRIP_EVERY, manner.released):
+def _drip(connection: socket.socket, content: bytes, delivery: Delivery) -> bool:
+    for at in range(min(len(content), int(MAX_WAIT / DRIP_INTERVAL))):
+        connection.sendall(content[at : at + 1])
+        match wait(connection, DRIP_INTERVAL, delivery.released):
             case End.CLIENT_GONE:
                 return False
             case End.EVENT:
-                line.sendall(content[at + 1 :])
-                return manner.keeps_alive
+                connection.sendall(content[at + 1 :])
+                return delivery.keeps_alive
             case End.TIME:
                 pass
-    return manner.keeps_alive and len(content) <= LONGEST_WAIT / DRIP_EVERY
+    return delivery.keeps_alive and len(content) <= MAX_WAIT / DRIP_INTERVAL
 
 
 def _send_gzipped(
-    line: socket.socket, reply: Reply, manner: Manner, content: bytes
+    connection: socket.socket, reply: Reply, delivery: Delivery, content: bytes
 ) -> None:
-    line.sendall(_head(reply, manner, len(content), "content-encoding: gzip") + content)
+    connection.sendall(
+        _head(reply, delivery, len(content), "content-encoding: gzip") + content
+    )
 
 
 @lru_cache(maxsize=1)
-def bomb() -> bytes:
-    """About 100 kB that inflate to 100 MB: the beginning of a JSON object."""
+def gzip_bomb() -> bytes:
+    """Return about 100 kB that inflate to 100 MB: the beginning of a JSON object."""
     packer = zlib.compressobj(9, wbits=31)
     parts = [packer.compress(b'{"name":"')]
     for _ in range(BOMB_BYTES // len(_SLICE)):

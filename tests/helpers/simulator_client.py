@@ -1,4 +1,4 @@
-"""A client of the simulator for its tests."""
+"""A client of the simulator for its own tests."""
 
 import http.client
 import json
@@ -21,37 +21,39 @@ class Client:
         return http.client.HTTPConnection(self.host, self.port, timeout=10)
 
     def profile(self, igsid: str = ADA) -> tuple[int, bytes]:
-        line = self.open()
+        connection = self.open()
         try:
-            line.request("GET", profile_target(igsid), headers=BEARER)
-            reply = line.getresponse()
+            connection.request("GET", profile_target(igsid), headers=BEARER)
+            reply = connection.getresponse()
             return reply.status, reply.read()
         finally:
-            line.close()
+            connection.close()
 
     def sim(self, method: str, path: str, body: object = None) -> tuple[int, Any]:
-        line = self.open()
+        connection = self.open()
         try:
             text = None if body is None else json.dumps(body)
-            line.request(method, f"/_sim/{path}", text)
-            reply = line.getresponse()
+            connection.request(method, f"/_sim/{path}", text)
+            reply = connection.getresponse()
             return reply.status, json.loads(reply.read())
         finally:
-            line.close()
+            connection.close()
 
     def script(self, igsid: str = ADA, **script: object) -> None:
         assert self.sim("PUT", f"people/{igsid}", script)[0] == 200
 
-    def come(self, igsid: str = ADA, calls: int = 1) -> None:
+    def wait_for_calls(self, igsid: str = ADA, calls: int = 1) -> None:
         path = f"await?igsid={igsid}&calls={calls}&seconds=10"
         assert self.sim("GET", path)[0] == 200
 
     def raw(self, igsid: str = ADA) -> socket.socket:
-        """A connection on which the profile was just asked for."""
-        line = socket.create_connection((self.host, self.port), timeout=10)
+        """Return a connection on which the profile was just requested."""
+        connection = socket.create_connection((self.host, self.port), timeout=10)
         head = f"GET {profile_target(igsid)} HTTP/1.1\r\nHost: sim\r\n"
-        line.sendall(f"{head}Authorization: Bearer {DEFAULT_TOKEN}\r\n\r\n".encode())
-        return line
+        connection.sendall(
+            f"{head}Authorization: Bearer {DEFAULT_TOKEN}\r\n\r\n".encode()
+        )
+        return connection
 
 
 BEARER = {"Authorization": f"Bearer {DEFAULT_TOKEN}"}

@@ -1,4 +1,4 @@
-"""A simulator on a free port, and threads to call it from."""
+"""A simulator on a free port, and threads that call it."""
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -16,6 +16,6 @@ def meta() -> Iterator[Client]:
 
 
 @pytest.fixture
-def later() -> Iterator[ThreadPoolExecutor]:
-    with ThreadPoolExecutor(8) as pool:
-        yield pool
+def pool() -> Iterator[ThreadPoolExecutor]:
+    with ThreadPoolExecutor(8) as threads:
+        yield threads

@@ -36,21 +36,21 @@ def address(process: subprocess.Popen[str]) -> tuple[str, int]:
     return url.hostname or "", url.port or 0
 
 
-def test_it_says_where_it_listens_and_ends_when_told() -> None:
-    """One line of JSON, then SIGTERM and a good exit, though a client is there."""
+def test_simulator_prints_its_address_and_ends_on_sigterm() -> None:
+    """One line of JSON; after SIGTERM exit status 0, though a client is connected."""
     with started() as process:
-        line = http.client.HTTPConnection(*address(process), timeout=10)
-        line.request("GET", "/_sim/health")
-        status = line.getresponse().status
+        connection = http.client.HTTPConnection(*address(process), timeout=10)
+        connection.request("GET", "/_sim/health")
+        status = connection.getresponse().status
 
         process.send_signal(signal.SIGTERM)
 
         assert (status, process.wait(5)) == (200, 0)
-        line.close()
+        connection.close()
 
 
-def test_it_ends_with_its_stdin() -> None:
-    """Whoever started it holds the other end, and may die without a word."""
+def test_simulator_ends_with_its_stdin() -> None:
+    """The process that started it holds the other end, and may be killed."""
     with started("--exit-with-stdin") as process:
         address(process)
         assert process.stdin is not None
@@ -60,13 +60,13 @@ def test_it_ends_with_its_stdin() -> None:
         assert process.wait(5) == 0
 
 
-def test_the_token_comes_from_the_environment_and_into_no_log() -> None:
-    """A verbose line has the path and the status only."""
+def test_token_is_read_from_the_environment_and_never_logged() -> None:
+    """A verbose line has only the path and the status."""
     with started("--verbose", SIM_TOKEN="EAAFROMENV") as process:
-        line = http.client.HTTPConnection(*address(process), timeout=10)
-        line.request("GET", f"/v25.0/{ADA}?fields=name&access_token=EAAFROMENV")
-        status = line.getresponse().status
-        line.close()
+        connection = http.client.HTTPConnection(*address(process), timeout=10)
+        connection.request("GET", f"/v25.0/{ADA}?fields=name&access_token=EAAFROMENV")
+        status = connection.getresponse().status
+        connection.close()
         process.terminate()
         assert process.stderr is not None
 
@@ -75,7 +75,7 @@ def test_the_token_comes_from_the_environment_and_into_no_log() -> None:
     assert (status, log) == (200, f"GET /v25.0/{ADA} 200 whole\n")
 
 
-def test_an_address_in_use_is_told() -> None:
+def test_address_in_use_is_reported() -> None:
     """With a line on stderr and exit code 1."""
     with started() as process:
         host, port = address(process)

@@ -1,4 +1,4 @@
-"""The profile call of the simulated Meta, held against recorded replies."""
+"""The profile call of the simulated Meta, compared with recorded replies."""
 
 import hashlib
 import hmac
@@ -37,7 +37,7 @@ def ask(
     nth: int = 1,
     this_hour: int = 1,
 ) -> Reply:
-    """One call about *igsid*, good unless something is overridden."""
+    """Call about *igsid*, with valid values unless one is overridden."""
     target = f"{path.format(igsid)}?fields={fields}{query}"
     return answer(
         read_call("GET", target, authorization),
@@ -51,12 +51,12 @@ def ask(
     )
 
 
-def said(reply: Reply) -> Any:
+def json_of(reply: Reply) -> Any:
     return json.loads(reply.body)
 
 
 def recorded(name: str) -> tuple[int, dict[str, Any]]:
-    """A recorded failure: its status, and its error without the trace."""
+    """Return the status of a recorded failure, and its error without the trace."""
     record = json.loads((RECORDED / f"{name}.json").read_text())
     return record["status"], without_trace(record["body"])
 
@@ -102,9 +102,9 @@ def proof(token: str, secret: str) -> str:
         ),
     ],
 )
-def test_a_failure_reads_as_it_was_recorded(reply: Reply, name: str) -> None:
+def test_failure_equals_the_recorded_reply(reply: Reply, name: str) -> None:
     """Status, message, type, code and subcode, field by field."""
-    assert (reply.status, without_trace(said(reply))) == recorded(name)
+    assert (reply.status, without_trace(json_of(reply))) == recorded(name)
 
 
 @pytest.mark.parametrize(
@@ -121,72 +121,72 @@ def test_a_failure_reads_as_it_was_recorded(reply: Reply, name: str) -> None:
         (230, None, "profile-consent-required-403"),
     ],
 )
-def test_a_scripted_code_brings_the_recorded_words(
+def test_scripted_code_gets_the_recorded_text(
     code: int, subcode: int | None, name: str
 ) -> None:
-    """A test says the code, and gets what Meta says with it."""
+    """A test gives the code, and gets the text that Meta sends with it."""
     script = read_script({"error": {"code": code, "subcode": subcode}}, ADA, NOW)
 
     reply = ask(ADA, script=script)
 
-    assert (reply.status, without_trace(said(reply))) == recorded(name)
+    assert (reply.status, without_trace(json_of(reply))) == recorded(name)
 
 
-def test_a_hidden_object_is_named_in_the_recorded_words() -> None:
+def test_hidden_object_is_named_in_the_recorded_text() -> None:
     """100/33 quotes the id that was asked for."""
     status, error = recorded("object-does-not-exist-100-33")
     error["message"] = error["message"].replace("'xxx'", f"'{JO}'")
 
     reply = ask(JO)
 
-    assert (reply.status, without_trace(said(reply))) == (status, error)
+    assert (reply.status, without_trace(json_of(reply))) == (status, error)
 
 
-def test_an_unknown_field_fails_the_whole_call() -> None:
+def test_unknown_field_fails_the_whole_call() -> None:
     """The recorded message, and the kind of node behind it."""
     status, error = recorded("nonexisting-field-profile-pic-100")
 
-    reply = ask(ADA, rules=Rules(TOKEN, fields_gone=frozenset({"profile_pic"})))
+    reply = ask(ADA, rules=Rules(TOKEN, missing_fields=frozenset({"profile_pic"})))
 
-    now = without_trace(said(reply))
+    now = without_trace(json_of(reply))
     assert now.pop("message").startswith(error.pop("message"))
     assert (reply.status, now) == (status, error)
 
 
-def test_a_session_says_when_it_expired() -> None:
-    """190/463, both moments in Pacific time, as in the recorded reply."""
+def test_expired_session_names_the_time_of_its_end() -> None:
+    """190/463, both times in Pacific time, as in the recorded reply."""
     rules = Rules(TOKEN, death=TokenDeath(463, 1_781_352_000.0))
 
-    error = said(ask(ADA, rules=rules))["error"]
+    error = json_of(ask(ADA, rules=rules))["error"]
 
     _, expected = recorded("token-session-expired-190-463")
     assert error["error_subcode"] == expected["error_subcode"]
     assert error["message"].split(". ")[0] == expected["message"].split(". ")[0]
 
 
-def test_an_instagram_token_cannot_be_parsed() -> None:
+def test_instagram_token_cannot_be_parsed() -> None:
     """The only 190 known to come with 401."""
     reply = ask(ADA, authorization="Bearer IGAAxyz")
 
     assert reply.status == 401
-    assert said(reply)["error"]["message"] == errors.TOKEN_UNREADABLE.message
+    assert json_of(reply)["error"]["message"] == errors.TOKEN_UNREADABLE.message
 
 
-def test_a_call_without_a_token_is_104() -> None:
-    """Whoever it is about."""
+def test_call_without_a_token_is_104() -> None:
+    """About any person."""
     reply = ask(BEN, authorization=None)
 
-    assert (reply.status, said(reply)["error"]["code"]) == (400, 104)
+    assert (reply.status, json_of(reply)["error"]["code"]) == (400, 104)
 
 
-def test_the_token_may_come_in_the_query() -> None:
-    """Meta takes it in either place."""
+def test_token_may_be_in_the_query() -> None:
+    """Meta accepts it in either place."""
     reply = ask(ADA, authorization=None, query=f"&access_token={TOKEN}")
 
     assert reply.status == 200
 
 
-def test_a_right_proof_opens() -> None:
+def test_call_with_a_valid_proof_succeeds() -> None:
     """An HMAC of the token under the app's secret, in lower-case hex."""
     query = f"&appsecret_proof={proof(TOKEN, 'secret')}"
 
@@ -196,37 +196,37 @@ def test_a_right_proof_opens() -> None:
     assert (right.status, upper.status) == (200, 400)
 
 
-def test_only_the_fields_asked_for_come_in_that_order() -> None:
-    """And the id, at the end, though nobody asked for it."""
+def test_reply_has_the_requested_fields_in_their_order() -> None:
+    """And the id, at the end, though it was not requested."""
     reply = ask(ADA, fields="username,name")
 
-    assert list(said(reply)) == ["username", "name", "id"]
+    assert list(json_of(reply)) == ["username", "name", "id"]
 
 
-def test_without_fields_there_is_only_the_id() -> None:
+def test_reply_without_fields_has_only_the_id() -> None:
     """Also without a version in the path."""
     reply = ask(ADA, fields="", path="/{}")
 
-    assert said(reply) == {"id": ADA}
+    assert json_of(reply) == {"id": ADA}
     assert reply.headers["facebook-api-version"] == "v25.0"
 
 
-def test_the_version_that_was_asked_answers() -> None:
-    """Its header says so."""
+def test_requested_version_answers() -> None:
+    """And the header names it."""
     reply = ask(ADA, path="/v21.0/{}")
 
     assert reply.headers["facebook-api-version"] == "v21.0"
 
 
-def test_what_finn_has_not_set_is_null_or_absent() -> None:
+def test_fields_that_finn_has_not_set_are_null_or_absent() -> None:
     """Meta does both."""
-    profile = said(ask(FINN))
+    profile = json_of(ask(FINN))
 
     assert profile["name"] is None and profile["profile_pic"] is None
     assert "follower_count" not in profile and "is_verified_user" not in profile
 
 
-def test_a_body_is_ascii_with_escaped_slashes() -> None:
+def test_body_is_ascii_with_escaped_slashes() -> None:
     """An emoji becomes a surrogate pair, and every slash has a backslash."""
     body = ask(EVE).body
 
@@ -236,13 +236,13 @@ def test_a_body_is_ascii_with_escaped_slashes() -> None:
 
 
 def test_every_second_call_about_ivo_succeeds() -> None:
-    """The first, third, ... are told to come again."""
+    """The first, third, ... get a transient error."""
     statuses = [ask(IVO, nth=nth).status for nth in (1, 2, 3, 4)]
 
     assert statuses == [503, 200, 503, 200]
 
 
-def test_one_of_the_crowd_is_always_the_same() -> None:
+def test_person_of_the_crowd_is_always_the_same() -> None:
     """Made from the id alone, and as big as a real profile."""
     first, again = ask("1254002000000042"), ask("1254002000000042")
 
@@ -253,15 +253,15 @@ def test_one_of_the_crowd_is_always_the_same() -> None:
 @pytest.mark.parametrize(
     ("igsid", "code"), [("1254003000000001", 100), ("123456789", 803), ("ada", 803)]
 )
-def test_nobody_else_is_known(igsid: str, code: int) -> None:
+def test_other_ids_are_unknown(igsid: str, code: int) -> None:
     """An id of the right shape is 100/33, anything else an alias."""
     reply = ask(igsid)
 
-    assert (reply.status, said(reply)["error"]["code"]) == (400, code)
+    assert (reply.status, json_of(reply)["error"]["code"]) == (400, code)
 
 
-def test_a_failure_carries_a_challenge() -> None:
-    """It repeats the message, and no letter of it can break the head."""
+def test_failure_has_a_challenge() -> None:
+    """It repeats the message, and no character of it can break the header."""
     script = read_script({"error": {"code": 3, "message": "a\nb \u05d0"}}, ADA, NOW)
 
     reply = ask(ADA, script=script)
@@ -279,24 +279,24 @@ def test_usage_grows_with_the_calls() -> None:
     assert business_cases(many)[0]["estimated_time_to_regain_access"] == 0
 
 
-def test_usage_says_what_it_is_told_to_say() -> None:
-    """However many calls there were."""
+def test_usage_can_be_fixed() -> None:
+    """Whatever the number of calls was."""
     reply = ask(ADA, rules=Rules(TOKEN, usage=Usage(97, 5)))
 
     assert business_cases(reply)[0]["call_count"] == 97
     assert business_cases(reply)[0]["estimated_time_to_regain_access"] == 5
 
 
-def test_a_throttle_names_the_wait_in_minutes() -> None:
-    """And every profile call meets it, also one about a refused person."""
+def test_throttle_names_the_wait_in_minutes() -> None:
+    """And it applies to every profile call, also about a refused person."""
     reply = ask(BEN, rules=Rules(TOKEN, throttle=Throttle(80002, 3)))
 
-    assert said(reply)["error"]["code"] == 80002
+    assert json_of(reply)["error"]["code"] == 80002
     assert business_cases(reply)[0]["estimated_time_to_regain_access"] == 3
     assert business_cases(reply)[0]["call_count"] >= 100
 
 
-def test_an_app_limit_gives_no_hint_of_the_wait() -> None:
+def test_app_limit_gives_no_hint_of_the_wait() -> None:
     """As in the recorded reply: ``x-app-usage`` only."""
     reply = ask(ADA, rules=Rules(TOKEN, throttle=Throttle(4, 0)))
 
@@ -304,7 +304,7 @@ def test_an_app_limit_gives_no_hint_of_the_wait() -> None:
     assert json.loads(reply.headers["x-app-usage"])["call_count"] == 100
 
 
-def test_a_call_shows_no_token() -> None:
+def test_repr_of_a_call_shows_no_token() -> None:
     """Not even in an assertion that fails."""
     call = read_call("GET", f"/{ADA}?access_token={TOKEN}", f"Bearer {TOKEN}")
 

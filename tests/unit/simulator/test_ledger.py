@@ -1,6 +1,6 @@
-"""The ledger: what is counted, and what is remembered."""
+"""The ledger: its counts and its records."""
 
-from proxy.simulator.ledger import MOST_CALLS, Ledger, Record
+from proxy.simulator.ledger import MAX_CALLS, Ledger, Record
 
 NOW = 1_795_000_000.0
 ADA, BEN = "1254001000000001", "1254001000000002"
@@ -11,42 +11,42 @@ def a_record(igsid: str = ADA, at: float = NOW) -> Record:
 
 
 def test_calls_are_counted_by_person() -> None:
-    """And each knows which one it is."""
+    """And each gets its number."""
     ledger = Ledger()
 
-    places = [ledger.arrive(a_record(igsid)).nth for igsid in (ADA, BEN, ADA)]
+    numbers = [ledger.arrive(a_record(igsid)).nth for igsid in (ADA, BEN, ADA)]
 
-    assert places == [1, 1, 2]
+    assert numbers == [1, 1, 2]
     assert (ledger.total(), ledger.total(ADA), ledger.total("1")) == (3, 2, 0)
 
 
-def test_only_the_last_calls_are_remembered() -> None:
-    """The count goes on."""
+def test_ledger_keeps_only_the_last_calls() -> None:
+    """The count goes on after that."""
     ledger = Ledger()
-    for number in range(MOST_CALLS + 5):
+    for number in range(MAX_CALLS + 5):
         ledger.arrive(a_record(str(number)))
 
     overview = ledger.overview()
 
     calls = overview["calls"]
-    assert isinstance(calls, list) and len(calls) == MOST_CALLS
-    assert calls[0]["igsid"] == "5" and overview["total"] == MOST_CALLS + 5
+    assert isinstance(calls, list) and len(calls) == MAX_CALLS
+    assert calls[0]["igsid"] == "5" and overview["total"] == MAX_CALLS + 5
 
 
-def test_a_call_runs_until_it_leaves() -> None:
-    """Leaving twice is leaving once."""
+def test_call_runs_until_it_is_finished() -> None:
+    """It may be finished twice."""
     ledger = Ledger()
     record = ledger.arrive(a_record()).record
     running = ledger.overview()["running"]
 
-    ledger.leave(record, 200)
-    ledger.leave(record, 200)
+    ledger.finish(record, 200)
+    ledger.finish(record, 200)
 
     assert (running, ledger.overview()["running"], record.status) == (1, 0, 200)
 
 
-def test_a_wait_is_over_when_the_calls_have_come() -> None:
-    """With none missing it does not wait at all; with one it says so."""
+def test_wait_ends_when_the_calls_have_arrived() -> None:
+    """With none missing it returns at once; with one missing it reports that."""
     ledger = Ledger()
     ledger.arrive(a_record())
 
@@ -54,8 +54,8 @@ def test_a_wait_is_over_when_the_calls_have_come() -> None:
     assert ledger.wait(None, 2, 0.0) == (False, 1)
 
 
-def test_usage_starts_anew_with_each_hour() -> None:
-    """The quota is of an hour."""
+def test_usage_starts_again_with_each_hour() -> None:
+    """The quota is per hour."""
     ledger = Ledger()
     hour = 3600.0 * 1000
 
@@ -67,8 +67,8 @@ def test_usage_starts_anew_with_each_hour() -> None:
     assert counts == [1, 2, 1]
 
 
-def test_a_reset_forgets_the_calls_but_not_who_is_running() -> None:
-    """A call in progress is in progress, whatever is forgotten."""
+def test_reset_deletes_records_but_not_calls_in_progress() -> None:
+    """A call in progress stays in progress, whatever is deleted."""
     ledger = Ledger()
     ledger.arrive(a_record())
 

@@ -27,15 +27,15 @@ def meta() -> Iterator[Client]:
 
 
 def ask(meta: Client, igsid: str, token: str, query: str = "") -> Any:
-    """Status, body and headers of one call."""
-    line = meta.open()
+    """Return status, body and headers of one call."""
+    connection = meta.open()
     try:
         target = f"/v25.0/{igsid}?fields=name{query}"
-        line.request("GET", target, headers={"Authorization": f"Bearer {token}"})
-        reply = line.getresponse()
+        connection.request("GET", target, headers={"Authorization": f"Bearer {token}"})
+        reply = connection.getresponse()
         return reply.status, json.loads(reply.read()), dict(reply.getheaders())
     finally:
-        line.close()
+        connection.close()
 
 
 def proof(token: str = SHOP_TOKEN) -> str:
@@ -43,9 +43,9 @@ def proof(token: str = SHOP_TOKEN) -> str:
     return f"&appsecret_proof={digest.hexdigest()}"
 
 
-def test_each_page_knows_the_same_people_by_ids_of_their_own(meta: Client) -> None:
-    """And nobody by another Page's id: 100/33, as if they were not there."""
-    own = [
+def test_each_page_has_its_own_ids_for_the_same_people(meta: Client) -> None:
+    """With another Page's id the answer is 100/33, as for an unknown person."""
+    own_ids = [
         ask(meta, ADA, DEFAULT_TOKEN),
         ask(meta, SHOP_ADA, SHOP_TOKEN, proof()),
         ask(meta, LOGIN_ADA, LOGIN_TOKEN),
@@ -56,31 +56,31 @@ def test_each_page_knows_the_same_people_by_ids_of_their_own(meta: Client) -> No
         ask(meta, SHOP_ADA, LOGIN_TOKEN),
     ]
 
-    assert [said["name"] for _, said, _ in own] == ["Ada Lovelace"] * 3
-    assert [said["id"] for _, said, _ in own] == [ADA, SHOP_ADA, LOGIN_ADA]
+    assert [said["name"] for _, said, _ in own_ids] == ["Ada Lovelace"] * 3
+    assert [said["id"] for _, said, _ in own_ids] == [ADA, SHOP_ADA, LOGIN_ADA]
     for status, said, _ in others:
         error = said["error"]
         assert (status, error["code"], error["error_subcode"]) == (400, 100, 33)
 
 
-def test_a_script_is_for_the_page_that_knows_the_person(meta: Client) -> None:
-    """Whoever else asks about that id learns nothing of it."""
+def test_script_applies_to_the_page_of_the_person(meta: Client) -> None:
+    """It has no effect on calls of other Pages about that id."""
     meta.script(SHOP_ADA, profile={"name": "Bea"})
 
     assert ask(meta, SHOP_ADA, SHOP_TOKEN, proof())[1]["name"] == "Bea"
     assert ask(meta, SHOP_ADA, DEFAULT_TOKEN)[0] == 400
 
 
-def test_a_secret_is_its_own_pages(meta: Client) -> None:
-    """One Page's app wants a proof, and the others none."""
+def test_secret_applies_to_its_own_page(meta: Client) -> None:
+    """One Page's app demands a proof, and the others do not."""
     status, said, _ = ask(meta, SHOP_ADA, SHOP_TOKEN)
 
     assert (status, said["error"]["code"]) == (400, 100)
     assert ask(meta, ADA, DEFAULT_TOKEN)[0] == 200
 
 
-def test_what_befalls_a_page_befalls_no_other(meta: Client) -> None:
-    """A throttle, a dead token, a quota and a missing field, each by its name."""
+def test_fault_of_a_page_affects_no_other(meta: Client) -> None:
+    """A throttle, a dead token and a quota each name their Page."""
     meta.sim("POST", "throttle", {"code": 32, "page": "shop"})
     meta.sim("POST", "token", {"alive": False, "page": "login"})
     meta.sim("POST", "usage", {"call_count": 80, "page": "shop"})
@@ -93,12 +93,12 @@ def test_what_befalls_a_page_befalls_no_other(meta: Client) -> None:
     assert login[1]["error"]["code"] == 190
     assert default[0] == 200
     assert '"call_count":0' in default[2]["x-business-use-case-usage"]
-    status, told = meta.sim("POST", "throttle", {"code": 32, "page": "shopp"})
-    assert (status, "default, shop, login" in told["problem"]) == (400, True)
+    status, body = meta.sim("POST", "throttle", {"code": 32, "page": "shopp"})
+    assert (status, "default, shop, login" in body["problem"]) == (400, True)
 
 
-def test_a_rotated_token_is_its_own_pages(meta: Client) -> None:
-    """The old one is nobody's then."""
+def test_rotated_token_applies_to_its_own_page(meta: Client) -> None:
+    """The old one is no Page's then."""
     meta.sim("POST", "token", {"value": "EAANEW", "page": "shop"})
 
     assert ask(meta, SHOP_ADA, "EAANEW", proof("EAANEW"))[0] == 200
@@ -108,7 +108,7 @@ def test_a_rotated_token_is_its_own_pages(meta: Client) -> None:
     assert pages == ["shop", None, "default"]
 
 
-def test_an_instagram_login_is_answered_in_its_own_words(meta: Client) -> None:
+def test_instagram_login_gets_its_own_form_of_answers(meta: Client) -> None:
     """Another type, no code in the message, other names in the usage header."""
     meta.sim("POST", "usage", {"call_count": 28, "page": "login"})
 
@@ -123,8 +123,8 @@ def test_an_instagram_login_is_answered_in_its_own_words(meta: Client) -> None:
     assert stranger["error"]["message"].endswith("Cannot parse access token")
 
 
-def test_the_cast_of_each_page_is_listed(meta: Client) -> None:
-    """Whom to try at which Page."""
+def test_people_of_each_page_are_listed(meta: Client) -> None:
+    """The ids of each person, by Page."""
     people = meta.sim("GET", "people")[1]["people"]
 
     adas = {each["page"]: each["igsid"] for each in people if each["name"] == "Ada"}
@@ -141,7 +141,7 @@ def test_the_cast_of_each_page_is_listed(meta: Client) -> None:
         [word for n in range(10) for word in ("--page", f"p{n}=EAA{n}")],
     ],
 )
-def test_a_page_that_is_told_wrongly_stops_the_start(words: list[str]) -> None:
+def test_invalid_page_option_stops_the_start(words: list[str]) -> None:
     """Ids have one digit for the Page."""
     with pytest.raises(SystemExit) as ended:
         main(words)

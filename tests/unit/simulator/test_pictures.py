@@ -1,4 +1,4 @@
-"""Picture URLs: the same for an hour, dead after some days."""
+"""Picture URLs: the same for an hour, expired after some days."""
 
 import re
 
@@ -14,7 +14,7 @@ ADA = "1254001000000001"
 
 
 def fetch(url: str, now: float = NOW) -> tuple[int, str, bytes]:
-    """What the picture behind *url* answers: status, type and body."""
+    """Return status, type and body of the picture at *url*."""
     path, _, query = url.removeprefix(BASE).partition("?")
     reply = picture(path, query, now)
     return reply.status, reply.headers["content-type"], reply.body
@@ -26,15 +26,15 @@ def expiry(url: str) -> int:
     return int(found[1], 16)
 
 
-def test_a_url_lives_four_and_a_half_days() -> None:
-    """The end is in it, in hex."""
+def test_url_lives_for_four_and_a_half_days() -> None:
+    """Its expiry is in it, in hex."""
     url = Album(BASE).url(ADA, NOW)
 
     assert expiry(url) == NOW + PICTURE_LIFE == NOW + 4.5 * 24 * HOUR
 
 
-def test_whoever_asks_again_within_the_hour_gets_the_same_url() -> None:
-    """So the life that is left can be shorter than the full one."""
+def test_url_stays_the_same_within_the_hour() -> None:
+    """So the life that is left can be shorter than the full life."""
     album = Album(BASE)
     first = album.url(ADA, NOW)
 
@@ -42,7 +42,7 @@ def test_whoever_asks_again_within_the_hour_gets_the_same_url() -> None:
     assert expiry(album.url(ADA, NOW + HOUR)) == NOW + HOUR + PICTURE_LIFE
 
 
-def test_a_dying_url_stays_until_it_is_dead() -> None:
+def test_short_lived_url_stays_the_same_until_it_expires() -> None:
     """Then a new one has a full life, as for Gus."""
     album = Album(BASE)
     first = album.url(ADA, NOW, 90.0)
@@ -52,25 +52,25 @@ def test_a_dying_url_stays_until_it_is_dead() -> None:
     assert expiry(album.url(ADA, NOW + 90, 90.0)) == NOW + 90 + PICTURE_LIFE
 
 
-def test_forgetting_makes_the_next_picture_the_first() -> None:
-    """After a reset the dying one dies again."""
+def test_clear_makes_the_next_picture_the_first() -> None:
+    """After a reset the short-lived one expires again."""
     album = Album(BASE)
     album.url(ADA, NOW, 90.0)
 
-    album.forget()
+    album.clear()
 
     assert expiry(album.url(ADA, NOW + 10, 90.0)) == NOW + 100
 
 
-def test_a_living_url_shows_a_picture() -> None:
-    """Whatever the end of its path says, it is a drawing."""
+def test_valid_url_shows_a_picture() -> None:
+    """It is a drawing, though its path ends in .jpg."""
     status, kind, body = fetch(Album(BASE).url(ADA, NOW))
 
     assert (status, kind) == (200, "image/svg+xml")
     assert body.startswith(b"<svg") and b">A</text>" in body
 
 
-def test_a_dead_url_says_so() -> None:
+def test_expired_url_answers_403() -> None:
     """403 in plain text, from the second of its expiry on."""
     url = Album(BASE).url(ADA, NOW)
 
@@ -90,7 +90,7 @@ def test_a_dead_url_says_so() -> None:
         ("&", "&amp;", b"Bad URL timestamp"),
     ],
 )
-def test_a_changed_url_shows_nothing(old: str, new: str, body: bytes) -> None:
+def test_changed_url_answers_403(old: str, new: str, body: bytes) -> None:
     """Any change breaks the signature, and some hide the timestamp too."""
     url = Album(BASE).url(ADA, NOW)
 

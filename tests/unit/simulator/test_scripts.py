@@ -1,4 +1,4 @@
-"""Scripts: how they are read, and how long they apply."""
+"""Scripts: how they are read, and how often they apply."""
 
 import json
 from typing import Any
@@ -18,7 +18,7 @@ RULES = Rules("EAATEST")
 
 
 def play(igsid: str, rules: Rules = RULES, **script: object) -> Reply:
-    """The reply about *igsid* under that script."""
+    """Return the reply about *igsid* under that script."""
     target = f"/v25.0/{igsid}?fields=name,profile_pic"
     return answer(
         read_call("GET", target, "Bearer EAATEST"),
@@ -32,8 +32,8 @@ def play(igsid: str, rules: Rules = RULES, **script: object) -> Reply:
     )
 
 
-def test_a_profile_makes_anyone_consent() -> None:
-    """It is laid over the person's own, which a refusal hides."""
+def test_scripted_profile_makes_any_person_consent() -> None:
+    """It is merged over the person's own, which a refusal hides."""
     reply = play(BEN, profile={"name": "Benjamin"})
 
     profile = json.loads(reply.body)
@@ -41,15 +41,15 @@ def test_a_profile_makes_anyone_consent() -> None:
     assert profile["profile_pic"].startswith("http://127.0.0.1:9100/pictures/")
 
 
-def test_a_profile_can_lie_about_the_id() -> None:
-    """Somebody else's profile must be noticed."""
+def test_scripted_profile_can_have_another_id() -> None:
+    """So that a test can send another person's profile."""
     reply = play(ADA, profile={"id": "1"})
 
     assert json.loads(reply.body)["id"] == "1"
 
 
-def test_a_stranger_can_be_given_a_profile() -> None:
-    """What the script leaves out is made from the id."""
+def test_unknown_person_can_get_a_profile() -> None:
+    """Fields that the script omits are made from the id."""
     reply = play("1254009000000001", profile={"profile_pic": None})
 
     assert reply.status == 200 and json.loads(reply.body)["name"]
@@ -64,13 +64,13 @@ def test_a_stranger_can_be_given_a_profile() -> None:
         ({"raw_base64": "AP8="}, b"\x00\xff"),
     ],
 )
-def test_a_body_is_sent_as_asked(script: dict[str, Any], body: bytes) -> None:
+def test_scripted_body_is_sent_unchanged(script: dict[str, Any], body: bytes) -> None:
     """JSON is escaped as Meta does; raw text and bytes stay as they are."""
     assert play(ADA, **script).body == body
 
 
-def test_status_and_headers_replace_the_usual() -> None:
-    """A header that is null is left out."""
+def test_scripted_status_and_headers_replace_the_usual() -> None:
+    """A header that is null is omitted."""
     headers = {"Content-Type": "text/html", "x-fb-rev": None}
 
     reply = play(ADA, status=502, raw="<html>", headers=headers)
@@ -79,15 +79,15 @@ def test_status_and_headers_replace_the_usual() -> None:
     assert "x-fb-rev" not in reply.headers
 
 
-def test_a_script_does_not_help_against_a_dead_token() -> None:
-    """It speaks for the person, not for the caller."""
+def test_script_has_no_effect_on_a_dead_token() -> None:
+    """It replaces the person, not the caller."""
     reply = play(ADA, Rules("EAATEST", death=TokenDeath(463, NOW)), body={})
 
     assert json.loads(reply.body)["error"]["code"] == 190
 
 
-def test_an_error_can_be_worded_by_the_test() -> None:
-    """Code 230 has two meanings, which only the message tells apart."""
+def test_scripted_error_can_have_its_own_text() -> None:
+    """Code 230 has two meanings, which only the message distinguishes."""
     message = "(#230) Requires pages_messaging permission to manage the object"
 
     reply = play(ADA, error={"code": 230, "message": message, "type": "X"})
@@ -116,16 +116,16 @@ def test_an_error_can_be_worded_by_the_test() -> None:
         ([], "object"),
     ],
 )
-def test_a_mistake_is_named(script: object, named: str) -> None:
+def test_invalid_script_error_names_the_key(script: object, named: str) -> None:
     """A test that misspells a key must not pass by accident."""
     with pytest.raises(BadRequest, match=named):
         read_script(script, ADA, NOW)
 
 
-def test_a_script_applies_as_often_as_it_says() -> None:
-    """Then the person is as before."""
+def test_script_applies_the_number_of_times_it_sets() -> None:
+    """After that the person is as before."""
     scenario = Scenario(RULES)
-    scenario.direct(ADA, Script(times=2))
+    scenario.set_script(ADA, Script(times=2))
 
     taken = [scenario.take_script(ADA) is not None for _ in range(3)]
 
@@ -133,22 +133,22 @@ def test_a_script_applies_as_often_as_it_says() -> None:
     assert scenario.scripted() == []
 
 
-def test_a_reset_brings_back_the_beginning() -> None:
+def test_reset_restores_the_start() -> None:
     """The token, the scripts and the fields."""
     scenario = Scenario(RULES)
-    scenario.direct(ADA, Script())
-    scenario.change(token="NEW", fields_gone=frozenset({"name"}))
+    scenario.set_script(ADA, Script())
+    scenario.change(token="NEW", missing_fields=frozenset({"name"}))
 
     scenario.reset()
 
     assert scenario.rules == RULES and scenario.take_script(ADA) is None
 
 
-def test_a_release_frees_what_hangs_and_nothing_later() -> None:
-    """A call takes what it waits for before it is counted."""
+def test_release_ends_earlier_hangs_and_no_later_ones() -> None:
+    """A call takes its event before it is counted."""
     scenario = Scenario(RULES)
-    before = scenario.release_for()
+    before = scenario.release_event()
 
     scenario.release()
 
-    assert before.is_set() and not scenario.release_for().is_set()
+    assert before.is_set() and not scenario.release_event().is_set()

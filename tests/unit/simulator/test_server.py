@@ -1,4 +1,4 @@
-"""The simulator over HTTP, and its control."""
+"""The simulator over HTTP, and its control routes."""
 
 import json
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -11,40 +11,40 @@ from proxy.simulator.server import DEFAULT_TOKEN
 from tests.helpers.simulator_client import ADA, BEARER, BEN, Client, profile_target
 
 
-def test_one_connection_serves_many_calls(meta: Client) -> None:
-    """Keep-alive, also over control calls, errors and pictures."""
-    line = meta.open()
-    line.connect()
-    first = line.sock
+def test_connection_serves_many_calls(meta: Client) -> None:
+    """Keep-alive holds for control calls, errors and pictures too."""
+    connection = meta.open()
+    connection.connect()
+    first = connection.sock
     statuses = []
     for target in (profile_target(ADA), profile_target(BEN), "/_sim/health"):
-        line.request("GET", target, headers=BEARER)
-        reply = line.getresponse()
+        connection.request("GET", target, headers=BEARER)
+        reply = connection.getresponse()
         reply.read()
         statuses.append(reply.status)
 
-    assert statuses == [200, 403, 200] and line.sock is first
-    line.close()
+    assert statuses == [200, 403, 200] and connection.sock is first
+    connection.close()
 
 
-def test_a_picture_url_leads_back_here(meta: Client) -> None:
+def test_picture_url_points_to_the_simulator(meta: Client) -> None:
     """The link in a profile can be followed."""
     url = urlsplit(json.loads(meta.profile()[1])["profile_pic"])
 
-    line = meta.open()
-    line.request("GET", f"{url.path}?{url.query}")
-    reply = line.getresponse()
+    connection = meta.open()
+    connection.request("GET", f"{url.path}?{url.query}")
+    reply = connection.getresponse()
 
     assert (url.port, reply.status) == (meta.port, 200)
     assert reply.headers["content-type"] == "image/svg+xml" and reply.read()
-    line.close()
+    connection.close()
 
 
-def test_waiting_for_a_call_ends_when_it_comes(
-    meta: Client, later: ThreadPoolExecutor
+def test_await_ends_when_the_call_arrives(
+    meta: Client, pool: ThreadPoolExecutor
 ) -> None:
-    """And with 408 when none does."""
-    waiting: Future[tuple[int, Any]] = later.submit(
+    """And with 408 if it does not."""
+    waiting: Future[tuple[int, Any]] = pool.submit(
         meta.sim, "GET", f"await?igsid={ADA}&calls=2&seconds=10"
     )
     meta.profile()
@@ -56,12 +56,12 @@ def test_waiting_for_a_call_ends_when_it_comes(
 
 
 def test_calls_are_listed_without_their_token(meta: Client) -> None:
-    """With where it was, and how the call ended."""
-    line = meta.open()
+    """With the place of the token, and how the call ended."""
+    connection = meta.open()
     target = f"/{ADA}?fields=name&access_token={DEFAULT_TOKEN}&appsecret_proof=00"
-    line.request("GET", target)
-    line.getresponse().read()
-    line.close()
+    connection.request("GET", target)
+    connection.getresponse().read()
+    connection.close()
 
     calls = meta.sim("GET", "calls")[1]
 
@@ -86,10 +86,10 @@ def test_calls_are_listed_without_their_token(meta: Client) -> None:
     assert meta.sim("GET", f"calls?igsid={BEN}") == (200, {"total": 0})
 
 
-def test_a_token_dies_is_revived_and_changed(meta: Client) -> None:
-    """190/463 while it is dead, 190 alone once another is right."""
+def test_token_can_die_be_revived_and_changed(meta: Client) -> None:
+    """190/463 while it is dead, 190 alone once another is valid."""
 
-    def said() -> tuple[Any, Any]:
+    def error_codes() -> tuple[Any, Any]:
         error = json.loads(meta.profile()[1]).get("error", {})
         return error.get("code"), error.get("error_subcode")
 
@@ -97,12 +97,12 @@ def test_a_token_dies_is_revived_and_changed(meta: Client) -> None:
     answers = []
     for order in orders:
         meta.sim("POST", "token", order)
-        answers.append(said())
+        answers.append(error_codes())
 
     assert answers == [(190, 463), (None, None), (190, None)]
 
 
-def test_a_throttle_starts_and_stops(meta: Client) -> None:
+def test_throttle_starts_and_stops(meta: Client) -> None:
     """Code null stops it."""
     meta.sim("POST", "throttle", {"code": 80002, "minutes": 3})
     throttled = meta.profile()
@@ -112,21 +112,21 @@ def test_a_throttle_starts_and_stops(meta: Client) -> None:
     assert (throttled[0], meta.profile()[0]) == (400, 200)
 
 
-def test_usage_can_be_said(meta: Client) -> None:
+def test_usage_can_be_set(meta: Client) -> None:
     """The header repeats it."""
     meta.sim("POST", "usage", {"call_count": 97, "minutes": 2})
-    line = meta.open()
-    line.request("GET", profile_target(ADA), headers=BEARER)
+    connection = meta.open()
+    connection.request("GET", profile_target(ADA), headers=BEARER)
 
-    header = line.getresponse().headers["x-business-use-case-usage"]
+    header = connection.getresponse().headers["x-business-use-case-usage"]
 
     assert '"call_count":97' in header
     assert '"estimated_time_to_regain_access":2' in header
-    line.close()
+    connection.close()
 
 
-def test_a_field_can_be_taken_away(meta: Client) -> None:
-    """Some accounts are refused a field, and the whole call with it."""
+def test_field_can_be_removed(meta: Client) -> None:
+    """Meta refuses a field to some accounts, and the whole call with it."""
     meta.sim("POST", "fields", {"nonexisting": ["profile_pic"]})
 
     status, body = meta.profile()
@@ -134,8 +134,8 @@ def test_a_field_can_be_taken_away(meta: Client) -> None:
     assert status == 400 and b"nonexisting field (profile_pic)" in body
 
 
-def test_the_cast_says_what_each_shows(meta: Client) -> None:
-    """Ten people, and who is scripted."""
+def test_people_are_listed_with_their_peculiarity(meta: Client) -> None:
+    """Ten people, and those with a script."""
     meta.script(BEN, profile={})
 
     answer = meta.sim("GET", "people")[1]
@@ -144,7 +144,7 @@ def test_the_cast_says_what_each_shows(meta: Client) -> None:
     assert [p["name"] for p in answer["people"] if p["scripted"]] == ["Ben"]
 
 
-def test_a_deleted_script_leaves_the_person_as_before(meta: Client) -> None:
+def test_deleted_script_leaves_the_person_as_before(meta: Client) -> None:
     """Ben consents for a while."""
     meta.script(BEN, profile={})
     consenting = meta.profile(BEN)[0]
@@ -154,7 +154,7 @@ def test_a_deleted_script_leaves_the_person_as_before(meta: Client) -> None:
     assert (consenting, meta.profile(BEN)[0]) == (200, 403)
 
 
-def test_a_reset_starts_over(meta: Client) -> None:
+def test_reset_starts_over(meta: Client) -> None:
     """Scripts, calls, token and throttle."""
     meta.script(status=502)
     meta.sim("POST", "throttle", {"code": 4})
@@ -181,21 +181,21 @@ def test_a_reset_starts_over(meta: Client) -> None:
         ("GET", "nothing", None, 404),
     ],
 )
-def test_a_wrong_order_is_told_what_is_wrong(
+def test_invalid_control_call_gets_a_problem(
     meta: Client, method: str, path: str, body: object, status: int
 ) -> None:
-    """With a text that names it."""
+    """The text names the mistake."""
     answer = meta.sim(method, path, body)
 
     assert answer[0] == status and answer[1]["problem"]
 
 
-def test_a_body_that_is_too_long_is_not_read(meta: Client) -> None:
+def test_body_over_1_mib_is_refused_unread(meta: Client) -> None:
     """Its length is enough to refuse it."""
-    line = meta.open()
-    line.putrequest("PUT", f"/_sim/people/{ADA}")
-    line.putheader("Content-Length", str(2 * 1024 * 1024))
-    line.endheaders()
+    connection = meta.open()
+    connection.putrequest("PUT", f"/_sim/people/{ADA}")
+    connection.putheader("Content-Length", str(2 * 1024 * 1024))
+    connection.endheaders()
 
-    assert line.getresponse().status == 413
-    line.close()
+    assert connection.getresponse().status == 413
+    connection.close()

@@ -1,4 +1,4 @@
-"""The simulator's webhooks: somebody writes, and whoever is to know is told."""
+"""The simulator's webhooks: a person writes, and the receiver gets a webhook."""
 
 import hashlib
 import hmac
@@ -18,26 +18,26 @@ SECRET = "app-secret"
 
 
 class Receiver(HTTPServer):
-    """Takes what is sent, and answers with ``status``."""
+    """Keeps each request, and answers with ``status``."""
 
     def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), _Taking)
+        super().__init__(("127.0.0.1", 0), _Receiving)
         self.status = 200
-        self.taken: list[tuple[str, str, bytes]] = []
+        self.received: list[tuple[str, str, bytes]] = []
 
 
-class _Taking(BaseHTTPRequestHandler):
+class _Receiving(BaseHTTPRequestHandler):
     server: Receiver
 
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers["content-length"]))
         signature = self.headers["x-hub-signature-256"]
-        self.server.taken.append((self.path, signature, body))
+        self.server.received.append((self.path, signature, body))
         self.send_response(self.server.status)
         self.end_headers()
 
     def log_message(self, format: str, *args: Any) -> None:
-        """Nothing."""
+        """Log nothing."""
 
 
 @pytest.fixture
@@ -51,31 +51,31 @@ def receiver() -> Iterator[Receiver]:
 
 
 @pytest.fixture
-def telling(receiver: Receiver) -> Iterator[Client]:
-    """A simulator that tells *receiver*; it demands no proof of the calls here."""
+def sending(receiver: Receiver) -> Iterator[Client]:
+    """A simulator that sends to *receiver*; it demands no proof of the calls here."""
     url = f"http://127.0.0.1:{receiver.server_port}/hooks"
     with Simulator(app_secret=SECRET, webhook_url=url) as simulator:
         yield Client(simulator.url)
 
 
-def test_whoever_writes_consents_and_is_told_of(
-    telling: Client, receiver: Receiver
+def test_person_who_writes_consents_and_a_webhook_is_sent(
+    sending: Client, receiver: Receiver
 ) -> None:
-    """Signed as Meta signs: the bytes that are sent, escapes and all."""
-    status, said = telling.sim("POST", f"people/{BEN}/writes")
+    """Signed as Meta signs: over the bytes that are sent, escapes included."""
+    status, said = sending.sim("POST", f"people/{BEN}/writes")
 
     assert (status, said["webhook"]) == (200, 200)
-    [(path, signature, body)] = receiver.taken
-    right = hmac.new(SECRET.encode(), body, hashlib.sha256).hexdigest()
-    assert (path, signature) == ("/hooks", f"sha256={right}")
+    [(path, signature, body)] = receiver.received
+    expected = hmac.new(SECRET.encode(), body, hashlib.sha256).hexdigest()
+    assert (path, signature) == ("/hooks", f"sha256={expected}")
     assert body.isascii() and b"\\u" in body
     [entry] = json.loads(body)["entry"]
     [event] = entry["messaging"]
     assert event["sender"]["id"] == BEN and "is_echo" not in event["message"]
-    assert BEN in telling.sim("GET", "people")[1]["scripted"]
+    assert BEN in sending.sim("GET", "people")[1]["scripted"]
 
 
-def test_a_message_to_another_page_is_of_its_account(receiver: Receiver) -> None:
+def test_webhook_names_the_account_of_the_page(receiver: Receiver) -> None:
     """And signed with the secret of that Page's app."""
     url = f"http://127.0.0.1:{receiver.server_port}/hooks"
     pages = {"shop": ("EAASHOP", "shopsecret"), "cafe": ("EAACAFE", None)}
@@ -85,22 +85,24 @@ def test_a_message_to_another_page_is_of_its_account(receiver: Receiver) -> None
         client.sim("POST", "people/1254101000000002/writes")
         refused, _ = client.sim("POST", "people/1254201000000002/writes")
 
-    told = []
+    accounts = []
     for (_, signature, body), secret in zip(
-        receiver.taken, (SECRET, "shopsecret"), strict=True
+        receiver.received, (SECRET, "shopsecret"), strict=True
     ):
-        right = hmac.new(secret.encode(), body, hashlib.sha256).hexdigest()
-        assert signature == f"sha256={right}"
-        told.append(json.loads(body)["entry"][0]["id"])
-    assert told == ["17841400000000000", "17841400000000001"]
+        expected = hmac.new(secret.encode(), body, hashlib.sha256).hexdigest()
+        assert signature == f"sha256={expected}"
+        accounts.append(json.loads(body)["entry"][0]["id"])
+    assert accounts == ["17841400000000000", "17841400000000001"]
     assert refused == 400
 
 
-def test_what_comes_back_is_told(telling: Client, receiver: Receiver) -> None:
-    """Also that nothing does."""
+def test_status_of_the_receiver_is_reported(
+    sending: Client, receiver: Receiver
+) -> None:
+    """Or null without an answer."""
     receiver.status = 503
 
-    assert telling.sim("POST", f"people/{BEN}/writes")[1]["webhook"] == 503
+    assert sending.sim("POST", f"people/{BEN}/writes")[1]["webhook"] == 503
 
     with Simulator(
         app_secret=SECRET, webhook_url="http://127.0.0.1:1/hooks"
@@ -109,8 +111,8 @@ def test_what_comes_back_is_told(telling: Client, receiver: Receiver) -> None:
     assert said["webhook"] is None
 
 
-def test_nobody_writes_where_nobody_is_to_be_told(meta: Client) -> None:
-    """It says how to start it for that; and only POST makes somebody write."""
+def test_writes_route_needs_a_webhook_url(meta: Client) -> None:
+    """The problem names the option; and only POST makes a person write."""
     status, said = meta.sim("POST", f"people/{BEN}/writes")
 
     assert status == 400 and "--webhook-url" in said["problem"]
@@ -118,10 +120,10 @@ def test_nobody_writes_where_nobody_is_to_be_told(meta: Client) -> None:
     assert meta.sim("POST", "people/x/writes")[0] == 400
 
 
-def test_webhooks_need_a_secret_to_sign_with(
+def test_webhook_url_needs_an_app_secret(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """As told at the start, and not when somebody writes."""
+    """The start fails, and not the first message."""
     with pytest.raises(SystemExit):
         main(["--webhook-url", "http://localhost/"])
 
