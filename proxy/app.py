@@ -140,7 +140,7 @@ def create_app(
         metrics.keep_folding()
         files.keep_looking()
         if near is not None:
-            near.follow()
+            near.start()
 
     def new_fast_path(
         name: str, page: ProfileLookup, behind: FastPathCall = no_fast_path

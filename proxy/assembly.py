@@ -31,7 +31,8 @@ from proxy.storage.client_factory import new_client
 from proxy.storage.cluster import Cluster
 from proxy.storage.entries import EntryStore
 from proxy.storage.flask_cache import ProfileCache
-from proxy.storage.near_cache import InvalidationListener, NearCache
+from proxy.storage.invalidation_listener import InvalidationListener
+from proxy.storage.near_cache import NearCache
 
 log = logging.getLogger(__name__)
 
@@ -160,7 +161,7 @@ def new_near_cache(settings: Settings, client: redis.Redis) -> NearCache | None:
     return NearCache(
         settings.near_entries,
         outage_grace=settings.outage_grace,
-        start=InvalidationListener(client, f"{settings.key_prefix}:e:").start,
+        start_listener=InvalidationListener(client, f"{settings.key_prefix}:e:").start,
     )
 
 

@@ -225,7 +225,7 @@ class EntryStore:
     def read(self, igsid: Igsid) -> Snapshot:
         """Entry, lease and note, read together in one trip."""
         near, tag = self._near, self._tag + igsid
-        loading = near.begin(tag) if near else None
+        loading = near.begin_read(tag) if near else None
         try:
             with self._guard.call("reads", self._cache.node_name(f"{{{tag}}}")):
                 values, life = self._cache.read(
@@ -233,7 +233,7 @@ class EntryStore:
                 )
         except BaseException:
             if near and loading:
-                near.cancel(tag, loading)
+                near.cancel_read(tag, loading)
             raise
         seen = _snapshot(igsid, values)
         if near:
@@ -260,7 +260,7 @@ class EntryStore:
     def _read_at(self, igsids: list[Igsid]) -> dict[Igsid, Snapshot]:
         near = self._near
         tags = {igsid: self._tag + igsid for igsid in igsids}
-        loading = {tag: near.begin(tag) if near else None for tag in tags.values()}
+        loading = {tag: near.begin_read(tag) if near else None for tag in tags.values()}
         try:
             looks = self._cache.read_many(
                 _LOOKED_AT, list(tags.values()), with_life=any(loading.values())
@@ -268,7 +268,7 @@ class EntryStore:
         except BaseException:
             for tag, begun in loading.items():
                 if near and begun:
-                    near.cancel(tag, begun)
+                    near.cancel_read(tag, begun)
             raise
         found = {}
         for (igsid, tag), (values, life) in zip(tags.items(), looks, strict=True):
@@ -289,7 +289,7 @@ class EntryStore:
         """Keep a copy of what was read, if it may be; an older one goes in any case."""
         if loading:
             is_long = stored is not None and len(stored) > LONGEST_COPY
-            near.end(tag, loading, None if is_long else stored, life)
+            near.end_read(tag, loading, None if is_long else stored, life)
         else:
             near.forget(tag, unless=stored)
 

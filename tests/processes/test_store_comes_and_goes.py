@@ -20,7 +20,7 @@ import redis
 
 from proxy.coordination.bulkhead import CALLS_WITHOUT_STORE, SEAT_WITHOUT_STORE
 from proxy.embedded.engine import find_binary
-from proxy.storage.near_cache import SILENT_FOR
+from proxy.storage.invalidation_listener import SILENT_FOR
 from tests.helpers.processes import (
     ADA,
     BEN,

@@ -145,10 +145,10 @@ def test_failed_read_is_no_longer_pending() -> None:
 
     with suppress(StoreUnavailable):
         world.store.read(ADA)
-    assert world.store._near._loading == {}
+    assert world.store._near._pending == {}
 
     world.store.read_many([ADA])
-    assert world.store._near._loading == {}
+    assert world.store._near._pending == {}
 
 
 @pytest.mark.parametrize(("length", "copies"), [(100, 1), (LONGEST_COPY, 0)])

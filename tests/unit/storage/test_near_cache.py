@@ -1,22 +1,12 @@
-"""The near cache: what may be used when, what is kept, and what is dropped."""
+"""The near cache: which local entries may be used when, are kept, and are dropped."""
 
 from __future__ import annotations
 
 import math
-from collections import deque
-from types import SimpleNamespace
-from typing import Any
 
 import pytest
-import redis
-from redis.sentinel import SentinelConnectionPool
 
-from proxy.storage.near_cache import (
-    SECOND_CHANCES,
-    TRUSTED_FOR,
-    InvalidationListener,
-    NearCache,
-)
+from proxy.storage.near_cache import SECOND_CHANCES, TRUSTED_FOR, NearCache
 from tests.helpers.fakes import FakeClock
 
 KEY = "default:1254001000000001"
@@ -30,45 +20,45 @@ def clock() -> FakeClock:
 
 @pytest.fixture
 def near(clock: FakeClock) -> NearCache:
-    """One that is trusted at the moment, with room for four."""
+    """A near cache that is trusted at the moment, with room for four entries."""
     near = NearCache(4, outage_grace=GRACE, monotonic=clock)
     near.renew(clock.now)
     return near
 
 
 def keep(near: NearCache, key: str, lives_for: float = 3600.0) -> None:
-    loading = near.begin(key)
-    assert loading is not None
-    near.end(key, loading, b"stored", lives_for)
+    pending = near.begin_read(key)
+    assert pending is not None
+    near.end_read(key, pending, b"stored", lives_for)
 
 
-def test_what_was_read_is_a_copy(near: NearCache) -> None:
+def test_near_cache_keeps_the_entry_that_was_read(near: NearCache) -> None:
     keep(near, KEY)
 
-    copy = near.get(KEY)
+    entry = near.get(KEY)
 
-    assert copy is not None and copy.stored == b"stored"
+    assert entry is not None and entry.stored == b"stored"
     assert (near.hits, near.misses) == (1, 0)
 
 
-def test_a_copy_ends_when_redis_forgets_the_entry(
+def test_local_entry_ends_when_redis_drops_the_entry(
     near: NearCache, clock: FakeClock
 ) -> None:
-    """Counted from before it was read, so rather too early than too late."""
-    loading = near.begin(KEY)
-    assert loading is not None
+    """Its life counts from before the read: it ends early rather than late."""
+    pending = near.begin_read(KEY)
+    assert pending is not None
     clock.now += 0.2
-    near.end(KEY, loading, b"stored", 0.4)
+    near.end_read(KEY, pending, b"stored", 0.4)
 
     assert near.get(KEY) is not None
     clock.now += 0.2
     assert near.get(KEY) is None
 
 
-def test_no_copy_is_used_half_a_second_after_the_last_sign_of_life(
+def test_near_cache_is_bypassed_half_a_second_after_the_last_ping(
     near: NearCache, clock: FakeClock
 ) -> None:
-    """From the sending: what comes in late proves nothing of the time between."""
+    """From the sending: a late reply proves nothing about the time between."""
     keep(near, KEY)
     near.renew(clock.now + 0.3)
 
@@ -79,58 +69,58 @@ def test_no_copy_is_used_half_a_second_after_the_last_sign_of_life(
     assert near.bypassed == 1
 
 
-def test_nothing_is_kept_that_was_read_without_trust(
+def test_near_cache_keeps_no_entry_that_was_read_without_trust(
     near: NearCache, clock: FakeClock
 ) -> None:
-    """Nobody would have told of a change."""
+    """No invalidation would have arrived after a change."""
     clock.now += TRUSTED_FOR
 
-    assert near.begin(KEY) is None
+    assert near.begin_read(KEY) is None
 
 
 @pytest.mark.parametrize("keys", [[KEY], ["other", KEY], None])
-def test_what_changed_while_it_was_read_is_not_kept(
+def test_entry_invalidated_during_its_read_is_not_kept(
     near: NearCache, keys: list[str] | None
 ) -> None:
-    """The change may have come after the read, and its message before the answer."""
-    loading = near.begin(KEY)
-    assert loading is not None
+    """The change may come after the read, and its invalidation before the reply."""
+    pending = near.begin_read(KEY)
+    assert pending is not None
 
     near.invalidate(keys)
-    near.end(KEY, loading, b"from before", 3600.0)
+    near.end_read(KEY, pending, b"from before", 3600.0)
 
     assert near.get(KEY) is None
 
 
-def test_what_was_read_over_a_reconnection_is_not_kept(
+def test_entry_read_across_a_reconnection_is_not_kept(
     near: NearCache, clock: FakeClock
 ) -> None:
-    """Its change may have been told to a connection that is gone."""
-    loading = near.begin(KEY)
-    assert loading is not None
+    """Its invalidation may have been sent to a connection that is gone."""
+    pending = near.begin_read(KEY)
+    assert pending is not None
 
-    near.restart()
+    near.clear()
     near.renew(clock.now)
-    near.end(KEY, loading, b"from before", 3600.0)
+    near.end_read(KEY, pending, b"from before", 3600.0)
 
     assert near.get(KEY) is None
 
 
-def test_after_a_new_beginning_nothing_is_kept_until_there_is_a_sign_of_life(
+def test_cleared_near_cache_keeps_no_entry_until_a_ping_is_answered(
     near: NearCache,
 ) -> None:
-    """Or what is read now could be changed with nobody to tell."""
-    near.restart()
+    """Otherwise an entry read now could change without an invalidation."""
+    near.clear()
 
-    assert near.begin(KEY) is None
+    assert near.begin_read(KEY) is None
     assert not near.is_trusted
 
 
-def test_a_copy_that_goes_as_trust_is_renewed_is_not_used(clock: FakeClock) -> None:
-    """It is looked for after the trust: between the two, what changed may be told."""
+def test_entry_invalidated_as_trust_is_renewed_is_not_used(clock: FakeClock) -> None:
+    """Trust is checked before the entry is read: between the two it may be dropped."""
 
     class Overtaken(NearCache):
-        """Has the follower's turn come in the moment in which the trust is read."""
+        """Invalidates and renews, as the listener does, while trust is being read."""
 
         until = -math.inf
         is_due = False
@@ -156,13 +146,13 @@ def test_a_copy_that_goes_as_trust_is_renewed_is_not_used(clock: FakeClock) -> N
     assert near.get(KEY) is None
 
 
-def test_what_is_read_again_unchanged_stays_for_an_outage(
+def test_local_entry_read_again_unchanged_stays_for_an_outage(
     near: NearCache, clock: FakeClock
 ) -> None:
-    """A process that is slow for a moment has it still when the store goes away."""
-    loading = near.begin(KEY)
-    assert loading is not None
-    near.end(KEY, loading, b"known", 3600.0)
+    """A process that is slow for a moment still has it when the store goes away."""
+    pending = near.begin_read(KEY)
+    assert pending is not None
+    near.end_read(KEY, pending, b"known", 3600.0)
     clock.now += TRUSTED_FOR
 
     near.forget(KEY, unless=b"known")
@@ -172,50 +162,50 @@ def test_what_is_read_again_unchanged_stays_for_an_outage(
     assert near.get_in_outage(KEY) is None
 
 
-def test_nothing_is_left_of_what_is_read_and_gone(near: NearCache) -> None:
-    loading = near.begin(KEY)
-    assert loading is not None
-    near.end(KEY, loading, b"known", 3600.0)
+def test_local_entry_of_a_removed_entry_is_forgotten(near: NearCache) -> None:
+    pending = near.begin_read(KEY)
+    assert pending is not None
+    near.end_read(KEY, pending, b"known", 3600.0)
 
     near.forget(KEY, unless=None)
 
     assert near.get_in_outage(KEY) is None
 
 
-def test_a_new_beginning_tells_when_the_store_was_heard(near: NearCache) -> None:
-    """Who finds no copy any more must not think that the store still hangs."""
-    near.restart(1007.5)
+def test_clear_keeps_the_time_of_the_last_reply(near: NearCache) -> None:
+    """A reader who finds no local entry must not conclude that the store hangs."""
+    near.clear(1007.5)
     assert near.last_reply_at == 1007.5
 
-    near.restart()
+    near.clear()
     assert near.last_reply_at == 1007.5
 
 
-def test_of_two_who_read_the_same_the_one_who_began_last_keeps(
+def test_of_two_reads_of_a_key_the_one_begun_last_is_kept(
     near: NearCache,
 ) -> None:
-    """The other's reading may be older than a change between the two."""
-    first, second = near.begin(KEY), near.begin(KEY)
+    """The other may be older than a change between the two."""
+    first, second = near.begin_read(KEY), near.begin_read(KEY)
     assert first and second
 
-    near.end(KEY, second, b"new", 3600.0)
-    near.end(KEY, first, b"old", 3600.0)
+    near.end_read(KEY, second, b"new", 3600.0)
+    near.end_read(KEY, first, b"old", 3600.0)
 
-    copy = near.get(KEY)
-    assert copy is not None and copy.stored == b"new"
+    entry = near.get(KEY)
+    assert entry is not None and entry.stored == b"new"
 
 
-def test_a_reading_without_result_leaves_nothing(near: NearCache) -> None:
-    loading = near.begin(KEY)
-    assert loading is not None
+def test_read_that_finds_no_entry_leaves_no_local_entry(near: NearCache) -> None:
+    pending = near.begin_read(KEY)
+    assert pending is not None
 
-    near.end(KEY, loading, None)
+    near.end_read(KEY, pending, None)
 
     assert near.get(KEY) is None
-    assert near._loading == {}
+    assert near._pending == {}
 
 
-def test_a_change_drops_the_copy(near: NearCache) -> None:
+def test_invalidation_drops_the_local_entry(near: NearCache) -> None:
     keep(near, KEY)
     keep(near, "other")
 
@@ -226,8 +216,8 @@ def test_a_change_drops_the_copy(near: NearCache) -> None:
     assert near.invalidated == 1
 
 
-def test_an_emptied_database_drops_everything(near: NearCache) -> None:
-    """Redis tells of FLUSHDB without naming keys."""
+def test_invalidation_without_keys_drops_every_local_entry(near: NearCache) -> None:
+    """Redis sends one without keys after FLUSHDB."""
     keep(near, KEY)
 
     near.invalidate(None)
@@ -235,7 +225,7 @@ def test_an_emptied_database_drops_everything(near: NearCache) -> None:
     assert near.get(KEY) is None
 
 
-def test_it_never_holds_more_than_it_may(near: NearCache) -> None:
+def test_near_cache_never_holds_more_than_max_entries(near: NearCache) -> None:
     for number in range(100):
         keep(near, str(number))
 
@@ -243,8 +233,8 @@ def test_it_never_holds_more_than_it_may(near: NearCache) -> None:
     assert near.evicted == 96
 
 
-def test_what_is_asked_for_stays_while_others_pass_through(near: NearCache) -> None:
-    """A scan of people who are asked for once does not push out the regulars."""
+def test_used_entry_stays_while_unused_ones_pass_through(near: NearCache) -> None:
+    """A scan over people who are read once does not evict the frequently used."""
     keep(near, KEY)
     for number in range(100):
         assert near.get(KEY) is not None
@@ -253,8 +243,8 @@ def test_what_is_asked_for_stays_while_others_pass_through(near: NearCache) -> N
     assert near.get(KEY) is not None
 
 
-def test_making_room_takes_no_longer_the_more_there_are(clock: FakeClock) -> None:
-    """However many copies are in use, few are passed over."""
+def test_eviction_passes_over_a_bounded_number_of_entries(clock: FakeClock) -> None:
+    """However many local entries are in use."""
     near = NearCache(100, outage_grace=GRACE, monotonic=clock)
     near.renew(clock.now)
     for number in range(100):
@@ -263,15 +253,15 @@ def test_making_room_takes_no_longer_the_more_there_are(clock: FakeClock) -> Non
 
     keep(near, KEY)
 
-    still_used = sum(copy.used for copy in near._copies.values())
+    still_used = sum(entry.used for entry in near._entries.values())
     assert still_used == 100 - SECOND_CHANCES - 1
     assert near.size == 100
 
 
-def test_in_an_outage_copies_are_used_for_as_long_as_the_operator_says(
+def test_local_entries_are_used_in_an_outage_for_outage_grace(
     near: NearCache, clock: FakeClock
 ) -> None:
-    """Within their own life, too."""
+    """But no longer than their own life."""
     keep(near, KEY)
     keep(near, "short", lives_for=100.0)
 
@@ -285,23 +275,23 @@ def test_in_an_outage_copies_are_used_for_as_long_as_the_operator_says(
     assert near.get_in_outage(KEY) is None
 
 
-def test_when_the_store_is_back_the_outage_s_copies_are_gone(near: NearCache) -> None:
-    """Anything may have been removed meanwhile."""
+def test_clear_drops_the_local_entries_of_an_outage(near: NearCache) -> None:
+    """Any entry may have been removed meanwhile."""
     keep(near, KEY)
 
-    near.restart()
+    near.clear()
 
     assert near.get_in_outage(KEY) is None
 
 
-def test_what_was_read_and_is_not_there_any_more_is_no_outage_s_copy(
+def test_removed_entry_is_not_served_in_an_outage(
     near: NearCache, clock: FakeClock
 ) -> None:
-    """Whether anybody would have told or not."""
+    """Whether it was read with trust or without."""
     keep(near, KEY)
-    loading = near.begin(KEY)
-    assert loading is not None
-    near.end(KEY, loading, None)
+    pending = near.begin_read(KEY)
+    assert pending is not None
+    near.end_read(KEY, pending, None)
     assert near.get_in_outage(KEY) is None
 
     keep(near, KEY)
@@ -309,243 +299,27 @@ def test_what_was_read_and_is_not_there_any_more_is_no_outage_s_copy(
     assert near.get_in_outage(KEY) is None
 
 
-def test_a_reading_that_failed_leaves_the_copy_to_the_outage(near: NearCache) -> None:
-    """That it failed is how one comes to be noticed."""
+def test_read_that_failed_leaves_the_local_entry_for_the_outage(
+    near: NearCache,
+) -> None:
+    """A failed read is how an outage is noticed."""
     keep(near, KEY)
-    loading = near.begin(KEY)
-    assert loading is not None
+    pending = near.begin_read(KEY)
+    assert pending is not None
 
-    near.cancel(KEY, loading)
+    near.cancel_read(KEY, pending)
 
     assert near.get_in_outage(KEY) is not None
-    assert near._loading == {}
+    assert near._pending == {}
 
 
-class Wire:
-    """A connection on which what comes is written down: pushes, answers, pauses."""
-
-    host, port = "old", 6379
-
-    def __init__(self, clock: FakeClock, told: deque[Any], *script: Any) -> None:
-        self.clock = clock
-        self.told = told
-        self.script = list(script)
-
-    def send_command(self, *command: str) -> None:
-        assert command == ("PING",)
-
-    def can_read(self, timeout: float) -> bool:
-        if not self.script:
-            self.clock.now += timeout
-            return False
-        if isinstance(self.script[0], float):
-            self.clock.now += self.script.pop(0)
-            return False
-        return True
-
-    def read_response(self, *, push_request: bool) -> Any:
-        message = self.script.pop(0)
-        if isinstance(message, list):
-            self.told.append(message)
-            return None
-        return message
-
-
-def beat(near: NearCache, clock: FakeClock, *script: Any) -> None:
-    """One sign of life is asked for, and this is what comes."""
-    told: deque[Any] = deque()
-    client = SimpleNamespace(connection_pool=None)
-    follower = InvalidationListener(client, "pp:e:", monotonic=clock)  # type: ignore[arg-type]
-    follower._beat(Wire(clock, told, *script), near, told)
-
-
-CHANGED = [b"invalidate", [b"pp:e:{default:1254001000000001}"]]
-
-
-def test_trust_counts_from_when_the_sign_of_life_was_asked_for(
-    near: NearCache, clock: FakeClock
-) -> None:
-    """Not from when it came: what it proves ends where it was sent."""
-    asked_at = clock.now
-
-    beat(near, clock, 0.3, b"PONG")
-
-    assert near._trusted_until == asked_at + TRUSTED_FOR
-
-
-@pytest.mark.parametrize(("took", "is_heard"), [(0.2, True), (0.3, False)])
-def test_a_store_that_is_slow_to_give_a_sign_of_life_may_hang_all_the_same(
-    near: NearCache, clock: FakeClock, took: float, is_heard: bool
-) -> None:
-    """Whoever asked it would have given up by then; copies are true for as long."""
-    clock.now += 0.1
-    asked_at = clock.now
-
-    beat(near, clock, took, b"PONG")
-
-    assert (near.last_reply_at == asked_at) is is_heard
-    assert near._trusted_until == asked_at + TRUSTED_FOR
-
-
-def test_what_comes_before_the_sign_of_life_is_heeded_before_it(
-    clock: FakeClock,
-) -> None:
-    """Trusted first, a copy could be used that is known to be gone."""
-    events: list[str] = []
-
-    class Watched(NearCache):
-        def invalidate(self, keys: list[str] | None) -> None:
-            events.append("invalidate")
-
-        def renew(self, asked_at: float) -> None:
-            events.append("trust")
-
-    beat(
-        Watched(4, outage_grace=GRACE, monotonic=clock),
-        clock,
-        CHANGED,
-        b"PONG",
-        CHANGED,
-    )
-
-    assert events == ["invalidate", "trust", "invalidate"]
-
-
-@pytest.mark.parametrize("keys", [CHANGED, [b"invalidate", None]])
-def test_a_message_drops_the_copy_it_is_about(
-    near: NearCache, clock: FakeClock, keys: Any
-) -> None:
-    """By the tag of the person; None is about all of them."""
-    keep(near, KEY)
-
-    beat(near, clock, keys, b"PONG")
-
-    assert near.get_in_outage(KEY) is None
-
-
-def test_a_connection_that_is_silent_is_given_up(
-    near: NearCache, clock: FakeClock
-) -> None:
-    with pytest.raises(redis.TimeoutError):
-        beat(near, clock, CHANGED, 5.0)
-
-
-def test_a_master_that_leads_no_more_is_left(near: NearCache, clock: FakeClock) -> None:
-    """Though it answers: whoever erases asks another."""
-
-    class Elsewhere(SentinelConnectionPool):
-        def __init__(self) -> None:
-            """Knows only this."""
-
-        def get_master_address(self) -> tuple[str, int]:
-            return "new", 6379
-
-    follower = InvalidationListener(
-        SimpleNamespace(connection_pool=Elsewhere()),  # type: ignore[arg-type]
-        "pp:e:",
-        monotonic=clock,
-    )
-    told: deque[Any] = deque()
-
-    with pytest.raises(redis.ConnectionError):
-        follower._beat(Wire(clock, told, b"PONG"), near, told)
-
-
-def test_a_new_master_is_no_reason_to_trust_the_old_one_for_longer(
-    near: NearCache, clock: FakeClock
-) -> None:
-    """The time that Sentinels take to name it counts: it may have led no more since."""
-
-    class Slow(SentinelConnectionPool):
-        def __init__(self) -> None:
-            """Knows only this."""
-
-        def get_master_address(self) -> tuple[str, int]:
-            clock.now += 0.3
-            return Wire.host, Wire.port
-
-    client = SimpleNamespace(connection_pool=Slow())
-    follower = InvalidationListener(client, "pp:e:", monotonic=clock)  # type: ignore[arg-type]
-    asked_at, told = clock.now, deque[Any]()
-
-    follower._beat(Wire(clock, told, b"PONG"), near, told)
-
-    assert near._trusted_until == asked_at + TRUSTED_FOR
-
-
-class Store:
-    """A pool with one connection, to a store that says *answer* to being followed."""
-
-    def __init__(self, clock: FakeClock, answer: Any) -> None:
-        self.connection_kwargs: dict[str, Any] = {}
-        self._parser = SimpleNamespace(set_invalidation_push_handler=lambda told: None)
-        self.clock = clock
-        self.answer = answer
-
-    def connection_class(self, **options: Any) -> Any:
-        return self
-
-    def connect(self) -> None:
-        self.clock.now += 0.1
-
-    def disconnect(self) -> None:
-        """There is nothing to close."""
-
-    def send_command(self, *command: str) -> None:
-        if command == ("PING",):
-            raise redis.ConnectionError
-
-    def read_response(self) -> Any:
-        self.clock.now += 0.1
-        if isinstance(self.answer, Exception):
-            raise self.answer
-        return self.answer
-
-
-def test_a_store_that_lets_itself_be_followed_has_been_heard(
-    near: NearCache, clock: FakeClock
-) -> None:
-    """Whoever finds that the copies are gone must not take it for hanging."""
-    keep(near, KEY)
-    client = SimpleNamespace(connection_pool=Store(clock, b"OK"))
-    asked_at = clock.now + 0.1
-
-    with pytest.raises(redis.ConnectionError):
-        InvalidationListener(client, "pp:e:", monotonic=clock).follow(near)  # type: ignore[arg-type]
-
-    assert (near.size, near.last_reply_at) == (0, asked_at)
-
-
-@pytest.mark.parametrize(
-    "refusal", [redis.ResponseError("unknown subcommand 'TRACKING'"), KeyError("a bug")]
-)
-def test_of_a_store_that_cannot_be_followed_no_copy_is_left(
-    near: NearCache, clock: FakeClock, refusal: Exception
-) -> None:
-    """One from before its fail-over would be answered in an outage. It goes on."""
-    keep(near, KEY)
-    client = SimpleNamespace(connection_pool=Store(clock, refusal))
-
-    class Enough(Exception):
-        """It would go on for ever."""
-
-    def stop(seconds: float) -> None:
-        raise Enough
-
-    follower = InvalidationListener(client, "pp:e:", monotonic=clock, sleep=stop)  # type: ignore
-    with pytest.raises(Enough):
-        follower.run(near)
-
-    assert (near.size, near.is_trusted) == (0, False)
-
-
-def test_whoever_follows_is_started_once_and_not_before_somebody_asks() -> None:
-    """Before that the process may still be forked, and threads would not be."""
+def test_listener_is_started_once_and_with_the_first_read() -> None:
+    """Before that, the process may still fork, and threads do not survive a fork."""
     started: list[NearCache] = []
-    near = NearCache(4, outage_grace=GRACE, start=started.append)
+    near = NearCache(4, outage_grace=GRACE, start_listener=started.append)
     assert started == []
 
-    near.begin(KEY)
-    near.begin(KEY)
+    near.begin_read(KEY)
+    near.begin_read(KEY)
 
     assert started == [near]
