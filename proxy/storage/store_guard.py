@@ -1,4 +1,4 @@
-"""Whether the store does as it is told, and how many may ask it at once."""
+"""Guards each call to the store: a circuit breaker, and a limit of concurrent calls."""
 
 from __future__ import annotations
 
@@ -17,41 +17,34 @@ from proxy.domain.failures import StoreUnavailable
 
 log = logging.getLogger(__name__)
 
-TRIPS_AT_ONCE = 32
-"""Trips to the store at once, in each process."""
+CALLS_AT_ONCE = 32
+"""Calls to the store at once, in each process."""
 
-TURN_WITHIN = 1.0
-"""Seconds until a turn has come, unless the store hangs."""
+ACQUIRED_WITHIN = 1.0
+"""Seconds within which a slot becomes free, unless the store hangs."""
 
 PROBED_EVERY = 1.0
-"""Seconds between two trips to a store that hangs."""
+"""Seconds between two calls to a store that hangs."""
 
 HANGS_FROM = 0.6
-"""Seconds after which a failure of any kind is one of a store that hangs: two timeouts
-and some. It may be the name server that hangs, for which there is no timeout."""
+"""Seconds after which a failure of any kind is one of a store that hangs: a little more
+than two timeouts. It may be the name server that hangs, which has no timeout."""
 
-MOST_SAID = 100
+MAX_QUOTED = 100
 """Characters of an error of the store's that are logged."""
 
 _QUOTE = re.compile("\\s+['\"`]")
 _LONG_NUMBER = re.compile("[0-9]{5,}")
 
+Begun = tuple[float, bool]
+"""When a call began, and whether it is a probe."""
+
 
 class StoreGuard:
-    """Whether the store does as it is told; says once that it is away, or back.
+    """Makes each call to the store through a breaker and a limiter.
 
-    Reads and writes apart: a store that is full still answers the one and
-    refuses the other, and would else be said to come and go with every miss.
-    So are the nodes of a Cluster, of which one can be away.
-
-    Trips take turns. Hundreds that ask at the same moment for somebody cold would
-    open as many connections at once; some would be dropped for it, and others
-    would take the crowd for a store that hangs.
-
-    One that hangs costs each process a timeout a second, and not each trip one: once
-    a trip has timed out that began after another had, and none came back between,
-    nobody tries for a second. Then one trip does, as a probe; or all do, once the
-    store has answered somebody else.
+    Any redis.RedisError in a call becomes StoreUnavailable, which is all that the
+    callers need to know.
     """
 
     def __init__(
@@ -62,92 +55,178 @@ class StoreGuard:
         monotonic: Callable[[], float] = time.monotonic,
         last_reply_at: Callable[[], float] = lambda: -math.inf,
     ) -> None:
-        """*node_names* gives all nodes that can fail by themselves, as known now.
+        """*node_names* returns all nodes that can fail by themselves, as known now.
 
-        *count_error* is called with the kind of each error; *monotonic* is in seconds.
-        *last_reply_at* gives, by that clock, when another part of the process last sent
-        a question that the store has answered.
+        *count_error* is called with the kind of each error. *last_reply_at* returns, by
+        *monotonic*, when another part of the process last sent a question that the
+        store has answered.
         """
-        self._node_names = node_names
-        self._count_error = count_error
-        self._monotonic = monotonic
-        self._last_reply_at = last_reply_at
-        self._failing: set[tuple[str, str]] = set()
-        self._silent_since: dict[str, float] = {}  # by the places that timed out
-        self._probe_at: dict[str, float] = {}  # by the places that hang
-        self._lock = threading.Lock()
-        # A third of what a semaphore costs, and far less where many wait for one.
-        self._turns: queue.SimpleQueue[None] = queue.SimpleQueue()
-        for _ in range(TRIPS_AT_ONCE):
-            self._turns.put(None)
+        self.count_error = count_error
+        self.breaker = CircuitBreaker(node_names, monotonic, last_reply_at)
+        self.limiter = ConcurrencyLimiter(CALLS_AT_ONCE)
 
     def call(self, kind: str, node: str = "") -> GuardedCall:
-        """Whatever goes wrong with Redis in there is one thing to those above.
+        """Return the context manager of one call, a read or a write.
 
-        Without a *node*, it is about all of them.
+        Without a *node*, the call is to all of them.
         """
         return GuardedCall(self, kind, node)
 
-    def begin(self, kind: str, node: str) -> tuple[float, bool]:
-        """Wait for a turn; when the trip has begun, and whether it is a probe.
+
+class GuardedCall:
+    """One call to the store, as a ``with``; a class, since a generator costs thrice."""
+
+    __slots__ = ("_begun", "_guard", "_kind", "_node")
+
+    def __init__(self, guard: StoreGuard, kind: str, node: str) -> None:
+        self._guard = guard
+        self._kind = kind
+        self._node = node
+
+    def __enter__(self) -> None:
+        """Wait for a slot, and begin.
 
         Raises:
-            StoreUnavailable: it should not begin.
+            StoreUnavailable: there is no slot, or the circuit is open.
         """
+        guard = self._guard
+        if not guard.limiter.acquire():
+            guard.count_error(self._kind)
+            raise StoreUnavailable()
         try:
-            self._turns.get(timeout=TURN_WITHIN)
-        except queue.Empty:
-            self._count_error(kind)
-            raise StoreUnavailable() from None
-        if node not in self._probe_at:
-            return self._monotonic(), False
-        try:
-            return self._monotonic(), self._takes_probe(node)
+            self._begun = guard.breaker.begin(self._node)
         except StoreUnavailable:
-            self._turns.put(None)
+            guard.limiter.release()
             raise
 
-    def end(
+    def __exit__(
         self,
-        kind: str,
-        node: str,
-        began: tuple[float, bool],
+        kind: type[BaseException] | None,
         error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
-        """Give the turn back, and note what came of the trip.
+        """Release the slot, and record the result of the call.
 
         Raises:
-            StoreUnavailable: the store has not done as it was told.
+            StoreUnavailable: the store failed.
         """
-        self._turns.put(None)
+        guard = self._guard
+        guard.limiter.release()
         if error is None:
-            if self._failing:
-                self._note_success(kind, node)
+            if guard.breaker.failing:
+                guard.breaker.record_success(self._kind, self._node)
         elif isinstance(error, redis.RedisError):
-            self._note_failure(kind, node, began, error)
+            guard.count_error(self._kind)
+            guard.breaker.record_failure(self._kind, self._node, self._begun, error)
             raise StoreUnavailable() from None
 
-    def _note_failure(
-        self, kind: str, node: str, began: tuple[float, bool], error: redis.RedisError
+
+class ConcurrencyLimiter:
+    """Bounds how many calls are made at once; the others wait for a slot.
+
+    Hundreds that miss the cache at the same moment would otherwise open as many
+    connections at once; some would be dropped because of it, and others would take the
+    crowd for a store that hangs.
+    """
+
+    def __init__(self, slots: int) -> None:
+        # A third of what a semaphore costs, and far less where many wait for one.
+        self._slots: queue.SimpleQueue[None] = queue.SimpleQueue()
+        for _ in range(slots):
+            self._slots.put(None)
+
+    def acquire(self) -> bool:
+        """Take a slot; return False if none became free in time."""
+        try:
+            self._slots.get(timeout=ACQUIRED_WITHIN)
+        except queue.Empty:
+            return False
+        return True
+
+    def release(self) -> None:
+        """Give the slot back."""
+        self._slots.put(None)
+
+
+class CircuitBreaker:
+    """Whether calls to the store fail, by node; logs once that it is away, or back.
+
+    Reads and writes are recorded apart: a full store answers the one and refuses the
+    other, and would otherwise be logged as away and back with every miss. So are the
+    nodes of a Cluster, of which one can be away.
+
+    A node that hangs costs each process one timeout a second, instead of one for each
+    call: after a call has timed out that began after another had timed out, and none
+    succeeded in between, the circuit is open for a second. Then one call is let
+    through, as a probe; or all are, once the store has answered another part of the
+    process.
+    """
+
+    def __init__(
+        self,
+        node_names: Callable[[], Collection[str]],
+        monotonic: Callable[[], float],
+        last_reply_at: Callable[[], float],
     ) -> None:
-        self._count_error(kind)
+        """As `StoreGuard`'s."""
+        self._node_names = node_names
+        self._monotonic = monotonic
+        self._last_reply_at = last_reply_at
+        self.failing: set[tuple[str, str]] = set()  # kinds of calls, each with its node
+        self._silent_since: dict[str, float] = {}  # by the nodes that timed out
+        self._probe_at: dict[str, float] = {}  # by the nodes that hang
+        self._lock = threading.Lock()
+
+    def begin(self, node: str) -> Begun:
+        """Return when the call begins, and whether it is a probe.
+
+        Raises:
+            StoreUnavailable: the circuit is open.
+        """
+        if node not in self._probe_at:
+            return self._monotonic(), False
+        return self._monotonic(), self._take_probe(node)
+
+    def record_success(self, kind: str, node: str) -> None:
+        """Record that a call succeeded; needed only while some call is `failing`."""
+        node_names = self._node_names()
         with self._lock:
-            is_first = not self._failing
-            self._failing.add((kind, node))
-            took = self._monotonic() - began[0]
+            was_failing = bool(self.failing)
+            self.failing = {
+                (failing_kind, failing_node)
+                for failing_kind, failing_node in self.failing
+                if failing_node in node_names
+                and not (failing_kind == kind and node in ("", failing_node))
+            }
+            for moments in (self._silent_since, self._probe_at):
+                for each in list(moments):
+                    if each not in node_names or node in ("", each):
+                        del moments[each]
+            is_back = was_failing and not self.failing
+        if is_back:
+            log.warning("store back")
+
+    def record_failure(
+        self, kind: str, node: str, begun: Begun, error: redis.RedisError
+    ) -> None:
+        """Record that a call failed with *error*."""
+        with self._lock:
+            is_first = not self.failing
+            self.failing.add((kind, node))
+            took = self._monotonic() - begun[0]
             if isinstance(error, redis.TimeoutError) or took > HANGS_FROM:
-                self._note_timeout(node, *began)
-            else:  # It answers, if not as one would wish.
+                self._record_timeout(node, *begun)
+            else:  # It answers, if only with an error.
                 self._silent_since.pop(node, None)
                 self._probe_at.pop(node, None)
         if is_first:
-            line = {"error": _kind_of(error), "said": _said_by(error)}
-            log.warning("store away", extra=line)
+            extra = {"error": _kind_of(error), "said": _quote(error)}
+            log.warning("store away", extra=extra)
 
-    def _note_timeout(self, node: str, began_at: float, is_probe: bool) -> None:
-        """Have *node* left alone for a second, unless it was the first to be silent.
+    def _record_timeout(self, node: str, began_at: float, is_probe: bool) -> None:
+        """Open the circuit of *node* for a second, unless this is the first timeout.
 
-        One that began before that tells of the same moment.
+        A call that began before the first timeout is about the same moment.
         """
         now = self._monotonic()
         silent_since = self._silent_since.get(node)
@@ -156,28 +235,11 @@ class StoreGuard:
         elif is_probe or began_at >= silent_since:
             self._probe_at[node] = now + PROBED_EVERY
 
-    def _note_success(self, kind: str, node: str) -> None:
-        node_names = self._node_names()
-        with self._lock:
-            was_failing = bool(self._failing)
-            self._failing = {
-                (what, where)
-                for what, where in self._failing
-                if where in node_names and not (what == kind and node in ("", where))
-            }
-            for known in (self._silent_since, self._probe_at):
-                for where in list(known):
-                    if where not in node_names or node in ("", where):
-                        del known[where]
-            is_back = was_failing and not self._failing
-        if is_back:
-            log.warning("store back")
-
-    def _takes_probe(self, node: str) -> bool:
-        """Whether a trip to *node* is the probe, which others leave to it.
+    def _take_probe(self, node: str) -> bool:
+        """Whether a call to *node* is the probe, so that no other call is made.
 
         Raises:
-            StoreUnavailable: it hangs, and it is not time to try again.
+            StoreUnavailable: the node hangs, and the next probe is not due.
         """
         with self._lock:
             probe_at, now = self._probe_at.get(node), self._monotonic()
@@ -194,36 +256,17 @@ class StoreGuard:
 
 
 def _kind_of(error: redis.RedisError) -> str:
-    """The class of what the system said, if it was that; the texts say where."""
+    """Return the class of the system's error, if it is one; texts have the address."""
     system = error.__cause__ or error.__context__
     return type(system if isinstance(system, OSError) else error).__name__
 
 
-def _said_by(error: redis.RedisError) -> str | None:
-    """The first words of Redis itself. Further on, it repeats what it was asked."""
+def _quote(error: redis.RedisError) -> str | None:
+    """Return the first words of Redis's own error; further on, it repeats the command.
+
+    None for an error of the client, whose text has the address of Redis.
+    """
     if not isinstance(error, redis.ResponseError | redis.AuthenticationError):
-        return None  # The client's words, which tell where Redis is.
+        return None
     words = _QUOTE.split(str(error), maxsplit=1)[0]
-    return _LONG_NUMBER.sub("...", words)[:MOST_SAID]
-
-
-class GuardedCall:
-    """One trip to the store, as a ``with``; a class, since a generator costs thrice."""
-
-    __slots__ = ("_began", "_guard", "_kind", "_node")
-
-    def __init__(self, guard: StoreGuard, kind: str, node: str) -> None:
-        self._guard = guard
-        self._kind = kind
-        self._node = node
-
-    def __enter__(self) -> None:
-        self._began = self._guard.begin(self._kind, self._node)
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._guard.end(self._kind, self._node, self._began, error)
+    return _LONG_NUMBER.sub("...", words)[:MAX_QUOTED]

@@ -19,7 +19,7 @@ from proxy.domain.profile import GraphError, Igsid, Reason, Refusal
 from proxy.storage.client_factory import REDIS_TIMEOUT, new_client
 from proxy.storage.entries import EntryStore, Snapshot
 from proxy.storage.flask_cache import ProfileCache
-from proxy.storage.store_guard import PROBED_EVERY, TRIPS_AT_ONCE
+from proxy.storage.store_guard import CALLS_AT_ONCE, PROBED_EVERY
 from tests.helpers.builders import form_of
 from tests.helpers.redis_servers import Server, client_of, free_port, store_of
 
@@ -431,4 +431,4 @@ def test_a_crowd_takes_turns(server: Server, entries: EntryStore) -> None:
 
     with client_of(server.url) as client:
         others = len(client.client_list()) - 1
-    assert 1 <= others <= TRIPS_AT_ONCE
+    assert 1 <= others <= CALLS_AT_ONCE

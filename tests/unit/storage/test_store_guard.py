@@ -1,4 +1,4 @@
-"""When the store is said to be away, and to be back; and who tries one that hangs."""
+"""The store guard: what it logs, when its circuit opens, which call is the probe."""
 
 import logging
 from collections.abc import Callable
@@ -8,28 +8,33 @@ import pytest
 import redis
 
 from proxy.domain.failures import StoreUnavailable
-from proxy.storage.store_guard import PROBED_EVERY, StoreGuard
+from proxy.storage.store_guard import (
+    CALLS_AT_ONCE,
+    PROBED_EVERY,
+    ConcurrencyLimiter,
+    StoreGuard,
+)
 from tests.helpers.fakes import FakeClock
 
 
 def fail(
     guard: StoreGuard,
     kind: str,
-    place: str,
+    node: str,
     error: type[redis.RedisError] = redis.ConnectionError,
 ) -> None:
-    with suppress(StoreUnavailable), guard.call(kind, place):
+    with suppress(StoreUnavailable), guard.call(kind, node):
         raise error
 
 
-def succeed(guard: StoreGuard, kind: str, place: str) -> None:
-    with guard.call(kind, place):
+def succeed(guard: StoreGuard, kind: str, node: str) -> None:
+    with guard.call(kind, node):
         pass
 
 
 @pytest.fixture
-def said(caplog: pytest.LogCaptureFixture) -> Callable[[], list[str]]:
-    """What has been logged since it was last asked."""
+def logged(caplog: pytest.LogCaptureFixture) -> Callable[[], list[str]]:
+    """Returns what has been logged since its last call."""
     caplog.set_level(logging.INFO)
 
     def since() -> list[str]:
@@ -40,17 +45,17 @@ def said(caplog: pytest.LogCaptureFixture) -> Callable[[], list[str]]:
     return since
 
 
-def test_a_node_that_fails_is_away_whatever_the_others_do(said) -> None:
-    """Else it would be away and back with each of the people who live there."""
+def test_node_that_fails_is_away_whatever_the_others_do(logged) -> None:
+    """Otherwise the log would have a line for each call to one or the other."""
     guard = StoreGuard(lambda: {"", "one", "other"})
 
     for _ in range(3):
         fail(guard, "reads", "one")
         succeed(guard, "reads", "other")
-    assert said() == ["store away"]
+    assert logged() == ["store away"]
 
     succeed(guard, "reads", "one")
-    assert said() == ["store back"]
+    assert logged() == ["store back"]
 
 
 @pytest.mark.parametrize(
@@ -75,10 +80,10 @@ def test_a_node_that_fails_is_away_whatever_the_others_do(said) -> None:
         (redis.TimeoutError(), None),
     ],
 )
-def test_it_is_said_why_without_what_was_asked(
+def test_log_has_the_first_words_of_redis_and_not_the_command(
     caplog: pytest.LogCaptureFixture, error: redis.RedisError, words: str | None
 ) -> None:
-    """A password or a grant that is missing; but never a key, which has an id."""
+    """They name a missing password or permission, but never a key, which has an id."""
     guard = StoreGuard(lambda: {""})
 
     with suppress(StoreUnavailable), guard.call("reads"):
@@ -89,31 +94,31 @@ def test_it_is_said_why_without_what_was_asked(
     assert vars(line)["said"] == words
 
 
-def test_what_goes_through_all_nodes_is_about_each_of_them(said) -> None:
-    """A ping or a flush that works has met none that is away."""
+def test_call_to_all_nodes_that_succeeds_clears_each_node(logged) -> None:
+    """A ping or a flush that succeeds has reached every node."""
     guard = StoreGuard(lambda: {"", "one", "other"})
     fail(guard, "reads", "one")
     fail(guard, "reads", "")
 
     succeed(guard, "reads", "")
 
-    assert said() == ["store away", "store back"]
+    assert logged() == ["store away", "store back"]
 
 
-def test_a_node_that_is_no_more_is_not_waited_for(said) -> None:
-    """Its replica has taken its place."""
-    places = {"", "one", "other"}
-    guard = StoreGuard(lambda: places)
+def test_node_that_left_the_cluster_is_no_longer_away(logged) -> None:
+    """Its replica has been promoted."""
+    nodes = {"", "one", "other"}
+    guard = StoreGuard(lambda: nodes)
     fail(guard, "writes", "one")
 
-    places.remove("one")
+    nodes.remove("one")
     succeed(guard, "reads", "other")
 
-    assert said() == ["store away", "store back"]
+    assert logged() == ["store away", "store back"]
 
 
-def test_every_error_is_counted_by_its_kind() -> None:
-    """Also those after the first, which are not logged again."""
+def test_guard_counts_every_error_by_its_kind() -> None:
+    """Also the errors after the first, which are not logged again."""
     counted: list[str] = []
     guard = StoreGuard(lambda: {"", "one", "other"}, count_error=counted.append)
 
@@ -126,12 +131,12 @@ def test_every_error_is_counted_by_its_kind() -> None:
 
 
 def tries(
-    guard: StoreGuard, place: str = "", *, ends: type[Exception] | None = None
+    guard: StoreGuard, node: str = "", *, ends: type[Exception] | None = None
 ) -> bool:
-    """Whether a trip to *node_name* is made at all; it *ends* so, or well."""
+    """Whether a call to *node* is made; it succeeds, or *ends* with an error."""
     tried = False
     with suppress(StoreUnavailable, ends or StoreUnavailable):
-        with guard.call("reads", place):
+        with guard.call("reads", node):
             tried = True
             if ends:
                 raise ends
@@ -139,7 +144,7 @@ def tries(
 
 
 def hang(guard: StoreGuard, clock: FakeClock) -> None:
-    """Two in a row time out, and it is time for a probe."""
+    """Two calls in a row time out, and a probe is due."""
     tries(guard, ends=redis.TimeoutError)
     tries(guard, ends=redis.TimeoutError)
     clock.now += PROBED_EVERY
@@ -155,8 +160,8 @@ def guard(clock: FakeClock) -> StoreGuard:
     return StoreGuard(lambda: {"", "one", "other"}, monotonic=clock)
 
 
-def test_a_store_that_did_not_answer_for_once_is_used_at_once(guard) -> None:
-    """By all, not by one of them: a hiccup would else cost everybody a failure."""
+def test_one_timeout_does_not_open_the_circuit(guard) -> None:
+    """Not even for a probe: otherwise a hiccup would fail every other call."""
     tries(guard, ends=redis.TimeoutError)
 
     with guard.call("reads"):
@@ -164,8 +169,8 @@ def test_a_store_that_did_not_answer_for_once_is_used_at_once(guard) -> None:
     assert tries(guard)
 
 
-def test_while_one_tries_a_store_that_hangs_nobody_else_does(guard, clock) -> None:
-    """A timeout each is what they are spared."""
+def test_during_a_probe_no_other_call_is_made(guard, clock) -> None:
+    """Each would cost a timeout."""
     hang(guard, clock)
 
     with guard.call("reads"):
@@ -173,8 +178,8 @@ def test_while_one_tries_a_store_that_hangs_nobody_else_does(guard, clock) -> No
         assert not tries(guard)
 
 
-def test_a_store_that_goes_on_hanging_costs_a_timeout_a_second(guard, clock) -> None:
-    """However many ask meanwhile."""
+def test_store_that_hangs_costs_one_timeout_a_second(guard, clock) -> None:
+    """However many callers there are meanwhile."""
     assert tries(guard, ends=redis.TimeoutError)
 
     for _ in range(3):
@@ -187,10 +192,8 @@ def test_a_store_that_goes_on_hanging_costs_a_timeout_a_second(guard, clock) -> 
     assert tries(guard)
 
 
-def test_a_store_whose_name_takes_long_to_be_found_unknown_hangs_too(
-    guard, clock
-) -> None:
-    """There is no timeout for that, and all that ask would wait for it in turn."""
+def test_slow_failure_to_resolve_the_name_opens_the_circuit(guard, clock) -> None:
+    """A name server has no timeout, and every caller would wait for it in turn."""
     for _ in range(2):
         with suppress(StoreUnavailable), guard.call("reads"):
             clock.now += 10.0
@@ -199,8 +202,8 @@ def test_a_store_whose_name_takes_long_to_be_found_unknown_hangs_too(
     assert not tries(guard)
 
 
-def test_a_store_that_has_answered_somebody_else_is_used_at_once(clock) -> None:
-    """But not one that was asked before the last timeout, and answered then."""
+def test_reply_to_another_part_of_the_process_closes_the_circuit(clock) -> None:
+    """But not a reply to a question from before the last timeout."""
     last_reply_at = [clock.now]
     guard = StoreGuard(
         lambda: {""}, monotonic=clock, last_reply_at=lambda: last_reply_at[0]
@@ -219,8 +222,8 @@ def test_a_store_that_has_answered_somebody_else_is_used_at_once(clock) -> None:
     assert tries(guard)
 
 
-def test_the_second_begins_when_the_probe_has_ended(guard, clock) -> None:
-    """Its own timeout must not count, or those after it would follow at once."""
+def test_second_between_probes_counts_from_the_end_of_a_probe(guard, clock) -> None:
+    """Its own timeout must not count, or the next probe would follow at once."""
     hang(guard, clock)
 
     with suppress(StoreUnavailable), guard.call("reads"):
@@ -231,8 +234,8 @@ def test_the_second_begins_when_the_probe_has_ended(guard, clock) -> None:
     assert not tries(guard)
 
 
-def test_those_who_were_under_way_make_no_hang_of_a_hiccup(guard, clock) -> None:
-    """Their timeouts are about the same moment as the first."""
+def test_timeouts_of_concurrent_calls_do_not_open_the_circuit(guard, clock) -> None:
+    """They are about the same moment as the first."""
     with suppress(StoreUnavailable), guard.call("reads"):
         clock.now += 0.2
         tries(guard, ends=redis.TimeoutError)
@@ -242,16 +245,16 @@ def test_those_who_were_under_way_make_no_hang_of_a_hiccup(guard, clock) -> None
     assert tries(guard)
 
 
-def test_an_answer_between_two_timeouts_is_no_hang(guard, clock) -> None:
-    """It is slow, and everybody's trip may be the one that comes back."""
+def test_success_between_two_timeouts_keeps_the_circuit_closed(guard, clock) -> None:
+    """The store is slow, and any call may be one that succeeds."""
     for _ in range(3):
         clock.now += 0.25
         tries(guard, ends=redis.TimeoutError)
         assert tries(guard)
 
 
-def test_reads_and_writes_hang_together(guard) -> None:
-    """Unlike a full store, one that hangs does so for both."""
+def test_timeouts_of_writes_open_the_circuit_for_reads(guard) -> None:
+    """Unlike a full store, a store that hangs does so for both."""
     fail(guard, "writes", "", redis.TimeoutError)
     fail(guard, "writes", "", redis.TimeoutError)
 
@@ -259,22 +262,22 @@ def test_reads_and_writes_hang_together(guard) -> None:
 
 
 @pytest.mark.parametrize(
-    "answer", [redis.ConnectionError, redis.ResponseError, redis.BusyLoadingError]
+    "error", [redis.ConnectionError, redis.ResponseError, redis.BusyLoadingError]
 )
-def test_a_store_that_refuses_is_tried_by_all(guard, clock, answer) -> None:
-    """Whatever it says, it says at once."""
-    assert tries(guard, ends=answer)
+def test_store_that_refuses_does_not_open_the_circuit(guard, clock, error) -> None:
+    """Its error comes at once, so no call costs a timeout."""
+    assert tries(guard, ends=error)
     with guard.call("reads"):
-        assert tries(guard, ends=answer)
+        assert tries(guard, ends=error)
 
     hang(guard, clock)
-    assert tries(guard, ends=answer)
+    assert tries(guard, ends=error)
     with guard.call("reads"):
         assert tries(guard)
 
 
-def test_a_probe_that_never_ends_stops_nobody_for_long(guard, clock) -> None:
-    """It may be a flush, or end in a bug of ours."""
+def test_probe_without_a_result_is_followed_by_another(guard, clock) -> None:
+    """It may be a long flush, or end in a bug of ours."""
     hang(guard, clock)
     assert tries(guard, ends=ZeroDivisionError)
     assert not tries(guard)
@@ -284,8 +287,8 @@ def test_a_probe_that_never_ends_stops_nobody_for_long(guard, clock) -> None:
     assert tries(guard)
 
 
-def test_a_node_that_hangs_does_so_for_itself(guard) -> None:
-    """The people of the others do not notice."""
+def test_circuit_of_one_node_does_not_concern_the_others(guard) -> None:
+    """People whose entries are on the other nodes are served."""
     for _ in range(2):
         tries(guard, "one", ends=redis.TimeoutError)
 
@@ -294,8 +297,8 @@ def test_a_node_that_hangs_does_so_for_itself(guard) -> None:
     assert not tries(guard, "one")
 
 
-def test_what_goes_through_all_nodes_ends_the_doubt_about_each(guard) -> None:
-    """A ping that works has met none that hangs."""
+def test_call_to_all_nodes_that_succeeds_closes_every_circuit(guard) -> None:
+    """A ping that succeeds has reached every node."""
     for _ in range(2):
         tries(guard, "one", ends=redis.TimeoutError)
 
@@ -304,14 +307,36 @@ def test_what_goes_through_all_nodes_ends_the_doubt_about_each(guard) -> None:
     assert tries(guard, "one")
 
 
-def test_a_node_that_hung_and_is_no_more_is_forgotten(clock) -> None:
-    """Whoever has its address one day is another."""
-    places = {"", "one", "other"}
-    guard = StoreGuard(lambda: places, monotonic=clock)
+def test_circuit_of_a_node_that_left_the_cluster_is_forgotten(clock) -> None:
+    """A later node with its address is another one."""
+    nodes = {"", "one", "other"}
+    guard = StoreGuard(lambda: nodes, monotonic=clock)
     for _ in range(2):
         tries(guard, "one", ends=redis.TimeoutError)
 
-    places.remove("one")
+    nodes.remove("one")
     tries(guard, "other")
 
     assert tries(guard, "one")
+
+
+def test_limiter_refuses_a_caller_while_every_slot_is_taken() -> None:
+    """The caller waits a second for one to become free."""
+    limiter = ConcurrencyLimiter(2)
+    assert limiter.acquire()
+    assert limiter.acquire()
+
+    assert not limiter.acquire()
+    limiter.release()
+
+    assert limiter.acquire()
+
+
+def test_call_that_the_circuit_refuses_keeps_no_slot(guard, clock) -> None:
+    """Otherwise a store that hangs would use up all slots."""
+    hang(guard, clock)
+
+    with guard.call("reads"):
+        for _ in range(2 * CALLS_AT_ONCE):
+            assert not tries(guard)
+    assert tries(guard)
