@@ -27,7 +27,7 @@ class StoreClient(redis.Redis):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.reads = FastReader(self)
+        self.fast_reader = FastReader(self)
 
 
 def new_client(url: str, connections: int) -> redis.Redis:

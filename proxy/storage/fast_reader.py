@@ -1,4 +1,4 @@
-"""Reads that must be quick: packed by hand, on a few connections kept for them."""
+"""Fast reads of a person's keys, on a few connections kept for them."""
 
 from __future__ import annotations
 
@@ -7,32 +7,30 @@ import os
 import socket
 import struct
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
-from functools import lru_cache
-from typing import Any
+from functools import cache
+from typing import Any, cast
 
 import hiredis
 import redis
-from redis._parsers import BaseParser
 from redis.sentinel import SentinelConnectionPool
 
-UNFINISHED = object()
-"""What a reader says of an answer of which more must come."""
+from proxy.storage.redis_internals import parse_error, socket_of
 
-MOST_BYTES_AT_ONCE = 65536
+INCOMPLETE = object()
+"""The parser's result for a reply of which more must arrive."""
 
-LENGTHS = 256
-"""Of tags, for which the words around them are remembered."""
+MAX_BYTES_AT_ONCE = 65536
 
 Kinds = tuple[str, ...]
-"""What some keys that have a tag in common begin with: ``kind:{tag}``."""
+"""Kinds of keys that have a hash tag in common: each key is ``kind:{tag}``."""
 
-_TAG = "\0"
-"""Stands for a tag, and is in no other word."""
+# Its stub takes tuples of one only.
+pack_command: Callable[[tuple[str, ...]], bytes] = cast(Any, hiredis.pack_command)
 
 _process = object()
-"""Another one in each process; to compare it is no system call, as for its id."""
+"""Another object in each process; to compare it is no system call, as for a pid."""
 
 
 def _begin_process() -> None:
@@ -40,17 +38,20 @@ def _begin_process() -> None:
     _process = object()
 
 
-os.register_at_fork(after_in_child=_begin_process)
+@cache
+def _watch_forks() -> None:
+    os.register_at_fork(after_in_child=_begin_process)
 
 
 class FastReader:
-    """Cost half of ``Redis.mget``: no look at the pool, no retry by callback.
+    """Costs half of ``Redis.mget``: no use of the pool, no retry by callback.
 
-    There are as many connections as have been needed at once; whoever calls sees to
-    it that those are few.
+    There are as many connections as have been needed at once; the caller sees to it
+    that those are few.
     """
 
     def __init__(self, client: redis.Redis) -> None:
+        _watch_forks()
         self._pool: Any = client.connection_pool
         self._master_moves = isinstance(self._pool, SentinelConnectionPool)
         self._idle: deque[RawConnection] = deque()
@@ -59,67 +60,67 @@ class FastReader:
     def read(
         self, prefix: str, kinds: Kinds, tag: str, *, with_life: bool
     ) -> list[Any]:
-        """What MGET says of the keys of *kinds* with this hash tag: a list, in a list.
+        """Return a list of one: MGET's reply for the keys of *kinds* with this tag.
 
-        *with_life* adds for how many milliseconds the first lives, as PTTL says it.
+        *with_life* adds PTTL's reply: how many milliseconds the first key lives.
 
         Raises:
             redis.RedisError: the store did not answer.
         """
-        asked = _asked(prefix, kinds, tag, with_life)
-        return self._trip(asked, 1 + with_life)
+        return self._exchange(_pack(prefix, kinds, tag, with_life), 1 + with_life)
 
     def read_many(
         self, prefix: str, kinds: Kinds, tags: Sequence[str], *, with_life: bool
     ) -> list[list[Any]]:
         """`read` for each of *tags*, in one trip."""
         each = 1 + with_life
-        asked = b"".join(_asked(prefix, kinds, tag, with_life) for tag in tags)
-        told = self._trip(asked, each * len(tags)) if tags else []
-        return [told[n : n + each] for n in range(0, len(told), each)]
+        commands = b"".join(_pack(prefix, kinds, tag, with_life) for tag in tags)
+        replies = self._exchange(commands, each * len(tags)) if tags else []
+        return [replies[n : n + each] for n in range(0, len(replies), each)]
 
-    def _trip(self, asked: bytes, answers: int) -> list[Any]:
-        line = self._take()
+    def _exchange(self, commands: bytes, count: int) -> list[Any]:
+        connection = self._take()
         try:
             try:
-                return line.ask(asked, answers)
+                return connection.exchange(commands, count)
             except redis.ConnectionError:
-                # The store restarted, or has hung up on an idle one: once more.
-                return line.ask(asked, answers)
+                # The store restarted, or has closed an idle connection: once more.
+                return connection.exchange(commands, count)
         finally:
-            self._idle.append(line)
+            self._idle.append(connection)
 
     def _take(self) -> RawConnection:
-        """A line that nobody uses, that which was used last."""
+        """Return the idle connection that was used last, or a new one."""
         if self._owner is not _process:
-            # A forked process must not read the answers to its parent's questions.
+            # A forked process must not read the replies to its parent's commands.
             self._idle, self._owner = deque(), _process
         try:
-            line = self._idle.pop()
+            raw = self._idle.pop()
         except IndexError:
-            # Not the pool's, which would count it and look after it.
+            # Not from the pool, which would count and check it.
             pool = self._pool
             return RawConnection(pool.connection_class(**pool.connection_kwargs))
         if self._master_moves:
-            self._leave_old_master(line.connection)
-        return line
+            self._leave_old_master(raw.connection)
+        return raw
 
     def _leave_old_master(self, connection: Any) -> None:
-        """Connect anew, behind Sentinels, once they have named another master."""
-        there = connection.host, connection.port
-        if connection.is_connected and self._pool.master_address != there:
+        """Disconnect, behind Sentinels, after they have named another master."""
+        connected_to = connection.host, connection.port
+        if connection.is_connected and self._pool.master_address != connected_to:
             connection.disconnect()
 
 
 class RawConnection:
-    """A connection that redis-py makes, and over which we ask and listen ourselves."""
+    """A connection that redis-py opens, and that we send and receive over ourselves."""
 
     def __init__(self, connection: Any) -> None:
         self.connection = connection
-        self._reader = _new_reader()
+        self._socket: Any = None
+        self._parser = _new_parser()
 
-    def ask(self, asked: bytes, answers: int) -> list[Any]:
-        """So many *answers* to what is *asked*.
+    def exchange(self, commands: bytes, count: int) -> list[Any]:
+        """Send packed *commands*, and return their *count* replies.
 
         Raises:
             redis.RedisError: the store did not answer, or with an error.
@@ -128,11 +129,12 @@ class RawConnection:
         try:
             if not connection.is_connected:
                 connection.connect()
-                self._reader = _new_reader()
-                _let_kernel_time(connection._sock)
-            sock = connection._sock
-            sock.sendall(asked)
-            return [self._next(sock) for _ in range(answers)]
+                self._parser = _new_parser()
+                self._socket = socket_of(connection)
+                _move_timeout_to_kernel(self._socket)
+            sock = self._socket
+            sock.sendall(commands)
+            return [self._next(sock) for _ in range(count)]
         except (TimeoutError, BlockingIOError):
             connection.disconnect()
             raise redis.TimeoutError("no answer in time") from None
@@ -140,71 +142,57 @@ class RawConnection:
             connection.disconnect()
             raise redis.ConnectionError(str(exc)) from None
         except BaseException:
-            # What comes late would be taken for the answer to somebody else.
+            # A late reply would be taken for the reply to the next command.
             connection.disconnect()
             raise
 
     def _next(self, sock: Any) -> Any:
-        """The next answer; what the store tells unasked is passed over."""
-        told = self._reader.gets()
-        while told is UNFINISHED or type(told) is hiredis.PushNotification:
-            if told is UNFINISHED:
-                received = sock.recv(MOST_BYTES_AT_ONCE)
+        """Return the next reply; pushes, which no command asked for, are skipped."""
+        reply = self._parser.gets()
+        while reply is INCOMPLETE or type(reply) is hiredis.PushNotification:
+            if reply is INCOMPLETE:
+                received = sock.recv(MAX_BYTES_AT_ONCE)
                 if not received:
                     raise redis.ConnectionError("the store has hung up")
-                self._reader.feed(received)
-            told = self._reader.gets()
-        if isinstance(told, Exception):
-            raise told
-        return told
+                self._parser.feed(received)
+            reply = self._parser.gets()
+        if isinstance(reply, Exception):
+            raise reply
+        return reply
 
 
-def _new_reader() -> Any:
+def _new_parser() -> Any:
     return hiredis.Reader(
         protocolError=redis.InvalidResponse,
-        replyError=BaseParser.parse_error,
-        notEnoughData=UNFINISHED,
+        replyError=parse_error,
+        notEnoughData=INCOMPLETE,
     )
 
 
-def _let_kernel_time(sock: Any) -> None:
-    """Have the kernel end what takes too long, for Python would ask it twice each time.
+def _move_timeout_to_kernel(sock: Any) -> None:
+    """Leave the timeout to the kernel: Python's costs another system call each time.
 
-    It raises BlockingIOError then. Each call has so long, not all that send one
-    question, which the buffers take at once; and a signal that a handler of Python's
-    takes begins the time anew. Not for TLS, which would try again, nor where sockets
-    are not the system's, as under gevent, nor where it is told otherwise.
+    A timeout raises BlockingIOError then. It holds for each system call, not for all
+    that send one command, which the buffers take at once; and a signal that Python
+    handles begins it again. Not for TLS, which would try again, nor for sockets that
+    are not the system's, as under gevent, nor where the system refuses the option.
     """
     if type(sock).__module__ == socket.__name__ and (seconds := sock.gettimeout()):
         fraction, whole = math.modf(seconds)
         limit = struct.pack("@ll", int(whole), int(fraction * 1e6))
         with suppress(OSError):
-            for each in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
-                sock.setsockopt(socket.SOL_SOCKET, each, limit)
+            for option in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
+                sock.setsockopt(socket.SOL_SOCKET, option, limit)
             sock.settimeout(None)
 
 
 def tagged(kind: str, tag: str) -> str:
-    """A key with a hash tag: on a Cluster, all that have it are in one place."""
+    """A key with a hash tag: on a Cluster, all keys with that tag are on one node."""
     return f"{kind}:{{{tag}}}"
 
 
-def _asked(prefix: str, kinds: Kinds, tag: str, with_life: bool) -> bytes:
+def _pack(prefix: str, kinds: Kinds, tag: str, with_life: bool) -> bytes:
     """MGET of the keys of *kinds* with this tag; *with_life*, PTTL of the first."""
-    written = tag.encode()
-    return written.join(_around(prefix, kinds, with_life, len(written)))
-
-
-@lru_cache(LENGTHS)
-def _around(prefix: str, kinds: Kinds, with_life: bool, tag_bytes: int) -> list[bytes]:
-    """What stands before, between and after the tags, which have so many bytes."""
-
-    def argument(kind: str) -> bytes:
-        key = (prefix + tagged(kind, _TAG)).encode()
-        return b"$%d\r\n%b\r\n" % (len(key) - len(_TAG) + tag_bytes, key)
-
-    asked = b"*%d\r\n$4\r\nMGET\r\n" % (1 + len(kinds))
-    asked += b"".join(map(argument, kinds))
-    if with_life:
-        asked += b"*2\r\n$4\r\nPTTL\r\n" + argument(kinds[0])
-    return asked.split(_TAG.encode())
+    keys = [prefix + tagged(kind, tag) for kind in kinds]
+    packed = pack_command(("MGET", *keys))
+    return packed + pack_command(("PTTL", keys[0])) if with_life else packed

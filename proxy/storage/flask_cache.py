@@ -108,7 +108,7 @@ class ProfileCache(RedisCache):
 
     @cached_property
     def _reads(self) -> FastReader | None:
-        return self.client.reads if isinstance(self.client, StoreClient) else None
+        return self.client.fast_reader if isinstance(self.client, StoreClient) else None
 
     def whole_key(self, key: str) -> str:
         """*key* as it stands in Redis."""

@@ -13,6 +13,7 @@ import redis
 from redis.sentinel import SentinelConnectionPool
 
 from proxy.storage.near_cache import NearCache
+from proxy.storage.redis_internals import on_invalidation
 
 HEARTBEAT_EVERY = 0.1
 """Seconds between two pings."""
@@ -103,7 +104,7 @@ class InvalidationListener:
         try:
             connection.connect()
             # In place of the parser's own handler, which writes pushes to the log.
-            connection._parser.set_invalidation_push_handler(pushes.append)
+            on_invalidation(connection, pushes.append)
             asked_at = self._monotonic()
             connection.send_command(
                 *("CLIENT", "TRACKING", "ON", "BCAST", "PREFIX", self._prefix)

@@ -1,4 +1,4 @@
-"""What a line to the store makes of whatever comes over it."""
+"""The fast reader: what it sends, and what it makes of the replies."""
 
 from __future__ import annotations
 
@@ -11,15 +11,16 @@ from typing import Any
 import hiredis
 import pytest
 import redis
+from redis.connection import PythonRespSerializer
 
 from proxy.storage.fast_reader import FastReader, RawConnection
 
-ASKED = "pp:", ("e", "l", "n"), "page:1254"
+KEYS = "pp:", ("e", "l", "n"), "page:1254"
 PUSHED = b">2\r\n$10\r\ninvalidate\r\n*1\r\n$1\r\ne\r\n"
 
 
 class Connection:
-    """A connection as redis-py makes it, to a store that is played by a test."""
+    """A connection as redis-py makes it, to a store that plays a script."""
 
     made = 0
 
@@ -52,42 +53,42 @@ def connection() -> Iterator[Connection]:
     connection.disconnect()
 
 
-def test_an_array_and_the_numbers_after_it_are_told_together(connection) -> None:
+def test_raw_connection_returns_arrays_and_numbers_in_order(connection) -> None:
     connection.script = b"*2\r\n$1\r\na\r\n$-1\r\n:1500\r\n"
 
-    assert RawConnection(connection).ask(b"", answers=2) == [[b"a", None], 1500]
+    assert RawConnection(connection).exchange(b"", count=2) == [[b"a", None], 1500]
     assert connection.is_connected
 
 
-def test_what_is_told_unasked_is_passed_over(connection) -> None:
+def test_raw_connection_skips_pushes(connection) -> None:
     """A managed store may announce that it moves."""
     connection.script = PUSHED + b"*1\r\n$1\r\na\r\n" + PUSHED + b":7\r\n"
 
-    assert RawConnection(connection).ask(b"", answers=2) == [[b"a"], 7]
+    assert RawConnection(connection).exchange(b"", count=2) == [[b"a"], 7]
 
 
 @pytest.mark.parametrize("begun", [b"", b"*2\r\n$1\r\na"], ids=["nothing", "a part"])
-def test_a_store_that_says_no_more_is_a_timeout(connection, begun) -> None:
-    """Of the kind by which a store that hangs is known."""
+def test_reply_that_does_not_arrive_is_a_timeout(connection, begun) -> None:
+    """The circuit breaker recognises by it a store that hangs."""
     connection.script = begun
 
     with pytest.raises(redis.TimeoutError):
-        RawConnection(connection).ask(b"", answers=1)
-    assert not connection.is_connected, "what comes late is for nobody"
+        RawConnection(connection).exchange(b"", count=1)
+    assert not connection.is_connected, "a late reply must not be read"
 
 
-def test_a_store_that_takes_no_more_is_a_timeout_too(connection) -> None:
-    """Its buffers are full, for it hangs."""
+def test_store_that_receives_no_more_is_a_timeout(connection) -> None:
+    """Its buffers are full, because it hangs."""
     with pytest.raises(redis.TimeoutError):
-        RawConnection(connection).ask(bytes(10_000_000), answers=1)
+        RawConnection(connection).exchange(bytes(10_000_000), count=1)
     assert not connection.is_connected
 
 
-def test_sockets_that_are_not_the_systems_keep_their_own_time(connection) -> None:
-    """Under gevent the kernel's would never come, and all others wait meanwhile."""
+def test_socket_that_is_not_the_systems_keeps_its_own_timeout(connection) -> None:
+    """Under gevent the kernel's would never fire, and all greenlets would wait."""
 
     class Foreign(socket.socket):
-        """As a library has it that takes the place of the system's."""
+        """As a library makes it that replaces the system's sockets."""
 
     class Patched(Connection):
         def connect(self) -> None:
@@ -96,103 +97,123 @@ def test_sockets_that_are_not_the_systems_keep_their_own_time(connection) -> Non
             self._sock = Foreign(fileno=self._sock.detach())
             self._sock.settimeout(0.01)
 
-    line = RawConnection(Patched(script=b":1\r\n"))
+    patched = RawConnection(Patched(script=b":1\r\n"))
     connection.script = b":1\r\n"
 
-    assert (
-        line.ask(b"", answers=1) == RawConnection(connection).ask(b"", answers=1) == [1]
-    )
-    assert line.connection._sock.gettimeout() == 0.01
-    assert connection._sock.gettimeout() is None, "the kernel keeps it"
-    line.connection.disconnect()
+    assert patched.exchange(b"", count=1) == [1]
+    assert RawConnection(connection).exchange(b"", count=1) == [1]
+    assert patched.connection._sock.gettimeout() == 0.01
+    assert connection._sock.gettimeout() is None, "the kernel has it"
+    patched.connection.disconnect()
 
 
 @pytest.mark.parametrize("with_life", [False, True])
-def test_each_person_is_asked_about_with_keys_of_their_own(with_life) -> None:
-    """All in one go, whatever the length of their ids."""
+def test_fast_reader_sends_one_command_for_the_keys_of_each_person(with_life) -> None:
+    """All in one trip, whatever the length of their ids."""
     people = "page:12540", "page:1254001000000001"
     kinds = "e", "l"
-    answer = b"*2\r\n$1\r\na\r\n$-1\r\n" + (b":7\r\n" if with_life else b"")
-    made = []
+    reply = b"*2\r\n$1\r\na\r\n$-1\r\n" + (b":7\r\n" if with_life else b"")
+    opened = []
 
     class Answers(Connection):
         def connect(self) -> None:
-            self.script = answer * 3
+            self.script = reply * 3
             super().connect()
-            made.append(self)
+            opened.append(self)
 
-    reads = FastReader(client_with(Answers))
+    reader = FastReader(client_with(Answers))
 
-    one = reads.read("pp:", kinds, people[0], with_life=with_life)
-    many = reads.read_many("pp:", kinds, people, with_life=with_life)
+    one = reader.read("pp:", kinds, people[0], with_life=with_life)
+    many = reader.read_many("pp:", kinds, people, with_life=with_life)
 
     expected = [[b"a", None], 7] if with_life else [[b"a", None]]
     assert (one, many) == (expected, [expected, expected])
-    [connection] = made
-    received, asked = hiredis.Reader(), []
-    received.feed(connection.store.recv(65536))
-    while (command := received.gets()) is not False:
-        asked.append(b" ".join(command).decode())
-    of_each = [
+    [connection] = opened
+    parser, sent = hiredis.Reader(), []
+    parser.feed(connection.store.recv(65536))
+    while (command := parser.gets()) is not False:
+        sent.append(b" ".join(command).decode())
+    for_each = [
         [f"MGET pp:e:{{{tag}}} pp:l:{{{tag}}}"]
         + ([f"PTTL pp:e:{{{tag}}}"] if with_life else [])
         for tag in (people[0], *people)
     ]
-    assert asked == sum(of_each, [])
+    assert sent == sum(for_each, [])
 
 
-def test_nothing_of_a_broken_answer_is_taken_for_the_next(connection) -> None:
-    line = RawConnection(connection)
+@pytest.mark.parametrize("tag", ["page:1254", "Pagina-\u00e9:1254001000000001"])
+def test_fast_reader_sends_the_bytes_that_redis_py_sends(tag) -> None:
+    """hiredis packs ours; the serializer of redis-py itself is the reference."""
+    reply = b"*2\r\n$1\r\na\r\n$-1\r\n:7\r\n"
+    opened = []
+
+    class Answers(Connection):
+        def connect(self) -> None:
+            self.script = reply
+            super().connect()
+            opened.append(self)
+
+    FastReader(client_with(Answers)).read("pp:", ("e", "l"), tag, with_life=True)
+
+    serializer = PythonRespSerializer(65536, redis.Redis().get_encoder().encode)
+    first, second = f"pp:e:{{{tag}}}", f"pp:l:{{{tag}}}"
+    expected = *serializer.pack("MGET", first, second), *serializer.pack("PTTL", first)
+    [connection] = opened
+    assert connection.store.recv(65536) == b"".join(expected)
+
+
+def test_incomplete_reply_is_not_part_of_the_next(connection) -> None:
+    raw = RawConnection(connection)
     connection.script = b"*2\r\n$1\r\na"
     with pytest.raises(redis.TimeoutError):
-        line.ask(b"", answers=1)
+        raw.exchange(b"", count=1)
 
     connection.script = b"*1\r\n$1\r\nb\r\n"
 
-    assert line.ask(b"", answers=1) == [[b"b"]]
+    assert raw.exchange(b"", count=1) == [[b"b"]]
 
 
-def test_an_error_is_raised_as_redis_py_would(connection) -> None:
+def test_error_reply_is_raised_as_redis_py_raises_it(connection) -> None:
     connection.script = b"-NOPERM not for you\r\n"
 
     with pytest.raises(redis.exceptions.NoPermissionError):
-        RawConnection(connection).ask(b"", answers=1)
+        RawConnection(connection).exchange(b"", count=1)
 
 
-def test_a_store_that_hangs_up_is_asked_once_more() -> None:
-    """And no more than that."""
+def test_fast_reader_tries_once_more_after_a_lost_connection() -> None:
+    """But not twice."""
 
-    tried = []
+    opened = []
 
     class HangsUp(Connection):
         def connect(self) -> None:
             super().connect()
             assert self.store
             self.store.close()
-            tried.append(self)
+            opened.append(self)
 
-    reads = FastReader(client_with(HangsUp))
+    reader = FastReader(client_with(HangsUp))
 
     with pytest.raises(redis.ConnectionError):
-        reads.read(*ASKED, with_life=False)
-    assert len(tried) == 2
+        reader.read(*KEYS, with_life=False)
+    assert len(opened) == 2
 
 
-def test_a_forked_process_takes_no_line_of_its_parent() -> None:
-    """It would read the answers to what the parent has asked."""
+def test_forked_process_uses_no_connection_of_its_parent() -> None:
+    """It would read the replies to its parent's commands."""
 
     class Answers(Connection):
         def connect(self) -> None:
             self.script = b"*3\r\n$-1\r\n$-1\r\n$-1\r\n"
             super().connect()
 
-    reads = FastReader(client_with(Answers))
-    reads.read(*ASKED, with_life=False)
+    reader = FastReader(client_with(Answers))
+    reader.read(*KEYS, with_life=False)
 
     before = Answers.made
     if (child := os.fork()) == 0:
         try:
-            reads.read(*ASKED, with_life=False)
+            reader.read(*KEYS, with_life=False)
         finally:
             os._exit(Answers.made - before)
     made = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
