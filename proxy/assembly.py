@@ -15,7 +15,7 @@ from flask import Flask
 from flask_caching import Cache
 
 from proxy.config.pages_file import BadPages, PageSettings, read_pages
-from proxy.config.settings import EMBEDDED, Secret, Settings, SettingsError
+from proxy.config.settings import Secret, Settings, SettingsError
 from proxy.coordination.allowance import Allowance
 from proxy.coordination.bulkhead import Bulkhead
 from proxy.coordination.task_queue import TaskQueue
@@ -33,6 +33,7 @@ from proxy.storage.entries import EntryStore
 from proxy.storage.flask_cache import ProfileCache
 from proxy.storage.invalidation_listener import InvalidationListener
 from proxy.storage.near_cache import NearCache
+from proxy.storage.store_url import EMBEDDED
 
 log = logging.getLogger(__name__)
 
@@ -140,7 +141,7 @@ def new_store_client(settings: Settings) -> redis.Redis:
     Raises:
         SettingsError: the store is the embedded engine, which only `run` starts.
     """
-    if settings.store_url == EMBEDDED:
+    if settings.store_url.is_embedded:
         raise SettingsError(
             [
                 f"PROXY_STORE_URL={EMBEDDED} is an engine that only `profile-proxy run`"

@@ -318,7 +318,7 @@ def test_the_settings_of_the_stack_are_accepted(stack: dict[str, Any]) -> None:
     settings = Settings.from_env(local_environment(stack))
 
     assert str(settings.listen) == "0.0.0.0:8080"
-    assert settings.store_url == "redis://redis:6379/0"
+    assert settings.store_url.text == "redis://redis:6379/0"
     assert settings.graph_url == "http://graph:9100"
 
 

@@ -23,7 +23,7 @@ from flask import Flask
 from proxy.assembly import build_pages
 from proxy.cli import top
 from proxy.config import settings as settings_module
-from proxy.config.settings import EMBEDDED, PREFIX, Settings, SettingsError
+from proxy.config.settings import PREFIX, Settings, SettingsError
 from proxy.domain.failures import LookupFailure, StoreUnavailable
 from proxy.domain.profile import DEFAULT_PAGE, FIELDS, Profile, Refusal
 from proxy.embedded import engine
@@ -32,7 +32,7 @@ from proxy.logs import audited, last_four, write_to_stderr
 from proxy.lookup.invalidation import What
 from proxy.lookup.pages import Pages, UnknownPage
 from proxy.server.parent import serve
-from proxy.storage.client_factory import masked
+from proxy.storage.store_url import StoreUrl
 from proxy.web import auth, operator_json, problems, representations, request_params
 from proxy.web.problems import Problem
 
@@ -108,11 +108,11 @@ def run() -> None:
     """Serve, until SIGTERM."""
     settings = read_settings(os.environ)
     write_to_stderr(settings.log_level)
-    if settings.store_url != EMBEDDED:
+    if not settings.store_url.is_embedded:
         serve(settings)
         return
     with engine.start() as embedded:
-        serve(replace(settings, store_url=embedded.url))
+        serve(replace(settings, store_url=StoreUrl.parse(embedded.url)))
 
 
 @main.command()
@@ -143,7 +143,10 @@ def demo() -> None:
         told = {"token": DEMO_SHOP_TOKEN, "secret": DEMO_SHOP_SECRET, "url": graph_url}
         pages.write_text(DEMO_PAGES.format(**told))
         settings = replace(
-            settings, store_url=embedded.url, graph_url=graph_url, pages_file=pages
+            settings,
+            store_url=StoreUrl.parse(embedded.url),
+            graph_url=graph_url,
+            pages_file=pages,
         )
         serve(settings, lambda: click.echo(_what_to_try(settings, graph_url, pages)))
 
@@ -358,7 +361,7 @@ def _new_pages(settings: Settings, page: str | None = None) -> Pages:
     pages = build_pages(Flask("proxy"), settings)
     url = graph_url_of(settings, page) or settings.graph_url
     graph = f"{url}/{settings.graph_version}"
-    click.echo(f"store {masked(settings.store_url)}, Graph {graph}", err=True)
+    click.echo(f"store {settings.store_url.masked}, Graph {graph}", err=True)
     return pages
 
 
@@ -442,7 +445,7 @@ Try, in another terminal:
   curl {graph_url}/_sim/calls   what Meta was asked
 
 And the commands: stats, top, get, erase, flush
-  export PROXY_LISTEN={settings.listen} PROXY_STORE_URL={settings.store_url}
+  export PROXY_LISTEN={settings.listen} PROXY_STORE_URL={settings.store_url.text}
   export PROXY_GRAPH_URL={graph_url} PROXY_PAGE_TOKEN={DEMO_TOKEN}
   export PROXY_APP_SECRET={DEMO_SECRET} PROXY_PAGES_FILE={pages}
   {sys.argv[0]} stats

@@ -11,19 +11,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
-from urllib.parse import SplitResult, parse_qs, urlsplit
+from urllib.parse import SplitResult, urlsplit
+
+from proxy.storage.store_url import StoreUrl
 
 PREFIX = "PROXY_"
 SECRET_SHOWN_AS = "***"
-
-EMBEDDED = "embedded:"
-"""The store URL that means an engine of our own, which ends with its owner."""
-
-STORE_SCHEMES = ("redis", "rediss", "unix", "redis+sentinel", "redis+cluster")
-
-_HOST = r"(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::([0-9]{1,5}))?"
-_USER = r"(?:[^/?#@,]*@)?"
-_HOSTS = rf"{_USER}{_HOST}(?:,{_HOST})*"
 
 _NOT_OURS = re.compile(r"SERVICE_|PORT(_|$)")
 """Kubernetes gives every container ``<SERVICE>_PORT...`` of a service named proxy."""
@@ -187,100 +180,6 @@ def read_graph_url(text: str) -> str:
     return text.rstrip("/")
 
 
-def _store_url(text: str) -> str:
-    if text == EMBEDDED:
-        return text
-    scheme = text.partition("://")[0]
-    if scheme == "redis+sentinel":
-        return _url_of_hosts(
-            text, "/[^/]+", "redis+sentinel://host:26379,host/name", SENTINEL_OPTIONS
-        )
-    if scheme == "redis+cluster":
-        return _url_of_hosts(
-            text, "/?", "redis+cluster://host:6379,host", CLUSTER_OPTIONS
-        )
-    # As it is written: redis-py takes no unix:/run/the.sock and no REDIS://.
-    if scheme == text or scheme not in STORE_SCHEMES:
-        raise ValueError(
-            f"{EMBEDDED} or a URL of {', '.join(s + '://' for s in STORE_SCHEMES)}"
-        )
-    parts = _split(text)
-    if scheme == "unix":
-        path = not parts.hostname and parts.path.startswith("/")
-        whole = path and not parts.fragment
-    else:
-        number = re.fullmatch("/?[0-9]*", parts.path)
-        whole = bool(parts.hostname and number) and not parts.fragment
-    if not whole or parts.port == 0:
-        raise ValueError(
-            "redis://host:port/0 or unix:///path/of/the.sock, with a password"
-            " percent-encoded"
-        )
-    _check_store_options(parts, STORE_OPTIONS)
-    return text
-
-
-Readers = dict[str, Callable[[str], object]]
-
-_ANYBODY: Readers = {
-    "username": _matching(".+", "not empty"),
-    "password": _matching(".+", "not empty"),
-}
-STORE_OPTIONS: Readers = _ANYBODY | {
-    "db": _whole(0, 999_999_999),
-    "ssl_ca_certs": _matching(".+", "a path"),
-    "ssl_certfile": _matching(".+", "a path"),
-    "ssl_keyfile": _matching(".+", "a path"),
-    "ssl_cert_reqs": _matching("none|optional|required", "none, optional or required"),
-    "ssl_check_hostname": _matching("true|false", "true or false"),
-}
-"""What a store's URL may say after ``?``. Timeouts and pool sizes are ours to set."""
-
-SENTINEL_OPTIONS: Readers = _ANYBODY | {
-    "db": _whole(0, 999_999_999),
-    "sentinel_username": _matching(".+", "not empty"),
-    "sentinel_password": _matching(".+", "not empty"),
-}
-"""The same behind Sentinels, which have users of their own."""
-
-CLUSTER_OPTIONS: Readers = _ANYBODY
-"""The same of a Cluster, which has no other database than 0."""
-
-
-def _check_store_options(parts: SplitResult, known: Readers) -> None:
-    options = parse_qs(parts.query, keep_blank_values=True)
-    if options.keys() - known.keys():
-        raise ValueError(f"a URL with no options but {', '.join(sorted(known))}")
-    for name, values in options.items():
-        if name.startswith("ssl_") and not parts.scheme.startswith("rediss"):
-            raise ValueError(f"a rediss:// URL, if it says {name}")
-        if len(values) > 1:
-            raise ValueError(f"a URL that says {name} once")
-        try:
-            known[name](values[0])
-        except ValueError as exc:
-            raise ValueError(f"a URL whose {name} is {exc}") from None
-
-
-def _url_of_hosts(text: str, path: str, form: str, options: Readers) -> str:
-    """*text*, if it is a URL of the *form* that names several hosts."""
-    try:
-        parts = urlsplit(text)
-    except ValueError:
-        raise ValueError(form) from None
-    hosts = re.fullmatch(_HOSTS, parts.netloc, re.ASCII)
-    ports = re.findall(rf"{_HOST}(?=,|$)", parts.netloc.rpartition("@")[2])
-    if (
-        not hosts
-        or not re.fullmatch(path, parts.path)
-        or parts.fragment
-        or any(port and not 0 < int(port) < 65536 for port in ports)
-    ):
-        raise ValueError(f"{form}, with a password percent-encoded")
-    _check_store_options(parts, options)
-    return text
-
-
 def _blocked_codes(text: str) -> frozenset[tuple[int, int | None]]:
     codes = [code.strip() for code in text.split(",") if code.strip()]
     pairs = [re.fullmatch("([0-9]{1,9})(?:/([0-9]{1,9}))?", code) for code in codes]
@@ -339,7 +238,7 @@ ROWS = (
     Row(
         "STORE_URL",
         "redis://localhost:6379/0",
-        _store_url,
+        StoreUrl.parse,
         "where entries live: redis://, rediss://, unix://, redis+sentinel://,"
         " redis+cluster:// or embedded: (run only)",
     ),
@@ -482,7 +381,7 @@ class Settings:
     graph_version: str
     graph_timeout: float
     graph_concurrency: int
-    store_url: str = field(repr=False)
+    store_url: StoreUrl = field(repr=False)
     key_prefix: str
     listen: Address
     workers: int

@@ -24,7 +24,6 @@ from proxy.config.settings import Address, Settings, SettingsError, usable_cores
 from proxy.logs import JsonLines
 from proxy.server.phase import Phase, SharedPhase
 from proxy.server.worker import cores_of_workers, current_affinity, load_worker
-from proxy.storage.client_factory import masked
 
 CONNECTIONS = 4096
 """Connections that a worker holds at once; more wait in the system's queue."""
@@ -118,7 +117,7 @@ def serve(settings: Settings, announce: Callable[[], None] = lambda: None) -> No
         "serving",
         extra={
             "listen": str(settings.listen),
-            "store": masked(settings.store_url),
+            "store": settings.store_url.masked,
             "graph": f"{settings.graph_url}/{settings.graph_version}",
             "workers": settings.workers,
         },

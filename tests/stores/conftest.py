@@ -10,11 +10,11 @@ import redis
 from flask import Flask
 from flask_caching import Cache
 
-from proxy.storage.client_factory import new_client
 from proxy.storage.entries import EntryStore
 from proxy.storage.flask_cache import ProfileCache
 from tests.helpers.fakes import no_wait
 from tests.helpers.redis_servers import STORES, client_of
+from tests.helpers.store_clients import new_client
 
 FAKE = "fakeredis:"
 

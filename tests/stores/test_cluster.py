@@ -15,7 +15,7 @@ from redis.crc import key_slot
 from proxy.domain.entry import Entry
 from proxy.domain.failures import StoreUnavailable
 from proxy.domain.profile import Igsid
-from proxy.storage.client_factory import REDIS_TIMEOUT, new_client
+from proxy.storage.client_factory import REDIS_TIMEOUT
 from proxy.storage.entries import EntryStore, Flushed
 from proxy.storage.flask_cache import ProfileCache
 from proxy.storage.store_guard import PROBED_EVERY
@@ -23,6 +23,7 @@ from tests.helpers.builders import HOUR, NOW, a_profile, an_entry
 from tests.helpers.fakes import no_wait
 from tests.helpers.processes import wait_until
 from tests.helpers.redis_servers import Nodes, Server, client_of, free_port
+from tests.helpers.store_clients import new_client
 
 LEASE = "0123456789abcdef"
 PEOPLE = [Igsid(f"1254002{number:09d}") for number in range(60)]

@@ -8,10 +8,10 @@ from collections.abc import Callable
 import pytest
 import redis
 
-from proxy.storage.client_factory import new_client
 from proxy.storage.entries import EntryStore
 from proxy.storage.flask_cache import ProfileCache
 from tests.helpers.redis_servers import Server, client_of
+from tests.helpers.store_clients import new_client
 
 GOOD = {"maxmemory-policy": "allkeys-lfu"}
 

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 import redis
 
-from proxy.storage.client_factory import new_client
 from proxy.storage.flask_cache import ProfileCache
 from tests.helpers.redis_servers import REAL_STORES
+from tests.helpers.store_clients import new_client
 
 DEFAULT_TTL = 3600
 THREADS = 32

@@ -13,7 +13,6 @@ import redis
 
 from proxy.domain.failures import StoreUnavailable
 from proxy.domain.profile import Igsid
-from proxy.storage.client_factory import new_client
 from proxy.storage.codec import decode, encode
 from proxy.storage.entries import EntryStore
 from proxy.storage.flask_cache import ProfileCache
@@ -23,6 +22,7 @@ from tests.helpers.builders import a_profile, an_entry
 from tests.helpers.fakes import no_wait
 from tests.helpers.processes import wait_until
 from tests.helpers.redis_servers import REAL_STORES, Server, Watched, client_of
+from tests.helpers.store_clients import new_client
 
 TRACKED = [store for store in REAL_STORES if store != "cluster"]
 

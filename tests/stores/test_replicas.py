@@ -15,7 +15,6 @@ from proxy.domain.entry import Entry
 from proxy.domain.failures import StoreUnavailable
 from proxy.domain.profile import Igsid
 from proxy.embedded import engine
-from proxy.storage.client_factory import new_client
 from proxy.storage.entries import EntryStore, Erased, Flushed
 from proxy.storage.flask_cache import REPLICATED_WITHIN, ProfileCache
 from tests.helpers.builders import ADA, HOUR, NOW, a_profile, a_refusal, an_entry
@@ -30,6 +29,7 @@ from tests.helpers.redis_servers import (
     replicated,
     require,
 )
+from tests.helpers.store_clients import new_client
 
 LEASE = "0123456789abcdef"
 WITHIN = REPLICATED_WITHIN + 0.5

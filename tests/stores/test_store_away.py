@@ -16,12 +16,13 @@ import redis
 from proxy.domain.entry import Entry
 from proxy.domain.failures import GraphTimeout, StoreUnavailable
 from proxy.domain.profile import GraphError, Igsid, Reason, Refusal
-from proxy.storage.client_factory import REDIS_TIMEOUT, new_client
+from proxy.storage.client_factory import REDIS_TIMEOUT
 from proxy.storage.entries import EntryStore, Snapshot
 from proxy.storage.flask_cache import ProfileCache
 from proxy.storage.store_guard import CALLS_AT_ONCE, PROBED_EVERY
 from tests.helpers.builders import form_of
 from tests.helpers.redis_servers import Server, client_of, free_port, store_of
+from tests.helpers.store_clients import new_client
 
 NOW = 1_800_000_000.0
 MINUTE = 60.0

@@ -19,6 +19,7 @@ from proxy.config.settings import (
     show,
     usable_cores,
 )
+from proxy.storage.store_url import StoreUrl
 
 TOKEN = "EAATESTTOKEN"
 ENOUGH = {"PROXY_PAGE_TOKEN": TOKEN}
@@ -60,7 +61,7 @@ def all_that_shows(exc: SettingsError) -> str:
         ("graph_url", "https://graph.facebook.com"),
         ("graph_version", "v25.0"),
         ("graph_timeout", 5.0),
-        ("store_url", "redis://localhost:6379/0"),
+        ("store_url", StoreUrl.parse("redis://localhost:6379/0")),
         ("key_prefix", "pp"),
         ("listen", Address("127.0.0.1", 8080)),
         ("workers", usable_cores()),
@@ -381,7 +382,7 @@ def test_http_to_another_machine_is_warned_of(url: str, warned: bool) -> None:
 )
 def test_a_store_may_be_anywhere_that_redis_can_be(url: str) -> None:
     """Or an engine of our own."""
-    assert settings(STORE_URL=url).store_url == url
+    assert settings(STORE_URL=url).store_url.text == url
 
 
 @pytest.mark.parametrize(
