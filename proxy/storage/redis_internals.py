@@ -1,9 +1,9 @@
-"""The parts of redis-py that it calls private and we use, all of them in one place.
+"""The private names of redis-py that we use, all of them in one place.
 
-No public name gives what they do: `fast_reader` reads from the socket of a connection
-that redis-py has opened (TLS, AUTH and Sentinels are its business), and
-`invalidation_listener` receives pushes that redis-py offers to its own cache only.
-Written for redis-py 8; look here first when a newer one fails.
+It has no public name for them: `fast_reader` reads from the socket of a connection that
+redis-py has opened (TLS, AUTH and Sentinels are its business), and
+`invalidation_listener` receives pushes that redis-py hands to its own cache only.
+Written for redis-py 8; check this module first when a newer one fails.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 from redis._parsers import BaseParser
 
 parse_error: Callable[[str], Exception] = BaseParser.parse_error
-"""Make the exception of redis-py's for the text of an error reply."""
+"""Make redis-py's exception of the text of an error reply."""
 
 
 def socket_of(connection: Any) -> Any:

@@ -126,9 +126,9 @@ def mask(text: str) -> str:
     has a slash that should have been quoted.
     """
     scheme, _, rest = text.partition("://")
-    user, at, place = rest.rpartition("@")
+    user, at, address = rest.rpartition("@")
     if at:
-        return f"{scheme}://{user.partition(':')[0]}:***@{place.partition('?')[0]}"
+        return f"{scheme}://{user.partition(':')[0]}:***@{address.partition('?')[0]}"
     return text.partition("?")[0] if "password" in unquote(text) else text
 
 

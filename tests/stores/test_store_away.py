@@ -1,4 +1,4 @@
-"""A store that is away, hangs or is full: one error, in time, with no secret in it."""
+"""A store that is away, hangs or is full: one error, in time, without a secret."""
 
 import itertools
 import logging
@@ -35,12 +35,12 @@ ENTRY = Entry(
 LIFELESS = Entry(ENTRY.outcome, NOW, NOW, NOW)
 
 WITHIN = 2 * REDIS_TIMEOUT + 0.5
-"""Seconds: connecting may take its time and then the answer, and slack for the test."""
+"""Seconds: a timeout to connect, a timeout for the reply, and slack for the test."""
 
 Operation = Callable[[EntryStore], object]
 
 OPERATIONS: dict[str, Operation] = {
-    "look": lambda entries: entries.read(ADA),
+    "read": lambda entries: entries.read(ADA),
     "take": lambda entries: entries.take(ADA, LEASE, MINUTE),
     "put": lambda entries: entries.put(ADA, ENTRY, LEASE, NOW),
     "put-without-life": lambda entries: entries.put(ADA, LIFELESS, LEASE, NOW),
@@ -54,7 +54,7 @@ OPERATIONS: dict[str, Operation] = {
 }
 
 WRITES = ("take", "put", "fail", "ping")
-"""What needs memory, and so fails where there is none."""
+"""The operations that need memory, and so fail where there is none."""
 
 Open = Callable[[str], EntryStore]
 
@@ -63,10 +63,10 @@ each_operation = pytest.mark.parametrize("name", OPERATIONS)
 
 @pytest.fixture(scope="session")
 def open_store(cache_on: Callable[[redis.Redis], ProfileCache]) -> Iterator[Open]:
-    """Builds what the service would have on the store at a URL.
+    """Builds the entries on the store at a URL, as the service does.
 
-    A second passes by its clock whenever it looks, so that it tries a store that
-    hangs each time.
+    A second passes by their clock with each reading, so that the circuit breaker lets
+    each call through to a store that hangs.
     """
     with ExitStack() as ending:
 
@@ -83,7 +83,7 @@ KINDS = ("tcp", "unix", "tls", "sentinel", "cluster")
 
 @pytest.fixture(scope="module", params=KINDS)
 def stopped(request: pytest.FixtureRequest, open_store: Open) -> EntryStore:
-    """A store that was there and is used no more: nothing listens."""
+    """A store that was used before its server stopped: nothing listens."""
     with store_of(request.param, PASSWORD) as (url, _):
         entries = open_store(url)
         entries.take(ADA, LEASE, MINUTE)
@@ -92,11 +92,11 @@ def stopped(request: pytest.FixtureRequest, open_store: Open) -> EntryStore:
 
 @pytest.fixture(scope="module", params=KINDS)
 def hanging(request: pytest.FixtureRequest, open_store: Open) -> Iterator[EntryStore]:
-    """A store that accepts connections and then says nothing."""
+    """A store that accepts connections and then sends nothing."""
     with store_of(request.param, PASSWORD) as (url, servers):
         entries = open_store(url)
         entries.take(ADA, LEASE, MINUTE)
-        entries.read(ADA)  # Looks have connections of their own.
+        entries.read(ADA)  # Reads have connections of their own.
         for server in servers:
             server.pause()
         yield entries
@@ -115,7 +115,7 @@ def entries(server: Server, open_store: Open) -> EntryStore:
 
 @contextmanager
 def full(server: Server) -> Iterator[None]:
-    """Leave it without memory for anything new."""
+    """Leave *server* without memory for new keys."""
     with client_of(server.url) as client:
         client.config_set("maxmemory-policy", "noeviction")
         client.config_set("maxmemory", 1)
@@ -129,26 +129,26 @@ def our_records(caplog: pytest.LogCaptureFixture) -> list[logging.LogRecord]:
     return [record for record in caplog.records if record.name.startswith("proxy.")]
 
 
-def said(caplog: pytest.LogCaptureFixture) -> list[tuple[str, str]]:
+def logged(caplog: pytest.LogCaptureFixture) -> list[tuple[str, str]]:
     return [(record.levelname, record.message) for record in our_records(caplog)]
 
 
 def assert_unavailable(
-    ask: Callable[[], object], caplog: pytest.LogCaptureFixture
+    operate: Callable[[], object], caplog: pytest.LogCaptureFixture
 ) -> None:
-    """It fails as it should, in time, and nothing of the URL is in text or log."""
+    """Assert that *operate* fails in time, and that no text has part of the URL."""
     caplog.set_level(logging.DEBUG)
     began = time.monotonic()
     with pytest.raises(StoreUnavailable) as caught:
-        ask()
+        operate()
     took = time.monotonic() - began
 
     raised = "".join(traceback.format_exception(caught.value))
     ours = raised + "".join(repr(vars(record)) for record in our_records(caplog))
     assert took < WITHIN
     assert PASSWORD not in ours + caplog.text
-    for telling in ("redis.exceptions", "://", "127.0.0.1", "it.sock", ADA):
-        assert telling not in ours
+    for word in ("redis.exceptions", "://", "127.0.0.1", "it.sock", ADA):
+        assert word not in ours
 
 
 @each_operation
@@ -160,54 +160,54 @@ def assert_unavailable(
         "redis+cluster://{user}@{one},{other}",
     ],
 )
-def test_where_nothing_listens_everything_is_unavailable(
+def test_every_operation_is_unavailable_where_nothing_listens(
     open_store: Open, caplog: pytest.LogCaptureFixture, name: str, form: str
 ) -> None:
-    """From the start: the service starts without its store."""
+    """From the start, because the service starts without its store."""
     one, other = (f"127.0.0.1:{free_port()}" for _ in range(2))
     entries = open_store(form.format(user=f":{PASSWORD}", one=one, other=other))
 
     assert_unavailable(lambda: OPERATIONS[name](entries), caplog)
 
 
-def test_a_socket_that_is_not_there_is_unavailable(
+def test_store_without_a_unix_socket_is_unavailable(
     open_store: Open, caplog: pytest.LogCaptureFixture, tmp_path: Path
 ) -> None:
-    """As a port where nothing listens."""
+    """As on a port where nothing listens."""
     entries = open_store(f"unix://:{PASSWORD}@{tmp_path}/it.sock")
 
     assert_unavailable(lambda: entries.read(ADA), caplog)
 
 
 @each_operation
-def test_a_store_that_was_stopped_is_unavailable(
+def test_store_that_was_stopped_is_unavailable(
     stopped: EntryStore, caplog: pytest.LogCaptureFixture, name: str
 ) -> None:
-    """A connection from before does not help, nor does it delay the error."""
+    """A connection from before does not delay the error."""
     assert_unavailable(lambda: OPERATIONS[name](stopped), caplog)
 
 
 @each_operation
-def test_a_store_that_hangs_is_unavailable_in_time(
+def test_store_that_hangs_is_unavailable_in_time(
     hanging: EntryStore, caplog: pytest.LogCaptureFixture, name: str
 ) -> None:
-    """On a connection from before as on a new one, and only once per operation."""
+    """On an old connection as on a new one, with one timeout for each operation."""
     assert_unavailable(lambda: OPERATIONS[name](hanging), caplog)
 
 
-def test_a_flush_that_may_not_remove_is_no_flush(
+def test_flush_without_permission_to_remove_is_unavailable(
     server: Server, open_store: Open, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Though it may look for what it should."""
+    """Although it may scan for keys."""
     with client_of(server.url) as raw:
         raw.acl_setuser(
-            "looker",
+            "scanner",
             enabled=True,
             passwords=[f"+{PASSWORD}"],
             commands=["+@all", "-unlink"],
             keys=["*"],
         )
-    entries = open_store(server.url.replace("//:", "//looker:"))
+    entries = open_store(server.url.replace("//:", "//scanner:"))
     entries.take(ADA, LEASE, MINUTE)
     entries.put(ADA, ENTRY, LEASE, NOW)
 
@@ -216,10 +216,10 @@ def test_a_flush_that_may_not_remove_is_no_flush(
 
 
 @pytest.mark.parametrize("name", WRITES)
-def test_a_full_store_is_unavailable_to_those_who_write(
+def test_full_store_is_unavailable_for_writes(
     server: Server, entries: EntryStore, caplog: pytest.LogCaptureFixture, name: str
 ) -> None:
-    """With the lease in hand: what we learned cannot be kept."""
+    """Also with the lease taken: the entry cannot be stored."""
     if name != "take":
         entries.take(ADA, LEASE, MINUTE)
 
@@ -228,7 +228,7 @@ def test_a_full_store_is_unavailable_to_those_who_write(
 
 
 @pytest.mark.parametrize("name", OPERATIONS.keys() - set(WRITES))
-def test_a_full_store_still_reads_and_removes(
+def test_full_store_still_reads_and_removes(
     server: Server, entries: EntryStore, name: str
 ) -> None:
     """An erase must not wait for memory that it would free."""
@@ -239,76 +239,76 @@ def test_a_full_store_still_reads_and_removes(
 
 
 @pytest.mark.parametrize("password", [f"wrong-{PASSWORD}", ""], ids=["wrong", "none"])
-def test_a_store_that_does_not_let_us_in_is_unavailable(
+def test_store_that_rejects_our_password_is_unavailable(
     server: Server, open_store: Open, caplog: pytest.LogCaptureFixture, password: str
 ) -> None:
-    """And the password we tried stays with us."""
+    """And the password that we tried is in no text."""
     entries = open_store(server.url.replace(f":{PASSWORD}@", f":{password}@"))
 
     assert_unavailable(lambda: entries.read(ADA), caplog)
 
 
-def test_a_certificate_of_another_authority_is_not_accepted(
+def test_certificate_of_another_authority_is_not_accepted(
     open_store: Open, caplog: pytest.LogCaptureFixture, tls_url: str
 ) -> None:
-    """Whoever could pretend to be the store would get names and leases."""
+    """An attacker that pretends to be the store would receive names and leases."""
     entries = open_store(tls_url.partition("?")[0].replace("//", f"//:{PASSWORD}@"))
 
     assert_unavailable(lambda: entries.read(ADA), caplog)
 
 
-def test_something_that_is_no_store_is_unavailable(
+def test_server_that_is_not_a_store_is_unavailable(
     open_store: Open, caplog: pytest.LogCaptureFixture, tls_url: str
 ) -> None:
-    """Such as a port that wants TLS, asked without it."""
-    place = tls_url.partition("?")[0].replace("rediss://", f"redis://:{PASSWORD}@")
+    """Such as a TLS port, to a client without TLS."""
+    url = tls_url.partition("?")[0].replace("rediss://", f"redis://:{PASSWORD}@")
 
-    assert_unavailable(lambda: open_store(place).read(ADA), caplog)
+    assert_unavailable(lambda: open_store(url).read(ADA), caplog)
 
 
-def recovers(entries: EntryStore, caplog: pytest.LogCaptureFixture) -> None:
+def assert_recovers(entries: EntryStore, caplog: pytest.LogCaptureFixture) -> None:
     for _ in range(3):
         assert entries.take(ADA, LEASE, MINUTE).lease == LEASE
     assert entries.put(ADA, ENTRY, LEASE, NOW) is True
     assert entries.read(ADA) == Snapshot(form_of(ENTRY), None, None)
-    assert said(caplog) == [("WARNING", "store away"), ("WARNING", "store back")]
+    assert logged(caplog) == [("WARNING", "store away"), ("WARNING", "store back")]
 
 
-def fails(entries: EntryStore, *, times: int = 3) -> None:
+def assert_fails(entries: EntryStore, *, times: int = 3) -> None:
     for _ in range(times):
         with pytest.raises(StoreUnavailable):
             entries.take(ADA, LEASE, MINUTE)
 
 
-def test_a_store_that_is_started_again_is_used_again(
+def test_store_that_is_restarted_is_used_again(
     server: Server, entries: EntryStore, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """By itself, though it knows our scripts no more; said once, and once."""
+    """Although it has lost our scripts; each change is logged once."""
     entries.take(ADA, LEASE, MINUTE)
 
     server.stop()
-    fails(entries)
+    assert_fails(entries)
     server.start()
 
-    recovers(entries, caplog)
+    assert_recovers(entries, caplog)
 
 
-def test_a_store_that_hung_is_used_again(
+def test_store_that_hung_is_used_again(
     server: Server, entries: EntryStore, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """No late answer is taken for the next one's, and a lease is still its taker's."""
+    """No late reply is taken for the next, and a lease still has its owner."""
     entries.read(ADA)
 
     server.pause()
-    fails(entries)
+    assert_fails(entries)
     server.resume()
 
-    recovers(entries, caplog)
+    assert_recovers(entries, caplog)
 
 
 @pytest.mark.parametrize("kind", ["tcp", "sentinel", "cluster"])
-def test_a_late_answer_is_nobodys(kind: str) -> None:
-    """It comes when another is waited for already, and would be taken for that."""
+def test_late_reply_is_not_taken_for_the_next(kind: str) -> None:
+    """It arrives while the client waits for the reply to another command."""
     with store_of(kind) as (url, servers), new_client(url, connections=1) as client:
         client.set("{3}one", b"1", px=60_000)
         client.set("{3}other", b"2", px=60_000)
@@ -321,43 +321,43 @@ def test_a_late_answer_is_nobodys(kind: str) -> None:
             assert client.get("{3}other") == b"2"
 
 
-def test_a_store_that_was_full_is_used_again(
+def test_store_that_was_full_is_used_again(
     server: Server, entries: EntryStore, caplog: pytest.LogCaptureFixture
 ) -> None:
     """As soon as there is memory."""
     with full(server):
-        fails(entries)
+        assert_fails(entries)
 
-    recovers(entries, caplog)
+    assert_recovers(entries, caplog)
 
 
-def test_a_store_that_is_there_late_is_used(
+def test_store_that_starts_late_is_used(
     server: Server, open_store: Open, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The service may start before its store."""
     server.stop()
     entries = open_store(server.url)
 
-    fails(entries)
+    assert_fails(entries)
     server.start()
 
-    recovers(entries, caplog)
+    assert_recovers(entries, caplog)
 
 
-def test_a_full_store_that_can_be_read_is_said_to_be_away_once(
+def test_full_store_that_can_be_read_is_logged_once_as_away(
     server: Server, entries: EntryStore, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Every miss looks before it takes; that must not make two lines of each."""
+    """Every miss reads, and then fails to take the lease: no two lines for each."""
     with full(server):
         for _ in range(3):
             assert entries.read(ADA) == Snapshot(None, None, None)
-            fails(entries, times=1)
+            assert_fails(entries, times=1)
 
-    assert said(caplog) == [("WARNING", "store away")]
+    assert logged(caplog) == [("WARNING", "store away")]
 
 
 class SlowLog(logging.Handler):
-    """Takes its time, as stderr does when nobody reads it."""
+    """Is slow, as stderr is while no process reads it."""
 
     def emit(self, record: logging.LogRecord) -> None:
         threading.Event().wait(0.1)
@@ -372,14 +372,14 @@ def slow_log() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("slow_log")
-def test_many_threads_say_once_that_the_store_is_away(
+def test_many_threads_log_once_that_the_store_is_away(
     server: Server, entries: EntryStore, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """And once that it is back, however many notice while a slow log is written."""
-    line = threading.Barrier(32)
+    """And once that it is back, however many notice during a slow log write."""
+    start = threading.Barrier(32)
 
     def read_one(_: int) -> None:
-        line.wait()
+        start.wait()
         with suppress(StoreUnavailable):
             entries.read(ADA)
 
@@ -389,26 +389,26 @@ def test_many_threads_say_once_that_the_store_is_away(
         server.start()
         list(pool.map(read_one, range(32)))
 
-    assert said(caplog) == [("WARNING", "store away"), ("WARNING", "store back")]
+    assert logged(caplog) == [("WARNING", "store away"), ("WARNING", "store back")]
 
 
-def test_a_connection_found_dead_is_replaced_unnoticed(
+def test_dead_connection_is_replaced_without_a_log_line(
     server: Server, entries: EntryStore, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The store, or something between, closes idle connections without a word."""
+    """The store, or a firewall, closes idle connections without notice."""
     entries.take(ADA, LEASE, MINUTE)
 
     with client_of(server.url) as client:
         client.client_kill_filter(_type="normal", skipme=True)
 
     assert entries.read(ADA).lease == LEASE
-    assert said(caplog) == []
+    assert logged(caplog) == []
 
 
-def test_a_restart_between_two_requests_is_not_noticed(
+def test_restart_between_two_requests_is_not_logged(
     server: Server, entries: EntryStore, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Dead connections and forgotten scripts are made good within one operation."""
+    """One operation replaces dead connections and lost scripts."""
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(lambda _: entries.take(ADA, LEASE, MINUTE), range(64)))
 
@@ -416,11 +416,13 @@ def test_a_restart_between_two_requests_is_not_noticed(
     server.start()
 
     assert entries.take(ADA, LEASE, MINUTE).lease == LEASE
-    assert said(caplog) == []
+    assert logged(caplog) == []
 
 
-def test_a_crowd_takes_turns(server: Server, entries: EntryStore) -> None:
-    """However many threads ask at once, only so many connections are opened."""
+def test_concurrent_reads_open_at_most_calls_at_once_connections(
+    server: Server, entries: EntryStore
+) -> None:
+    """However many threads read at once."""
     start = threading.Barrier(128)
 
     def read_one(_: int) -> None:
