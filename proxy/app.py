@@ -13,10 +13,8 @@ from flask import Flask, Response, g, request
 from werkzeug.exceptions import HTTPException
 
 from proxy.assembly import build_pages, new_near_cache, new_store_client
-from proxy.config.settings import (
-    Settings,
-    read_secrets,
-)
+from proxy.config.readers import read_secrets
+from proxy.config.settings import Settings
 from proxy.domain.failures import LookupFailure, StoreUnavailable
 from proxy.domain.profile import DEFAULT_PAGE
 from proxy.fast_path import named_pages

@@ -15,7 +15,11 @@ from flask import Flask
 from flask_caching import Cache
 
 from proxy.config.pages_file import BadPages, PageSettings, read_pages
-from proxy.config.settings import Secret, Settings, SettingsError
+from proxy.config.readers import Secret
+from proxy.config.settings import (
+    Settings,
+    SettingsError,
+)
 from proxy.coordination.allowance import Allowance
 from proxy.coordination.bulkhead import Bulkhead
 from proxy.coordination.task_queue import TaskQueue

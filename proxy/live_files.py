@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Protocol, TypeVar, cast
 
 from proxy.config.pages_file import BadPages, PageSettings, read_pages
-from proxy.config.settings import Secret, Settings, SettingsError, read_secret
+from proxy.config.readers import Secret, read_secret
+from proxy.config.settings import Settings, SettingsError
 from proxy.graph.replies import BlockedCodes, may_mean_blocked
 from proxy.lookup.pages import Named
 from proxy.watched_file import LOOK_EVERY, BadFile, WatchedFile

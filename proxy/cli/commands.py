@@ -22,8 +22,8 @@ from flask import Flask
 
 from proxy.assembly import build_pages
 from proxy.cli import top
-from proxy.config import settings as settings_module
-from proxy.config.settings import PREFIX, Settings, SettingsError
+from proxy.config.readers import read_duration
+from proxy.config.settings import PREFIX, Settings, SettingsError, show
 from proxy.domain.failures import LookupFailure, StoreUnavailable
 from proxy.domain.profile import DEFAULT_PAGE, FIELDS, Profile, Refusal
 from proxy.embedded import engine
@@ -194,7 +194,7 @@ def erase(igsid: str, page: str | None, as_json: bool) -> None:
 
 def _seconds(_: click.Context, __: click.Parameter, text: str | None) -> float | None:
     try:
-        return settings_module.read_duration(text) if text is not None else None
+        return read_duration(text) if text is not None else None
     except ValueError as exc:
         raise click.BadParameter(f"must be {exc}") from None
 
@@ -343,7 +343,7 @@ def key_new(name: str, scopes: str, as_json: bool) -> None:
 @_exits
 def config(as_json: bool) -> None:
     """Every setting, its value and where it came from; secrets are masked."""
-    shown = settings_module.show(os.environ)
+    shown = show(os.environ)
     if as_json:
         click.echo(json.dumps([row._asdict() for row in shown], indent=2))
     else:

@@ -1,17 +1,21 @@
-"""The file of Pages: for each its token, where Meta is and which accounts it has."""
+"""The file of Pages: for each its token, its Graph URL and its account ids."""
 
 from __future__ import annotations
 
-import difflib
 import re
 import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
-from proxy.config.settings import Address, Secret, read_graph_url, read_secret
+from proxy.config.checks import did_you_mean
+from proxy.config.readers import (
+    Secret,
+    is_in_clear,
+    read_graph_url,
+    read_secret,
+    secret_in_file,
+)
 from proxy.domain.profile import DEFAULT_PAGE
 from proxy.watched_file import BadFile
 
@@ -22,11 +26,11 @@ KEYS = ("token", "token_file", "app_secret", "app_secret_file", "url", "ids")
 
 _NAME = re.compile(r"[a-z0-9-]{1,32}", re.ASCII)
 _ACCOUNT = re.compile(r"[0-9]{1,25}", re.ASCII)
-_PLACE = re.compile(r"line [0-9]+, column [0-9]+")
+_POSITION = re.compile(r"line [0-9]+, column [0-9]+")
 
 
 class BadPages(BadFile):
-    """A file of Pages that is no good. *mistakes* are all of them, without values."""
+    """A file of Pages is invalid. *mistakes* are all of them, without values."""
 
     def __init__(self, mistakes: list[str]) -> None:
         super().__init__("; ".join(mistakes))
@@ -35,9 +39,9 @@ class BadPages(BadFile):
 
 @dataclass(frozen=True, slots=True)
 class PageSettings:
-    """One Page as the file has it; *url* is None where it is PROXY_GRAPH_URL.
+    """One Page of the file. *url* is None when it uses PROXY_GRAPH_URL.
 
-    *ids* are those of its Instagram account, under which webhooks tell of it.
+    *ids* are those of its Instagram account, by which webhooks name it.
     """
 
     token: Secret
@@ -48,57 +52,61 @@ class PageSettings:
     @property
     def is_in_clear(self) -> bool:
         """Whether its token leaves this machine without TLS."""
-        parts = urlsplit(self.url or "")
-        return (
-            parts.scheme == "http" and not Address(parts.hostname or "", 0).is_loopback
-        )
+        return is_in_clear(self.url or "")
 
 
 def read_pages(text: str) -> dict[str, PageSettings]:
-    """Read ``[pages.<name>]`` tables (TOML), and the secrets in files that they name.
+    """Read ``[pages.<name>]`` tables (TOML), and the files of secrets that they name.
 
     Raises:
-        BadPages: with every mistake there is, and no value of any key.
+        BadPages: with every mistake, and no value of any key.
     """
-    try:
-        told = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as exc:
-        # Its own words can quote a part of the text.
-        place = _PLACE.search(str(exc))
-        where = f": look at {place[0]}" if place else ""
-        raise BadPages([f"is not TOML{where}"]) from None
-    except RecursionError:
-        raise BadPages(["has brackets within brackets, too deep to be read"]) from None
-    mistakes = [
-        f"{key} is not a key{_near(key, ['pages'])}" for key in told if key != "pages"
-    ]
-    tables = told.get("pages", {})
-    if not isinstance(tables, dict):
-        raise BadPages([*mistakes, "pages must be tables: [pages.NAME]"])
-    if "pages" not in told:
-        mistakes.append(
-            "holds no Page: put in a table [pages.NAME], or [pages] if there is none"
-        )
-    if len(tables) > MOST_PAGES:
-        mistakes.append(f"holds {len(tables)} Pages; {MOST_PAGES} at most")
+    tables, mistakes = _tables(text)
     pages = {}
     for name, table in tables.items():
-        reading = _Reading(name)
-        pages[name] = reading.read(table)
-        mistakes += reading.mistakes
+        reader = _PageReader(name)
+        pages[name] = reader.read(table)
+        mistakes += reader.mistakes
     mistakes += _ids_of_two(pages)
     if mistakes:
         raise BadPages(mistakes)
     return {name: page for name, page in pages.items() if page}
 
 
-def _near(key: str, known: list[str]) -> str:
-    nearest = difflib.get_close_matches(key, known, n=1, cutoff=0.6)
-    return f"; did you mean {nearest[0]}?" if nearest else ""
+def _tables(text: str) -> tuple[dict[str, Any], list[str]]:
+    """The table of each Page by name, and the mistakes of the file as a whole.
+
+    Raises:
+        BadPages: there are no tables to read.
+    """
+    try:
+        content = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as exc:
+        # The library's message can quote a part of the text.
+        position = _POSITION.search(str(exc))
+        where = f": look at {position[0]}" if position else ""
+        raise BadPages([f"is not TOML{where}"]) from None
+    except RecursionError:
+        raise BadPages(["has brackets within brackets, too deep to be read"]) from None
+    mistakes = [_unknown(key, ["pages"]) for key in content if key != "pages"]
+    tables = content.get("pages", {})
+    if not isinstance(tables, dict):
+        raise BadPages([*mistakes, "pages must be tables: [pages.NAME]"])
+    if "pages" not in content:
+        mistakes.append(
+            "holds no Page: put in a table [pages.NAME], or [pages] if there is none"
+        )
+    if len(tables) > MOST_PAGES:
+        mistakes.append(f"holds {len(tables)} Pages; {MOST_PAGES} at most")
+    return tables, mistakes
+
+
+def _unknown(key: str, keys: list[str]) -> str:
+    return f"{key} is not a key{did_you_mean(key, keys)}"
 
 
 def _ids_of_two(pages: Mapping[str, PageSettings | None]) -> list[str]:
-    """A webhook about an account must be of one Page."""
+    """A mistake for each account of two Pages: its webhooks must be about one."""
     owner: dict[str, str] = {}
     mistakes = []
     for name, page in pages.items():
@@ -110,8 +118,8 @@ def _ids_of_two(pages: Mapping[str, PageSettings | None]) -> list[str]:
     return mistakes
 
 
-class _Reading:
-    """The reading of one table, and what is wrong with it."""
+class _PageReader:
+    """Reads the table of one Page, and collects its mistakes."""
 
     def __init__(self, name: str) -> None:
         self._name = name
@@ -120,17 +128,17 @@ class _Reading:
     def read(self, table: Any) -> PageSettings | None:
         """The Page, or None if there are mistakes."""
         if not _NAME.fullmatch(self._name):
-            self._wrong("", "a name is 1 to 32 of a-z 0-9 -")
+            self._add("", "a name is 1 to 32 of a-z 0-9 -")
         elif self._name == DEFAULT_PAGE:
-            self._wrong("", "this is the name of PROXY_PAGE_TOKEN's; choose another")
+            self._add("", "this is the name of PROXY_PAGE_TOKEN's; choose another")
         if not isinstance(table, dict):
-            self._wrong("", f"must be a table: [pages.{self._name}]")
+            self._add("", f"must be a table: [pages.{self._name}]")
             return None
         for key in sorted(table.keys() - set(KEYS)):
-            self._wrong("", f"{key} is not a key{_near(key, list(KEYS))}")
+            self._add("", _unknown(key, list(KEYS)))
         token = self._secret(table, "token")
         if token is None and not {"token", "token_file"} & table.keys():
-            self._wrong("", "token or token_file must be set")
+            self._add("", "token or token_file must be set")
         secret = self._secret(table, "app_secret")
         url = self._text(table, "url", read_graph_url)
         ids = self._ids(table.get("ids", []))
@@ -138,11 +146,11 @@ class _Reading:
             return None
         return PageSettings(token, secret, url, ids)
 
-    def _wrong(self, key: str, what: str) -> None:
-        # A name that is none is quoted, for it may hold anything.
+    def _add(self, key: str, mistake: str) -> None:
+        # An invalid name is quoted, because it may hold anything.
         name = self._name if _NAME.fullmatch(self._name) else repr(self._name)
-        place = f"pages.{name}.{key} " if key else f"pages.{name}: "
-        self.mistakes.append(place + what)
+        where = f"pages.{name}.{key} " if key else f"pages.{name}: "
+        self.mistakes.append(where + mistake)
 
     def _text(
         self, table: Mapping[str, Any], key: str, read: Callable[[str], str]
@@ -154,33 +162,29 @@ class _Reading:
                 raise ValueError("a string")
             return read(table[key])
         except ValueError as exc:
-            self._wrong(key, f"must be {exc}")
+            self._add(key, f"must be {exc}")
             return None
 
     def _secret(self, table: Mapping[str, Any], key: str) -> Secret | None:
         """The secret under *key*, or in the file that ``<key>_file`` names."""
-        named = f"{key}_file"
-        if key in table and named in table:
-            self._wrong("", f"{key} and {named} are both set; keep one")
+        file_key = f"{key}_file"
+        if key in table and file_key in table:
+            self._add("", f"{key} and {file_key} are both set; keep one")
             return None
-        path = self._text(table, named, str)
+        path = self._text(table, file_key, str)
         if path is None:
             value = self._text(table, key, read_secret)
             return Secret(value, None) if value is not None else None
         try:
-            return Secret(read_secret(Path(path).read_text()), Path(path))
-        except OSError as exc:
-            self._wrong(named, f"cannot be read: {exc.strerror}")
-        except UnicodeDecodeError:
-            self._wrong(named, "is not text")
+            return secret_in_file(path)
         except ValueError as exc:
-            self._wrong(named, f"must hold {exc}")
-        return None
+            self._add(file_key, str(exc))
+            return None
 
-    def _ids(self, told: Any) -> tuple[str, ...]:
-        is_list = isinstance(told, list)
-        if is_list and all(isinstance(i, str) and _ACCOUNT.fullmatch(i) for i in told):
-            return tuple(dict.fromkeys(told))
-        # Numbers are not taken: whoever writes them may have lost digits already.
-        self._wrong("ids", 'must be a list of digits in quotes: ["17841400000000000"]')
+    def _ids(self, value: Any) -> tuple[str, ...]:
+        is_list = isinstance(value, list)
+        if is_list and all(isinstance(i, str) and _ACCOUNT.fullmatch(i) for i in value):
+            return tuple(dict.fromkeys(value))
+        # Numbers are refused, because an editor may have rounded them already.
+        self._add("ids", 'must be a list of digits in quotes: ["17841400000000000"]')
         return ()

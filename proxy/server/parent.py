@@ -20,7 +20,8 @@ from granian.log import LogLevels
 from granian.server.mp import MPServer, WorkerProcess
 
 from proxy.app import create_app
-from proxy.config.settings import Address, Settings, SettingsError, usable_cores
+from proxy.config.readers import Address
+from proxy.config.settings import Settings, SettingsError, usable_cores
 from proxy.logs import JsonLines
 from proxy.server.phase import Phase, SharedPhase
 from proxy.server.worker import cores_of_workers, current_affinity, load_worker

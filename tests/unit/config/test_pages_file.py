@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from proxy.config.pages_file import MOST_PAGES, BadPages, PageSettings, read_pages
-from proxy.config.settings import Secret
+from proxy.config.readers import Secret
 
 TOKEN = "EAASHOPTOKEN0123456789"
 SECRET = "shopsecret0123456789"

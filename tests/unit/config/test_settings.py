@@ -7,15 +7,13 @@ from pathlib import Path
 
 import pytest
 
+from proxy.config.readers import Address, Secret, read_duration
 from proxy.config.settings import (
     ROWS,
     SECRET_SHOWN_AS,
-    Address,
     Row,
-    Secret,
     Settings,
     SettingsError,
-    read_duration,
     show,
     usable_cores,
 )
@@ -570,7 +568,7 @@ def test_a_file_with_a_secret_that_is_none_is_a_mistake_not_told(
     raised = error({"PROXY_PAGE_TOKEN_FILE": str(file)})
 
     assert len(raised.mistakes) == 1
-    assert raised.mistakes[0].startswith("What PROXY_PAGE_TOKEN_FILE holds must be ")
+    assert raised.mistakes[0].startswith("PROXY_PAGE_TOKEN_FILE must hold ")
     assert "TESTTOKEN" not in all_that_shows(raised)
 
 
@@ -689,7 +687,7 @@ def test_an_empty_file_is_a_mistake(tmp_path: Path) -> None:
     told = mistakes(APP_SECRET_FILE=str(file))
 
     assert len(told) == 1
-    assert told[0].startswith("What PROXY_APP_SECRET_FILE holds must be ")
+    assert told[0].startswith("PROXY_APP_SECRET_FILE must hold ")
 
 
 @pytest.mark.parametrize("name", ["PROFILE_TTL_FILE", "STORE_URL_FILE"])
@@ -731,6 +729,15 @@ def test_keys_and_no_keys_contradict_each_other() -> None:
 
     assert len(told) == 1
     assert "contradict" in told[0]
+
+
+def test_contradictions_are_all_reported_at_once() -> None:
+    """One restart should be enough for these, too."""
+    given = mistakes(USAGE_SOFT="96", LISTEN="0.0.0.0:8080")
+
+    assert len(given) == 2
+    assert given[0] == "PROXY_USAGE_SOFT must not be above PROXY_USAGE_HARD"
+    assert given[1].startswith("PROXY_LISTEN=0.0.0.0:8080 is not a loopback address")
 
 
 # As the operator sees them.
