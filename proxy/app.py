@@ -7,6 +7,7 @@ import os
 import random
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 
 import redis
 from flask import Flask, Response, g, request
@@ -28,6 +29,7 @@ from proxy.lookup.fetcher import Graph
 from proxy.lookup.lookup import ProfileLookup
 from proxy.lookup.pages import UnknownPage
 from proxy.observability.metrics import Metrics, StoreReading
+from proxy.observability.totals import totals_of
 from proxy.page_assembly import Submit
 from proxy.storage.near_cache import NearCache
 from proxy.web import (
@@ -164,7 +166,7 @@ def create_app(
     for each in (
         profiles.blueprint(pages, authenticator, now),
         graph_api.blueprint(pages, authenticator, words_of, now),
-        admin.blueprint(pages, authenticator, now, metrics.totals),
+        admin.blueprint(pages, authenticator, now, partial(totals_of, metrics)),
     ):
         app.register_blueprint(each)
         app.register_blueprint(

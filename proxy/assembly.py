@@ -87,7 +87,7 @@ def build_pages(
         store=store,
         allowance=_new_allowance(settings, store, cache),
         bulkhead=_new_bulkhead(settings),
-        metrics=metrics,
+        metrics=metrics.of_page(DEFAULT_PAGE),
         submit=submit or TaskQueue().submit,
         now=now,
         sleep=sleep,
@@ -95,7 +95,8 @@ def build_pages(
     )
 
     def new_page(name: str, new_graph: Callable[[], Graph]) -> ProfileLookup:
-        return build_page(parts.of_page(name), graphs.get(name) or new_graph())
+        own = parts.of_page(name, metrics.of_page(name))
+        return build_page(own, graphs.get(name) or new_graph())
 
     return _pages_of(settings, files or Files(), new_page)
 

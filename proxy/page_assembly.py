@@ -23,7 +23,7 @@ from proxy.lookup.lookup import ProfileLookup
 from proxy.lookup.refresher import Refresher
 from proxy.lookup.shared_fetch import SharedFetch
 from proxy.lookup.token_rotation import TokenRotation
-from proxy.observability.metrics import Metrics
+from proxy.observability.metrics import PageMetrics
 from proxy.storage.entries import EntryStore
 from proxy.storage.flask_cache import ProfileCache
 
@@ -44,7 +44,7 @@ class Parts:
     store: EntryStore
     allowance: Allowance
     bulkhead: Bulkhead
-    metrics: Metrics
+    metrics: PageMetrics
     submit: Submit
     new_flight: Callable[..., Flight] = Flight
     now: Callable[[], float] = time.time
@@ -52,13 +52,13 @@ class Parts:
     sleep: Callable[[float], None] = time.sleep
     jitter: Callable[[], float] = random.random
 
-    def of_page(self, name: str) -> Parts:
+    def of_page(self, name: str, metrics: PageMetrics) -> Parts:
         """The same, with what one Page does not share: its entries, counts and jobs."""
         return replace(
             self,
             store=self.store.of_page(name),
             bulkhead=self.bulkhead.of_page(),
-            metrics=self.metrics.of_page(name),
+            metrics=metrics,
             submit=_submit_of_page(name, self.submit),
         )
 

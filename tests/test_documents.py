@@ -209,7 +209,9 @@ def test_every_command_is_documented() -> None:
 def exposed() -> dict[str, tuple[str, set[str]]]:
     """Every metric there can be: its type and its labels."""
     metrics = Metrics()
-    metrics.count_call(FetchResult(a_profile(), 1.0, "0badcafe", "v25.0"), 0.1)
+    metrics.of_page("default").count_call(
+        FetchResult(a_profile(), 1.0, "0badcafe", "v25.0"), 0.1
+    )
     reading = StoreReading(dict.fromkeys(Cause, 0.0), usage_percent=1.0)
     text = metrics.exposition({"default": reading}).decode()
     families = text_string_to_metric_families(text)
@@ -242,8 +244,9 @@ def test_no_page_names_a_metric_that_is_none() -> None:
 
 def test_every_source_of_an_answer_is_documented_with_its_outcomes() -> None:
     """The sources of docs/metrics.md are those that are counted."""
-    sources = {source for source, _ in Metrics().answers}
-    failures = {code for source, code in Metrics().answers if source == "none"}
+    answers = Metrics().of_page("default").answers
+    sources = {source for source, _ in answers}
+    failures = {code for source, code in answers if source == "none"}
     documented = rows(DOCS / "metrics.md")
 
     assert sources == {n for n in documented if not n.startswith("profile_proxy_")}

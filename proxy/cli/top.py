@@ -9,7 +9,8 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from proxy.domain.profile import DEFAULT_PAGE
 from proxy.lookup.pages import UnknownPage
-from proxy.observability.metrics import PREFIX, Totals
+from proxy.observability.series import PREFIX
+from proxy.observability.totals import Totals
 
 CLEAR = "\x1b[H\x1b[J"
 """What a terminal takes for: begin at the top, with nothing below."""

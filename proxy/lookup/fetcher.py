@@ -20,7 +20,7 @@ from proxy.domain.failures import (
 from proxy.domain.freshness import Lifetimes, shorten_for_newer_token, stamp
 from proxy.domain.profile import Igsid, Outcome, Reason, Refusal
 from proxy.lookup.token_rotation import TokenRotation
-from proxy.observability.metrics import Metrics
+from proxy.observability.metrics import PageMetrics
 
 
 class Graph(Protocol):
@@ -45,7 +45,7 @@ class Fetcher:
         allowance: Allowance,
         bulkhead: Bulkhead,
         graph: Graph,
-        metrics: Metrics,
+        metrics: PageMetrics,
         token_rotation: TokenRotation,
         lifetimes: Lifetimes,
         usage_hard: float,

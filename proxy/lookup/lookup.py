@@ -15,7 +15,7 @@ from proxy.lookup.fetcher import Graph
 from proxy.lookup.invalidation import Invalidation, on_message_received
 from proxy.lookup.shared_fetch import SharedFetch
 from proxy.lookup.token_rotation import TokenRotation
-from proxy.observability.metrics import Metrics, name_of
+from proxy.observability.metrics import PageMetrics, name_of
 from proxy.storage.entries import Census, EntryStore, Erased, Flushed, Snapshot
 
 __all__ = [
@@ -46,7 +46,7 @@ class ProfileLookup:
         batch: BatchLookup,
         invalidation: Invalidation,
         token_rotation: TokenRotation,
-        metrics: Metrics,
+        metrics: PageMetrics,
         now: Callable[[], float],
     ) -> None:
         """*now* is epoch seconds."""

@@ -15,7 +15,7 @@ from proxy.domain.failures import LookupFailure, StoreUnavailable
 from proxy.domain.profile import Igsid
 from proxy.logs import code_of, last_four
 from proxy.lookup.fetcher import Fetcher
-from proxy.observability.metrics import Metrics
+from proxy.observability.metrics import PageMetrics
 from proxy.storage.entries import Snapshot
 
 log = logging.getLogger(__name__)
@@ -31,7 +31,7 @@ class Refresher:
         flight: Flight,
         fetcher: Fetcher,
         gate: Gate,
-        metrics: Metrics,
+        metrics: PageMetrics,
         submit: Callable[[Hashable, Callable[[], None]], bool],
         now: Callable[[], float],
     ) -> None:

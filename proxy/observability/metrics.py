@@ -1,52 +1,42 @@
-"""Every metric, declared once: plain counts, and how Prometheus gets to see them.
+"""Every metric, declared once, and the plain counts of one process.
 
-What is counted often is a plain integer in a dict whose keys are all there from the
+Frequent events are counted in a plain integer, in a dict whose keys all exist from the
 start: no series that is not in this file, and 0 rather than nothing before the first
-one. What has grown is folded into the library's counters once a second, in each
-process, and when somebody asks. Labels come from our own enums and tables, never from
-a request or from Meta's words.
+one. The growth is folded into the library's counters once a second, in each process,
+and at each scrape. Labels come from our own enums and tables, never from a request or
+from Meta's words.
 """
 
 from __future__ import annotations
 
-import fcntl
-import os
+import sys
 import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping
-from copy import copy
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from glob import glob
-from itertools import count, product
-from typing import Generic, Literal, Protocol, TypeVar
+from itertools import product
+from typing import Protocol
 
 from prometheus_client import (
     CONTENT_TYPE_LATEST,
     CollectorRegistry,
-    Counter,
-    Gauge,
     Histogram,
-    disable_created_metrics,
     generate_latest,
-    values,
 )
-from prometheus_client.core import GaugeMetricFamily, Metric
-from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
+from prometheus_client.core import Metric
 from prometheus_client.registry import Collector
 
 from proxy.domain.answer import Answer, FetchResult, Source
-from proxy.domain.failures import (
-    FAILURES,
-    Cause,
-    LookupFailure,
-)
+from proxy.domain.failures import FAILURES, Cause, LookupFailure
 from proxy.domain.profile import DEFAULT_PAGE, Outcome, Profile, Reason, Refusal
 from proxy.domain.webhook_update import Update, UpdateKind, UpdateResult
+from proxy.observability.multiprocess import WorkersCollector, shared_folder
+from proxy.observability.series import PREFIX, Declaration, Fold, Key, WithoutCreated
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 
-FOLDED_EVERY = 1.0
-"""Seconds by which what other workers counted may be late in a scrape."""
+FOLD_EVERY = 1.0
+"""Seconds by which the counts of other workers may be late in a scrape."""
 
 MOST_VERSIONS = 8
 """Versions of the Graph API that a process names; Meta changes its own once a year."""
@@ -61,89 +51,72 @@ FAILURE_CODES = tuple(failure.code for failure in FAILURES)
 GRAPH_FAILURE_CODES = tuple(failure.code for failure in FAILURES if failure.cause)
 """Every failure, and every one that a call to Meta can end in."""
 
-_WRITING = UpdateKind.MESSAGE, UpdateKind.POSTBACK
-"""The updates that can tell that somebody has written; the others are ignored."""
+_WRITTEN = UpdateKind.MESSAGE, UpdateKind.POSTBACK
+"""The updates that report that a person has written; the others are ignored."""
 
-PREFIX = "profile_proxy_"
+ANSWERS = Declaration(
+    "answers_total",
+    "Lookups, by where the answer came from and what it was.",
+    ("source", "outcome", "page"),
+)
+CALLS = Declaration("graph_calls_total", "Calls to Meta.", ("result", "page"))
+REFRESHES = Declaration(
+    "refreshes_total", "Stale profiles that were to be refreshed.", ("result", "page")
+)
+STORE_ERRORS = Declaration(
+    "store_errors_total", "Times the store did not do as it was told.", ("kind",)
+)
+WEBHOOKS = Declaration(
+    "webhooks_total", "Webhooks, by what became of them.", ("result",)
+)
+UPDATES = Declaration(
+    "webhook_updates_total", "Updates in accepted webhooks.", ("kind", "result")
+)
+NEAR_LOOKS = Declaration("near_looks_total", "Looks into the near cache.", ("result",))
+NEAR_DROPS = Declaration(
+    "near_drops_total", "Entries that the near cache let go.", ("cause",)
+)
+CALL_SECONDS = Declaration("graph_call_seconds", "How long a call to Meta took.")
+GRAPH_VERSION = Declaration(
+    "graph_version_info",
+    "1 for the version of the Graph API that answered last.",
+    ("version",),
+)
+NEAR_ENTRIES = Declaration("near_entries", "Entries in the near caches, all workers'.")
+NEAR_TRUSTED = Declaration(
+    "near_trusted", "1 while every worker may use its near cache."
+)
+STORE_UP = Declaration("store_up", "1 while the store answers.")
+GATE_CLOSED = Declaration(
+    "gate_closed_for_seconds",
+    "For how long Meta will not be asked yet, by cause; 0 when it may be.",
+    ("cause", "page"),
+)
+GRAPH_USAGE = Declaration(
+    "graph_usage_ratio", "How much of Meta's quota is used: 1 is all of it.", ("page",)
+)
 
-_FOLDER = "PROMETHEUS_MULTIPROC_DIR"
-"""The environment variable by which the library knows where to sum."""
 
-Key = TypeVar("Key", str, tuple[str, str])
+class GilDisabled(RuntimeError):
+    """This Python runs without the GIL, which the counts rely on."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "This Python runs without its global interpreter lock (GIL), and counts"
+            " would be lost. Use a standard build of Python, or set PYTHON_GIL=1."
+        )
 
 
 @dataclass(frozen=True, slots=True)
 class StoreReading:
-    """What the store tells all alike of a Page; *closed_for* is in seconds."""
+    """The state of a Page in the store, for all workers; *closed_for* in seconds."""
 
     closed_for: Mapping[Cause, float]
     usage_percent: float | None
 
 
-HITS = ("near", "hit", "stale")
-SOURCES = (*HITS, "fetched", "collapsed", "none")
-"""Where an answer comes from; for the first ones nobody had to wait for Meta."""
-
-
-@dataclass(frozen=True, slots=True)
-class Totals:
-    """What an instance has counted since it was started.
-
-    *answers* by source and outcome; *calls* to Meta.
-    """
-
-    answers: Mapping[tuple[str, str], int]
-    calls: int
-
-    @classmethod
-    def of(cls, families: Iterable[Metric], page: str | None = None) -> Totals:
-        """Read them from what Prometheus gets to see, of one Page or of all."""
-        answers: dict[tuple[str, str], int] = {}
-        calls = 0
-        for sample in (each for family in families for each in family.samples):
-            if page is not None and sample.labels.get("page") != page:
-                continue
-            if sample.name == PREFIX + "answers_total":
-                key = sample.labels["source"], sample.labels["outcome"]
-                answers[key] = answers.get(key, 0) + int(sample.value)
-            elif sample.name == PREFIX + "graph_calls_total":
-                calls += int(sample.value)
-        return cls(answers, calls)
-
-    @property
-    def lookups(self) -> int:
-        return sum(self.answers.values())
-
-    @property
-    def hits(self) -> int:
-        by_source = self.by_source()
-        return sum(by_source[source] for source in HITS)
-
-    @property
-    def hit_ratio(self) -> float | None:
-        """The share of lookups that nobody waited for; None before the first."""
-        return self.hits / self.lookups if self.lookups else None
-
-    @property
-    def calls_saved(self) -> int:
-        """How many calls fewer than if each lookup had been one."""
-        return max(0, self.lookups - self.calls)
-
-    def by_source(self) -> dict[str, int]:
-        return self._sum(0, SOURCES)
-
-    def by_outcome(self) -> dict[str, int]:
-        return self._sum(1, (*OUTCOMES, *FAILURE_CODES))
-
-    def _sum(self, place: int, names: Iterable[str]) -> dict[str, int]:
-        sums = dict.fromkeys(names, 0)
-        for key, counted in self.answers.items():
-            sums[key[place]] = sums.get(key[place], 0) + counted
-        return sums
-
-
 class NearCounts(Protocol):
-    """What a near cache counts itself, for it is asked more often than anybody."""
+    """The counts that a near cache keeps itself, because it is read most often."""
 
     hits: int
     misses: int
@@ -158,53 +131,10 @@ class NearCounts(Protocol):
     def is_trusted(self) -> bool: ...
 
 
-class Metrics:
-    """What one process counts, of one Page what is a Page's.
+class PageMetrics:
+    """The counts of one Page in this process; `Metrics` says why without a lock."""
 
-    ``metrics.answers["near", "profile"] += 1`` is right without a lock, from any
-    thread: CPython passes the GIL on between two bytecodes only where a function is
-    entered, a call returns or a loop jumps back, and none of these lies between the
-    read and the write. That holds for keys of plain ``str``, whose hash is no Python
-    code, and for ``+=`` on the subscript; not for a count behind a method call.
-    """
-
-    def __init__(self, page: str = DEFAULT_PAGE) -> None:
-        self.store_errors = _zeros("reads", "writes")
-        self.near_looks = _zeros("hit", "miss", "bypassed")
-        self.near_drops = _zeros("invalidated", "evicted")
-        self.webhooks = _zeros("accepted", "refused", "unreadable", "failed")
-        self.updates = _zeros(
-            *(
-                (kind.value, result.value)
-                for kind, result in product(UpdateKind, UpdateResult)
-                if result is UpdateResult.IGNORED or kind in _WRITING
-            )
-        )
-        """By kind and result."""
-        self.near: NearCounts | None = None
-        self._lock = threading.Lock()
-        self._versions: list[str] = []
-        is_shared = values.ValueClass._multiprocess
-        self._is_folding = not is_shared  # A process by itself folds when asked.
-        self._registry = CollectorRegistry()
-        self._folds: list[_Fold[str] | _Fold[tuple[str, str]]] = []
-        self._declare(None if is_shared else self._registry)
-        self._by_page = {page: self}
-        self._begin(page)
-        if is_shared:
-            self._registry.register(_OfWorkers(os.environ[_FOLDER]))
-
-    def of_page(self, page: str) -> Metrics:
-        """The same, counting what is *page*'s for that one. Made once for each name."""
-        with self._lock:
-            if page not in self._by_page:
-                other = copy(self)
-                other._begin(page)
-                self._by_page[page] = other
-            return self._by_page[page]
-
-    def _begin(self, page: str) -> None:
-        """Begin to count for *page*."""
+    def __init__(self, call_metrics: _CallMetrics) -> None:
         self.answers = _zeros(
             *product(("near", "hit", "fetched", "collapsed"), OUTCOMES),
             ("stale", PROFILE),
@@ -213,106 +143,7 @@ class Metrics:
         """By source and outcome; the source ``none`` is a failure."""
         self.calls = _zeros(*OUTCOMES, *GRAPH_FAILURE_CODES)
         self.refreshes = _zeros("succeeded", "failed")
-        answers, calls, refreshes = self._of_pages
-        self._folds += (
-            _Fold(self.answers, answers, page),
-            _Fold(self.calls, calls, page),
-            _Fold(self.refreshes, refreshes, page),
-        )
-
-    def _declare(self, registry: CollectorRegistry | None) -> None:
-        disable_created_metrics()  # A second series for each, which nobody asks for.
-
-        def counter(name: str, about: str, *labels: str) -> Counter:
-            return Counter(PREFIX + name, about, labels, registry=registry)
-
-        def folded(
-            counts: dict[Key, int], name: str, about: str, *labels: str
-        ) -> _Fold[Key]:
-            return _Fold(counts, counter(name, about, *labels))
-
-        self._of_pages = (
-            counter(
-                "answers_total",
-                "Lookups, by where the answer came from and what it was.",
-                "source",
-                "outcome",
-                "page",
-            ),
-            counter("graph_calls_total", "Calls to Meta.", "result", "page"),
-            counter(
-                "refreshes_total",
-                "Stale profiles that were to be refreshed.",
-                "result",
-                "page",
-            ),
-        )
-        self._folds += (
-            folded(
-                self.store_errors,
-                "store_errors_total",
-                "Times the store did not do as it was told.",
-                "kind",
-            ),
-            folded(
-                self.webhooks,
-                "webhooks_total",
-                "Webhooks, by what became of them.",
-                "result",
-            ),
-            folded(
-                self.updates,
-                "webhook_updates_total",
-                "Updates in accepted webhooks.",
-                "kind",
-                "result",
-            ),
-            folded(
-                self.near_looks,
-                "near_looks_total",
-                "Looks into the near cache.",
-                "result",
-            ),
-            folded(
-                self.near_drops,
-                "near_drops_total",
-                "Entries that the near cache let go.",
-                "cause",
-            ),
-        )
-
-        def gauge(
-            name: str,
-            about: str,
-            mode: Literal["livemax", "livemin", "livesum"],
-            *labels: str,
-        ) -> Gauge:
-            return Gauge(
-                PREFIX + name,
-                about,
-                labels,
-                registry=registry,
-                multiprocess_mode=mode,
-            )
-
-        self._seconds = Histogram(
-            PREFIX + "graph_call_seconds",
-            "How long a call to Meta took.",
-            buckets=SECONDS_OF_A_CALL,
-            registry=registry,
-        )
-        self._version = gauge(
-            "graph_version_info",
-            "1 for the version of the Graph API that answered last.",
-            "livemax",
-            "version",
-        )
-        self._entries = gauge(
-            "near_entries", "Entries in the near caches, all workers'.", "livesum"
-        )
-        self._trusted = gauge(
-            "near_trusted", "1 while every worker may use its near cache.", "livemin"
-        )
+        self._call_metrics = call_metrics
 
     def count_answer(self, answer: Answer, now: float) -> None:
         """Count one answer, given at *now*, in epoch seconds."""
@@ -323,41 +154,96 @@ class Metrics:
         self.answers[source, outcome] += 1
 
     def count_failure(self, failure: LookupFailure) -> None:
-        """Count one lookup that told nothing."""
+        """Count one lookup that failed."""
         self.answers["none", failure.code] += 1
+
+    def count_call(self, result: FetchResult, seconds: float) -> None:
+        """Count one call to Meta, which took so many seconds."""
+        self.calls[name_of(result.outcome)] += 1
+        self._call_metrics.observe(seconds, result.graph_version)
+
+
+class Metrics:
+    """The counts of one process: its own, and those of each Page.
+
+    ``page.answers["near", "profile"] += 1`` is right without a lock, from any thread:
+    CPython passes the GIL on between two bytecodes only where a function is entered,
+    a call returns or a loop jumps back, and none of these lies between the read and
+    the write. That holds for keys of plain ``str``, whose hash is no Python code, and
+    for ``+=`` on the subscript; not for a count behind a method call.
+
+    Raises:
+        GilDisabled: there is no GIL in this Python.
+    """
+
+    def __init__(self) -> None:
+        require_gil()
+        self.store_errors = _zeros("reads", "writes")
+        self.webhooks = _zeros("accepted", "refused", "unreadable", "failed")
+        self.updates = _zeros(
+            *(
+                (kind.value, result.value)
+                for kind, result in product(UpdateKind, UpdateResult)
+                if result is UpdateResult.IGNORED or kind in _WRITTEN
+            )
+        )
+        """By kind and result."""
+        self.near: NearCounts | None = None
+        self._near_looks = _zeros("hit", "miss", "bypassed")
+        self._near_drops = _zeros("invalidated", "evicted")
+        self._lock = threading.Lock()
+        self._pages: dict[str, PageMetrics] = {}
+        folder = shared_folder()
+        self._is_folding = folder is None  # A process by itself folds when asked.
+        registry = CollectorRegistry()
+        self._families: Collector = (
+            WorkersCollector(folder) if folder else WithoutCreated(registry)
+        )
+        self._page_counters = tuple(
+            each.counter(registry) for each in (ANSWERS, CALLS, REFRESHES)
+        )
+        self._folds: list[Fold[str] | Fold[tuple[str, str]]] = [
+            Fold(self.store_errors, STORE_ERRORS.counter(registry)),
+            Fold(self.webhooks, WEBHOOKS.counter(registry)),
+            Fold(self.updates, UPDATES.counter(registry)),
+            Fold(self._near_looks, NEAR_LOOKS.counter(registry)),
+            Fold(self._near_drops, NEAR_DROPS.counter(registry)),
+        ]
+        self._call_metrics = _CallMetrics(registry)
+        self._entries = NEAR_ENTRIES.gauge(registry, "livesum")
+        self._trusted = NEAR_TRUSTED.gauge(registry, "livemin")
+        # Its series exist from the start, even if all Pages are of the file.
+        self.of_page(DEFAULT_PAGE)
+
+    def of_page(self, page: str) -> PageMetrics:
+        """The counts of *page*, made once for each name."""
+        with self._lock:
+            if page not in self._pages:
+                self._pages[page] = self._add_page(page)
+            return self._pages[page]
+
+    def _add_page(self, page: str) -> PageMetrics:
+        metrics = PageMetrics(self._call_metrics)
+        answers, calls, refreshes = self._page_counters
+        self._folds += (
+            Fold(metrics.answers, answers, page),
+            Fold(metrics.calls, calls, page),
+            Fold(metrics.refreshes, refreshes, page),
+        )
+        return metrics
 
     def count_store_error(self, kind: str) -> None:
         """Count one of the *kind* ``reads`` or ``writes``."""
         self.store_errors[kind] += 1
 
-    def count_call(self, told: FetchResult, seconds: float) -> None:
-        """Count one call to Meta, which took so many seconds."""
-        self.calls[name_of(told.outcome)] += 1
-        self._seconds.observe(seconds)
-        if told.graph_version is not None:
-            self._note_version(told.graph_version)
-
     def count_updates(self, updates: Iterable[Update]) -> None:
-        """Count what a webhook has told."""
+        """Count the updates of an accepted webhook."""
         for update in updates:
             key = update.kind.value, update.result.value
             self.updates[key] += 1
 
-    def _note_version(self, version: str) -> None:
-        with self._lock:
-            if version in self._versions[-1:]:
-                return
-            if version in self._versions:
-                self._versions.remove(version)
-            elif len(self._versions) == MOST_VERSIONS:
-                return
-            for last in self._versions[-1:]:
-                self._version.labels(last).set(0)
-            self._versions.append(version)
-            self._version.labels(version).set(1)
-
     def keep_folding(self) -> None:
-        """Let other workers see what is counted here, from now on.
+        """Fold once a second from now on, so that other workers see these counts.
 
         Never before a fork, which the thread would not survive: with the first
         request at the latest, and sooner by a server that knows of no fork to come.
@@ -372,35 +258,48 @@ class Metrics:
     def _fold_for_ever(self) -> None:
         while True:
             self.fold()
-            time.sleep(FOLDED_EVERY)
+            time.sleep(FOLD_EVERY)
 
     def fold(self) -> None:
-        """Take over into Prometheus what the plain counts have grown by."""
+        """Add to the library's counters what the plain counts have grown by."""
         with self._lock:
             if near := self.near:
-                self.near_looks.update(
+                self._near_looks.update(
                     hit=near.hits, miss=near.misses, bypassed=near.bypassed
                 )
-                self.near_drops.update(
+                self._near_drops.update(
                     invalidated=near.invalidated, evicted=near.evicted
                 )
                 self._entries.set(near.size)
                 self._trusted.set(near.is_trusted)
             for fold in self._folds:
-                fold.take_over()
+                fold.add_growth()
 
-    def totals(self, page: str | None = None) -> Totals:
-        """The sums over the workers of an instance, as a scrape would tell them."""
+    def collect(self) -> Iterable[Metric]:
+        """The families of all workers of an instance, those of the store left out."""
         self.fold()
-        return Totals.of(self._registry.collect(), page)
+        return self._families.collect()
 
     def exposition(self, readings: Mapping[str, StoreReading] | None) -> bytes:
-        """All of it as Prometheus reads it, summed over the workers of an instance.
+        """The text that Prometheus scrapes, summed over the workers of an instance.
 
-        *readings* are what the store tells, by Page; None while it is away.
+        *readings* are of the store, by Page; None while it is away.
         """
         self.fold()
-        return generate_latest(self._registry) + generate_latest(_OfStore(readings))
+        return generate_latest(self._families) + generate_latest(_OfStore(readings))
+
+
+_is_gil_enabled: Callable[[], bool] = getattr(sys, "_is_gil_enabled", lambda: True)
+
+
+def require_gil(is_enabled: Callable[[], bool] = _is_gil_enabled) -> None:
+    """Make sure that the GIL *is_enabled*; a Python before 3.13 always has it.
+
+    Raises:
+        GilDisabled: free-threaded Python would lose counts, and report nothing.
+    """
+    if not is_enabled():
+        raise GilDisabled
 
 
 def name_of(outcome: Outcome | LookupFailure) -> str:
@@ -414,109 +313,57 @@ def name_of(outcome: Outcome | LookupFailure) -> str:
             return failure.code
 
 
-def share(folder: str) -> None:
-    """Sum this process's metrics with those of all others that share *folder*.
-
-    Before the first Metrics of the process is made. The library would name files
-    by process id, so that each worker that dies leaves its own for ever; a
-    worker's place outlives it, and the next one counts on from there.
-    """
-    place = _take_place(folder)
-    mark_process_dead(place, folder)
-    os.environ[_FOLDER] = folder
-    values.ValueClass = values.MultiProcessValue(lambda: place)
-
-
-def _take_place(folder: str) -> str:
-    """The first place that no process which is alive has taken.
-
-    It is ours for as long as the file is open, and however we end.
-    """
-    for place in map(str, count()):
-        file = os.open(os.path.join(folder, place), os.O_RDWR | os.O_CREAT, 0o600)
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(file)
-        else:
-            return place
-    raise AssertionError("there is always another place")
-
-
 def _zeros(*keys: Key) -> dict[Key, int]:
     return dict.fromkeys(keys, 0)
 
 
-class _Fold(Generic[Key]):
-    """Plain counts by their labels, and how much of them a counter has taken over.
+class _CallMetrics:
+    """How long calls to Meta take, and the version that answered last, of all Pages."""
 
-    *more* are labels that all of them have in common, after their own.
-    """
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._seconds = Histogram(
+            PREFIX + CALL_SECONDS.name,
+            CALL_SECONDS.help,
+            buckets=SECONDS_OF_A_CALL,
+            registry=registry,
+        )
+        self._version = GRAPH_VERSION.gauge(registry, "livemax")
+        self._versions: list[str] = []
+        self._lock = threading.Lock()
 
-    def __init__(self, counts: dict[Key, int], counter: Counter, *more: str) -> None:
-        self._counts: dict[Key, int] = counts
-        self._taken: dict[Key, int] = dict(counts)
-        self._series: dict[Key, Counter] = {
-            key: counter.labels(*((key,) if isinstance(key, str) else key), *more)
-            for key in counts
-        }
+    def observe(self, seconds: float, version: str | None) -> None:
+        self._seconds.observe(seconds)
+        if version is not None:
+            self._note_version(version)
 
-    def take_over(self) -> None:
-        for key, counted in self._counts.items():
-            if grown := counted - self._taken[key]:
-                self._series[key].inc(grown)
-                self._taken[key] = counted
-
-
-class _OfWorkers(Collector):
-    """What all workers have folded into the files of a *folder*.
-
-    The library's own collector fails on a file that is still empty, because its
-    worker begins this moment, or was killed in it.
-
-    Source: https://github.com/prometheus/client_python/issues/1199
-    """
-
-    def __init__(self, folder: str) -> None:
-        self._folder = folder
-
-    def collect(self) -> Iterable[Metric]:
-        files = glob(os.path.join(self._folder, "*.db"))
-        return MultiProcessCollector.merge(filter(_is_begun, files))  # type: ignore[no-any-return]
-
-
-def _is_begun(file: str) -> bool:
-    try:
-        return os.stat(file).st_size > 0
-    except FileNotFoundError:
-        return False  # A gauge of the dead, whose place was taken just now.
+    def _note_version(self, version: str) -> None:
+        with self._lock:
+            if version in self._versions[-1:]:
+                return
+            if version in self._versions:
+                self._versions.remove(version)
+            elif len(self._versions) == MOST_VERSIONS:
+                return
+            for last in self._versions[-1:]:
+                self._version.labels(last).set(0)
+            self._versions.append(version)
+            self._version.labels(version).set(1)
 
 
 class _OfStore(Collector):
-    """What is read for a scrape, and is not any process's own."""
+    """Collects what is read from the store for a scrape, once for all workers."""
 
     def __init__(self, readings: Mapping[str, StoreReading] | None) -> None:
         self._readings = readings
 
     def collect(self) -> Iterator[Metric]:
         readings = self._readings
-        yield GaugeMetricFamily(
-            PREFIX + "store_up",
-            "1 while the store answers.",
-            float(readings is not None),
-        )
+        up = STORE_UP.family()
+        up.add_metric([], float(readings is not None))
+        yield up
         if readings is None:
             return
-        closed = GaugeMetricFamily(
-            PREFIX + "gate_closed_for_seconds",
-            "For how long Meta will not be asked yet, by cause; 0 when it may be.",
-            labels=["cause", "page"],
-        )
-        usage = GaugeMetricFamily(
-            PREFIX + "graph_usage_ratio",
-            "How much of Meta's quota is used: 1 is all of it.",
-            labels=["page"],
-        )
+        closed, usage = GATE_CLOSED.family(), GRAPH_USAGE.family()
         for page, reading in readings.items():
             for cause, seconds in reading.closed_for.items():
                 closed.add_metric([cause.value, page], seconds)

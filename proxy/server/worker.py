@@ -16,7 +16,7 @@ from proxy.app import BEGIN, PAGES, create_app
 from proxy.config.settings import Settings
 from proxy.domain.failures import StoreUnavailable
 from proxy.logs import write_to_stderr
-from proxy.observability.metrics import share
+from proxy.observability.multiprocess import share
 from proxy.server.environment import scrub_framework_names, scrub_secrets
 from proxy.server.granian_hook import ask_fast_path_before_wsgi
 from proxy.server.phase import Phase, SharedPhase

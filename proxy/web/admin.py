@@ -12,7 +12,7 @@ from flask import Blueprint, Response, g, request
 from proxy.logs import audited, last_four
 from proxy.lookup.invalidation import What
 from proxy.lookup.pages import Pages
-from proxy.observability.metrics import Totals
+from proxy.observability.totals import Totals
 from proxy.web import operator_json, page_prefix, request_params, responses
 from proxy.web.auth import Authenticator, Scope
 from proxy.web.request_body import BodyReader

@@ -18,7 +18,8 @@ from proxy.lookup.lookup import (
     RefreshCounter,
     Snapshot,
 )
-from proxy.observability.metrics import OUTCOMES, Totals
+from proxy.observability.metrics import OUTCOMES
+from proxy.observability.totals import Totals
 from proxy.web.problems import render_said
 from proxy.web.timestamps import format_timestamp
 

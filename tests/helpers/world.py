@@ -41,16 +41,17 @@ class World:
     graph: FakeGraph = field(default_factory=FakeGraph)
     clock: FakeClock = field(default_factory=FakeClock)
     background: FakeTaskQueue = field(default_factory=FakeTaskQueue)
-    metrics: Metrics = field(default_factory=Metrics)
+    process_metrics: Metrics = field(default_factory=Metrics)
     seats: int = 100
     new_flight: Callable[..., Flight] = Flight
 
     def __post_init__(self) -> None:
+        self.metrics = self.process_metrics.of_page("default")
         cache = ProfileCache(host=self.redis, key_prefix="pp:")
         self.store = EntryStore(
             cache,
             DEFAULT_PAGE,
-            count_error=self.metrics.count_store_error,
+            count_error=self.process_metrics.count_store_error,
             sleep=no_wait,
         )
         self.bulkhead = Bulkhead(seats=self.seats, waiters=400, monotonic=self.clock)

@@ -30,18 +30,20 @@ from tests.helpers.prometheus import total
 WORKER = """
 import json, sys
 from types import SimpleNamespace
-from proxy.observability.metrics import Metrics, share
+from proxy.observability.metrics import Metrics
+from proxy.observability.multiprocess import share
 
 if len(sys.argv) > 1:
     share(sys.argv[1])
 metrics = Metrics()
+page = metrics.of_page("default")
 near = metrics.near = SimpleNamespace(
     hits=0, misses=0, bypassed=0, invalidated=0, evicted=0, size=0, is_trusted=False
 )
 print("ready", flush=True)
 for line in sys.stdin:
     order = json.loads(line)
-    metrics.answers["near", "profile"] += order.get("near", 0)
+    page.answers["near", "profile"] += order.get("near", 0)
     near.size = order.get("entries", near.size)
     near.is_trusted = order.get("trusted", near.is_trusted)
     metrics.fold()

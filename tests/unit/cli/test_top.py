@@ -29,11 +29,11 @@ def lines(page: str) -> dict[str, list[str]]:
 
 def test_growth_is_told_by_the_second(metrics) -> None:
     """Of what was counted between two looks, two seconds apart."""
-    metrics.answers["near", "profile"] += 1000
+    metrics.of_page("default").answers["near", "profile"] += 1000
     before = reading_of(metrics)
-    metrics.answers["near", "profile"] += 300
-    metrics.answers["none", "graph_timeout"] += 1
-    metrics.calls["graph_timeout"] += 1
+    metrics.of_page("default").answers["near", "profile"] += 300
+    metrics.of_page("default").answers["none", "graph_timeout"] += 1
+    metrics.of_page("default").calls["graph_timeout"] += 1
 
     told = lines(draw(reading_of(metrics), before, 2.0))
 
@@ -47,7 +47,7 @@ def test_growth_is_told_by_the_second(metrics) -> None:
 
 def test_one_look_tells_no_growth(metrics) -> None:
     """Only what was counted since the start."""
-    metrics.answers["hit", "blocked"] += 2
+    metrics.of_page("default").answers["hit", "blocked"] += 2
 
     told = lines(draw(reading_of(metrics), None, 0.0))
 
@@ -56,7 +56,7 @@ def test_one_look_tells_no_growth(metrics) -> None:
 
 def test_nothing_grows_backwards(metrics) -> None:
     """An instance that was started anew counts from 0."""
-    metrics.answers["hit", "blocked"] += 2
+    metrics.of_page("default").answers["hit", "blocked"] += 2
     before = reading_of(metrics)
 
     told = lines(draw(reading_of(Metrics()), before, 1.0))
@@ -99,7 +99,7 @@ def test_it_is_told_what_the_copies_are_used_for(
 
 def test_several_pages_are_told_together_or_one_alone(metrics) -> None:
     """Counts are summed; a closed gate has its Page's name; the worst quota counts."""
-    metrics.answers["near", "profile"] += 3
+    metrics.of_page("default").answers["near", "profile"] += 3
     metrics.of_page("shop").answers["near", "profile"] += 4
     closed = dict.fromkeys(Cause, 0.0) | {Cause.THROTTLED: 9.0}
     state = {

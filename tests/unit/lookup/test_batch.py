@@ -115,7 +115,7 @@ def test_local_copies_cost_no_trip() -> None:
 
     assert {kind(answer) for answer in found.values()} == {Source.HIT}
     assert world.find(ADA).source is Source.HIT
-    assert world.metrics.store_errors["reads"] == 0
+    assert world.process_metrics.store_errors["reads"] == 0
 
 
 def test_entry_that_changes_during_its_read_is_not_copied() -> None:

@@ -133,7 +133,7 @@ class Process:
             store=store,
             allowance=Allowance(cache, guard=store.guard, misses_per_minute=0),
             bulkhead=Bulkhead(seats=100, waiters=400, monotonic=world.clock),
-            metrics=Metrics(),
+            metrics=Metrics().of_page(DEFAULT_PAGE),
             submit=self.background.submit,
             new_flight=partial(StagedFlight, world.stage),
             now=world.clock,

@@ -1,4 +1,4 @@
-"""Plain counts, and what a scrape makes of them; one process by itself."""
+"""Plain counts, and how a scrape shows them; one process by itself."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from types import SimpleNamespace
 
 import pytest
-from prometheus_client.parser import text_string_to_metric_families
 
 from proxy.domain.answer import Answer, FetchResult, Source
 from proxy.domain.failures import FAILURES, Cause, LookupFailure, Throttled
@@ -16,10 +15,12 @@ from proxy.domain.profile import Outcome, Reason
 from proxy.observability.metrics import (
     FAILURE_CODES,
     MOST_VERSIONS,
+    GilDisabled,
     Metrics,
+    PageMetrics,
     StoreReading,
-    Totals,
     name_of,
+    require_gil,
 )
 from tests.helpers.builders import HOUR, NOW, a_profile, a_refusal, an_entry
 from tests.helpers.prometheus import samples, total
@@ -28,6 +29,11 @@ from tests.helpers.prometheus import samples, total
 @pytest.fixture
 def metrics() -> Metrics:
     return Metrics()
+
+
+@pytest.fixture
+def page(metrics) -> PageMetrics:
+    return metrics.of_page("default")
 
 
 @pytest.fixture
@@ -43,16 +49,16 @@ def scrape(metrics: Metrics, **readings: StoreReading) -> str:
     return metrics.exposition(readings or None).decode()
 
 
-def told(outcome: Outcome | LookupFailure, version: str | None = None) -> FetchResult:
+def a_result(outcome: Outcome | LookupFailure, version: str | None = None):
     return FetchResult(outcome, None, "0badcafe", version)
 
 
-def test_what_has_grown_is_taken_over_once(metrics) -> None:
-    """However often it is folded, and asked for, in between."""
-    metrics.answers["near", "profile"] += 3
+def test_fold_adds_the_growth_once(metrics, page) -> None:
+    """However often counts are folded and scraped in between."""
+    page.answers["near", "profile"] += 3
     first = scrape(metrics)
     metrics.fold()
-    metrics.answers["near", "profile"] += 2
+    page.answers["near", "profile"] += 2
     second = scrape(metrics)
 
     near = {"source": "near", "outcome": "profile"}
@@ -61,41 +67,7 @@ def test_what_has_grown_is_taken_over_once(metrics) -> None:
     assert total(second, "answers_total") == 5
 
 
-def test_totals_are_what_a_scrape_tells(metrics) -> None:
-    """By source and by outcome; failures are lookups too."""
-    metrics.answers["near", "profile"] += 5
-    metrics.answers["hit", "blocked"] += 2
-    metrics.answers["stale", "profile"] += 1
-    metrics.answers["fetched", "profile"] += 1
-    metrics.answers["none", "graph_timeout"] += 1
-    metrics.calls["profile"] += 2
-    metrics.calls["graph_timeout"] += 1
-
-    totals = metrics.totals()
-
-    assert (totals.lookups, totals.hits, totals.calls) == (10, 8, 3)
-    assert (totals.hit_ratio, totals.calls_saved) == (0.8, 7)
-    assert totals.by_source() == {
-        "near": 5,
-        "hit": 2,
-        "stale": 1,
-        "fetched": 1,
-        "collapsed": 0,
-        "none": 1,
-    }
-    outcomes = totals.by_outcome()
-    assert (outcomes["profile"], outcomes["blocked"]) == (7, 2)
-    assert (outcomes["graph_timeout"], outcomes["not_found"]) == (1, 0)
-    text = scrape(metrics)
-    assert totals == Totals.of(text_string_to_metric_families(text))
-
-
-def test_before_anybody_asks_there_is_no_hit_ratio(metrics) -> None:
-    """Neither 0 nor 1 would be true."""
-    assert metrics.totals().hit_ratio is None
-
-
-def test_every_series_is_there_before_anything_happens(metrics) -> None:
+def test_every_series_exists_before_its_first_event(metrics) -> None:
     """A rate over a counter that appears with its first event misses that event."""
     text = scrape(metrics)
 
@@ -108,13 +80,18 @@ def test_every_series_is_there_before_anything_happens(metrics) -> None:
         assert total(text, name) == 0
 
 
+def test_scrape_has_no_created_series(metrics) -> None:
+    """The library would add one to each counter, which doubles what is scraped."""
+    assert "_created" not in scrape(metrics)
+
+
 @pytest.mark.parametrize(
     ("source", "age", "outcome", "counted"),
     [
         (Source.HIT, 0.0, a_profile(), ("hit", "profile")),
         (Source.HIT, HOUR, a_profile(), ("stale", "profile")),
         (Source.HIT, 0.0, a_refusal(), ("hit", "consent_required")),
-        # The clock went on between the look at the entry and the count.
+        # The clock went on between the read of the entry and the count.
         (Source.HIT, HOUR, a_refusal(), ("hit", "consent_required")),
         (Source.FETCHED, 0.0, a_profile(), ("fetched", "profile")),
         (Source.COLLAPSED, 0.0, a_profile(), ("collapsed", "profile")),
@@ -127,33 +104,33 @@ def test_every_series_is_there_before_anything_happens(metrics) -> None:
         ),
     ],
 )
-def test_an_answer_is_counted_by_source_and_outcome(
-    metrics, source, age, outcome, counted
+def test_answer_is_counted_by_source_and_outcome(
+    page, source, age, outcome, counted
 ) -> None:
     """Stale is a hit whose freshness is over; a refusal is never stale."""
-    metrics.count_answer(Answer(an_entry(outcome), source), NOW + age)
+    page.count_answer(Answer(an_entry(outcome), source), NOW + age)
 
-    assert {key for key, count in metrics.answers.items() if count} == {counted}
+    assert {key for key, count in page.answers.items() if count} == {counted}
 
 
 @pytest.mark.parametrize("failure", FAILURES)
-def test_a_failure_is_counted_by_its_code(metrics, failure) -> None:
-    """It is no answer, so it comes from nowhere."""
-    metrics.count_failure(failure())
+def test_failure_is_counted_by_its_code(metrics, page, failure) -> None:
+    """It is no answer, so its source is ``none``."""
+    page.count_failure(failure())
 
     text = scrape(metrics)
     assert total(text, "answers_total") == 1
     assert total(text, "answers_total", source="none", outcome=failure.code) == 1
 
 
-def test_no_count_is_lost_between_threads(metrics, hasty_threads) -> None:
-    """Without a lock: nothing lies between the read and the write of a count."""
+def test_threads_lose_no_count(metrics, page, hasty_threads) -> None:
+    """Without a lock: CPython switches threads nowhere between the read and write."""
     start = threading.Barrier(4)
 
     def count() -> None:
         start.wait()
         for _ in range(100_000):
-            metrics.answers["near", "profile"] += 1
+            page.answers["near", "profile"] += 1
 
     threads = [threading.Thread(target=count) for _ in range(4)]
     for thread in threads:
@@ -164,10 +141,18 @@ def test_no_count_is_lost_between_threads(metrics, hasty_threads) -> None:
     assert total(scrape(metrics), "answers_total") == 400_000
 
 
-def test_calls_are_counted_and_timed(metrics) -> None:
-    """By what Meta said, and into the bucket of how long that took."""
-    metrics.count_call(told(a_profile()), 0.25)
-    metrics.count_call(told(Throttled()), 20.0)
+def test_free_threaded_python_is_refused() -> None:
+    """It would lose counts; the error names what to do."""
+    with pytest.raises(GilDisabled, match="PYTHON_GIL=1"):
+        require_gil(lambda: False)
+
+    require_gil(lambda: True)
+
+
+def test_calls_are_counted_and_timed(metrics, page) -> None:
+    """By Meta's reply, and in the bucket of how long that took."""
+    page.count_call(a_result(a_profile()), 0.25)
+    page.count_call(a_result(Throttled()), 20.0)
 
     text = scrape(metrics)
     assert total(text, "graph_calls_total", result="profile") == 1
@@ -178,11 +163,11 @@ def test_calls_are_counted_and_timed(metrics) -> None:
     assert total(text, "graph_call_seconds_sum") == 20.25
 
 
-def test_the_version_that_answered_last_is_shown(metrics) -> None:
+def test_graph_version_is_1_for_the_last_one_only(metrics, page) -> None:
     """The one before is 0, also when Meta goes back to it and on again."""
     shown = []
     for version in ("v25.0", "v26.0", "v25.0", None):
-        metrics.count_call(told(a_profile(), version), 0.1)
+        page.count_call(a_result(a_profile(), version), 0.1)
         text = scrape(metrics)
         shown.append(
             [
@@ -194,18 +179,18 @@ def test_the_version_that_answered_last_is_shown(metrics) -> None:
     assert shown == [[1, None], [0, 1], [1, 0], [1, 0]]
 
 
-def test_only_so_many_versions_are_named(metrics) -> None:
-    """Whatever answers in Meta's place cannot make up series without end."""
+def test_graph_versions_are_limited_in_number(metrics, page) -> None:
+    """A server in Meta's place cannot create series without end."""
     for number in range(3 * MOST_VERSIONS):
-        metrics.count_call(told(a_profile(), f"v{number}.0"), 0.1)
+        page.count_call(a_result(a_profile(), f"v{number}.0"), 0.1)
 
     named = [s for s in samples(scrape(metrics)) if "version" in s.labels]
     assert len(named) == MOST_VERSIONS
     assert sum(s.value for s in named) == 1
 
 
-def test_the_near_cache_is_counted(metrics) -> None:
-    """By itself, in plain numbers; how full it is may go down again."""
+def test_near_cache_counts_are_folded(metrics) -> None:
+    """It counts itself, in plain numbers; its size may go down again."""
     counts = {"hits": 5, "misses": 0, "bypassed": 1, "invalidated": 2, "evicted": 3}
     near = metrics.near = SimpleNamespace(**counts, size=7, is_trusted=True)
     full = scrape(metrics)
@@ -221,8 +206,8 @@ def test_the_near_cache_is_counted(metrics) -> None:
     assert [total(text, "near_trusted") for text in (full, empty)] == [1, 0]
 
 
-def test_the_gate_and_the_quota_are_shown(metrics) -> None:
-    """As the store tells them at the moment."""
+def test_gate_and_quota_are_shown_as_the_store_has_them(metrics) -> None:
+    """At the moment of the scrape."""
     closed_for = dict.fromkeys(Cause, 0.0) | {Cause.THROTTLED: 41.5}
 
     text = scrape(metrics, default=StoreReading(closed_for, usage_percent=28.0))
@@ -233,8 +218,8 @@ def test_the_gate_and_the_quota_are_shown(metrics) -> None:
     assert total(text, "graph_usage_ratio") == 0.28
 
 
-def test_a_quota_that_meta_does_not_tell_is_not_shown(metrics) -> None:
-    """Nothing told is not the same as nothing used."""
+def test_quota_is_left_out_while_meta_does_not_report_it(metrics) -> None:
+    """Not reported is not the same as not used."""
     reading = StoreReading(dict.fromkeys(Cause, 0.0), usage_percent=None)
     text = scrape(metrics, default=reading)
 
@@ -242,7 +227,7 @@ def test_a_quota_that_meta_does_not_tell_is_not_shown(metrics) -> None:
     assert total(text, "gate_closed_for_seconds") == 0
 
 
-def test_without_the_store_what_it_would_tell_is_not_shown(metrics) -> None:
+def test_gate_and_quota_are_left_out_while_the_store_is_away(metrics) -> None:
     """An open gate would be a guess."""
     text = scrape(metrics)
 
@@ -251,14 +236,14 @@ def test_without_the_store_what_it_would_tell_is_not_shown(metrics) -> None:
     assert total(text, "graph_usage_ratio") is None
 
 
-def test_each_page_is_counted_by_its_name(metrics) -> None:
-    """What is a process's, such as errors of the store, is counted once for all."""
+def test_each_page_is_counted_by_its_name(metrics, page) -> None:
+    """Errors of the store and times of calls are the process's, over all Pages."""
     shop = metrics.of_page("shop")
-    metrics.answers["near", "profile"] += 1
+    page.answers["near", "profile"] += 1
     shop.answers["near", "profile"] += 2
-    shop.count_call(told(a_profile()), 0.1)
+    shop.count_call(a_result(a_profile()), 0.1)
     shop.refreshes["failed"] += 4
-    shop.count_store_error("reads")
+    metrics.count_store_error("reads")
 
     text = scrape(metrics)
 
@@ -269,12 +254,10 @@ def test_each_page_is_counted_by_its_name(metrics) -> None:
     assert total(text, "refreshes_total", page="shop") == 4
     assert total(text, "store_errors_total", kind="reads") == 1
     assert total(text, "graph_call_seconds_count") == 1
-    assert (metrics.totals().lookups, metrics.totals("shop").lookups) == (3, 2)
-    assert (metrics.totals("default").calls, metrics.totals("shop").calls) == (0, 1)
 
 
-def test_a_page_that_comes_back_goes_on_with_its_counts(metrics) -> None:
-    """Taken out of the settings and put in again, or with another token."""
+def test_page_that_comes_back_keeps_its_counts(metrics) -> None:
+    """Taken out of the file and put in again, or with another token."""
     metrics.of_page("shop").answers["near", "profile"] += 1
 
     metrics.of_page("shop").answers["near", "profile"] += 1
@@ -282,8 +265,8 @@ def test_a_page_that_comes_back_goes_on_with_its_counts(metrics) -> None:
     assert total(scrape(metrics), "answers_total", page="shop") == 2
 
 
-def test_the_gate_of_each_page_is_shown(metrics) -> None:
-    """A Page whose quota Meta does not tell has none shown."""
+def test_gate_of_each_page_is_shown(metrics) -> None:
+    """A Page whose quota Meta does not report has no series of it."""
     readings = {
         page: StoreReading(dict.fromkeys(Cause, 0.0) | {Cause.THROTTLED: wait}, usage)
         for page, wait, usage in (("default", 0.0, None), ("shop", 9.0, 80.0))
@@ -298,8 +281,8 @@ def test_the_gate_of_each_page_is_shown(metrics) -> None:
     assert total(text, "graph_usage_ratio", page="default") is None
 
 
-def test_a_process_by_itself_needs_no_thread(metrics) -> None:
-    """It folds when it is asked."""
+def test_keep_folding_starts_no_thread_in_a_process_by_itself(metrics) -> None:
+    """It folds when it is scraped."""
     before = threading.active_count()
 
     metrics.keep_folding()
@@ -307,8 +290,8 @@ def test_a_process_by_itself_needs_no_thread(metrics) -> None:
     assert threading.active_count() == before
 
 
-def test_every_outcome_has_a_name(metrics) -> None:
-    """And every name a series."""
+def test_every_outcome_has_a_name_and_every_name_a_series(page) -> None:
+    """So that no count fails on a missing key."""
     for outcome in (a_profile(), *(a_refusal(reason=reason) for reason in Reason)):
-        metrics.count_call(told(outcome), 0.1)
-        assert metrics.calls[name_of(outcome)] == 1
+        page.count_call(a_result(outcome), 0.1)
+        assert page.calls[name_of(outcome)] == 1
