@@ -1,4 +1,4 @@
-"""What a running instance does just now, as a page of text."""
+"""The screen of ``top``: the counts and the state of a running instance."""
 
 from __future__ import annotations
 
@@ -13,13 +13,14 @@ from proxy.observability.series import PREFIX
 from proxy.observability.totals import Totals
 
 CLEAR = "\x1b[H\x1b[J"
-"""What a terminal takes for: begin at the top, with nothing below."""
+"""Moves a terminal's cursor to the top left, and erases the screen."""
 
 
 class Reading(NamedTuple):
-    """One look at an instance: what it has counted, and how things are.
+    """One scrape of an instance: its counts and its state.
 
-    *closed_for* is by cause, of a Page by its name, and *usage* by Page.
+    *closed_for* is in seconds by cause, with the name of another Page before it, and
+    *usage* is by Page.
     """
 
     totals: Totals
@@ -29,7 +30,7 @@ class Reading(NamedTuple):
 
 
 def read(exposition: str, page: str | None = None) -> Reading:
-    """Read what ``GET /metrics`` of an instance says, of one Page or of all.
+    """Read the *exposition* of ``GET /metrics``, for one Page or for all.
 
     Raises:
         UnknownPage: the instance has no such Page.
@@ -41,28 +42,28 @@ def read(exposition: str, page: str | None = None) -> Reading:
     pages: set[str] = set()
     for sample in (each for family in families for each in family.samples):
         name = sample.name.removeprefix(PREFIX)
-        whose = sample.labels.get("page")
-        if whose is None:
+        owner = sample.labels.get("page")
+        if owner is None:
             if not sample.labels:
                 gauges[name] = sample.value
             continue
-        pages.add(whose)
-        if page not in (None, whose):
+        pages.add(owner)
+        if page not in (None, owner):
             continue
         if name == "gate_closed_for_seconds":
-            of_page = "" if whose == (page or DEFAULT_PAGE) else f"{whose}: "
-            closed_for[of_page + sample.labels["cause"]] = sample.value
+            prefix = "" if owner == (page or DEFAULT_PAGE) else f"{owner}: "
+            closed_for[prefix + sample.labels["cause"]] = sample.value
         elif name == "graph_usage_ratio":
-            usage[whose] = sample.value
+            usage[owner] = sample.value
     if page is not None and page not in pages:
         raise UnknownPage(page)
     return Reading(Totals.of(families, page), gauges, closed_for, usage)
 
 
 def draw(now: Reading, before: Reading | None, seconds: float) -> str:
-    """*now* as lines of text, and by how much it grows a second since *before*.
+    """Draw *now* as lines of text, with the growth per second since *before*.
 
-    Without one, only what has been counted since the instance was started.
+    Without *before*, only the counts since the instance was started.
     """
     counts = _counts(now.totals)
     earlier = _counts(before.totals) if before else None
@@ -71,7 +72,8 @@ def draw(now: Reading, before: Reading | None, seconds: float) -> str:
         line = f"{name:<20}{counts[name]:>14,}"
         if earlier is None:
             return line
-        grown = max(0, counts[name] - earlier[name])  # It may have been restarted.
+        # At least 0: the instance may have been restarted in between.
+        grown = max(0, counts[name] - earlier[name])
         return f"{line}{grown / seconds:>14,.1f}/s"
 
     ratio = now.totals.hit_ratio
@@ -89,7 +91,7 @@ def draw(now: Reading, before: Reading | None, seconds: float) -> str:
 
 
 def _counts(totals: Totals) -> dict[str, int]:
-    """Everything that is counted, by the name of its line."""
+    """All counts, by the name of their line."""
     return {
         "lookups": totals.lookups,
         "calls to Meta": totals.calls,
@@ -100,7 +102,7 @@ def _counts(totals: Totals) -> dict[str, int]:
 
 
 def _state(now: Reading) -> list[str]:
-    """How the gate, the quota, the store and the copies are."""
+    """The lines of the gate, the quota, the store and the local copies."""
     is_up = now.gauges.get("store_up")
     closed = [
         f"{cause} for {seconds:.0f} s"
@@ -110,8 +112,8 @@ def _state(now: Reading) -> list[str]:
     usage = max(now.usage.values(), default=None)
     copies = f"{now.gauges.get('near_entries', 0):,.0f}"
     if not now.gauges.get("near_trusted"):
-        in_place = copies != "0" and not is_up
-        copies += ", in place of the store" if in_place else ", not in use"
+        is_fallback = copies != "0" and not is_up
+        copies += ", in place of the store" if is_fallback else ", not in use"
     gate = "closed: " + ", ".join(closed) if closed else "open"
     return [
         f"{'gate':<20}{gate if is_up else 'not known'}",
