@@ -23,7 +23,7 @@ from proxy.fast_path.fast_path import FastPath
 from proxy.fast_path.middleware import FastPathCall, FastPathMiddleware, no_fast_path
 from proxy.graph.error_messages import words_of
 from proxy.graph.webhook_payload import is_signed, read_updates
-from proxy.live_files import Files, read_settings
+from proxy.live_files import LiveFiles, read_settings
 from proxy.logs import log_access
 from proxy.lookup.fetcher import Graph
 from proxy.lookup.lookup import ProfileLookup
@@ -90,7 +90,7 @@ def create_app(
     app.url_map.merge_slashes = False
     # An OPTIONS that Flask answers by itself would ask for no key.
     app.config.update(PROVIDE_AUTOMATIC_OPTIONS=False)
-    files = Files()
+    files = LiveFiles()
     if client is None:
         client = new_store_client(settings)
         near = near or new_near_cache(settings, client)
@@ -138,7 +138,7 @@ def create_app(
 
     def begin() -> None:
         metrics.keep_folding()
-        files.keep_looking()
+        files.keep_reading()
         if near is not None:
             near.start()
 
@@ -204,7 +204,7 @@ def create_app(
 
 
 def _signature_check(
-    settings: Settings, files: Files
+    settings: Settings, files: LiveFiles
 ) -> Callable[[bytes, str | None], bool]:
     """Tells of a webhook's body and its signature if one of our secrets made it.
 
@@ -226,7 +226,7 @@ def _signature_check(
     return check
 
 
-def _new_authenticator(settings: Settings, files: Files) -> Authenticator:
+def _new_authenticator(settings: Settings, files: LiveFiles) -> Authenticator:
     return Authenticator(files.keys(settings), allow_anonymous=settings.allow_anonymous)
 
 

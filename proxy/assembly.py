@@ -25,7 +25,7 @@ from proxy.coordination.bulkhead import Bulkhead
 from proxy.coordination.task_queue import TaskQueue
 from proxy.domain.profile import DEFAULT_PAGE
 from proxy.graph.client import GraphClient
-from proxy.live_files import Files
+from proxy.live_files import LiveFiles
 from proxy.lookup.fetcher import Graph
 from proxy.lookup.lookup import ProfileLookup
 from proxy.lookup.pages import Named, Pages
@@ -55,7 +55,7 @@ def build_pages(
     app: Flask,
     settings: Settings,
     *,
-    files: Files | None = None,
+    files: LiveFiles | None = None,
     client: redis.Redis | None = None,
     near: NearCache | None = None,
     graphs: Mapping[str, Graph] = {},
@@ -98,7 +98,7 @@ def build_pages(
         own = parts.of_page(name, metrics.of_page(name))
         return build_page(own, graphs.get(name) or new_graph())
 
-    return _pages_of(settings, files or Files(), new_page)
+    return _pages_of(settings, files or LiveFiles(), new_page)
 
 
 def _new_cache(app: Flask, settings: Settings, client: redis.Redis) -> ProfileCache:
@@ -128,7 +128,7 @@ def _new_bulkhead(settings: Settings) -> Bulkhead:
     )
 
 
-def _pages_of(settings: Settings, files: Files, new_page: NewPage) -> Pages:
+def _pages_of(settings: Settings, files: LiveFiles, new_page: NewPage) -> Pages:
     """The default Page, if the settings have its token, and the Pages of the file."""
     default = None
     if token := settings.page_token:
@@ -176,7 +176,7 @@ class _ServedPage(NamedTuple):
 
     settings: PageSettings
     lookup: ProfileLookup
-    files: Files
+    files: LiveFiles
     app_secret: Callable[[], str] | None
 
 
@@ -226,7 +226,7 @@ class _NamedPages:
             return previous
         if page.is_in_clear:
             log.warning("url is http: the token goes in clear", extra={"page": name})
-        files, secret = Files(), page.app_secret
+        files, secret = LiveFiles(), page.app_secret
         new_graph = partial(
             _new_graph, self._settings, name, files, page.token, secret, page.url
         )
@@ -241,7 +241,7 @@ class _NamedPages:
 def _new_graph(
     settings: Settings,
     page: str,
-    files: Files,
+    files: LiveFiles,
     token: Secret,
     secret: Secret | None,
     url: str | None = None,

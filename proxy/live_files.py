@@ -1,4 +1,4 @@
-"""The files that the settings name: checked at the start, read again while we serve."""
+"""The files that the settings name: checked at start, read again while serving."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from proxy.config.readers import Secret, read_secret
 from proxy.config.settings import Settings, SettingsError
 from proxy.graph.replies import BlockedCodes, may_mean_blocked
 from proxy.lookup.pages import Named
-from proxy.watched_file import LOOK_EVERY, BadFile, WatchedFile
+from proxy.watched_file import READ_EVERY, BadFile, WatchedFile
 from proxy.web.auth import Keys, read_keys
 
 T = TypeVar("T")
@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 
 
 class PagesOfFile(Protocol):
-    """The Pages of a file, whose own files it watches."""
+    """Makes the Pages of a file, and watches the files that those name."""
 
     def read(self, text: str) -> Named: ...
 
@@ -34,15 +34,15 @@ class PagesOfFile(Protocol):
 
 
 def read_settings(env: Mapping[str, str]) -> Settings:
-    """Read the settings from *env*, and check them against what others know.
+    """Read the settings from *env*, and check the files and codes that they name.
 
     Raises:
-        SettingsError: with every mistake there is.
+        SettingsError: with every mistake.
     """
-    read: dict[str, PageSettings] = {}
+    pages: dict[str, PageSettings] = {}
 
     def check_pages(path: Path) -> None:
-        read.update(_open_pages(path, read_pages).value())
+        pages.update(_open_pages(path, read_pages).value())
 
     settings = Settings.from_env(
         env,
@@ -52,72 +52,81 @@ def read_settings(env: Mapping[str, str]) -> Settings:
             "BLOCKED_CODES": _check_blocked_codes,
         },
     )
+    mistakes = _missing(settings, pages)
+    if mistakes:
+        raise SettingsError(mistakes)
+    return settings
+
+
+def _missing(settings: Settings, pages: Mapping[str, PageSettings]) -> list[str]:
+    """A mistake if there is no Page at all, or no secret that signs webhooks."""
     mistakes = []
-    if settings.page_token is None and not read:
+    if settings.page_token is None and not pages:
         mistakes.append(
             "PROXY_PAGES_FILE holds no Page, and PROXY_PAGE_TOKEN is not set"
         )
     secrets = [settings.webhook_secrets, settings.app_secret]
-    secrets += [page.app_secret for page in read.values()]
+    secrets += [page.app_secret for page in pages.values()]
     if settings.webhook_verify_token and not any(secrets):
         mistakes.append(
             "PROXY_WEBHOOK_VERIFY_TOKEN is set, so PROXY_WEBHOOK_SECRETS,"
             " PROXY_APP_SECRET or a Page's app_secret must be: webhooks are signed"
             " with the app's secret"
         )
-    if mistakes:
-        raise SettingsError(mistakes)
-    return settings
+    return mistakes
 
 
 def graph_url_of(settings: Settings, page: str | None) -> str | None:
-    """Where Meta is for a Page, if the file of Pages says so."""
+    """The Graph URL of *page*, if the file of Pages gives one."""
     if settings.pages_file is None:
         return None
     named = _open_pages(settings.pages_file, read_pages).value().get(page or "")
     return named.url if named else None
 
 
-class Files:
-    """The files whose content may change while the service runs, by setting."""
+class LiveFiles:
+    """The files whose content may change while the service runs, by setting.
+
+    Each method that opens a file returns a function that returns its current value.
+    """
 
     def __init__(self) -> None:
         self._watched: dict[str, WatchedFile[object]] = {}
         self._named: PagesOfFile | None = None
-        self._looking = threading.Lock()  # Taken for good by who begins to.
+        self._started = threading.Lock()  # Acquired once, and never released.
 
-    def keep_looking(self) -> None:
-        """Look at all of them from now on, asked or not.
+    def keep_reading(self) -> None:
+        """Read all of them from now on, whether requests come or not.
 
-        A worker whom nobody asks would else miss what a file said for a while, and
-        stay on another last good content than its neighbour. Never before a fork,
+        A worker without requests would otherwise miss what a file held for a while,
+        and stay on another last good content than its neighbour. Never before a fork,
         which the thread would not survive.
         """
-        if self._watched and self._looking.acquire(blocking=False):
-            threading.Thread(target=self._look_for_ever, daemon=True).start()
+        if self._watched and self._started.acquire(blocking=False):
+            threading.Thread(target=self._read_for_ever, daemon=True).start()
 
-    def _look_for_ever(self) -> None:
+    def _read_for_ever(self) -> None:
         while True:
             try:
                 self.problems()
             except Exception:
                 log.exception("cannot look at the files")
-            time.sleep(LOOK_EVERY)
+            time.sleep(READ_EVERY)
 
     def secret(
         self, setting: str, secret: Secret, read: Callable[[str], str] = read_secret
     ) -> Callable[[], str]:
-        """A secret's value of the moment, as *read* takes it."""
+        """The current value of *secret*, as *read* returns it."""
         if secret.file is None:
             return lambda: secret.value
-        known = self._watched.get(setting)
-        if known is not None:
-            return cast("WatchedFile[str]", known).value
+        watched = self._watched.get(setting)
+        if watched is not None:
+            return cast("WatchedFile[str]", watched).value
         file = WatchedFile(secret.file, partial(_read, read), time.monotonic)
         return self._watch(setting, file)
 
     def keys(self, settings: Settings) -> Callable[[], Keys] | None:
-        """The API keys of the moment; None when there is no file of them."""
+        """The current API keys; None when there is no file of them."""
         if settings.api_keys_file is None:
             return None
         return self._watch("api_keys_file", _open_keys(settings.api_keys_file))
@@ -125,24 +134,24 @@ class Files:
     def pages(
         self, settings: Settings, named: PagesOfFile
     ) -> Callable[[], Named] | None:
-        """The Pages that have a name, at the moment; None when no file has any."""
+        """The current Pages of the file, as *named* makes them; None without a file."""
         if settings.pages_file is None:
             return None
         self._named = named
         return self._watch("pages_file", _open_pages(settings.pages_file, named.read))
 
     def app_secrets(self) -> list[str]:
-        """Those of the Pages that have a name, at the moment."""
+        """The current app secrets of the Pages of the file."""
         if self._named is None:
             return []
-        # Nobody may have asked for a Page since the file was changed.
+        # The file may have changed since the last request for a Page.
         self._watched["pages_file"].value()
         return self._named.app_secrets()
 
     def problems(self) -> list[str]:
-        """Which files are no good at the moment, after a look at each."""
+        """Read each file again, and report the invalid ones as reasons."""
         for file in list(self._watched.values()):
-            file.look()
+            file.read_again()
         bad = [f"{name}_bad" for name, file in self._watched.items() if file.problem]
         return bad + (self._named.problems() if self._named else [])
 
@@ -159,7 +168,7 @@ def _read(read: Callable[[str], str], text: str) -> str:
 
 
 def _open_pages(path: Path, read: Callable[[str], T]) -> WatchedFile[T]:
-    """The file of Pages, as *read* takes its text."""
+    """The file of Pages; *read* turns its text into a value."""
     try:
         return WatchedFile(path, read, time.monotonic)
     except BadPages as exc:

@@ -11,7 +11,14 @@ from datetime import UTC, datetime
 
 log = logging.getLogger(__name__)
 
+OPERATOR, REQUEST = "operator", "request"
+"""The messages of an operator's action and of the access log."""
+
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "taskName"}
+"""The attributes that every record has; all others are fields of ours."""
+
+_SHOWN_DIGITS = 4
+"""Digits of an id that logs show: enough to find a line, too few to find a person."""
 
 
 class JsonLines(logging.Formatter):
@@ -33,31 +40,31 @@ class JsonLines(logging.Formatter):
 
 
 def write_to_stderr(level: str) -> None:
-    """Send our own records from *level* up to stderr, and others' warnings.
+    """Write our own records from *level* up to stderr, and warnings of libraries.
 
     Libraries stay at WARNING however low *level* is: at DEBUG they print whole
-    URLs, and with them ids and proofs. What is asked for by name, a line for each
-    action of an operator and maybe for each request, is written at every *level*.
+    URLs, and with them ids and proofs. The lines of operators' actions and of the
+    access log are written at every *level*.
     """
-    lines = logging.StreamHandler(sys.stderr)
-    lines.setFormatter(JsonLines())
-    logging.getLogger().handlers[:] = [lines]
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(JsonLines())
+    logging.getLogger().handlers[:] = [handler]
     logging.getLogger().setLevel(logging.WARNING)
     logging.getLogger("proxy").setLevel(level.upper())
-    log.setLevel(logging.INFO)  # This module's own are `audited` and `log_access`.
+    log.setLevel(logging.INFO)  # This module logs `audited` and `log_access` only.
 
 
 def code_of(error: BaseException) -> str:
-    """The code that callers see for *error*; the class of what is a bug of ours."""
+    """The code that callers get for *error*; the name of its class if it is a bug."""
     return getattr(error, "code", type(error).__name__)
 
 
 @contextmanager
 def audited(action: str, **values: object) -> Iterator[dict[str, object]]:
-    """One line for what an operator does within, also if it fails in mid-way.
+    """Log one line for an operator's action in the block, even if the block raises.
 
-    Yields the line's fields, to add what is known only in the end. ``result``
-    is ``done``, or what `code_of` calls that which was raised.
+    Yields the line's fields, to which the block can add. ``result`` is ``done``, or
+    the `code_of` the error.
     """
     line: dict[str, object] = {"action": action} | values
     try:
@@ -67,7 +74,7 @@ def audited(action: str, **values: object) -> Iterator[dict[str, object]]:
         line["result"] = code_of(exc)
         raise
     finally:
-        log.info("operator", extra=line)
+        log.info(OPERATOR, extra=line)
 
 
 def log_access(
@@ -81,9 +88,9 @@ def log_access(
     route: str | None = "/profiles/<igsid>",
     page: str | None = "default",
 ) -> None:
-    """One line for a request, where the operator wants one for each."""
+    """Log one line for a request, if ``ACCESS_LOG`` is on (the caller checks)."""
     log.info(
-        "request",
+        REQUEST,
         extra={
             "method": method,
             "route": route,
@@ -99,4 +106,4 @@ def log_access(
 
 def last_four(igsid: str) -> str:
     """A person's id as logs may show it."""
-    return f"…{igsid[-4:]}"
+    return f"…{igsid[-_SHOWN_DIGITS:]}"

@@ -10,8 +10,8 @@ from typing import Generic, TypeVar
 
 T = TypeVar("T")
 
-LOOK_EVERY = 2.0
-"""Seconds between two looks at a file."""
+READ_EVERY = 2.0
+"""Seconds between two reads of a file."""
 
 MAX_BYTES = 1024 * 1024
 
@@ -19,49 +19,52 @@ log = logging.getLogger(__name__)
 
 
 class BadFile(Exception):
-    """A file's content does not make sense; the text says where, never what."""
+    """A file's content is invalid; the text says where, and never quotes it."""
 
 
 class WatchedFile(Generic[T]):
-    """The meaning of a file, read again by content at most every two seconds.
+    """The value of a file, which is read again at most every two seconds.
 
-    By content and not by time of change: a secret mounted by Kubernetes or
-    Docker changes by way of links, and two writes can share a timestamp. When
-    the file cannot be read, or does not make sense, the last good value stays,
-    ``problem`` says why and one ERROR is logged.
+    A change is detected by content and not by timestamp: a secret mounted by
+    Kubernetes or Docker changes by way of links, and two writes can share a
+    timestamp. While the file is unreadable or invalid, the last valid value stays,
+    ``problem`` says why, and one ERROR is logged.
     """
 
     def __init__(
         self, path: Path, read: Callable[[str], T], monotonic: Callable[[], float]
     ) -> None:
-        """Read *path* now, by *read*, which raises BadFile for what is no good.
+        """Read *path* now. *read* raises BadFile for invalid text.
 
-        *monotonic* is monotonic, in seconds.
+        *monotonic* is a monotonic clock, in seconds.
 
         Raises:
-            BadFile: the file is no good from the start.
+            BadFile: the file is unreadable or invalid from the start.
         """
         self._path = path
         self._read = read
         self._monotonic = monotonic
-        self._looking = threading.Lock()
+        self._reading = threading.Lock()
         self._text = _text_of(path)
         self._value = read(self._text)
-        self._looked_at = monotonic()
+        self._read_at = monotonic()
         self.problem: str | None = None
 
     def value(self) -> T:
-        """The last good value, after a look at the file if one is due."""
-        if self._monotonic() - self._looked_at >= LOOK_EVERY:
-            self.look()
+        """The last valid value, after reading the file again if that is due."""
+        if self._monotonic() - self._read_at >= READ_EVERY:
+            self.read_again()
         return self._value
 
-    def look(self) -> None:
-        """Read the file again if it has changed. One thread looks, others pass by."""
-        if not self._looking.acquire(blocking=False):
+    def read_again(self) -> None:
+        """Read the file, and its value if it has changed.
+
+        One thread at a time; others return at once, with the value as it is.
+        """
+        if not self._reading.acquire(blocking=False):
             return
         try:
-            self._looked_at = self._monotonic()
+            self._read_at = self._monotonic()
             text = _text_of(self._path)
             if text != self._text:
                 self._value, self._text = self._read(text), text
@@ -77,7 +80,7 @@ class WatchedFile(Generic[T]):
                 )
             self.problem = str(exc)
         finally:
-            self._looking.release()
+            self._reading.release()
 
 
 def _text_of(path: Path) -> str:
@@ -89,6 +92,6 @@ def _text_of(path: Path) -> str:
     if len(content) > MAX_BYTES:
         raise BadFile("is larger than 1 MiB")
     try:
-        return content.decode("utf-8-sig")  # Some editors leave a mark.
+        return content.decode("utf-8-sig")  # Some editors write a byte order mark.
     except UnicodeDecodeError as exc:
         raise BadFile("is not UTF-8 text") from exc

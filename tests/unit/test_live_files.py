@@ -1,4 +1,4 @@
-"""Settings that do not fit what others know, or the files that they name."""
+"""Settings, checked against the files and the codes that they name."""
 
 from __future__ import annotations
 
@@ -11,7 +11,10 @@ from proxy.live_files import read_settings
 
 
 def settings(**env: str) -> Settings:
-    """As the service reads them, with a token and *env*, without ``PROXY_``."""
+    """The settings as the service reads them, from a token and *env*.
+
+    The names in *env* are without ``PROXY_``.
+    """
     given = {f"PROXY_{name}": value for name, value in env.items()}
     return read_settings({"PROXY_PAGE_TOKEN": "EAATESTTOKEN"} | given)
 
@@ -22,14 +25,16 @@ def mistakes(**env: str) -> list[str]:
     return raised.value.mistakes
 
 
-def test_a_bad_file_of_pages_is_told_with_all_other_mistakes(tmp_path: Path) -> None:
-    """Each of its own mistakes too, by Page and key, and no value."""
+def test_mistakes_in_the_pages_file_are_reported_with_all_others(
+    tmp_path: Path,
+) -> None:
+    """Each by Page and key, without a value."""
     file = tmp_path / "pages.toml"
     file.write_text('[pages.shop]\ntoken = "two words"\n[pages.outlet]\n')
 
-    told = mistakes(PAGES_FILE=str(file), THREADS="1")
+    found = mistakes(PAGES_FILE=str(file), THREADS="1")
 
-    assert told == [
+    assert found == [
         "PROXY_PAGES_FILE: pages.shop.token must be printable ASCII without spaces,"
         " and not empty",
         "PROXY_PAGES_FILE: pages.outlet: token or token_file must be set",
@@ -41,8 +46,8 @@ def test_a_bad_file_of_pages_is_told_with_all_other_mistakes(tmp_path: Path) -> 
     ]
 
 
-def test_with_several_pages_none_has_to_be_the_default_one(tmp_path: Path) -> None:
-    """The token of PROXY_PAGE_TOKEN may be left out, and only then."""
+def test_page_token_may_be_left_out_with_a_pages_file(tmp_path: Path) -> None:
+    """And only then."""
     file = tmp_path / "pages.toml"
     file.write_text('[pages.shop]\ntoken = "EAASHOP"\n')
 
@@ -52,8 +57,8 @@ def test_with_several_pages_none_has_to_be_the_default_one(tmp_path: Path) -> No
     assert "PROXY_PAGES_FILE for several Pages" in str(raised.value)
 
 
-def test_there_is_one_page_at_least(tmp_path: Path) -> None:
-    """None by the file, and none by the token: nobody could be asked for."""
+def test_settings_without_any_page_are_refused(tmp_path: Path) -> None:
+    """With an empty file and no token, no request could be answered."""
     file = tmp_path / "pages.toml"
     file.write_text("[pages]")
 
@@ -65,39 +70,41 @@ def test_there_is_one_page_at_least(tmp_path: Path) -> None:
     ]
 
 
-@pytest.mark.parametrize("of", ["", 'app_secret = "shopsecret"'])
-def test_webhooks_need_a_secret_which_can_be_a_pages(tmp_path: Path, of: str) -> None:
-    """Without any, nobody could ever sign one."""
+@pytest.mark.parametrize("line", ["", 'app_secret = "shopsecret"'])
+def test_webhooks_need_an_app_secret_which_may_be_a_pages(
+    tmp_path: Path, line: str
+) -> None:
+    """Without any, no signature would be valid."""
     file = tmp_path / "pages.toml"
-    file.write_text(f'[pages.shop]\ntoken = "EAASHOP"\n{of}\n')
+    file.write_text(f'[pages.shop]\ntoken = "EAASHOP"\n{line}\n')
     given = {"PAGES_FILE": str(file), "WEBHOOK_VERIFY_TOKEN": "word"}
 
-    if of:
+    if line:
         assert settings(**given).webhook_verify_token is not None
     else:
-        [told] = mistakes(**given)
-        assert "a Page's app_secret must be" in told
+        [found] = mistakes(**given)
+        assert "a Page's app_secret must be" in found
 
 
 @pytest.mark.parametrize("codes", ["551", "9010", "100/33,803", "12345", ","])
-def test_codes_that_may_be_about_a_person_may_mean_blocked(codes: str) -> None:
-    """An operator who has seen one can say so."""
+def test_blocked_codes_may_list_codes_about_a_person(codes: str) -> None:
+    """An operator who has seen one can list it."""
     assert settings(BLOCKED_CODES=codes).blocked_codes is not None
 
 
-def test_codes_that_are_not_about_a_person_may_not_mean_blocked() -> None:
-    """They are told with all other mistakes, and the good ones are not."""
-    told = mistakes(BLOCKED_CODES="551,190/463,4,100,100/33", THREADS="1")
+def test_blocked_codes_must_not_list_codes_about_token_app_or_quota() -> None:
+    """They are reported with all other mistakes, without the valid codes."""
+    found = mistakes(BLOCKED_CODES="551,190/463,4,100,100/33", THREADS="1")
 
-    assert told == [
+    assert found == [
         "PROXY_THREADS must be a whole number between 96 and 4096",
         "PROXY_BLOCKED_CODES must not list 4, 100, 190: known to be about the token,"
         " the app, the quota or consent",
     ]
 
 
-def test_a_file_of_keys_is_read_with_the_settings(tmp_path: Path) -> None:
-    """One that is good is no mistake."""
+def test_keys_file_is_read_with_the_settings(tmp_path: Path) -> None:
+    """A valid one is not a mistake."""
     file = tmp_path / "api_keys"
     file.write_text(f"inbox read {'0' * 64}\n")
 
@@ -112,7 +119,7 @@ def test_a_file_of_keys_is_read_with_the_settings(tmp_path: Path) -> None:
         ("\nwhat is\n", "line 2: not 'name scopes sha256-of-key'"),
     ],
 )
-def test_a_bad_file_of_keys_is_told_with_all_other_mistakes(
+def test_mistake_in_the_keys_file_is_reported_with_all_others(
     tmp_path: Path, content: str | None, mistake: str
 ) -> None:
     """One restart should be enough."""
@@ -120,9 +127,9 @@ def test_a_bad_file_of_keys_is_told_with_all_other_mistakes(
     if content is not None:
         file.write_text(content)
 
-    told = mistakes(API_KEYS_FILE=str(file), THREADS="1", ALLOW_ANONYMOUS="1")
+    found = mistakes(API_KEYS_FILE=str(file), THREADS="1", ALLOW_ANONYMOUS="1")
 
-    assert told == [
+    assert found == [
         "PROXY_THREADS must be a whole number between 96 and 4096",
         f"PROXY_API_KEYS_FILE {mistake}",
         "PROXY_ALLOW_ANONYMOUS=1 and PROXY_API_KEYS_FILE contradict each other:"

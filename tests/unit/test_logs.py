@@ -14,7 +14,7 @@ from proxy.logs import JsonLines, audited, last_four, log_access, write_to_stder
 
 @pytest.fixture
 def logging_restored() -> Iterator[None]:
-    """What is set for the whole process is as before when the test is over."""
+    """Restore the handlers and levels of the process after the test."""
     root, ours = logging.getLogger(), logging.getLogger("proxy")
     loggers = root, ours, logging.getLogger("proxy.logs")
     handlers, levels = root.handlers[:], [logger.level for logger in loggers]
@@ -27,7 +27,7 @@ def logging_restored() -> Iterator[None]:
 def a_record(
     message: str = "asked Meta", *args: object, **extra: object
 ) -> logging.LogRecord:
-    """A record as a logger makes it, of INFO, with *extra* as its fields."""
+    """An INFO record as a logger makes it, with *extra* as its fields."""
     logger = logging.Logger("proxy.graph.client")
     return logger.makeRecord(
         logger.name, logging.INFO, __file__, 1, message, args, None, extra=extra
@@ -43,7 +43,7 @@ def formatted(record: logging.LogRecord) -> dict[str, Any]:
     return read
 
 
-def test_a_record_is_a_line_with_its_fields() -> None:
+def test_record_is_one_line_with_its_fields() -> None:
     """A constant message, and the values beside it."""
     record = a_record(status=200, person="\u20267890", graph_version=None)
 
@@ -60,8 +60,8 @@ def test_a_record_is_a_line_with_its_fields() -> None:
     }
 
 
-def test_a_line_says_when_in_utc() -> None:
-    """With the offset written out, so that nobody has to guess."""
+def test_time_of_a_line_is_in_utc() -> None:
+    """With the offset written out, so that no reader has to guess."""
     record = a_record()
 
     time = datetime.fromisoformat(formatted(record)["time"])
@@ -70,8 +70,8 @@ def test_a_line_says_when_in_utc() -> None:
     assert time.timestamp() == pytest.approx(record.created, abs=0.002)
 
 
-def test_a_message_gets_its_arguments() -> None:
-    """Libraries write theirs this way."""
+def test_message_is_formatted_with_its_arguments() -> None:
+    """Libraries pass arguments this way."""
     line = formatted(a_record("tried %s times, %d left", "two", 3))
 
     assert line["message"] == "tried two times, 3 left"
@@ -82,21 +82,21 @@ def test_a_message_gets_its_arguments() -> None:
     ["two\nlines", "\r\n", "\u2028", '"quoted"', "\ud800", "\x00", "\N{SPARKLES}"],
 )
 def test_any_text_stays_on_its_line(text: str) -> None:
-    """Nobody forges a line by what he sends."""
+    """A caller cannot forge a line by the text of a request."""
     line = formatted(a_record(text, value=text))
 
     assert (line["message"], line["value"]) == (text, text)
 
 
-def test_a_value_that_json_does_not_know_is_written_as_text() -> None:
-    """A line must not be lost over one of its fields."""
+def test_value_that_json_cannot_hold_is_written_as_text() -> None:
+    """A line must not be lost because of one of its fields."""
     line = formatted(a_record(seconds=timedelta(seconds=2), codes={551}))
 
     assert (line["seconds"], line["codes"]) == ("0:00:02", "{551}")
 
 
-def test_a_traceback_is_a_field_of_the_same_line() -> None:
-    """Collectors of logs read line by line."""
+def test_traceback_is_a_field_of_the_same_line() -> None:
+    """Log collectors read line by line."""
     record = a_record("a bug")
     try:
         raise RuntimeError("it broke")
@@ -109,7 +109,7 @@ def test_a_traceback_is_a_field_of_the_same_line() -> None:
     assert line["traceback"].endswith("RuntimeError: it broke")
 
 
-def test_a_record_without_an_exception_has_no_traceback() -> None:
+def test_record_without_an_exception_has_no_traceback() -> None:
     """Not even an empty one."""
     assert "traceback" not in formatted(a_record())
 
@@ -122,8 +122,8 @@ def test_a_record_without_an_exception_has_no_traceback() -> None:
         ("9" * 25, "\u20269999"),
     ],
 )
-def test_a_person_is_logged_by_the_last_four_digits(igsid: str, shown: str) -> None:
-    """Enough to find a line again, not enough to know who it is."""
+def test_person_is_logged_by_the_last_four_digits(igsid: str, shown: str) -> None:
+    """Enough to find a line again, not enough to identify the person."""
     assert last_four(igsid) == shown
 
 
@@ -137,10 +137,10 @@ def test_a_person_is_logged_by_the_last_four_digits(igsid: str, shown: str) -> N
         ("error", ["error"]),
     ],
 )
-def test_our_own_records_are_written_from_the_level_up(
+def test_own_records_are_written_from_the_level_up(
     level: str, written: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """To stderr, each as a line; stdout is for what a command answers."""
+    """To stderr, each as a line; stdout is for the output of a command."""
     write_to_stderr(level)
 
     for name in ("debug", "info", "warning", "error"):
@@ -153,10 +153,10 @@ def test_our_own_records_are_written_from_the_level_up(
 
 @pytest.mark.usefixtures("logging_restored")
 @pytest.mark.parametrize("level", ["debug", "info", "warning", "error"])
-def test_what_operators_do_is_written_at_every_level(
+def test_audit_and_access_lines_are_written_at_every_level(
     level: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Requests too: whoever wants a line for each has said so."""
+    """The access log has a setting of its own."""
     write_to_stderr(level)
 
     with audited("erase", by="ops"):
@@ -172,7 +172,7 @@ def test_what_operators_do_is_written_at_every_level(
     "library", ["urllib3.connectionpool", "redis", "flask_caching"]
 )
 @pytest.mark.parametrize("level", ["debug", "info"])
-def test_libraries_stay_quiet_below_warning(
+def test_library_records_below_warning_are_dropped(
     level: str, library: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """At DEBUG they print whole URLs, and with them ids and proofs."""
@@ -184,7 +184,7 @@ def test_libraries_stay_quiet_below_warning(
 
 
 @pytest.mark.usefixtures("logging_restored")
-def test_a_librarys_warning_is_a_line_like_ours(
+def test_library_warning_is_a_line_like_ours(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     """One form for everything that is written."""
@@ -196,7 +196,7 @@ def test_a_librarys_warning_is_a_line_like_ours(
 
 
 @pytest.mark.usefixtures("logging_restored")
-def test_setting_it_up_twice_does_not_write_twice(
+def test_second_setup_does_not_write_lines_twice(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     """The parent and its workers both do, and some share a process."""

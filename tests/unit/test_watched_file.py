@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from proxy.watched_file import LOOK_EVERY, MAX_BYTES, BadFile, WatchedFile
+from proxy.watched_file import MAX_BYTES, READ_EVERY, BadFile, WatchedFile
 
 SECRET = "hunter2"
 
 
 class Clock:
-    """A clock that goes when it is told to."""
+    """A clock that moves only when a test moves it."""
 
     def __init__(self) -> None:
         self.now = 1000.0
@@ -23,7 +23,7 @@ class Clock:
     def __call__(self) -> float:
         return self.now
 
-    def goes(self, seconds: float) -> None:
+    def move(self, seconds: float) -> None:
         self.now += seconds
 
 
@@ -40,7 +40,7 @@ def path(tmp_path: Path) -> Path:
 
 
 def words(text: str) -> list[str]:
-    """The words of *text*, of which "bad" is none."""
+    """The words of *text*; "bad" is not a word."""
     if "bad" in text:
         raise BadFile("line 1: not a word")
     return text.split()
@@ -50,7 +50,7 @@ def watch(path: Path, clock: Clock) -> WatchedFile[list[str]]:
     return WatchedFile(path, words, clock)
 
 
-def test_a_file_is_read_at_once(path: Path, clock: Clock) -> None:
+def test_file_is_read_on_creation(path: Path, clock: Clock) -> None:
     """There is a value from the start."""
     file = watch(path, clock)
 
@@ -58,49 +58,51 @@ def test_a_file_is_read_at_once(path: Path, clock: Clock) -> None:
     assert file.problem is None
 
 
-def test_a_change_is_seen_two_seconds_after_the_last_look(
+def test_change_is_seen_two_seconds_after_the_last_read(
     path: Path, clock: Clock
 ) -> None:
-    """And not before: a look costs a read of the disk."""
+    """And not before, because each read costs a read of the disk."""
     file = watch(path, clock)
     path.write_text("two")
 
-    clock.goes(1.999)
+    clock.move(1.999)
     before = file.value()
-    clock.goes(0.001)
+    clock.move(0.001)
 
     assert before == ["one"]
     assert file.value() == ["two"]
 
 
-def test_two_seconds_are_counted_anew_from_every_look(path: Path, clock: Clock) -> None:
-    """Also from one that found nothing new."""
+def test_interval_starts_again_with_every_read(path: Path, clock: Clock) -> None:
+    """Also with one that found no change."""
     file = watch(path, clock)
-    clock.goes(LOOK_EVERY)
+    clock.move(READ_EVERY)
     file.value()
     path.write_text("two")
 
-    clock.goes(LOOK_EVERY - 0.001)
+    clock.move(READ_EVERY - 0.001)
 
     assert file.value() == ["one"]
 
 
-def test_a_change_is_seen_by_content_and_not_by_time(path: Path, clock: Clock) -> None:
+def test_change_is_detected_by_content_and_not_by_timestamp(
+    path: Path, clock: Clock
+) -> None:
     """Two writes can share a timestamp, and a link keeps the one of its target."""
     file = watch(path, clock)
     written = path.stat()
     path.write_text("two")
     os.utime(path, ns=(written.st_atime_ns, written.st_mtime_ns))
 
-    clock.goes(LOOK_EVERY)
+    clock.move(READ_EVERY)
 
     assert file.value() == ["two"]
 
 
-def test_a_link_that_points_elsewhere_is_a_change(
+def test_link_with_another_target_is_a_change(
     tmp_path: Path, path: Path, clock: Clock
 ) -> None:
-    """This is how Kubernetes brings a new secret."""
+    """This is how Kubernetes replaces a secret."""
     link, other = tmp_path / "link", tmp_path / "other"
     other.write_text("two")
     link.symlink_to(path)
@@ -108,19 +110,17 @@ def test_a_link_that_points_elsewhere_is_a_change(
 
     link.unlink()
     link.symlink_to(other)
-    clock.goes(LOOK_EVERY)
+    clock.move(READ_EVERY)
 
     assert file.value() == ["two"]
 
 
-def test_what_has_not_changed_is_not_read_into_a_value_again(
-    path: Path, clock: Clock
-) -> None:
+def test_unchanged_content_is_not_parsed_again(path: Path, clock: Clock) -> None:
     """Keys are not parsed every two seconds."""
     file = watch(path, clock)
     first = file.value()
 
-    clock.goes(LOOK_EVERY)
+    clock.move(READ_EVERY)
 
     assert file.value() is first
 
@@ -160,10 +160,10 @@ every_bad_way = pytest.mark.parametrize(
 
 
 @every_bad_way
-def test_a_file_that_is_no_good_from_the_start_is_refused(
+def test_file_that_is_invalid_from_the_start_is_refused(
     path: Path, clock: Clock, go_bad: Callable[[Path], None], problem: str
 ) -> None:
-    """There is no last good value that could stay."""
+    """There is no last valid value that could stay."""
     go_bad(path)
 
     with pytest.raises(BadFile) as raised:
@@ -173,36 +173,36 @@ def test_a_file_that_is_no_good_from_the_start_is_refused(
 
 
 @every_bad_way
-def test_the_last_good_value_stays_when_a_file_goes_bad(
+def test_last_valid_value_stays_when_a_file_goes_bad(
     path: Path, clock: Clock, go_bad: Callable[[Path], None], problem: str
 ) -> None:
-    """A mistyped line must not lock everybody out, or let everybody in."""
+    """A mistyped line must not lock all callers out, or let all of them in."""
     file = watch(path, clock)
     go_bad(path)
 
-    clock.goes(LOOK_EVERY)
+    clock.move(READ_EVERY)
 
     assert file.value() == ["one"]
     assert file.problem == problem
 
 
 @every_bad_way
-def test_a_file_that_stays_bad_stays_a_problem(
+def test_problem_stays_while_the_file_stays_bad(
     path: Path, clock: Clock, go_bad: Callable[[Path], None], problem: str
 ) -> None:
-    """A second look that finds nothing new does not make it good."""
+    """A second read that finds no change does not make it valid."""
     file = watch(path, clock)
     go_bad(path)
 
     for _ in range(3):
-        clock.goes(LOOK_EVERY)
+        clock.move(READ_EVERY)
         file.value()
 
     assert file.problem == problem
 
 
-def test_a_file_of_just_a_mebibyte_is_read(path: Path, clock: Clock) -> None:
-    """The limit is the first size that is too much, less one."""
+def test_file_of_exactly_1_mib_is_read(path: Path, clock: Clock) -> None:
+    """One byte more is too large."""
     path.write_bytes(b"x" * MAX_BYTES)
 
     file = watch(path, clock)
@@ -210,29 +210,29 @@ def test_a_file_of_just_a_mebibyte_is_read(path: Path, clock: Clock) -> None:
     assert file.value() == ["x" * MAX_BYTES]
 
 
-def test_a_file_heals_when_it_makes_sense_again(path: Path, clock: Clock) -> None:
-    """With its new content, and no problem any more."""
+def test_problem_ends_when_the_file_is_valid_again(path: Path, clock: Clock) -> None:
+    """And the value is that of its new content."""
     file = watch(path, clock)
     path.unlink()
-    clock.goes(LOOK_EVERY)
+    clock.move(READ_EVERY)
     file.value()
 
     path.write_text("two")
-    clock.goes(LOOK_EVERY)
+    clock.move(READ_EVERY)
 
     assert file.value() == ["two"]
     assert file.problem is None
 
 
-def test_a_file_heals_when_its_old_content_comes_back(path: Path, clock: Clock) -> None:
-    """Nothing has changed, and yet the problem is over."""
+def test_problem_ends_when_the_old_content_comes_back(path: Path, clock: Clock) -> None:
+    """Even though the content equals the last valid one."""
     file = watch(path, clock)
     path.write_text("bad")
-    clock.goes(LOOK_EVERY)
+    clock.move(READ_EVERY)
     file.value()
 
     path.write_text("one")
-    clock.goes(LOOK_EVERY)
+    clock.move(READ_EVERY)
 
     assert file.value() == ["one"]
     assert file.problem is None
@@ -242,15 +242,15 @@ def errors(caplog: pytest.LogCaptureFixture) -> list[logging.LogRecord]:
     return [record for record in caplog.records if record.levelno >= logging.ERROR]
 
 
-def test_a_problem_is_logged_once_however_long_it_lasts(
+def test_problem_is_logged_once_however_long_it_lasts(
     path: Path, clock: Clock, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """An ERROR is a page to somebody. It names the file and says why."""
+    """An ERROR alerts the operator. It names the file and the problem."""
     file = watch(path, clock)
     path.write_text("bad")
 
     for _ in range(5):
-        clock.goes(LOOK_EVERY)
+        clock.move(READ_EVERY)
         file.value()
 
     assert len(errors(caplog)) == 1
@@ -258,15 +258,15 @@ def test_a_problem_is_logged_once_however_long_it_lasts(
     assert vars(errors(caplog)[0])["problem"] == "line 1: not a word"
 
 
-def test_another_problem_is_logged_too(
+def test_second_problem_is_logged_too(
     path: Path, clock: Clock, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """It may be what somebody did about the first one."""
+    """The operator's repair of the first one may have caused it."""
     file = watch(path, clock)
 
     for go_bad in (spoil, remove):
         go_bad(path)
-        clock.goes(LOOK_EVERY)
+        clock.move(READ_EVERY)
         file.value()
 
     problems = [vars(record)["problem"] for record in errors(caplog)]
@@ -276,30 +276,30 @@ def test_another_problem_is_logged_too(
     ]
 
 
-def test_the_same_problem_is_logged_again_after_it_was_over(
+def test_problem_that_ended_and_came_back_is_logged_again(
     path: Path, clock: Clock, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """It is a new one."""
+    """It is a new problem."""
     file = watch(path, clock)
 
     for text in ("bad", "two", "bad"):
         path.write_text(text)
-        clock.goes(LOOK_EVERY)
+        clock.move(READ_EVERY)
         file.value()
 
     assert len(errors(caplog)) == 2
 
 
-def test_it_is_logged_that_a_problem_is_over(
+def test_end_of_a_problem_is_logged(
     path: Path, clock: Clock, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Also where the file is what it was before; else the error is the last word."""
+    """Also if the old content came back; otherwise the log would end with the error."""
     caplog.set_level(logging.INFO)
     file = watch(path, clock)
 
     for text in ("bad", "one", "bad", "two", "two"):
         path.write_text(text)
-        clock.goes(LOOK_EVERY)
+        clock.move(READ_EVERY)
         file.value()
 
     assert [record.message for record in caplog.records] == [
@@ -320,7 +320,7 @@ def test_it_is_logged_that_a_problem_is_over(
     ],
     ids=["bad", "garbled", "bloated", "good"],
 )
-def test_no_content_is_logged(
+def test_content_is_never_logged(
     path: Path, clock: Clock, caplog: pytest.LogCaptureFixture, content: bytes
 ) -> None:
     """At no level: it is a token, or a file of keys."""
@@ -328,7 +328,7 @@ def test_no_content_is_logged(
     file = watch(path, clock)
     path.write_bytes(content)
 
-    clock.goes(LOOK_EVERY)
+    clock.move(READ_EVERY)
     file.value()
 
     logged = "".join(str(vars(record)) for record in caplog.records)
@@ -336,24 +336,26 @@ def test_no_content_is_logged(
     assert SECRET not in logged + str(file.problem)
 
 
-def test_only_one_thread_looks_and_others_pass_by(path: Path, clock: Clock) -> None:
-    """A slow disk holds up one caller, not all."""
-    looking, done = threading.Event(), threading.Event()
+def test_one_thread_reads_while_others_use_the_old_value(
+    path: Path, clock: Clock
+) -> None:
+    """A slow disk delays one caller, not all."""
+    reading, done = threading.Event(), threading.Event()
 
     def slowly(text: str) -> str:
         if text == "two":
-            looking.set()
+            reading.set()
             assert done.wait(30)
         return text
 
     file = WatchedFile(path, slowly, clock)
     path.write_text("two")
-    clock.goes(LOOK_EVERY)
+    clock.move(READ_EVERY)
 
     with ThreadPoolExecutor(1) as pool:
         first = pool.submit(file.value)
-        assert looking.wait(30)
-        clock.goes(LOOK_EVERY)
+        assert reading.wait(30)
+        clock.move(READ_EVERY)
         meanwhile = file.value()
         done.set()
 
@@ -361,11 +363,11 @@ def test_only_one_thread_looks_and_others_pass_by(path: Path, clock: Clock) -> N
     assert first.result() == "two"
 
 
-def test_a_look_can_be_had_at_once(path: Path, clock: Clock) -> None:
-    """For whoever knows that something has changed."""
+def test_read_again_does_not_wait_for_the_interval(path: Path, clock: Clock) -> None:
+    """For a caller that reads on a schedule of its own."""
     file = watch(path, clock)
     path.write_text("two")
 
-    file.look()
+    file.read_again()
 
     assert file.value() == ["two"]
