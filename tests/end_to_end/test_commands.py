@@ -1,4 +1,4 @@
-"""The commands, as an operator types them: what they print and how they exit."""
+"""The commands, as an operator types them: their output and their exit codes."""
 
 from __future__ import annotations
 
@@ -40,15 +40,15 @@ def run(stack: SimpleNamespace, *words: str, **more: str):
 
 
 def test_get_answers_from_the_store_of_the_settings(stack) -> None:
-    """The same entry as the service's, and it says which store and Graph."""
+    """With the same entry as the service; it prints the store and the Graph."""
     stack.service.get(f"/profiles/{ADA}")
 
-    told = run(stack, "get", ADA, "--json")
+    result = run(stack, "get", ADA, "--json")
 
-    assert told.returncode == 0
-    assert json.loads(told.stdout) == stack.service.get(f"/profiles/{ADA}").json()
-    assert f"store {stack.settings['STORE_URL']}" in told.stderr
-    assert f"Graph {stack.settings['GRAPH_URL']}/v25.0" in told.stderr
+    assert result.returncode == 0
+    assert json.loads(result.stdout) == stack.service.get(f"/profiles/{ADA}").json()
+    assert f"store {stack.settings['STORE_URL']}" in result.stderr
+    assert f"Graph {stack.settings['GRAPH_URL']}/v25.0" in result.stderr
     assert stack.meta.calls(ADA) == 1
 
 
@@ -62,24 +62,24 @@ def test_get_answers_from_the_store_of_the_settings(stack) -> None:
         ("12x", 2, "5 to 25"),
     ],
 )
-def test_get_exits_by_what_it_learned(stack, igsid, exit_code, word) -> None:
-    """0 a profile, 1 a refusal, 2 misuse, 3 nobody could tell."""
-    told = run(stack, "get", igsid)
+def test_get_exits_by_the_outcome(stack, igsid, exit_code, word) -> None:
+    """0 a profile, 1 a refusal, 2 misuse, 3 a failure."""
+    result = run(stack, "get", igsid)
 
-    assert told.returncode == exit_code
-    assert word in told.stdout + told.stderr
+    assert result.returncode == exit_code
+    assert word in result.stdout + result.stderr
 
 
 def test_erase_prints_a_receipt_and_leaves_an_audit_line(stack) -> None:
     """Both have the same id; the service asks Meta again."""
     stack.service.get(f"/profiles/{ADA}")
 
-    told = run(stack, "erase", ADA, "--json")
+    result = run(stack, "erase", ADA, "--json")
 
-    receipt = json.loads(told.stdout)
-    assert told.returncode == 0
+    receipt = json.loads(result.stdout)
+    assert result.returncode == 0
     assert receipt["was_there"]["entry"] is True
-    (line,) = audit_lines(told.stderr)
+    (line,) = audit_lines(result.stderr)
     assert (line["id"], line["result"]) == (receipt["id"], "done")
     stack.service.get(f"/profiles/{ADA}")
     assert stack.meta.calls(ADA) == 2
@@ -109,20 +109,20 @@ def test_flush_counts_and_removes(stack) -> None:
     assert len(list(stack.redis.scan_iter("pp:e:*"))) == 1
 
 
-def test_flush_without_yes_asks_and_never_guesses(stack) -> None:
-    """With nobody there to ask, nothing is removed."""
+def test_flush_without_yes_and_terminal_is_refused(stack) -> None:
+    """Nothing is removed without an answer."""
     stack.service.get(f"/profiles/{ADA}")
 
-    told = run(stack, "flush", "all")
+    result = run(stack, "flush", "all")
 
-    assert told.returncode == 2
-    assert "--yes" in told.stderr
+    assert result.returncode == 2
+    assert "--yes" in result.stderr
     assert stack.redis.exists(f"pp:e:{{default:{ADA}}}")
 
 
 @pytest.fixture
 def shop(stack, tmp_path):
-    """A file of Pages with one, whose Meta is the same as ours, and her entry there."""
+    """A file with the Page ``shop``, which asks the same simulated Meta."""
     file = tmp_path / "pages.toml"
     file.write_text(
         f'[pages.shop]\ntoken = "{PAGE_TOKEN}"\napp_secret = "{APP_SECRET}"\n'
@@ -131,19 +131,19 @@ def shop(stack, tmp_path):
     return {"PAGES_FILE": str(file)}
 
 
-def test_the_commands_are_about_the_page_that_is_named(stack, shop) -> None:
-    """Each with --page; a flush without it is of all Pages."""
+def test_page_option_selects_the_page_of_each_command(stack, shop) -> None:
+    """A flush without --page is of all Pages."""
     stack.service.get(f"/profiles/{ADA}")
 
-    told = run(stack, "get", ADA, "--page", "shop", "--json", **shop)
+    result = run(stack, "get", ADA, "--page", "shop", "--json", **shop)
     stats = run(stack, "stats", "--page", "shop", "--json", **shop)
     dry = run(stack, "flush", "all", "--dry-run", "--json", **shop)
     flushed = run(stack, "flush", "all", "--page", "shop", "--yes", "--json", **shop)
     run(stack, "get", ADA, "--page", "shop", **shop)
     erased = run(stack, "erase", ADA, "--page", "shop", "--json", **shop)
 
-    assert json.loads(told.stdout)["name"] == "Ada Lovelace"
-    assert f"Graph {stack.meta.url}/v25.0" in told.stderr
+    assert json.loads(result.stdout)["name"] == "Ada Lovelace"
+    assert f"Graph {stack.meta.url}/v25.0" in result.stderr
     assert json.loads(stats.stdout)["entries"]["profile"] == 1
     assert json.loads(dry.stdout)["matched"] == 2
     assert json.loads(flushed.stdout) == {"matched": 1, "deleted": 1}
@@ -155,29 +155,29 @@ def test_the_commands_are_about_the_page_that_is_named(stack, shop) -> None:
 @pytest.mark.parametrize(
     "words", [["get", ADA], ["erase", ADA], ["stats"], ["flush", "all", "--yes"]]
 )
-def test_a_command_about_a_page_that_is_none_exits_with_2(stack, shop, words) -> None:
-    """And does nothing."""
+def test_command_about_an_unknown_page_exits_with_2(stack, shop, words) -> None:
+    """And changes nothing."""
     stack.service.get(f"/profiles/{ADA}")
 
-    told = run(stack, *words, "--page", "shopp", **shop)
+    result = run(stack, *words, "--page", "shopp", **shop)
 
-    assert told.returncode == 2
-    assert "There is no such Page here." in told.stderr
+    assert result.returncode == 2
+    assert "There is no such Page here." in result.stderr
     assert stack.redis.exists(f"pp:e:{{default:{ADA}}}")
 
 
-def test_stats_tells_the_gates_and_what_is_stored(stack) -> None:
-    """By kind, with what cannot be read; and it asks nobody."""
+def test_stats_prints_the_gates_and_the_entries(stack) -> None:
+    """By kind, with the unreadable ones; it makes no call to Meta."""
     for igsid in (ADA, BEN, CLEO):
         stack.service.get(f"/profiles/{igsid}")
     stack.redis.set("pp:e:{default:99999}", "nonsense", ex=60)
     calls = stack.meta.calls()
 
-    told = run(stack, "stats", "--json")
+    result = run(stack, "stats", "--json")
     lines = run(stack, "stats").stdout.splitlines()
 
-    stats = json.loads(told.stdout)
-    assert told.returncode == 0
+    stats = json.loads(result.stdout)
+    assert result.returncode == 0
     assert stats["entries"] == {
         "profile": 1,
         "consent_required": 1,
@@ -192,22 +192,22 @@ def test_stats_tells_the_gates_and_what_is_stored(stack) -> None:
     assert stack.meta.calls() == calls
 
 
-def test_top_tells_once_what_an_instance_does(stack) -> None:
-    """Where nobody looks at a terminal; found by the same settings."""
+def test_top_prints_once_without_a_terminal(stack) -> None:
+    """Of the instance that the same settings name."""
     stack.service.get(f"/profiles/{ADA}")
     listen = f"0.0.0.0:{stack.service.port}"
 
-    told = run(stack, "top", LISTEN=listen, ALLOW_ANONYMOUS="1")
+    result = run(stack, "top", LISTEN=listen, ALLOW_ANONYMOUS="1")
 
-    assert told.returncode == 0, told.stderr
-    assert f"profile-proxy at {stack.service.url}\n" in told.stdout
-    assert re.search(r"^lookups +[1-9]", told.stdout, re.MULTILINE)
-    assert re.search("^gate +open$", told.stdout, re.MULTILINE)
-    assert "\x1b" not in told.stdout
+    assert result.returncode == 0, result.stderr
+    assert f"profile-proxy at {stack.service.url}\n" in result.stdout
+    assert re.search(r"^lookups +[1-9]", result.stdout, re.MULTILINE)
+    assert re.search("^gate +open$", result.stdout, re.MULTILINE)
+    assert "\x1b" not in result.stdout
 
 
-def test_top_goes_on_at_a_terminal_until_it_is_interrupted(stack) -> None:
-    """It begins at the top of the screen each second, and ends well."""
+def test_top_repeats_at_a_terminal_until_it_is_interrupted(stack) -> None:
+    """It redraws the screen each second, and exits with 0."""
     ours, theirs = pty.openpty()
     running = subprocess.Popen(
         [
@@ -231,14 +231,14 @@ def test_top_goes_on_at_a_terminal_until_it_is_interrupted(stack) -> None:
 
 
 def test_top_without_an_instance_exits_with_3(stack) -> None:
-    """And names where it has looked."""
+    """And prints the URL that it tried."""
     port = free_port()
 
-    told = run(stack, "top", "--url", f"http://127.0.0.1:{port}")
+    result = run(stack, "top", "--url", f"http://127.0.0.1:{port}")
 
-    assert told.returncode == 3
-    assert f"http://127.0.0.1:{port}: ConnectionError" in told.stderr
-    assert "Traceback" not in told.stderr
+    assert result.returncode == 3
+    assert f"http://127.0.0.1:{port}: ConnectionError" in result.stderr
+    assert "Traceback" not in result.stderr
 
 
 @pytest.mark.parametrize(
@@ -252,33 +252,33 @@ def test_top_without_an_instance_exits_with_3(stack) -> None:
     ],
 )
 def test_misuse_exits_with_2(stack, words) -> None:
-    """And says what is wrong."""
-    told = run(stack, *words)
+    """And prints the mistake."""
+    result = run(stack, *words)
 
-    assert told.returncode == 2
-    assert told.stderr
+    assert result.returncode == 2
+    assert result.stderr
 
 
 @pytest.mark.parametrize("words", [("erase", ADA), ("flush", "all", "--yes")])
-def test_a_store_that_is_away_exits_with_3(stack, words) -> None:
-    """Nothing is promised, and a script can tell; the attempt is on record."""
-    told = run(stack, *words, STORE_URL=f"redis://:hunter2@127.0.0.1:{free_port()}/0")
+def test_erase_and_flush_without_a_store_exit_with_3(stack, words) -> None:
+    """A script can detect it, and the attempt has an audit line."""
+    result = run(stack, *words, STORE_URL=f"redis://:hunter2@127.0.0.1:{free_port()}/0")
 
-    assert told.returncode == 3
-    assert "store cannot be reached" in told.stderr
-    (line,) = audit_lines(told.stderr)
+    assert result.returncode == 3
+    assert "store cannot be reached" in result.stderr
+    (line,) = audit_lines(result.stderr)
     assert (line["action"], line["result"]) == (words[0], "store_unavailable")
-    assert "hunter2" not in told.stdout + told.stderr
+    assert "hunter2" not in result.stdout + result.stderr
 
 
-def test_the_log_tells_the_stores_trouble_from_metas(stack) -> None:
-    """Both are away, each in its own way."""
-    nobody = f"http://127.0.0.1:{free_port()}"
+def test_log_distinguishes_a_failed_store_from_a_failed_meta(stack) -> None:
+    """Both are away, each with an error of its own."""
+    no_meta = f"http://127.0.0.1:{free_port()}"
 
-    told = run(stack, "get", ADA, STORE_URL="unix:///no/such.sock", GRAPH_URL=nobody)
+    result = run(stack, "get", ADA, STORE_URL="unix:///no/such.sock", GRAPH_URL=no_meta)
 
-    (store,) = log_lines(told.stderr, "store away")
-    (call,) = log_lines(told.stderr, "asked Meta")
+    (store,) = log_lines(result.stderr, "store away")
+    (call,) = log_lines(result.stderr, "asked Meta")
     assert store["error"] == "FileNotFoundError"
     assert (call["result"], call["error"]) == (
         "graph_unavailable",
@@ -286,50 +286,50 @@ def test_the_log_tells_the_stores_trouble_from_metas(stack) -> None:
     )
 
 
-def test_stats_of_a_store_that_is_away_exits_with_3(stack) -> None:
-    """There is nothing to tell, and no action to put on record."""
-    told = run(stack, "stats", STORE_URL=f"redis://127.0.0.1:{free_port()}/0")
+def test_stats_without_a_store_exits_with_3(stack) -> None:
+    """There is nothing to print, and no action to audit."""
+    result = run(stack, "stats", STORE_URL=f"redis://127.0.0.1:{free_port()}/0")
 
-    assert told.returncode == 3
-    assert "store cannot be reached" in told.stderr
+    assert result.returncode == 3
+    assert "store cannot be reached" in result.stderr
 
 
 @pytest.mark.parametrize(
     "words", [("get", ADA), ("erase", ADA), ("flush", "all"), ("stats",)]
 )
 def test_commands_start_no_engine_of_their_own(stack, words) -> None:
-    """An empty engine would truthfully say that nobody is there."""
-    told = run(stack, *words, STORE_URL="embedded:")
+    """An empty engine would report that no entry exists."""
+    result = run(stack, *words, STORE_URL="embedded:")
 
-    assert told.returncode == 2
-    assert "embedded:" in told.stderr
+    assert result.returncode == 2
+    assert "embedded:" in result.stderr
 
 
-def test_the_line_of_a_new_key_can_be_appended_to_the_file(stack) -> None:
-    """It is all that stdout has; the key is on the terminal and in no file."""
-    told = run(stack, "key", "new", "inbox", "--scopes", "read,admin")
+def test_key_new_prints_only_the_line_for_the_file_on_stdout(stack) -> None:
+    """So that it can be appended; the key itself goes to stderr."""
+    result = run(stack, "key", "new", "inbox", "--scopes", "read,admin")
 
-    (key,) = re.findall("^pp_.+$", told.stderr, re.MULTILINE)
+    (key,) = re.findall("^pp_.+$", result.stderr, re.MULTILINE)
     digest = hashlib.sha256(key.encode()).hexdigest()
-    assert told.stdout == f"inbox read,admin {digest}\n"
+    assert result.stdout == f"inbox read,admin {digest}\n"
 
 
-def test_a_script_gets_a_new_key_and_its_line(stack) -> None:
+def test_key_new_as_json_prints_the_key_and_its_line(stack) -> None:
     """From stdout, with nothing on stderr to be logged by mistake."""
-    told = run(stack, "key", "new", "inbox", "--json")
+    result = run(stack, "key", "new", "inbox", "--json")
 
-    new = json.loads(told.stdout)
+    new = json.loads(result.stdout)
     digest = hashlib.sha256(new["key"].encode()).hexdigest()
     assert new["line"] == f"inbox read {digest}"
-    assert told.stderr == ""
+    assert result.stderr == ""
 
 
-def test_config_tells_where_each_value_comes_from(stack) -> None:
+def test_config_prints_the_source_of_each_value(stack) -> None:
     """Defaults, the environment and files; as a list for scripts."""
-    told = run(stack, "config", "--json")
+    result = run(stack, "config", "--json")
 
-    shown = {row["name"]: row for row in json.loads(told.stdout)}
-    assert told.returncode == 0
+    shown = {row["name"]: row for row in json.loads(result.stdout)}
+    assert result.returncode == 0
     assert shown["PROXY_GRAPH_TIMEOUT"]["source"] == "environment"
     assert shown["PROXY_PROFILE_TTL"] == {
         "name": "PROXY_PROFILE_TTL",
@@ -337,21 +337,21 @@ def test_config_tells_where_each_value_comes_from(stack) -> None:
         "source": "default",
     }
     assert shown["PROXY_PAGE_TOKEN"]["source"] == f"file {stack.token_file}"
-    assert PAGE_TOKEN not in told.stdout
+    assert PAGE_TOKEN not in result.stdout
 
 
-def test_config_shows_everything_and_then_what_is_wrong(stack) -> None:
+def test_config_prints_every_value_and_then_the_mistakes(stack) -> None:
     """The one command to type when a start is refused."""
     wrong = {"PROFIL_TTL": "1h", "GRAPH_TIMEOUT": "soon", "API_KEYS_FILE": "/missing"}
 
-    told = run(stack, "config", WORKERS="0", **wrong)
+    result = run(stack, "config", WORKERS="0", **wrong)
 
-    assert told.returncode == 2
-    assert "PROXY_PROFILE_TTL" in told.stdout
+    assert result.returncode == 2
+    assert "PROXY_PROFILE_TTL" in result.stdout
     assert "PROXY_PROFIL_TTL is not a setting; did you mean PROXY_PROFILE_TTL?" in (
-        told.stderr
+        result.stderr
     )
-    assert len(told.stderr.splitlines()) == 4
+    assert len(result.stderr.splitlines()) == 4
 
 
 @pytest.mark.parametrize(
@@ -365,10 +365,10 @@ def test_config_shows_everything_and_then_what_is_wrong(stack) -> None:
         ({"STORE_URL": "memcached://x"}, "PROXY_STORE_URL"),
     ],
 )
-def test_a_start_that_cannot_go_well_is_refused(stack, settings, words) -> None:
-    """At once, with what to do, and with the code for settings."""
-    told = run(stack, "run", **{"LISTEN": f"127.0.0.1:{free_port()}"} | settings)
+def test_run_with_invalid_settings_is_refused(stack, settings, words) -> None:
+    """At once, with the remedy and the exit code for settings."""
+    result = run(stack, "run", **{"LISTEN": f"127.0.0.1:{free_port()}"} | settings)
 
-    assert told.returncode == 2, told.stderr
-    assert words in told.stderr
-    assert "Traceback" not in told.stderr
+    assert result.returncode == 2, result.stderr
+    assert words in result.stderr
+    assert "Traceback" not in result.stderr

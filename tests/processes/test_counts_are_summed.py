@@ -1,4 +1,4 @@
-"""What several workers count is one sum, whoever of them is asked, and whoever dies."""
+"""The counts of several workers are one sum, whichever is scraped or killed."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ import os, sys, threading
 def folding():
     return sum("_fold_for_ever" in thread.name for thread in threading.enumerate())
 """
-"""How many threads fold in this process."""
+"""A function for a script: how many threads fold in its process."""
 
 FOREIGN_SERVER = (
     FOLDING
@@ -87,7 +87,7 @@ print(folding())
 
 
 class Worker:
-    """A process that counts what it is told to, and ends with its ``with``."""
+    """A process that counts by order, and is killed at the end of its ``with``."""
 
     def __init__(self, *folder: Path, **env: str) -> None:
         self._process = subprocess.Popen(
@@ -107,7 +107,7 @@ class Worker:
         self.kill()
 
     def counts(self, **order: int) -> str:
-        """Count that, and tell what a scrape of this process says then."""
+        """Count *order*, and return the text of a scrape of this process."""
         assert self._process.stdin and self._process.stdout
         self._process.stdin.write(json.dumps(order) + "\n")
         self._process.stdin.flush()
@@ -121,8 +121,8 @@ class Worker:
         self._process.stdout.close()
 
 
-def test_a_scrape_of_one_is_the_sum_of_all(tmp_path) -> None:
-    """Counts are added up, entries too; trusted is only what all may trust."""
+def test_scrape_of_one_worker_is_the_sum_of_all(tmp_path) -> None:
+    """Counts and entries are added up; trusted is 1 only if it is 1 in all."""
     with Worker(tmp_path) as one, Worker(tmp_path) as other:
         one.counts(near=3, entries=10, trusted=True)
         text = other.counts(near=4, entries=5, trusted=False)
@@ -133,26 +133,26 @@ def test_a_scrape_of_one_is_the_sum_of_all(tmp_path) -> None:
         assert (total(text, "near_trusted"), trusted) == (0, 1)
 
 
-def test_a_successor_counts_on_from_where_the_dead_one_was(tmp_path) -> None:
-    """Counters never go back, and what the dead one held is gone with it."""
+def test_successor_continues_the_counts_of_a_dead_worker(tmp_path) -> None:
+    """Counters never go back; the dead worker's gauges are gone."""
     with Worker(tmp_path) as survivor, Worker(tmp_path) as victim:
         survivor.counts(near=1, entries=10, trusted=True)
         victim.counts(near=5, entries=7, trusted=False)
         victim.kill()
-        bereft = survivor.counts()
+        after_death = survivor.counts()
         with Worker(tmp_path) as successor:
             begun = survivor.counts()
             text = successor.counts(near=2, entries=1, trusted=True)
 
-            assert total(bereft, "answers_total", source="near") == 6
+            assert total(after_death, "answers_total", source="near") == 6
             assert total(text, "answers_total", source="near") == 8
             assert total(begun, "near_entries") == 10
             assert total(text, "near_entries") == 11
             assert total(text, "near_trusted") == 1
 
 
-def test_those_who_die_leave_no_files_behind(tmp_path) -> None:
-    """However many: each takes the place of one before it."""
+def test_dead_workers_leave_no_files_behind(tmp_path) -> None:
+    """However many: each successor takes the slot of one before it."""
     left = []
     for _ in range(3):
         with Worker(tmp_path) as worker:
@@ -163,16 +163,16 @@ def test_those_who_die_leave_no_files_behind(tmp_path) -> None:
     assert total(text, "answers_total", source="near") == 3
 
 
-def test_a_worker_that_just_begins_breaks_no_scrape(tmp_path) -> None:
-    """Nor does one that was killed at that moment, which leaves an empty file."""
+def test_empty_file_of_a_starting_worker_breaks_no_scrape(tmp_path) -> None:
+    """A worker that was killed at that moment leaves an empty file, too."""
     (tmp_path / "counter_7.db").touch()
 
     with Worker(tmp_path) as worker:
         assert total(worker.counts(near=3), "answers_total", source="near") == 3
 
 
-def test_a_folder_that_the_library_is_told_of_does_too(tmp_path) -> None:
-    """As under gunicorn, whose workers nobody of ours gives a place."""
+def test_folder_of_the_librarys_variable_is_used_without_share(tmp_path) -> None:
+    """As under gunicorn, whose workers take no slot of ours."""
     env = {"PROMETHEUS_MULTIPROC_DIR": str(tmp_path)}
 
     with Worker(**env) as one, Worker(**env) as other:
@@ -194,21 +194,21 @@ def run(script: str, *arguments: str, **env: str) -> str:
     return done.stdout.strip()
 
 
-def test_under_such_a_server_folding_begins_with_the_first_request(tmp_path) -> None:
-    """Not with the app, which may be made before the server forks; and once."""
-    told = run(FOREIGN_SERVER, PROMETHEUS_MULTIPROC_DIR=str(tmp_path))
+def test_folding_starts_with_the_first_request_under_another_server(tmp_path) -> None:
+    """Not with the app, which may be made before the server forks; and only once."""
+    counts = run(FOREIGN_SERVER, PROMETHEUS_MULTIPROC_DIR=str(tmp_path))
 
-    assert told == "[0, 1, 1]"
+    assert counts == "[0, 1, 1]"
 
 
-def test_a_worker_of_ours_folds_before_anybody_asks_it(tmp_path) -> None:
-    """Or what is true of all workers would hang on who was asked."""
+def test_folding_starts_before_the_first_request_in_our_worker(tmp_path) -> None:
+    """A worker without requests would otherwise be missing from the sums."""
     assert run(OWN_SERVER, str(tmp_path)) == "1"
 
 
 @pytest.fixture
 def service() -> Iterator[SimpleNamespace]:
-    """Two workers; ``folder`` is where they sum what they count."""
+    """A service of two workers; ``folder`` is where they sum their counts."""
     with ExitStack() as ending:
         store = ending.enter_context(engine.start())
         meta = SimulatedMeta()
@@ -227,7 +227,7 @@ def service() -> Iterator[SimpleNamespace]:
 
 
 def folders(service: Service) -> dict[int, Path]:
-    """Where each worker counts, by its id; one that ends meanwhile is not listed."""
+    """The folder of each worker, by its id; one that ends meanwhile is left out."""
     found = {}
     for worker in service.workers():
         try:
@@ -240,7 +240,7 @@ def folders(service: Service) -> dict[int, Path]:
 
 
 def ask(service: Service, path: str) -> str:
-    """Over a connection of its own, which either worker may take."""
+    """Send a request over a new connection, which either worker may take."""
     answer = requests.get(service.url + path, timeout=10)
     assert answer.ok, answer.text
     return answer.text
@@ -254,12 +254,12 @@ def answers(service: Service) -> bool:
 
 
 def counted(service: Service) -> float | None:
-    """Over a connection that is kept, so that it is the same worker who is asked."""
+    """The answers counted, over a kept connection, so always by the same worker."""
     return total(service.get("/metrics").text, "answers_total")
 
 
-def test_the_requests_of_two_workers_are_summed_exactly(service) -> None:
-    """None is lost, and none is counted twice, whoever is scraped."""
+def test_requests_of_two_workers_are_summed_exactly(service) -> None:
+    """No request is lost or counted twice, whichever worker is scraped."""
     for number in range(20):
         ask(service.run, f"/profiles/{crowd(number)}")
     for _ in range(100):
@@ -268,9 +268,9 @@ def test_the_requests_of_two_workers_are_summed_exactly(service) -> None:
     wait_until(lambda: counted(service.run) == 120, 10, "the other has folded")
     scrapes = [ask(service.run, "/metrics") for _ in range(10)]
 
-    told = json.loads(ask(service.run, "/admin/stats"))["instance"]
-    assert (told["outcomes"]["profile"], told["calls"]) == (120, 21)
-    assert (told["calls_saved"], told["hit_ratio"]) == (99, round(99 / 120, 4))
+    stats = json.loads(ask(service.run, "/admin/stats"))["instance"]
+    assert (stats["outcomes"]["profile"], stats["calls"]) == (120, 21)
+    assert (stats["calls_saved"], stats["hit_ratio"]) == (99, round(99 / 120, 4))
     for text in scrapes:
         assert total(text, "answers_total") == 120
         assert total(text, "answers_total", source="fetched") == 21
@@ -281,8 +281,8 @@ def test_the_requests_of_two_workers_are_summed_exactly(service) -> None:
         assert total(text, "graph_version_info", version="v25.0") == 1
 
 
-def test_counts_outlive_the_workers_that_made_them(service) -> None:
-    """Both are killed; their successors go on from there, in the same files."""
+def test_counts_outlive_their_workers(service) -> None:
+    """Both are killed; their successors continue in the same files."""
     for _ in range(40):
         ask(service.run, f"/profiles/{ADA}")
     wait_until(lambda: counted(service.run) == 40, 10, "the other has folded")
@@ -302,8 +302,8 @@ def test_counts_outlive_the_workers_that_made_them(service) -> None:
     assert sorted(service.folder.glob("counter_*")) == files
 
 
-def test_nothing_is_left_of_it_after_a_stop(service) -> None:
-    """The folder goes with the parent."""
+def test_stop_removes_the_folder_of_counts(service) -> None:
+    """The parent removes it."""
     assert service.folder.is_dir()
 
     service.run.stop()
@@ -311,8 +311,8 @@ def test_nothing_is_left_of_it_after_a_stop(service) -> None:
     assert not service.folder.exists()
 
 
-def test_nothing_is_left_of_it_after_the_parent_was_killed(service) -> None:
-    """The workers see that it is gone, and take the folder with them."""
+def test_workers_remove_the_folder_of_a_killed_parent(service) -> None:
+    """They notice that the parent is gone, and end."""
     os.kill(service.run.process.pid, signal.SIGKILL)
     service.run.process.wait(5)
 

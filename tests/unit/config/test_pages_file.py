@@ -1,4 +1,4 @@
-"""The file of Pages: what it may say, and what is told of what it may not."""
+"""The file of Pages: what it may hold, and the mistakes that are reported."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ def mistakes(text: str) -> list[str]:
     return raised.value.mistakes
 
 
-def test_a_page_has_a_token_and_may_have_more(tmp_path: Path) -> None:
-    """What it leaves out is None, or nothing."""
+def test_page_needs_a_token_and_may_have_more(tmp_path: Path) -> None:
+    """Keys that are left out are None or empty."""
     file = tmp_path / "token"
     file.write_text(f"{TOKEN}\n")
 
@@ -48,17 +48,17 @@ def test_a_page_has_a_token_and_may_have_more(tmp_path: Path) -> None:
     }
 
 
-def test_no_secret_is_in_the_repr() -> None:
-    """Of what ends up in a traceback, say."""
+def test_repr_of_pages_shows_no_secret() -> None:
+    """It may end up in a traceback."""
     pages = read_pages(f'[pages.a]\ntoken = "{TOKEN}"\napp_secret = "{SECRET}"')
 
     assert TOKEN not in repr(pages)
     assert SECRET not in repr(pages)
 
 
-def test_every_mistake_is_told_at_once(tmp_path: Path) -> None:
-    """By the names of the Page and the key; one look at the file should be enough."""
-    told = mistakes(
+def test_all_mistakes_are_reported_at_once(tmp_path: Path) -> None:
+    """By the names of the Page and the key; one edit of the file should be enough."""
+    found = mistakes(
         f"""
         page = 1
         [pages.shop]
@@ -74,7 +74,7 @@ def test_every_mistake_is_told_at_once(tmp_path: Path) -> None:
         """
     )
 
-    assert told == [
+    assert found == [
         "page is not a key; did you mean pages?",
         "pages.shop: tokn is not a key; did you mean token?",
         "pages.shop: token or token_file must be set",
@@ -110,15 +110,15 @@ def test_every_mistake_is_told_at_once(tmp_path: Path) -> None:
         ("[pages.a]\ntoken=x", "is not TOML: look at line 2, column 7"),
     ],
 )
-def test_a_mistake_is_told_by_its_place(text: str, mistake: str | None) -> None:
-    """With what to do about it."""
+def test_mistake_names_its_place_and_the_remedy(text: str, mistake: str | None) -> None:
+    """By Page and key, or by line and column."""
     rule = "pages.a.token must be printable ASCII without spaces, and not empty"
 
     assert mistakes(text) == [mistake or rule]
 
 
-def test_that_there_is_no_page_is_said_with_a_word() -> None:
-    """A file that is empty can be one that was cut off."""
+def test_empty_pages_table_means_no_pages() -> None:
+    """An empty file is a mistake, because it may be a truncated one."""
     assert read_pages("[pages]") == {}
 
 
@@ -133,22 +133,22 @@ def test_that_there_is_no_page_is_said_with_a_word() -> None:
         f'[pages.a]\ntoken = "x"\nids = ["{TOKEN}"]',
     ],
 )
-def test_no_value_is_told(text: str) -> None:
-    """Whatever stands in the wrong place may be a secret."""
-    told = "\n".join(mistakes(text))
+def test_no_mistake_quotes_a_value(text: str) -> None:
+    """A value in the wrong place may be a secret."""
+    found = "\n".join(mistakes(text))
 
-    assert told
-    assert TOKEN not in told
-
-
-def test_what_is_too_deep_to_be_read_is_a_mistake() -> None:
-    told = mistakes("a = " + "[" * 100_000)
-
-    assert told == ["has brackets within brackets, too deep to be read"]
+    assert found
+    assert TOKEN not in found
 
 
-def test_there_are_only_so_many() -> None:
-    """Each costs something at each scrape."""
+def test_brackets_nested_too_deep_are_a_mistake() -> None:
+    found = mistakes("a = " + "[" * 100_000)
+
+    assert found == ["has brackets within brackets, too deep to be read"]
+
+
+def test_pages_are_limited_to_100() -> None:
+    """Each one costs a trip to the store at each scrape."""
     tables = [f'[pages.p{n}]\ntoken = "x"' for n in range(MOST_PAGES + 1)]
 
     assert len(read_pages("\n".join(tables[:-1]))) == MOST_PAGES
@@ -164,8 +164,8 @@ def test_there_are_only_so_many() -> None:
         (None, False),
     ],
 )
-def test_a_token_that_goes_in_clear_is_known(
+def test_page_is_in_clear_if_its_token_leaves_without_tls(
     url: str | None, is_in_clear: bool
 ) -> None:
-    """On this machine nobody listens in."""
+    """Traffic within this machine cannot be overheard."""
     assert PageSettings(Secret("x", None), None, url, ()).is_in_clear is is_in_clear

@@ -208,6 +208,6 @@ def test_call_is_timed_by_the_clock_of_the_flights(world) -> None:
     slow.graph.outcomes[ADA] = a_profile()
     slow.find()
 
-    text = slow.metrics.exposition(None).decode()
+    text = slow.process_metrics.exposition(None).decode()
     assert total(text, "graph_call_seconds_bucket", le="0.3") == 0
     assert total(text, "graph_call_seconds_bucket", le="0.5") == 1

@@ -79,7 +79,7 @@ def test_store_errors_and_calls_are_counted_without_a_store() -> None:
 
     assert world.counted() == {("fetched", "profile"): 1}
     assert world.metrics.calls["profile"] == 1
-    assert world.metrics.store_errors == {"reads": 1, "writes": 0}
+    assert world.process_metrics.store_errors == {"reads": 1, "writes": 0}
 
 
 def test_closed_gate_stays_closed_while_the_store_is_away(losing) -> None:
