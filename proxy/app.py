@@ -252,7 +252,11 @@ def _handle_errors(app: Flask) -> None:
         if graph_api.is_asked(request.path):
             return graph_api.render_bug()
         return responses.render_problem(
-            Problem("internal_error", "This is a bug of ours; the log has it.")
+            Problem(
+                "internal_error",
+                "This is a bug in the service. Its log has the details, under the"
+                " X-Request-ID of this response.",
+            )
         )
 
 

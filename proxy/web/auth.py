@@ -131,7 +131,10 @@ class Authenticator:
         """
         client = self._client(environ)
         if scope not in client.scopes:
-            raise Problem("scope_missing", f"This needs the scope {scope.value}.")
+            raise Problem(
+                "scope_missing",
+                f"This request needs the scope {scope.value}. Use a key that has it.",
+            )
         return client
 
     def _client(self, environ: Environ) -> Client:
@@ -142,8 +145,8 @@ class Authenticator:
         if not _is_local(environ):
             raise Problem(
                 "not_local",
-                "Without API keys only this machine is served, by the name"
-                " localhost and with no proxy between. Set PROXY_API_KEYS_FILE.",
+                "No API keys are configured, so only direct requests from this machine"
+                " to localhost are allowed. Set PROXY_API_KEYS_FILE to allow others.",
             )
         return ANYBODY_HERE
 
@@ -158,7 +161,7 @@ def _holder_of(authorization: str | None, keys: Keys) -> Client:
     if client is None:
         raise Problem(
             "unknown_key",
-            "Send a known API key, as 'Authorization: Bearer <key>'.",
+            "The API key is missing or unknown. Send 'Authorization: Bearer <key>'.",
             headers={"WWW-Authenticate": 'Bearer realm="profile-proxy"'},
         )
     return client

@@ -53,8 +53,8 @@ FAILURES: dict[type[LookupFailure], tuple[int, int | None]] = {
 """Status and code of the other failures; None: the code that Meta gave."""
 
 MESSAGES = {
-    2: "(#2) The profile cannot be read just now; try again",
-    4: "(#4) The limit on requests is reached; try again later",
+    2: "(#2) The profile is temporarily unavailable; try again",
+    4: "(#4) Request limit reached; try again later",
 }
 """What comes with those codes, which all pass by themselves."""
 
@@ -189,8 +189,8 @@ def render_bug() -> Response:
 
 def _nothing_here() -> Response:
     message = (
-        f"(#{INVALID}) Unsupported request: there is GET /v<N>.<M>/<igsid> here, for"
-        " one person, and nothing else"
+        f"(#{INVALID}) Unsupported request: this proxy supports only"
+        " GET /v<N>.<M>/<igsid>, for one person"
     )
     return responses.json_response(404, _error(INVALID, message))
 

@@ -47,7 +47,9 @@ def read_fallback(asked: list[str]) -> bool:
         Problem: ``invalid_fallback``; for something else, or twice.
     """
     if asked not in ([], [INITIALS]):
-        raise Problem("invalid_fallback", f"There is one fallback, {INITIALS}, once.")
+        raise Problem(
+            "invalid_fallback", f"Send one parameter fallback, with value {INITIALS}."
+        )
     return bool(asked)
 
 
@@ -74,7 +76,10 @@ def representation(entry: Entry, *, fallback: bool) -> Representation:
         drawn = initials.draw(outcome.igsid, outcome.name, outcome.username)
         return _svg(drawn, kept)
     return representations.problem_representation(
-        "no_picture", "This person has no picture.", outcome.igsid, kept
+        "no_picture",
+        f"This person has no picture. Send fallback={INITIALS} to get their initials.",
+        outcome.igsid,
+        kept,
     )
 
 

@@ -28,15 +28,21 @@ PROBLEM_TYPE = "urn:graph-profile-proxy:problem:"
 REFUSALS: dict[Reason, tuple[int, str]] = {
     Reason.CONSENT_REQUIRED: (
         403,
-        "The person has not written to the business yet, so Meta does not say who it is"
-        " (or an app connected later cannot see that they did).",
+        "Meta needs the person's consent, which a message to the business gives. This"
+        " person has not sent one yet, or only before the app was connected.",
     ),
-    Reason.BLOCKED: (403, "The person is not available to the business."),
-    Reason.NOT_FOUND: (404, "Meta knows no such person for this business."),
+    Reason.BLOCKED: (
+        403,
+        "Meta reports that this person is not available to this business.",
+    ),
+    Reason.NOT_FOUND: (
+        404,
+        "Meta has no person with this id for this business. Check the id and the Page.",
+    ),
     Reason.UNAVAILABLE: (
         404,
-        "Meta does not show this person: blocked, gone, not of this business or not"
-        " permitted. It does not say which.",
+        "Meta does not show this person: blocked, deleted, not a contact of this"
+        " business or not permitted. Meta does not report which.",
     ),
 }
 """Every refusal, as its status and what it means to people."""

@@ -47,16 +47,21 @@ class BodyReader:
         if from_request.content_length is None:
             raise _untold_length()
         if from_request.mimetype != "application/json":
-            raise Problem("unsupported_media_type", "Send a body of application/json.")
+            raise Problem(
+                "unsupported_media_type",
+                "Send the body with 'Content-Type: application/json'.",
+            )
         try:
             return msgspec.json.decode(self.read_bytes(from_request), type=shape)
         except msgspec.MsgspecError as exc:
             raise Problem(
                 "invalid_body",
-                f"The body is no good: {exc}. GET /openapi.yaml says what it may be.",
+                f"Invalid body: {exc}. See its schema at GET /openapi.yaml.",
             ) from None
         except (UnicodeDecodeError, RecursionError):
-            raise Problem("invalid_body", "The body is not JSON in UTF-8.") from None
+            raise Problem(
+                "invalid_body", "The body is not JSON in UTF-8, or nested too deeply."
+            ) from None
 
     def read_bytes(self, from_request: Request) -> bytes:
         """The body of a request as it came.
@@ -84,10 +89,13 @@ def check_length(from_request: Request) -> None:
     if (from_request.content_length or 0) > most:
         raise Problem(
             "body_too_large",
-            f"A body may have {most} bytes.",
+            f"The body is too large. Send at most {most} bytes.",
             headers={"Connection": "close"},
         )
 
 
 def _untold_length() -> Problem:
-    return Problem("length_required", "Send a body with a Content-Length.")
+    return Problem(
+        "length_required",
+        "Send the body with Content-Length and without Transfer-Encoding.",
+    )

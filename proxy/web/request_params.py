@@ -17,7 +17,7 @@ MOST_IDS = 100
 LONGEST_ECHO = 40
 """Characters of what a caller has sent that a problem repeats."""
 
-NO_IGSID = "An igsid is 5 to 25 ASCII digits."
+NO_IGSID = "Invalid igsid: it must be 5 to 25 ASCII digits."
 
 SNAPSHOT = "profile-proxy.snapshot"
 """WSGI environ key: the store snapshot that the fast path has already read, so that
@@ -51,7 +51,7 @@ def read_ids(asked: list[str]) -> list[str]:
     if ids == [""] or len(asked) > 1 or len(ids) > MOST_IDS:
         raise Problem(
             "invalid_ids",
-            f"Send one parameter ids, of up to {MOST_IDS} igsids by comma.",
+            f"Send one parameter ids: 1 to {MOST_IDS} igsids, separated by commas.",
         )
     return ids
 
@@ -75,10 +75,10 @@ def read_fields(asked: list[str]) -> tuple[str, ...]:
     elif unknown:
         wrong = f"There is no field {unknown[0][:LONGEST_ECHO]!r}."
     elif len(set(names)) < len(names):
-        wrong = "A field is named twice."
+        wrong = "A field is repeated."
     if wrong:
-        known = f"Known are id,{','.join(FIELDS)}, each once."
-        raise Problem("invalid_fields", f"{wrong} {known}")
+        valid = f"Send one or more of id,{','.join(FIELDS)}, each once."
+        raise Problem("invalid_fields", f"{wrong} {valid}")
     return tuple(field for field in FIELDS if field in names)
 
 

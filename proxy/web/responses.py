@@ -60,8 +60,8 @@ def render_store_unavailable(failure: StoreUnavailable) -> Response:
         problem_body(
             PROBLEMS["store_unavailable"],
             "store_unavailable",
-            "The store cannot be reached, so nothing can be said or promised about"
-            " what it holds. What was to be done may not have been; try again.",
+            "The store cannot be reached. The request was not carried out, or only in"
+            " part. Send it again.",
             igsid=_asked_about(),
             retry_after=failure.retry_after,
         )
@@ -76,8 +76,8 @@ def render_http_error(error: HTTPException) -> Response:
     headers = dict(error.get_headers())
     allow = {"Allow": headers["Allow"]} if "Allow" in headers else None
     detail = {
-        "unknown_path": "There is nothing at this path; GET /openapi.yaml lists all.",
-        "method_not_allowed": "This path does not take this method.",
+        "unknown_path": "This path does not exist. GET /openapi.yaml lists all paths.",
+        "method_not_allowed": "This path does not support this method. See Allow.",
     }[code]
     return render_problem(Problem(code, detail, headers=allow))
 

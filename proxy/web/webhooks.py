@@ -53,12 +53,15 @@ def blueprint(
         if request.args.get("hub.mode") != "subscribe" or not is_known:
             raise Problem(
                 "invalid_verify_token",
-                "hub.mode is not subscribe, or hub.verify_token is another than ours.",
+                "hub.mode must be subscribe, and hub.verify_token must equal the verify"
+                " token that is configured here.",
             )
         challenge = request.args.get("hub.challenge", "")
         if _CHALLENGE.fullmatch(challenge) is None:
             raise Problem(
-                "invalid_request", "hub.challenge is 1 to 256 of printable ASCII."
+                "invalid_request",
+                "Invalid hub.challenge: it must be 1 to 256 printable ASCII"
+                " characters without spaces.",
             )
         return render_text(challenge)
 
@@ -73,7 +76,8 @@ def blueprint(
             metrics.webhooks["refused"] += 1
             raise Problem(
                 "invalid_signature",
-                "X-Hub-Signature-256 is missing, or made with a secret not known here.",
+                "X-Hub-Signature-256 is missing, or matches the body under none of the"
+                " secrets that are configured here.",
             )
         updates = read_updates(body)
         if updates is None:
