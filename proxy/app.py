@@ -143,9 +143,9 @@ def create_app(
             near.start()
 
     def new_fast_path(
-        name: str, page: ProfileLookup, behind: FastPathCall = no_fast_path
+        name: str, page: ProfileLookup, next_fast_path: FastPathCall = no_fast_path
     ) -> FastPath:
-        def each_tick() -> None:
+        def on_tick() -> None:
             begin()
             page.notice_token()
 
@@ -154,10 +154,10 @@ def create_app(
             authenticator,
             now=now,
             draining=draining,
-            each_tick=each_tick,
+            on_tick=on_tick,
             answers=metrics.of_page(name).answers,
             log_access=named_pages.log_access_of(name) if settings.access_log else None,
-            behind=behind,
+            next_fast_path=next_fast_path,
         )
 
     app.extensions[BEGIN] = begin
@@ -196,7 +196,7 @@ def create_app(
     if settings.pages_file:
         fast_path = named_pages.NamedPageFastPaths(pages, new_fast_path)
     if pages.default:
-        fast_path = new_fast_path(DEFAULT_PAGE, pages.default, behind=fast_path)
+        fast_path = new_fast_path(DEFAULT_PAGE, pages.default, next_fast_path=fast_path)
     app.wsgi_app = FastPathMiddleware(fast_path, app.wsgi_app)  # type: ignore[method-assign]
     for warning in settings.warnings:
         log.warning(warning)

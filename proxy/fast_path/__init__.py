@@ -1,1 +1,1 @@
-"""Plain hits before Flask: the one part of HTTP that reads what storage keeps."""
+"""Hits before Flask: the one part of HTTP that reads the codec of storage."""

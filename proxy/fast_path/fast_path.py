@@ -1,15 +1,15 @@
-"""Hits before Flask: the plain question, about somebody known, answered at once.
+"""Answers plain requests from the cache before Flask is involved.
 
-Most of what a hit costs in a view is the framework's: the routing, the contexts, the
-response object. So the plain case is answered in front of it, from the same store and
-with the same renditions, and everything else is handed on untouched. Whatever is
-answered here, the view would have answered in the same words.
+Most of what a hit costs in a view is the framework: the routing, the contexts, the
+response object. So plain requests for fresh entries are answered here, from the same
+store and the same representations, and every other request is passed on unchanged.
+A response is byte for byte the one that the view would send.
 
-It is asked for a status, headers and a body, so that a server may have them as they
-are; `FastPathMiddleware` makes WSGI of them for one that knows nothing else.
+The fast path returns a status, headers and a body, which a server may send directly;
+`FastPathMiddleware` adapts that to WSGI for servers that support nothing else.
 
-Tens of thousands of times a second, so what can be looked at a few times a second is,
-and a call that need not be one is none.
+It runs tens of thousands of times a second. So checks that tolerate staleness run once
+per tick, and helpers are inlined.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ from proxy.fast_path.cached_response import (
     PICTURE,
     WITH_INITIALS,
     CachedResponse,
-    serve,
-    serve_copied_picture,
-    serve_copy,
-    serve_picture,
+    picture_from_local,
+    picture_from_stored,
+    response_from_local,
+    response_from_stored,
 )
 from proxy.fast_path.middleware import Environ, FastPathCall, RawResponse, no_fast_path
 from proxy.storage.codec import StoredEntry
@@ -40,13 +40,13 @@ from proxy.web.auth import Authenticator, Scope
 from proxy.web.problems import Problem
 from proxy.web.request_params import SNAPSHOT
 
-PLACE = PAGE = "/profiles"
-"""Where people are, by their ids; and a page of them, by a query."""
+BATCH = "/profiles"
+"""The path of a batch of people, by a query; the parent of each person's path."""
 
-PATH = PLACE + "/"
+PEOPLE = BATCH + "/"
 
 IDS = re.compile(r"ids=[0-9]{5,25}(?:(?:,|%2[Cc])[0-9]{5,25}){0,99}", re.ASCII)
-"""A query for a page of people and nothing else."""
+"""A query for a batch of people without any other parameter."""
 
 NOT_PLAIN = (
     "HTTP_IF_NONE_MATCH",
@@ -55,18 +55,18 @@ NOT_PLAIN = (
     "HTTP_TRANSFER_ENCODING",
     "HTTP_UPGRADE",
 )
-"""What a request may not have that is answered here: conditions, directives, a body,
-and the wish for another protocol, which the framework judges."""
+"""Environ keys that a plain request lacks: conditions, directives, a body, and a
+change of protocol, which the framework handles."""
 
 TICK = 0.25
-"""Seconds between two looks at what need not be looked at for each request."""
+"""Seconds between two runs of the checks that tolerate staleness."""
 
 MOST_AUTHORIZED = 1024
-"""Ways to show a key that are remembered from tick to tick."""
+"""The most Authorization headers that are remembered until the next tick."""
 
 
-class People(Protocol):
-    """What is known of people here, without asking anybody."""
+class Entries(Protocol):
+    """Reads entries from this process's near cache, or from the store."""
 
     def recall(self, igsid: str) -> LocalEntry | None: ...
 
@@ -74,42 +74,45 @@ class People(Protocol):
 
 
 class FastPath:
-    """The hits of one Page: what has a condition, directive or body is none."""
+    """Answers plain requests about the people of one Page from fresh entries.
+
+    A request with a condition, a directive or a body is not plain.
+    """
 
     def __init__(
         self,
-        people: People,
+        entries: Entries,
         authenticator: Authenticator,
         *,
         now: Callable[[], float],
         draining: Callable[[], bool],
-        each_tick: Callable[[], None],
+        on_tick: Callable[[], None],
         answers: dict[tuple[str, str], int],
         log_access: Callable[..., None] | None = None,
-        behind: FastPathCall = no_fast_path,
+        next_fast_path: FastPathCall = no_fast_path,
     ) -> None:
-        """*now* is epoch seconds; *each_tick* is called so often, while asked.
+        """*now* is epoch seconds; *on_tick* is called once per TICK with requests.
 
         *answers* counts by source and outcome (see `proxy.observability.metrics`).
-        What is no hit here may be one *behind*.
+        *next_fast_path* may answer a request that is not about this Page.
         """
-        self._behind = behind
-        self._people = people
+        self._next_fast_path = next_fast_path
+        self._entries = entries
         self._authenticator = authenticator
         self._now = now
         self._draining = draining
-        self._each_tick = each_tick
+        self._on_tick = on_tick
         self._answers = answers
         self._log_access = log_access
-        self._recall = people.recall
+        self._recall = entries.recall
         self._authorized: set[str | None] = set()
         self._tick_at = -math.inf
 
     def __call__(self, environ: Environ) -> RawResponse | None:
         path = environ["PATH_INFO"]
-        place, _, last = path.rpartition("/")
+        parent, _, last = path.rpartition("/")
         if (
-            place == PLACE
+            parent == BATCH
             and environ["REQUEST_METHOD"] == "GET"
             and not environ.get("QUERY_STRING")
             and "HTTP_IF_NONE_MATCH" not in environ
@@ -118,125 +121,140 @@ class FastPath:
             and "HTTP_TRANSFER_ENCODING" not in environ
             and "HTTP_UPGRADE" not in environ
         ):
+            # One profile. All of it is inlined here: a call more can be measured.
             now = self._now()
             if not self._tick_at - TICK <= now < self._tick_at:
                 self._tick(now)  # Also after the clock was set back.
             if environ.get("HTTP_AUTHORIZATION") in self._authorized or self._authorize(
                 environ
             ):
-                # Not yet known to be an id: if it is none, nothing is under it.
-                copy = self._recall(last)
-                served: CachedResponse | None = (
-                    copy.served if copy is not None else None
+                # *last* may not be an igsid: then no entry is cached under it.
+                local = self._recall(last)
+                cached: CachedResponse | None = (
+                    local.served if local is not None else None
                 )
-                if served is None:
-                    served = self._find(environ, last, copy, now)
-                if served is not None and now < served.fresh_until:
+                if cached is None:
+                    cached = self._find(environ, last, local, now)
+                if cached is not None and now < cached.fresh_until:
                     request_id = request_params.request_id(
                         environ.get("HTTP_X_REQUEST_ID")
                     )
-                    headers = served.headers(now, request_id)
+                    headers = cached.headers(now, request_id)
                     if self._draining():
                         headers.append(responses.CLOSE)
                     if self._log_access is not None:
                         self._log_access(
                             igsid=last,
-                            status=served.status,
+                            status=cached.status,
                             cache_status=dict(headers)["Cache-Status"],
                             seconds=self._now() - now,
                             request_id=request_id,
                         )
-                    self._answers[served.counted_as] += 1
-                    return served.status, headers, served.body
-        elif path == PAGE and _is_plain(environ):
-            return self._answer_page(environ)
-        elif last == PICTURE and place.startswith(PATH) and _is_plain(environ):
-            return self._answer_picture(environ, place[len(PATH) :])
-        return self._behind(environ)
+                    self._answers[cached.counted_as] += 1
+                    return cached.status, headers, cached.body
+        elif path == BATCH and _is_plain(environ):
+            return self._answer_batch(environ)
+        elif last == PICTURE and parent.startswith(PEOPLE) and _is_plain(environ):
+            return self._answer_picture(environ, parent[len(PEOPLE) :])
+        return self._next_fast_path(environ)
 
-    def _answer_page(self, environ: Environ) -> RawResponse | None:
-        """A page of people, if all of them are known to this process itself."""
+    def _answer_batch(self, environ: Environ) -> RawResponse | None:
+        """Answer with a batch of people, if this process has a copy of each entry."""
         now = self._now()
-        page = self._find_page(environ, now) if self._may_read(environ, now) else None
-        if page is None:
+        batch = self._find_batch(environ, now) if self._may_read(environ, now) else None
+        if batch is None:
             return None
         profiles: dict[str, bytes] = {}
         problems: dict[str, bytes] = {}
-        for igsid, served in page.items():
-            to = profiles if served.status == HTTPStatus.OK else problems
-            to[igsid] = served.body
-            self._answers[served.counted_as] += 1
+        for igsid, cached in batch.items():
+            bodies = profiles if cached.status == HTTPStatus.OK else problems
+            bodies[igsid] = cached.body
+            self._answers[cached.counted_as] += 1
         body = representations.page_body(profiles, problems)
-        request_id = request_params.request_id(environ.get("HTTP_X_REQUEST_ID"))
         headers = [
             *representations.page_headers(body),
             responses.NOSNIFF,
-            ("X-Request-ID", request_id),
+            (
+                "X-Request-ID",
+                request_params.request_id(environ.get("HTTP_X_REQUEST_ID")),
+            ),
         ]
-        if self._draining():
-            headers.append(responses.CLOSE)
-        if self._log_access is not None:
-            self._log_access(
-                igsid=None,
-                status=200,
-                cache_status=None,
-                seconds=self._now() - now,
-                request_id=request_id,
-                route=PAGE,
-            )
-        return HTTPStatus.OK, headers, body
+        return self._send(200, headers, body, started_at=now, igsid=None, route=BATCH)
 
-    def _find_page(
+    def _find_batch(
         self, environ: Environ, now: float
     ) -> dict[str, CachedResponse] | None:
         query = environ["QUERY_STRING"]
         if IDS.fullmatch(query) is None:
             return None
         ids = query[len("ids=") :].upper().replace("%2C", ",").split(",")
-        page: dict[str, CachedResponse] = {}
+        batch: dict[str, CachedResponse] = {}
         for igsid in ids:
-            copy = self._recall(igsid)
-            if copy is None:
+            local = self._recall(igsid)
+            if local is None:
                 return None
-            served: CachedResponse = copy.served or serve_copy(copy)
-            if now >= served.fresh_until:
+            cached: CachedResponse = local.served or response_from_local(local)
+            if now >= cached.fresh_until:
                 return None
-            page[igsid] = served
-        return page
+            batch[igsid] = cached
+        return batch
 
     def _answer_picture(self, environ: Environ, igsid: str) -> RawResponse | None:
-        """A person's picture, if the profile would be answered here."""
+        """Answer with a person's picture, if their profile would be answered here."""
         query, now = environ["QUERY_STRING"], self._now()
-        served = None
+        cached = None
         if query in ("", WITH_INITIALS) and self._may_read(environ, now):
-            served = self._find_picture(environ, igsid, query, now)
-        if served is None or now >= served.fresh_until:
+            cached = self._find_picture(environ, igsid, query, now)
+        if cached is None or now >= cached.fresh_until:
             return None
-        request_id = request_params.request_id(environ.get("HTTP_X_REQUEST_ID"))
-        headers = served.headers(now, request_id)
-        if self._draining():
-            headers.append(responses.CLOSE)
-        if self._log_access is not None:
-            self._log_access(
-                igsid=igsid,
-                status=served.status,
-                cache_status=dict(headers)["Cache-Status"],
-                seconds=self._now() - now,
-                request_id=request_id,
-                route="/profiles/<igsid>/picture",
-            )
-        self._answers[served.counted_as] += 1
-        return served.status, headers, served.body
+        self._answers[cached.counted_as] += 1
+        return self._send(
+            cached.status,
+            cached.headers(
+                now, request_params.request_id(environ.get("HTTP_X_REQUEST_ID"))
+            ),
+            cached.body,
+            started_at=now,
+            igsid=igsid,
+            route="/profiles/<igsid>/picture",
+        )
 
     def _find_picture(
         self, environ: Environ, igsid: str, query: str, now: float
     ) -> CachedResponse | None:
-        copy = self._recall(igsid)
-        if copy is not None:
-            profile: CachedResponse = copy.served or serve_copy(copy)
-            return profile.pictures.get(query) or serve_copied_picture(copy, query)
-        form = self._read(environ, igsid, now)
-        return serve_picture(form, query, source="hit") if form is not None else None
+        local = self._recall(igsid)
+        if local is not None:
+            profile: CachedResponse = local.served or response_from_local(local)
+            return profile.pictures.get(query) or picture_from_local(local, query)
+        stored = self._read(environ, igsid, now)
+        if stored is None:
+            return None
+        return picture_from_stored(stored, query, source="hit")
+
+    def _send(
+        self,
+        status: int,
+        headers: list[tuple[str, str]],
+        body: bytes,
+        *,
+        started_at: float,
+        igsid: str | None,
+        route: str,
+    ) -> RawResponse:
+        """Finish the response to a batch or a picture, and log the access."""
+        if self._draining():
+            headers.append(responses.CLOSE)
+        if self._log_access is not None:
+            sent = dict(headers)
+            self._log_access(
+                igsid=igsid,
+                status=status,
+                cache_status=sent.get("Cache-Status"),
+                seconds=self._now() - started_at,
+                request_id=sent["X-Request-ID"],
+                route=route,
+            )
+        return status, headers, body
 
     def _may_read(self, environ: Environ, now: float) -> bool:
         if not self._tick_at - TICK <= now < self._tick_at:
@@ -248,14 +266,14 @@ class FastPath:
     def _tick(self, now: float) -> None:
         self._tick_at = now + TICK
         self._authorized.clear()
-        self._each_tick()
+        self._on_tick()
 
     def _authorize(self, environ: Environ) -> bool:
-        """Whether the caller may read; whoever shows a key is known until the tick."""
+        """Check that the caller may read, and remember its header until the tick."""
         try:
             self._authenticator.authorize(environ, Scope.READ)
         except Problem:
-            return False  # The view says why.
+            return False  # The view reports why.
         if (
             self._authenticator.asks_for_keys
             and len(self._authorized) < MOST_AUTHORIZED
@@ -264,32 +282,34 @@ class FastPath:
         return True
 
     def _find(
-        self, environ: Environ, text: str, copy: LocalEntry | None, now: float
+        self, environ: Environ, text: str, local: LocalEntry | None, now: float
     ) -> CachedResponse | None:
-        """What is to be sent, of a *copy* or of what the store has; else the view's."""
-        if copy is not None:
-            return serve_copy(copy)
-        form = self._read(environ, text, now)
-        return serve(form, source="hit") if form is not None else None
+        """Build the response from a local entry or from the store."""
+        if local is not None:
+            return response_from_local(local)
+        stored = self._read(environ, text, now)
+        if stored is None:
+            return None
+        return response_from_stored(stored, source="hit")
 
     def _read(self, environ: Environ, text: str, now: float) -> StoredEntry | None:
-        """What the store has of somebody, if it is fresh; else the view is told."""
+        """Read a fresh entry from the store; otherwise leave the result to the view."""
         if not request_params.is_igsid(text):
             return None
         try:
-            seen = self._people.read(text)
-        except StoreUnavailable as away:
-            environ[SNAPSHOT] = away
+            snapshot = self._entries.read(text)
+        except StoreUnavailable as unavailable:
+            environ[SNAPSHOT] = unavailable
             return None
-        form = seen.form
-        if form is None or now >= form.fresh_until:
-            environ[SNAPSHOT] = seen
+        stored = snapshot.form
+        if stored is None or now >= stored.fresh_until:
+            environ[SNAPSHOT] = snapshot
             return None
-        return form
+        return stored
 
 
 def _is_plain(environ: Environ) -> bool:
-    """Whether it is GET, with a query at most."""
+    """Return whether the request is a GET of which only the query may vary."""
     return environ["REQUEST_METHOD"] == "GET" and not any(
         name in environ for name in NOT_PLAIN
     )

@@ -9,7 +9,7 @@ from typing import Any
 STATUS_LINES = {
     status.value: f"{status.value} {status.phrase.upper()}" for status in HTTPStatus
 }
-"""What WSGI calls each status."""
+"""The status line that WSGI expects, by status code."""
 
 Environ = dict[str, Any]
 
@@ -19,11 +19,14 @@ RawResponse = tuple[int, list[tuple[str, str]], bytes]
 """Status, headers and body."""
 
 FastPathCall = Callable[[Environ], RawResponse | None]
-"""Answers a request at once; None leaves it to the view, untouched but for SNAPSHOT."""
+"""Answers a request from the cache, or returns None to pass it on to the view.
+
+It leaves the environ as it is, except that it may add `request_params.SNAPSHOT`.
+"""
 
 
 class FastPathMiddleware:
-    """WSGI in front of an *app*, which has what is no plain hit.
+    """Wraps a WSGI *app*, which serves every request that the fast path passes on.
 
     Source: https://flask.palletsprojects.com/en/stable/quickstart/#hooking-in-wsgi-middleware
     """
@@ -42,4 +45,4 @@ class FastPathMiddleware:
 
 
 def no_fast_path(environ: Environ) -> None:
-    """Knows nobody."""
+    """Pass every request on to the view."""

@@ -1,4 +1,4 @@
-"""The fast paths of named Pages, whose people are at the same paths behind a prefix."""
+"""The fast paths of named Pages, which serve the same paths behind a prefix."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from proxy.web.page_prefix import PREFIX
 _PATH = re.compile(r"/pages/([^/]+)(/profiles(?:/.*)?)", re.DOTALL)
 
 NewFastPath = Callable[[str, ProfileLookup], FastPathCall]
-"""Makes the hit path of a Page."""
+"""Builds the fast path of one Page."""
 
 
 def log_access_of(name: str) -> Callable[..., None]:
-    """How a hit path writes the line of a request about the Page of that *name*."""
+    """Return the access log function for requests about the Page of that *name*."""
     if name == DEFAULT_PAGE:
         return log_access
 
@@ -31,20 +31,20 @@ def log_access_of(name: str) -> Callable[..., None]:
 
 
 class NamedPageFastPaths:
-    """Hits on a named Page's people, who are at the same paths behind its prefix."""
+    """Passes a request below a Page's prefix to the fast path of that Page."""
 
     def __init__(self, pages: Pages, new_fast_path: NewFastPath) -> None:
         self._pages = pages
         self._new_fast_path = new_fast_path
-        self._known: dict[str, tuple[ProfileLookup, FastPathCall]] = {}
+        self._fast_paths: dict[str, tuple[ProfileLookup, FastPathCall]] = {}
 
     def __call__(self, environ: Environ) -> RawResponse | None:
         path = environ["PATH_INFO"]
-        asked = _PATH.fullmatch(path)
-        fast_path = self._fast_path(asked[1]) if asked else None
-        if asked is None or fast_path is None:
+        match = _PATH.fullmatch(path)
+        fast_path = self._fast_path(match[1]) if match else None
+        if match is None or fast_path is None:
             return None
-        environ["PATH_INFO"] = asked[2]
+        environ["PATH_INFO"] = match[2]
         try:
             return fast_path(environ)
         finally:
@@ -53,12 +53,11 @@ class NamedPageFastPaths:
     def _fast_path(self, name: str) -> FastPathCall | None:
         page = self._pages.get(name)
         if page is None:
-            self._known.pop(name, None)
+            self._fast_paths.pop(name, None)
             return None
-        known, fast_path = self._known.get(name, (None, None))
-        if (
-            fast_path is None or known is not page
-        ):  # The first time, or it was made anew.
+        built_for, fast_path = self._fast_paths.get(name, (None, None))
+        # Built on the first request, and again after the Page was replaced.
+        if fast_path is None or built_for is not page:
             fast_path = self._new_fast_path(name, page)
-            self._known[name] = page, fast_path
+            self._fast_paths[name] = page, fast_path
         return fast_path

@@ -1,4 +1,4 @@
-"""A real granian asks for hits before it makes WSGI of a request."""
+"""A real granian asks the fast path before it builds a WSGI environ."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ import sys
 from flask import Flask
 from granian.constants import Interfaces
 from granian.server.mp import MPServer
-from proxy.server.granian_hook import ask_fast_path_before_wsgi
 from proxy.fast_path.middleware import FastPathMiddleware
+from proxy.server.granian_hook import ask_fast_path_before_wsgi
 
 
 def kind(environ):
     return b"WSGI" if "wsgi.version" in environ else b"not yet WSGI"
 
 
-def hits(environ):
+def fast_path(environ):
     if environ["PATH_INFO"] == "/hit":
         return 404, [("Age", "7"), ("Content-Type", "text/plain")], kind(environ)
     return None
@@ -38,7 +38,7 @@ def view(environ, start_response):
 def load():
     ask_fast_path_before_wsgi()
     app = Flask("service")
-    app.wsgi_app = FastPathMiddleware(hits, view)
+    app.wsgi_app = FastPathMiddleware(fast_path, view)
     return app
 
 
@@ -67,7 +67,8 @@ def url() -> Iterator[str]:
         server.wait(10)
 
 
-def test_only_hits_are_answered_before_it_is_wsgi(url: str) -> None:
+def test_fast_path_is_asked_before_the_environ_is_wsgi(url: str) -> None:
+    """Only a request that the fast path passes on gets a WSGI environ."""
     hit = requests.get(f"{url}/hit", timeout=5)
     other = requests.post(f"{url}/other", data=b", and a body", timeout=5)
 

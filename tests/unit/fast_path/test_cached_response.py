@@ -1,4 +1,4 @@
-"""Our types as HTTP: the same words, by whichever way they are made."""
+"""Cached responses: the same representation as the view's, byte for byte."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from tests.helpers.strategies import moments, profiles
 @example(an_entry(a_profile(name='Zoë 🏳️‍🌈 "x" <b>\\ \n\r\t\0 \x7f \u2028 \uffff')))
 @example(an_entry(a_profile(name="null", username="%s %(x)b", profile_pic="")))
 @example(an_entry(a_profile(), fresh_until=NOW - 1))
-def test_a_profile_is_the_same_from_its_stored_form(entry: Entry) -> None:
-    """Byte for byte, headers and tag too: a caller cannot tell who answered."""
+def test_profile_representation_equals_that_of_the_view(entry: Entry) -> None:
+    """Byte for byte, with headers and tag: a caller cannot tell which one answered."""
     assert profile_representation(form_of(entry)) == representation(entry)
 
 
-def test_nobody_is_to_keep_a_profile_for_less_than_no_time() -> None:
-    """Nor for other than whole seconds (RFC 9111 §1.2.2)."""
+def test_max_age_is_whole_seconds_and_never_negative() -> None:
+    """RFC 9111 §1.2.2 allows nothing else."""
     entries = [an_entry(fresh_until=NOW + ttl) for ttl in (-5.0, 0.0, 0.9, 3599.9)]
 
     kept = [dict(representation(entry).headers)["Cache-Control"] for entry in entries]
