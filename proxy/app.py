@@ -1,4 +1,4 @@
-"""create_app(): puts the pieces together; nothing else builds anything."""
+"""create_app(): the HTTP half of the composition root; `assembly` is the other."""
 
 from __future__ import annotations
 
@@ -7,53 +7,52 @@ import os
 import random
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from functools import partial
 
 import redis
-from flask import Flask, Response, g, request
-from werkzeug.exceptions import HTTPException
+from flask import Flask
 
 from proxy.assembly import build_pages, new_near_cache, new_store_client
 from proxy.config.readers import read_secrets
 from proxy.config.settings import Settings
-from proxy.domain.failures import LookupFailure, StoreUnavailable
+from proxy.domain.failures import StoreUnavailable
 from proxy.domain.profile import DEFAULT_PAGE
 from proxy.fast_path import named_pages
 from proxy.fast_path.fast_path import FastPath
 from proxy.fast_path.middleware import FastPathCall, FastPathMiddleware, no_fast_path
 from proxy.graph.error_messages import words_of
-from proxy.graph.webhook_payload import is_signed, read_updates
+from proxy.graph.webhook_payload import read_updates
+from proxy.graph.webhook_signature import SignatureChecker
 from proxy.live_files import LiveFiles, read_settings
-from proxy.logs import log_access
 from proxy.lookup.fetcher import Graph
 from proxy.lookup.lookup import ProfileLookup
-from proxy.lookup.pages import UnknownPage
+from proxy.lookup.pages import Pages
 from proxy.observability.metrics import Metrics, StoreReading
 from proxy.observability.totals import totals_of
 from proxy.page_assembly import Submit
 from proxy.storage.near_cache import NearCache
 from proxy.web import (
     admin,
+    error_handlers,
     graph_api,
     page_prefix,
     probes,
     profiles,
-    request_params,
-    responses,
+    request_hooks,
     webhooks,
 )
 from proxy.web.auth import Authenticator
-from proxy.web.problems import Problem
-from proxy.web.request_body import BodyReader, check_length
+from proxy.web.request_body import BodyReader
 
 PAGES = "profile-proxy.lookup.pages"
-"""Where an app's extensions have its Pages."""
+"""Key in an app's extensions: its `Pages`."""
 
 BEGIN = "profile-proxy.begin"
-"""Where an app's extensions have what begins the threads of a process that serves.
+"""Key in an app's extensions: a function that starts the background threads.
 
-Never before a fork, which threads do not survive: with the first request at the latest,
-and sooner by a server that knows of no fork to come.
+Never call it before a fork, which threads do not survive. The first request calls it;
+a server that knows that no fork will follow may call it sooner.
 """
 
 log = logging.getLogger(__name__)
@@ -74,27 +73,21 @@ def create_app(
 ) -> Flask:
     """Build the service, from the environment if *settings* is left out.
 
-    Whatever reaches outside can be replaced here: *client* is the store's, *graph*
-    asks Meta (*graphs* for other Pages, by name), *later* runs a job in the
-    background, *near* is this process's own cache and whoever gives it keeps it
-    true, *now* tells the time in epoch seconds, *jitter* draws from [0, 1) and
-    *sleep* waits. *draining* tells whether the server is about to stop. Opens no
-    connection; a store that is away is a state to live with, not an error.
+    Everything that reaches outside can be replaced: *client* is the store's, *graph*
+    asks Meta (*graphs* for other Pages, by name), *later* runs a background job,
+    *near* is this process's near cache, which the caller must keep valid, *now* is
+    epoch seconds, *jitter* draws from [0, 1). *draining* returns whether the server is
+    about to stop. Opens no connection, so a store that is down is not an error here.
 
     Raises:
-        SettingsError: the settings, or a file they name, are no good.
+        SettingsError: the settings, or a file that they name, are invalid.
     """
     settings = settings or read_settings(os.environ)
-    app = Flask("proxy", static_folder=None)
-    # A redirect to one slash would be HTML, and to whatever the caller calls us.
-    app.url_map.merge_slashes = False
-    # An OPTIONS that Flask answers by itself would ask for no key.
-    app.config.update(PROVIDE_AUTOMATIC_OPTIONS=False)
-    files = LiveFiles()
+    app = _new_flask()
+    files, metrics = LiveFiles(), Metrics()
     if client is None:
         client = new_store_client(settings)
         near = near or new_near_cache(settings, client)
-    metrics = Metrics()
     metrics.near = near
     pages = build_pages(
         app,
@@ -109,24 +102,53 @@ def create_app(
         jitter=jitter,
         sleep=sleep,
     )
-    app.extensions[PAGES] = pages
     authenticator = _new_authenticator(settings, files)
+    service = _Service(
+        settings, files, metrics, near, pages, authenticator, now, draining
+    )
+    _serve(app, service)
+    for warning in settings.warnings:
+        log.warning(warning)
+    return app
 
-    def degraded_by() -> list[str]:
-        reasons = files.problems()
+
+@dataclass(frozen=True, slots=True)
+class _Service:
+    """The parts that the routes and the fast paths share."""
+
+    settings: Settings
+    files: LiveFiles
+    metrics: Metrics
+    near: NearCache | None
+    pages: Pages
+    authenticator: Authenticator
+    now: Callable[[], float]
+    draining: Callable[[], bool]
+
+    def begin(self) -> None:
+        """Start the background threads, unless they run already."""
+        self.metrics.keep_folding()
+        self.files.keep_reading()
+        if self.near is not None:
+            self.near.start()
+
+    def degraded_by(self) -> list[str]:
+        """Return every reason why the service is degraded."""
+        reasons = self.files.problems()
         try:
-            pages.any.check_store()
-            reasons += pages.any.store_warnings()
+            self.pages.any.check_store()
+            reasons += self.pages.any.store_warnings()
         except StoreUnavailable:
             reasons.append("store_unavailable")
         return reasons
 
-    def exposition() -> bytes:
+    def exposition(self) -> bytes:
+        """Return the metrics in Prometheus's text format, gates included."""
         try:
-            gates = {name: page.gate_state() for name, page in pages.all().items()}
+            gates = {name: p.gate_state() for name, p in self.pages.all().items()}
         except StoreUnavailable:
-            return metrics.exposition(None)
-        return metrics.exposition(
+            return self.metrics.exposition(None)
+        return self.metrics.exposition(
             {
                 name: StoreReading(
                     {state.cause: state.closed_for for state in gate.causes},
@@ -136,79 +158,73 @@ def create_app(
             }
         )
 
-    def begin() -> None:
-        metrics.keep_folding()
-        files.keep_reading()
-        if near is not None:
-            near.start()
 
-    def new_fast_path(
-        name: str, page: ProfileLookup, next_fast_path: FastPathCall = no_fast_path
-    ) -> FastPath:
-        def on_tick() -> None:
-            begin()
-            page.notice_token()
-
-        return FastPath(
-            page.store,
-            authenticator,
-            now=now,
-            draining=draining,
-            on_tick=on_tick,
-            answers=metrics.of_page(name).answers,
-            log_access=named_pages.log_access_of(name) if settings.access_log else None,
-            next_fast_path=next_fast_path,
-        )
-
-    app.extensions[BEGIN] = begin
-    app.before_request(begin)
-    bodies = BodyReader()
-    for each in (
-        profiles.blueprint(pages, authenticator, now),
-        graph_api.blueprint(pages, authenticator, words_of, now),
-        admin.blueprint(pages, authenticator, now, partial(totals_of, metrics)),
-    ):
-        app.register_blueprint(each)
-        app.register_blueprint(
-            each,
-            name=f"{each.name}_of_page",
-            url_prefix=f"{page_prefix.PREFIX}{each.url_prefix or ''}",
-        )
-    app.register_blueprint(admin.flush_blueprint(pages, authenticator, bodies))
-    app.register_blueprint(probes.blueprint(degraded_by, draining, exposition))
-    if settings.webhook_verify_token is not None:
-        app.register_blueprint(
-            webhooks.blueprint(
-                pages,
-                bodies,
-                metrics,
-                verify_token=files.secret(
-                    "webhook_verify_token_file", settings.webhook_verify_token
-                ),
-                is_signed=_signature_check(settings, files),
-                read_updates=read_updates,
-                prefetch=settings.webhook_prefetch,
-            )
-        )
-    _handle_errors(app)
-    _frame_requests(app, access_log=settings.access_log, draining=draining)
-    fast_path: FastPathCall = no_fast_path
-    if settings.pages_file:
-        fast_path = named_pages.NamedPageFastPaths(pages, new_fast_path)
-    if pages.default:
-        fast_path = new_fast_path(DEFAULT_PAGE, pages.default, next_fast_path=fast_path)
-    app.wsgi_app = FastPathMiddleware(fast_path, app.wsgi_app)  # type: ignore[method-assign]
-    for warning in settings.warnings:
-        log.warning(warning)
+def _new_flask() -> Flask:
+    app = Flask("proxy", static_folder=None)
+    # Merging slashes would redirect, in HTML and to the caller's own Host header.
+    app.url_map.merge_slashes = False
+    # Flask's automatic OPTIONS response would not ask for an API key.
+    app.config.update(PROVIDE_AUTOMATIC_OPTIONS=False)
     return app
 
 
-def _signature_check(
-    settings: Settings, files: LiveFiles
-) -> Callable[[bytes, str | None], bool]:
-    """Tells of a webhook's body and its signature if one of our secrets made it.
+def _new_authenticator(settings: Settings, files: LiveFiles) -> Authenticator:
+    return Authenticator(files.keys(settings), allow_anonymous=settings.allow_anonymous)
 
-    Those of Pages among them: each may be of another app.
+
+def _serve(app: Flask, service: _Service) -> None:
+    """Wire *service* into *app*: routes, hooks, error handlers and fast paths."""
+    app.extensions[PAGES] = service.pages
+    app.extensions[BEGIN] = service.begin
+    app.before_request(service.begin)
+    request_hooks.register(
+        app, access_log=service.settings.access_log, draining=service.draining
+    )
+    _register_routes(app, service)
+    error_handlers.register(app)
+    app.wsgi_app = FastPathMiddleware(_new_fast_paths(service), app.wsgi_app)  # type: ignore[method-assign]
+
+
+def _register_routes(app: Flask, service: _Service) -> None:
+    pages, authenticator, now = service.pages, service.authenticator, service.now
+    bodies = BodyReader()
+    for blueprint in (
+        profiles.blueprint(pages, authenticator, now),
+        graph_api.blueprint(pages, authenticator, words_of, now),
+        admin.blueprint(pages, authenticator, now, partial(totals_of, service.metrics)),
+    ):
+        page_prefix.register(app, blueprint)
+    app.register_blueprint(admin.flush_blueprint(pages, authenticator, bodies))
+    app.register_blueprint(
+        probes.blueprint(service.degraded_by, service.draining, service.exposition)
+    )
+    _register_webhooks(app, service, bodies)
+
+
+def _register_webhooks(app: Flask, service: _Service, bodies: BodyReader) -> None:
+    """Register the routes that Meta calls, if a verify token is configured."""
+    settings, files = service.settings, service.files
+    if settings.webhook_verify_token is None:
+        return
+    app.register_blueprint(
+        webhooks.blueprint(
+            service.pages,
+            bodies,
+            service.metrics,
+            verify_token=files.secret(
+                "webhook_verify_token_file", settings.webhook_verify_token
+            ),
+            is_signed=SignatureChecker(_webhook_secrets(settings, files)).is_signed,
+            read_updates=read_updates,
+            prefetch=settings.webhook_prefetch,
+        )
+    )
+
+
+def _webhook_secrets(settings: Settings, files: LiveFiles) -> Callable[[], list[str]]:
+    """Return a function that returns every secret that may sign a webhook now.
+
+    The app secrets of named Pages are included: each Page may belong to another app.
     """
     several, app_secret = settings.webhook_secrets, settings.app_secret
     listed = one = None
@@ -217,76 +233,53 @@ def _signature_check(
     if app_secret is not None:
         one = files.secret("app_secret_file", app_secret)
 
-    def check(body: bytes, signature: str | None) -> bool:
-        secrets = listed().split(",") if listed else []
+    def secrets() -> list[str]:
+        current = listed().split(",") if listed else []
         if one:
-            secrets.append(one())
-        return is_signed(body, signature, [*secrets, *files.app_secrets()])
+            current.append(one())
+        return [*current, *files.app_secrets()]
 
-    return check
-
-
-def _new_authenticator(settings: Settings, files: LiveFiles) -> Authenticator:
-    return Authenticator(files.keys(settings), allow_anonymous=settings.allow_anonymous)
+    return secrets
 
 
-def _handle_errors(app: Flask) -> None:
-    """Every answer that is not what was asked for is a problem body.
+def _new_fast_paths(service: _Service) -> FastPathCall:
+    """Build the default Page's fast path, in front of those of the named Pages.
 
-    Or, under a path of Meta's, an error as Meta has them.
+    Each exists only if there are such Pages.
     """
-    app.register_error_handler(Problem, responses.render_problem)
-    app.register_error_handler(LookupFailure, responses.render_failure)
-    app.register_error_handler(StoreUnavailable, responses.render_store_unavailable)
-    app.register_error_handler(UnknownPage, page_prefix.render_unknown_page)
+    fast_path: FastPathCall = no_fast_path
 
-    @app.errorhandler(HTTPException)
-    def refuse(error: HTTPException) -> Response:
-        if graph_api.is_asked(request.path):
-            return graph_api.render_http_error(error)
-        return responses.render_http_error(error)
+    def new_fast_path(name: str, page: ProfileLookup) -> FastPath:
+        return _new_fast_path(service, name, page)
 
-    @app.errorhandler(Exception)
-    def bug(exc: Exception) -> Response:
-        log.exception("a bug", extra={"request_id": g.request_id})
-        if graph_api.is_asked(request.path):
-            return graph_api.render_bug()
-        return responses.render_problem(
-            Problem(
-                "internal_error",
-                "This is a bug in the service. Its log has the details, under the"
-                " X-Request-ID of this response.",
-            )
+    if service.settings.pages_file:
+        fast_path = named_pages.NamedPageFastPaths(service.pages, new_fast_path)
+    if service.pages.default:
+        fast_path = _new_fast_path(
+            service, DEFAULT_PAGE, service.pages.default, next_fast_path=fast_path
         )
+    return fast_path
 
 
-def _frame_requests(
-    app: Flask, *, access_log: bool, draining: Callable[[], bool]
-) -> None:
-    """What every request has in common, before its route and after."""
+def _new_fast_path(
+    service: _Service,
+    name: str,
+    page: ProfileLookup,
+    *,
+    next_fast_path: FastPathCall = no_fast_path,
+) -> FastPath:
+    def on_tick() -> None:
+        service.begin()
+        page.notice_token()
 
-    @app.before_request
-    def enter() -> None:
-        g.started = time.monotonic()
-        g.request_id = request_params.request_id(request.headers.get("X-Request-ID"))
-        if request.routing_exception is None:
-            check_length(request)
-
-    @app.after_request
-    def leave(response: Response) -> Response:
-        response.headers["X-Request-ID"] = g.request_id
-        response.headers.update([responses.NOSNIFF])
-        if draining():
-            response.headers.update([responses.CLOSE])
-        if access_log:
-            log_access(
-                method=request.method,
-                route=request.url_rule.rule if request.url_rule else None,
-                igsid=(request.view_args or {}).get("igsid"),
-                status=response.status_code,
-                page=g.get("page"),
-                cache_status=response.headers.get("Cache-Status"),
-                seconds=time.monotonic() - g.started,
-                request_id=g.request_id,
-            )
-        return response
+    is_logged = service.settings.access_log
+    return FastPath(
+        page.store,
+        service.authenticator,
+        now=service.now,
+        draining=service.draining,
+        on_tick=on_tick,
+        answers=service.metrics.of_page(name).answers,
+        log_access=named_pages.log_access_of(name) if is_logged else None,
+        next_fast_path=next_fast_path,
+    )

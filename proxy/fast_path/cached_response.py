@@ -53,7 +53,9 @@ def profile_representation(stored: StoredEntry) -> Representation:
         format_timestamp(profile.picture_expires_at),
     )
     encoded = msgspec.json.encode(body)
-    return representations.with_etag(stored, 200, responses.JSON, encoded)
+    return representations.cacheable_representation(
+        stored, 200, responses.JSON, encoded
+    )
 
 
 class CachedResponse:
@@ -115,7 +117,7 @@ def _shared(name: str, value: str) -> tuple[str, str]:
 @lru_cache(MAX_INTERNED)
 def _counted_as(
     source: str, reason: Reason | None
-) -> tuple[tuple[str, str], cache_headers.Seconds]:
+) -> tuple[tuple[str, str], cache_headers.HeaderBySeconds]:
     """Return the metrics key of an answer, and its Cache-Status headers by ttl."""
     outcome = PROFILE if reason is None else reason.value
     return (

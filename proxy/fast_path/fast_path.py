@@ -35,7 +35,7 @@ from proxy.fast_path.middleware import Environ, FastPathCall, RawResponse, no_fa
 from proxy.storage.codec import StoredEntry
 from proxy.storage.entries import Snapshot
 from proxy.storage.near_cache import LocalEntry
-from proxy.web import representations, request_params, responses
+from proxy.web import batch, request_params, responses
 from proxy.web.auth import Authenticator, Scope
 from proxy.web.problems import Problem
 from proxy.web.request_params import SNAPSHOT
@@ -161,18 +161,18 @@ class FastPath:
     def _answer_batch(self, environ: Environ) -> RawResponse | None:
         """Answer with a batch of people, if this process has a copy of each entry."""
         now = self._now()
-        batch = self._find_batch(environ, now) if self._may_read(environ, now) else None
-        if batch is None:
+        found = self._find_batch(environ, now) if self._may_read(environ, now) else None
+        if found is None:
             return None
         profiles: dict[str, bytes] = {}
         problems: dict[str, bytes] = {}
-        for igsid, cached in batch.items():
+        for igsid, cached in found.items():
             bodies = profiles if cached.status == HTTPStatus.OK else problems
             bodies[igsid] = cached.body
             self._answers[cached.counted_as] += 1
-        body = representations.page_body(profiles, problems)
+        body = batch.batch_body(profiles, problems)
         headers = [
-            *representations.page_headers(body),
+            *batch.batch_headers(body),
             responses.NOSNIFF,
             (
                 "X-Request-ID",
@@ -188,7 +188,7 @@ class FastPath:
         if IDS.fullmatch(query) is None:
             return None
         ids = query[len("ids=") :].upper().replace("%2C", ",").split(",")
-        batch: dict[str, CachedResponse] = {}
+        found: dict[str, CachedResponse] = {}
         for igsid in ids:
             local = self._recall(igsid)
             if local is None:
@@ -196,8 +196,8 @@ class FastPath:
             cached: CachedResponse = local.served or response_from_local(local)
             if now >= cached.fresh_until:
                 return None
-            batch[igsid] = cached
-        return batch
+            found[igsid] = cached
+        return found
 
     def _answer_picture(self, environ: Environ, igsid: str) -> RawResponse | None:
         """Answer with a person's picture, if their profile would be answered here."""

@@ -1,14 +1,12 @@
-"""Meta's webhooks: whether they are Meta's, and who has written to the business.
+"""Meta's webhooks: who has written to the business.
 
 Source: https://developers.facebook.com/docs/messenger-platform/webhooks
 """
 
 from __future__ import annotations
 
-import hashlib
-import hmac
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 from proxy.domain.profile import IGSID, Igsid
@@ -33,24 +31,6 @@ _NOT_MESSAGES = {
 
 _NOT_INCOMING = {"is_echo": UpdateKind.ECHO, "is_deleted": UpdateKind.DELETED}
 """Messages that nobody has just sent to the business, by their flag."""
-
-
-def is_signed(body: bytes, signature: str | None, secrets: Sequence[str]) -> bool:
-    """Whether the *signature* of *body* was made with one of these *secrets*.
-
-    Of the bytes as they came: Meta writes ``\\u00e9`` and ``\\/``, and what is read
-    and written anew has another signature.
-
-    Source: https://developers.facebook.com/docs/graph-api/webhooks/getting-started
-    """
-    given = (signature or "").encode("utf-8", "surrogateescape")
-    # All of them, however early one fits: the time tells nothing.
-    return any([hmac.compare_digest(given, _sign(body, s)) for s in secrets])
-
-
-def _sign(body: bytes, secret: str) -> bytes:
-    digest = hmac.new(secret.encode(), body, hashlib.sha256).hexdigest()
-    return f"sha256={digest}".encode()
 
 
 def read_updates(body: bytes) -> list[Update] | None:

@@ -38,12 +38,7 @@ def blueprint(
     *totals* is what this instance has counted of a Page.
     """
     bp = Blueprint("admin", __name__, url_prefix="/admin")
-    page_prefix.take_page(bp)
-
-    @bp.before_request
-    def authorize() -> None:
-        g.client = authenticator.authorize(request.environ, Scope.ADMIN)
-        g.lookup = pages.find(g.page)
+    page_prefix.prepare_requests(bp, pages, authenticator, Scope.ADMIN)
 
     @bp.get("/profiles/<igsid>")
     def inspect(igsid: str) -> Response:

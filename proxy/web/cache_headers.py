@@ -1,7 +1,4 @@
-"""How old an answer is, for how long it is good, and how it came about.
-
-What ``Age``, ``Cache-Control`` and ``Cache-Status`` say of it (RFC 9111, RFC 9211).
-"""
+"""``Age``, ``Cache-Control`` and ``Cache-Status`` (RFC 9111, RFC 9211)."""
 
 from __future__ import annotations
 
@@ -15,14 +12,14 @@ from proxy.domain.failures import LookupFailure
 from proxy.domain.profile import Reason, Refusal
 
 CACHE_NAME = "profile-proxy"
-"""Who speaks in Cache-Status (RFC 9211 §2)."""
+"""The name of this cache in Cache-Status (RFC 9211 §2)."""
 
-SECONDS_REMEMBERED = 8192
-"""Values of a header that says seconds, of which each is made once."""
+MOST_HEADERS = 8192
+"""Headers that a `HeaderBySeconds` keeps at most."""
 
 
 def age(fetched_at: float, now: float) -> int:
-    """Whole seconds since Meta was asked, never negative: clocks of hosts differ."""
+    """Whole seconds since the fetch, never negative: clocks of hosts differ."""
     return int(now - fetched_at) if now > fetched_at else 0
 
 
@@ -31,8 +28,8 @@ def ttl(fresh_until: float, now: float) -> int:
     return floor(fresh_until - now)
 
 
-class Seconds(dict[int, tuple[str, str]]):
-    """A header by the seconds it says: made once, and not for each answer."""
+class HeaderBySeconds(dict[int, tuple[str, str]]):
+    """A header by its number of seconds, formatted once instead of per response."""
 
     def __init__(self, make: Callable[[int], tuple[str, str]]) -> None:
         super().__init__()
@@ -40,28 +37,30 @@ class Seconds(dict[int, tuple[str, str]]):
 
     def __missing__(self, seconds: int) -> tuple[str, str]:
         header = self._make(seconds)
-        if len(self) < SECONDS_REMEMBERED:
+        if len(self) < MOST_HEADERS:
             self[seconds] = header
         return header
 
 
-AGES = Seconds(lambda seconds: ("Age", str(max(0, seconds))))
+AGES = HeaderBySeconds(lambda seconds: ("Age", str(max(0, seconds))))
 """Age, which is never negative."""
 
-KEPT = Seconds(lambda ttl: ("Cache-Control", f"private, max-age={max(0, ttl)}"))
-"""For how long a caller may keep a profile, or what is made of it.
+MAX_AGES = HeaderBySeconds(
+    lambda ttl: ("Cache-Control", f"private, max-age={max(0, ttl)}")
+)
+"""For how long a caller may cache a profile, or what is made of it.
 
-Of the entry, not of this moment: it is read together with Age.
+Counted from the fetch, not from this response: clients subtract Age.
 """
 
 
-def kept_for(entry: Entry) -> str:
-    """For how long a caller may keep what is made of a profile."""
-    return KEPT[floor(entry.fresh_until - entry.fetched_at)][1]
+def cache_control(entry: Entry) -> str:
+    """Return the Cache-Control of a profile, or of what is made of it."""
+    return MAX_AGES[floor(entry.fresh_until - entry.fetched_at)][1]
 
 
 def cache_status(answer: Answer, now: float) -> str:
-    """How the answer came about, in the words of RFC 9211."""
+    """Describe in Cache-Status how the cache handled the request (RFC 9211)."""
     entry = answer.entry
     forward = "fwd=request" if answer.is_forced else "fwd=uri-miss"
     match answer.source:
@@ -81,30 +80,30 @@ def cache_status(answer: Answer, now: float) -> str:
 
 
 def hit_status(ttl: int) -> str:
-    """That it was a hit, and for how many seconds it is fresh."""
+    """Return the Cache-Status of a hit that is fresh for *ttl* seconds."""
     return f"{CACHE_NAME}; hit; ttl={ttl}"
 
 
 @cache
-def hits_with(detail: str) -> Seconds:
-    """Cache-Status of hits with this *detail*, by the seconds for which they are fresh.
+def hits_with(detail: str) -> HeaderBySeconds:
+    """Return the Cache-Status headers of hits with this *detail*, by ttl.
 
-    There are as many details as reasons.
+    The cache is bounded: there are as many details as reasons, and one for none.
     """
-    return Seconds(lambda ttl: ("Cache-Status", hit_status(ttl) + detail))
+    return HeaderBySeconds(lambda ttl: ("Cache-Status", hit_status(ttl) + detail))
 
 
 def failure_status(failure: LookupFailure) -> str:
-    """How a failure came about, in the words of RFC 9211."""
+    """Return the Cache-Status of a failed lookup (RFC 9211)."""
     forward = ["fwd=uri-miss"] if failure.asked else []
     return "; ".join([CACHE_NAME, *forward, f"detail={failure.code}"])
 
 
 def detail_of(reason: Reason | None) -> str:
-    """What Cache-Status ends with: the *reason* of a refusal."""
+    """Return the last part of Cache-Status: the *reason* of a refusal."""
     return f"; detail={reason.value}" if reason is not None else ""
 
 
 def refused(entry: Entry) -> Reason | None:
-    """Why *entry* tells nothing of the person, if it does not."""
+    """Return the reason if *entry* is a refusal."""
     return entry.outcome.reason if isinstance(entry.outcome, Refusal) else None

@@ -82,16 +82,13 @@ def blueprint(
 ) -> Blueprint:
     """The routes, answering from *pages*; *now* is epoch seconds."""
     bp = Blueprint("graph_door", __name__)
-    page_prefix.take_page(bp)
+    page_prefix.prepare_requests(
+        bp, pages, authenticator, Scope.READ, _environ_with_key
+    )
     bp.register_error_handler(Problem, render_problem)
     bp.register_error_handler(LookupFailure, render_failure)
     bp.register_error_handler(HTTPException, render_http_error)
     bp.register_error_handler(UnknownPage, render_unknown_page)
-
-    @bp.before_request
-    def authorize() -> None:
-        g.client = authenticator.authorize(_bearing_token(request.environ), Scope.READ)
-        g.lookup = pages.find(g.page)
 
     @bp.get("/v<float:version>/<igsid>")
     def read_node(version: float, igsid: str) -> Response:
@@ -195,15 +192,15 @@ def _nothing_here() -> Response:
     return responses.json_response(404, _error(INVALID, message))
 
 
-def _bearing_token(environ: Environ) -> Environ:
-    """*environ*, with the ``access_token`` of the query as the caller's key.
+def _environ_with_key() -> Environ:
+    """Return the WSGI environ, with ``access_token`` of the query as the API key.
 
-    It is read here, and goes nowhere else.
+    The key is read here, and is passed to nothing but the authenticator.
     """
     token = request.args.get("access_token")
     if not token:
-        return environ
-    return {**environ, "HTTP_AUTHORIZATION": f"Bearer {token}"}
+        return request.environ
+    return {**request.environ, "HTTP_AUTHORIZATION": f"Bearer {token}"}
 
 
 def _rendition(
@@ -211,7 +208,7 @@ def _rendition(
 ) -> representations.Representation:
     match entry.outcome:
         case Profile() as profile:
-            return representations.as_sent(
+            return representations.json_representation(
                 entry, 200, responses.JSON, _node(profile, fields)
             )
         case Refusal() as refusal:
@@ -219,7 +216,9 @@ def _rendition(
             error = _error(refusal.said.code, message, refusal.said, type_=type_)
             if refusal.said.subcode is not None:
                 error["error"]["error_subcode"] = refusal.said.subcode
-            return representations.as_sent(entry, status, responses.JSON, error)
+            return representations.json_representation(
+                entry, status, responses.JSON, error
+            )
 
 
 def _node(profile: Profile, fields: tuple[str, ...]) -> dict[str, Any]:

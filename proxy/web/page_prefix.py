@@ -1,37 +1,59 @@
-"""Where a Page is named: the same routes, below ``/pages/<page>``.
+"""The routes of named Pages: the same routes again, below ``/pages/<page>``.
 
-A route finds the Page of its request in ``g.page``. The plain hits of a named Page
-are answered before Flask too, by a hit path of its own, behind that of the default
-Page, which they cost nothing.
+A route finds its Page's name in ``g.page``, and its lookup in ``g.lookup``. Each named
+Page has a fast path of its own, too. It is asked after the default Page's, so that it
+adds no cost there.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
-from flask import Blueprint, Response, g
+from flask import Blueprint, Flask, Response, g, request
 
 from proxy.domain.profile import DEFAULT_PAGE
-from proxy.lookup.pages import UnknownPage
+from proxy.lookup.pages import Pages, UnknownPage
 from proxy.web import responses
+from proxy.web.auth import Authenticator, Environ, Scope
 from proxy.web.problems import Problem
 
 PREFIX = "/pages/<page>"
 
 
-def take_page(bp: Blueprint) -> None:
-    """Have the routes of *bp* find in ``g.page`` which Page they are asked about.
+def prepare_requests(
+    bp: Blueprint,
+    pages: Pages,
+    authenticator: Authenticator,
+    scope: Scope,
+    environ: Callable[[], Environ] = lambda: request.environ,
+) -> None:
+    """Before each route of *bp*, authorize the caller and find the Page.
 
-    They are registered a second time with PREFIX, and are the same functions.
+    In this order: a caller without a key must not learn which Pages exist. *environ*
+    holds the caller's key. Sets ``g.page``, ``g.client`` and ``g.lookup``.
 
     Source: https://flask.palletsprojects.com/en/stable/patterns/urlprocessors/
     """
 
     @bp.url_value_preprocessor
-    def take(endpoint: str | None, values: dict[str, Any] | None) -> None:
+    def take_page(endpoint: str | None, values: dict[str, Any] | None) -> None:
         g.page = (values or {}).pop("page", DEFAULT_PAGE)
+
+    @bp.before_request
+    def authorize() -> None:
+        g.client = authenticator.authorize(environ(), scope)
+        g.lookup = pages.find(g.page)
+
+
+def register(app: Flask, bp: Blueprint) -> None:
+    """Register the routes of *bp* twice: for the default Page, and below PREFIX."""
+    app.register_blueprint(bp)
+    app.register_blueprint(
+        bp, name=f"{bp.name}_of_page", url_prefix=f"{PREFIX}{bp.url_prefix or ''}"
+    )
 
 
 def render_unknown_page(unknown: UnknownPage) -> Response:
-    """There is no such Page. Which there are is not said."""
+    """Render the problem of an unknown Page, without the names of those that exist."""
     return responses.render_problem(Problem("unknown_page", str(unknown)))

@@ -64,7 +64,7 @@ def representation(entry: Entry, *, fallback: bool) -> Representation:
         if not fallback:
             return representations.representation(entry)
         return _svg(initials.draw(outcome.igsid), "private, no-cache")
-    kept = cache_headers.kept_for(entry)
+    kept = cache_headers.cache_control(entry)
     if outcome.profile_pic and _LINK.fullmatch(outcome.profile_pic):
         headers = [
             ("Content-Length", "0"),

@@ -8,7 +8,7 @@ from flask import Blueprint, Response, g, request
 
 from proxy.domain.failures import LookupFailure
 from proxy.lookup.pages import Pages
-from proxy.web import page_prefix, picture, representations, request_params
+from proxy.web import batch, page_prefix, picture, representations, request_params
 from proxy.web.auth import Authenticator, Scope
 from proxy.web.request_params import SNAPSHOT
 
@@ -18,12 +18,7 @@ def blueprint(
 ) -> Blueprint:
     """The routes, answering from *pages*; *now* is epoch seconds."""
     bp = Blueprint("profiles", __name__)
-    page_prefix.take_page(bp)
-
-    @bp.before_request
-    def authorize() -> None:
-        g.client = authenticator.authorize(request.environ, Scope.READ)
-        g.lookup = pages.find(g.page)
+    page_prefix.prepare_requests(bp, pages, authenticator, Scope.READ)
 
     @bp.get("/profiles/<igsid>")
     def read_profile(igsid: str) -> Response:
@@ -61,7 +56,7 @@ def blueprint(
                 request.headers.get("Cache-Control")
             ),
         )
-        return representations.render_many(ids, found, fields)
+        return batch.render_batch(ids, found, fields)
 
     @bp.get("/profiles/<igsid>/picture")
     def read_picture(igsid: str) -> Response:

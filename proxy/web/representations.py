@@ -1,9 +1,9 @@
-"""Entries as HTTP: the body and headers that tell of a person, or a page of them."""
+"""Entries as HTTP representations (RFC 9110 §3.2): status, headers and body."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from math import floor
 from typing import Any, Protocol
 
@@ -12,25 +12,18 @@ from flask import Response, request
 
 from proxy.domain.answer import Answer
 from proxy.domain.entry import Entry
-from proxy.domain.failures import LookupFailure
-from proxy.domain.profile import FIELDS, Igsid, Profile, Refusal
+from proxy.domain.profile import FIELDS, Profile, Refusal
 from proxy.web import cache_headers
-from proxy.web.problems import (
-    PROBLEMS,
-    REFUSALS,
-    failure_body,
-    problem_body,
-    refusal_body,
-)
-from proxy.web.request_params import NO_IGSID, is_igsid
+from proxy.web.conditional_requests import is_not_modified
+from proxy.web.problems import PROBLEMS, REFUSALS, problem_body, refusal_body
 from proxy.web.responses import JSON, PROBLEM
 from proxy.web.timestamps import format_timestamp
 
 
 class Representation(msgspec.Struct, frozen=True):
-    """An entry as HTTP, but for what changes with the time and with who asks.
+    """An entry as HTTP, without what depends on the moment or on the caller.
 
-    *tag* is the ETag, without quotes, of what has one.
+    *tag* is the ETag without quotes; None: it has none.
     """
 
     status: int
@@ -40,35 +33,35 @@ class Representation(msgspec.Struct, frozen=True):
 
 
 def representation(entry: Entry, fields: tuple[str, ...] = FIELDS) -> Representation:
-    """*entry* as HTTP: a profile with these *fields*, or a refusal as a problem."""
+    """Represent a profile with these *fields*, or a refusal as a problem."""
     match entry.outcome:
         case Profile() as profile:
             body = profile_body(profile, entry.fetched_at, fields)
-            return as_sent(entry, 200, JSON, body)
+            return json_representation(entry, 200, JSON, body)
         case Refusal() as refusal:
             status = REFUSALS[refusal.reason][0]
-            return as_sent(entry, status, PROBLEM, refusal_body(refusal))
+            return json_representation(entry, status, PROBLEM, refusal_body(refusal))
 
 
-def as_sent(
+def json_representation(
     entry: Entry, status: int, mimetype: str, body: Mapping[str, Any]
 ) -> Representation:
-    """*body*, which tells of *entry*, and the headers that say how long it is good."""
-    # Names as they are written: an escape would cost six bytes a letter.
-    sent = msgspec.json.encode(body)
+    """Encode a *body* about *entry*, and add the headers that control caching."""
+    # Names are not escaped: an escape would cost six bytes a letter.
+    encoded = msgspec.json.encode(body)
     if not isinstance(entry.outcome, Refusal):
-        return with_etag(entry, status, mimetype, sent)
+        return cacheable_representation(entry, status, mimetype, encoded)
     headers = [
         ("Content-Type", mimetype),
-        ("Content-Length", str(len(sent))),
-        # A caller's own cache must not outlive the moment the person writes.
+        ("Content-Length", str(len(encoded))),
+        # A caller's own cache must not serve a refusal after the person has written.
         ("Cache-Control", "private, no-cache"),
     ]
-    return Representation(status, headers, sent, None)
+    return Representation(status, headers, encoded, None)
 
 
 class Bounds(Protocol):
-    """What says how long an entry is fresh, in whichever form it is at hand."""
+    """The moments that bound freshness, of an `Entry` or of its stored form."""
 
     @property
     def fetched_at(self) -> float: ...
@@ -77,98 +70,55 @@ class Bounds(Protocol):
     def fresh_until(self) -> float: ...
 
 
-def with_etag(entry: Bounds, status: int, mimetype: str, sent: bytes) -> Representation:
-    """A representation that callers may keep while *entry* is fresh, and revalidate."""
-    tag = hashlib.sha256(sent).hexdigest()[:32]
+def cacheable_representation(
+    bounds: Bounds, status: int, mimetype: str, body: bytes
+) -> Representation:
+    """Let callers cache *body* while the entry is fresh, and revalidate it by ETag."""
+    tag = hashlib.sha256(body).hexdigest()[:32]
     headers = [
         ("Content-Type", mimetype),
-        ("Content-Length", str(len(sent))),
-        cache_headers.KEPT[floor(entry.fresh_until - entry.fetched_at)],
+        ("Content-Length", str(len(body))),
+        cache_headers.MAX_AGES[floor(bounds.fresh_until - bounds.fetched_at)],
         ("ETag", f'"{tag}"'),
     ]
-    return Representation(status, headers, sent, tag)
+    return Representation(status, headers, body, tag)
 
 
 def problem_representation(
-    code: str, detail: str, igsid: str, kept: str
+    code: str, detail: str, igsid: str, cache_control: str
 ) -> Representation:
-    """A problem that is true of an entry for as long as that is."""
+    """Represent a problem that follows from an entry, so that callers may cache it."""
     status = PROBLEMS[code]
     body = msgspec.json.encode(problem_body(status, code, detail, igsid=igsid))
     headers = [
         ("Content-Type", PROBLEM),
         ("Content-Length", str(len(body))),
-        ("Cache-Control", kept),
+        ("Cache-Control", cache_control),
     ]
     return Representation(status, headers, body, None)
 
 
 def render(answer: Answer, fields: tuple[str, ...], *, now: float) -> Response:
-    """An answer as HTTP: a profile, or a refusal as a problem."""
+    """Render a profile with these *fields*, or a refusal as a problem."""
     return to_response(representation(answer.entry, fields), answer, now=now)
 
 
 def to_response(made: Representation, answer: Answer, *, now: float) -> Response:
-    """*made*, with what depends on the moment and on who asks."""
+    """Add what depends on the moment and on the caller; 304 if nothing has changed."""
     response = Response(made.body, made.status, made.headers)
-    # By hand, for Werkzeug would heed If-Match too, and send a 412 with all of it.
-    if made.tag and request.if_none_match.contains_weak(made.tag):
+    if is_not_modified(request, made.tag):
         response.status_code = 304
     response.headers["Age"] = str(cache_headers.age(answer.entry.fetched_at, now))
     response.headers["Cache-Status"] = cache_headers.cache_status(answer, now)
     return response
 
 
-def render_many(
-    ids: Sequence[str],
-    found: Mapping[Igsid, Answer | LookupFailure],
-    fields: tuple[str, ...],
-) -> Response:
-    """A page of people: who each is, or why that is not told."""
-    profiles: dict[str, bytes] = {}
-    problems: dict[str, bytes] = {}
-    for asked in ids:
-        match found[asked] if is_igsid(asked) else None:
-            case Answer(entry=entry):
-                made = representation(entry, fields)
-                (profiles if made.status == 200 else problems)[asked] = made.body
-            case LookupFailure() as failure:
-                problems[asked] = msgspec.json.encode(failure_body(failure, asked))
-            case None:
-                problems[asked] = msgspec.json.encode(
-                    problem_body(400, "invalid_igsid", NO_IGSID)
-                )
-    body = page_body(profiles, problems)
-    return Response(body, 200, page_headers(body))
-
-
-def page_body(profiles: Mapping[str, bytes], problems: Mapping[str, bytes]) -> bytes:
-    """A page of bodies that are JSON already, by whom they are about."""
-
-    def members(bodies: Mapping[str, bytes]) -> bytes:
-        return b",".join(
-            b"%b:%b" % (msgspec.json.encode(asked), body)
-            for asked, body in bodies.items()
-        )
-
-    return b'{"profiles":{%b},"problems":{%b}}' % (members(profiles), members(problems))
-
-
-def page_headers(body: bytes) -> list[tuple[str, str]]:
-    """Nobody keeps a page: each on it may be kept for another time."""
-    return [
-        ("Content-Type", JSON),
-        ("Content-Length", str(len(body))),
-        ("Cache-Control", "no-store"),
-    ]
-
-
 def profile_body(
     profile: Profile, fetched_at: float, fields: tuple[str, ...]
 ) -> dict[str, Any]:
-    """A profile under Meta's names: what was asked for, null where Meta said nothing.
+    """Return the body of a profile under Meta's names, null where Meta gave no value.
 
-    ``id``, ``fetched_at`` and ``picture_expires_at`` are always there.
+    ``id``, ``fetched_at`` and ``picture_expires_at`` are always included.
     """
     body = {"id": profile.igsid} | {field: getattr(profile, field) for field in fields}
     return body | {
