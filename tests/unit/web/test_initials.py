@@ -1,4 +1,4 @@
-"""Initials of any name: what letters are, and an SVG that is safe and can be read."""
+"""Initials: whole letters of any script, in an SVG that is safe and readable."""
 
 from __future__ import annotations
 
@@ -42,6 +42,8 @@ SVG = "{http://www.w3.org/2000/svg}"
         ("王小明", "王"),
         ("นี นา", "นี" + "น"),
         ("\u1112\u1161\u11ab\u1100\u1173\u11af", "한"),
+        ("क्षितिज शर्मा", "क्षि" + "श"),
+        ("กำพล", "กำ"),
         ("<script>alert(1)</script>", ""),
         ("$$$ ^^", ""),
         ("--", ""),
@@ -52,8 +54,8 @@ SVG = "{http://www.w3.org/2000/svg}"
         ("\x00\x07\ud800\ufffe", ""),
     ],
 )
-def test_the_first_letters_of_a_name(name, letters) -> None:
-    """Whole ones, as a reader sees them; emoji only where there is nothing else."""
+def test_initials_are_the_first_letters_of_a_name(name, letters) -> None:
+    """Whole grapheme clusters (UAX #29); emoji only if there is no letter or digit."""
     text, title = drawn(initials.draw("12345", name))
 
     assert text == (letters or "?")
@@ -61,7 +63,7 @@ def test_the_first_letters_of_a_name(name, letters) -> None:
 
 
 def drawn(svg: bytes) -> tuple[str, str]:
-    """What is written large, and what is read aloud."""
+    """Return the letters, and the title that a screen reader reads aloud."""
     root = ElementTree.fromstring(svg)
     assert root.tag == f"{SVG}svg"
     assert {child.tag for child in root.iter()} == {
@@ -72,8 +74,8 @@ def drawn(svg: bytes) -> tuple[str, str]:
 
 
 @given(st.text(st.characters(), max_size=60))
-def test_any_name_makes_the_same_harmless_picture(name) -> None:
-    """Four elements, whatever the name says; and XML that can be read."""
+def test_svg_of_any_name_is_valid_and_harmless(name) -> None:
+    """It has the same four elements for every name, and is well-formed XML."""
     text, title = drawn(initials.draw("12345", name))
 
     assert text
@@ -81,8 +83,8 @@ def test_any_name_makes_the_same_harmless_picture(name) -> None:
     assert len(text) <= 2 * initials.LONGEST_CLUSTER
 
 
-def test_the_name_is_read_aloud_and_markup_with_it() -> None:
-    """As text: nothing in it is more than that."""
+def test_title_is_the_name_as_escaped_text() -> None:
+    """Screen readers read it aloud; markup in a name stays text."""
     svg = initials.draw("12345", 'Ada "</title><script>alert(1)</script>" & Co')
 
     assert drawn(svg)[1] == 'Ada "</title><script>alert(1)</script>" & Co'
@@ -91,8 +93,8 @@ def test_the_name_is_read_aloud_and_markup_with_it() -> None:
     assert b'aria-labelledby="name"' in svg
 
 
-def test_marks_without_end_come_to_an_end() -> None:
-    """And so do names."""
+def test_letters_and_title_are_bounded() -> None:
+    """A letter may have any number of marks, and a name any length."""
     text, _ = drawn(initials.draw("12345", "Z" + "\u0335" * 5000))
     _, title = drawn(initials.draw("12345", "Z" * 5000))
 
@@ -100,14 +102,14 @@ def test_marks_without_end_come_to_an_end() -> None:
     assert len(title) == initials.LONGEST_TITLE
 
 
-def test_who_has_no_name_has_a_username() -> None:
+def test_username_is_used_without_a_usable_name() -> None:
     assert drawn(initials.draw("12345", None, "ada.lovelace"))[0] == "A"
     assert drawn(initials.draw("12345", "...", "ben"))[0] == "B"
     assert drawn(initials.draw("12345", None, None)) == ("?", "No picture")
 
 
-def test_everybody_keeps_their_colour() -> None:
-    """And not everybody has the same one."""
+def test_colour_depends_on_the_igsid_alone() -> None:
+    """The same person always has the same one, and all of them are used."""
     assert initials.draw("12345", "Ada") == initials.draw("12345", "Ada")
     assert len({initials.draw(f"1234{n}", "Ada") for n in range(100)}) == len(
         initials.COLOURS
@@ -115,7 +117,7 @@ def test_everybody_keeps_their_colour() -> None:
 
 
 @pytest.mark.parametrize("colour", initials.COLOURS)
-def test_white_can_be_read_on_every_colour(colour) -> None:
+def test_colour_has_enough_contrast_with_white(colour) -> None:
     """4.5 to 1, as https://www.w3.org/TR/WCAG22/#contrast-minimum asks for."""
     shares = [int(colour[n : n + 2], 16) / 255 for n in (1, 3, 5)]
     red, green, blue = (
