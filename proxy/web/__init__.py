@@ -1,1 +1,1 @@
-"""All that is known of our own wire."""
+"""The HTTP API: routes, requests and responses."""

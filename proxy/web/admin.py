@@ -1,4 +1,4 @@
-"""The routes of operators: why this answer, fetch anew, erase, flush."""
+"""The routes for operators: inspect, refresh, erase, flush, stats."""
 
 from __future__ import annotations
 
@@ -9,8 +9,10 @@ from typing import Annotated, Any
 import msgspec
 from flask import Blueprint, Response, g, request
 
+from proxy.domain.profile import Igsid
 from proxy.logs import audited, last_four
 from proxy.lookup.invalidation import What
+from proxy.lookup.lookup import Snapshot
 from proxy.lookup.pages import Pages
 from proxy.observability.totals import Totals
 from proxy.web import operator_json, page_prefix, request_params, responses
@@ -33,24 +35,29 @@ def blueprint(
     now: Callable[[], float],
     totals: Callable[[str], Totals],
 ) -> Blueprint:
-    """The routes about one Page, of *pages*; *now* is epoch seconds.
+    """Build the routes about one Page; *now* is epoch seconds.
 
-    *totals* is what this instance has counted of a Page.
+    *totals* returns the counters of this instance, by the name of a Page.
     """
     bp = Blueprint("admin", __name__, url_prefix="/admin")
     page_prefix.prepare_requests(bp, pages, authenticator, Scope.ADMIN)
 
+    def _render_snapshot(person: Igsid, snapshot: Snapshot) -> Response:
+        return responses.render_ok(
+            operator_json.render_snapshot(person, snapshot, now())
+        )
+
     @bp.get("/profiles/<igsid>")
     def inspect(igsid: str) -> Response:
-        """Why this answer: what is stored about a person. Asks nobody."""
+        """Return what is stored about a person, without a call to Meta."""
         person = request_params.read_igsid(igsid)
         with _audited("inspect", page=g.page, person=last_four(person)):
-            seen = g.lookup.inspect(person)
-        return responses.render_ok(operator_json.render_seen(person, seen, now()))
+            snapshot = g.lookup.inspect(person)
+        return _render_snapshot(person, snapshot)
 
     @bp.delete("/profiles/<igsid>")
     def erase(igsid: str) -> Response:
-        """Erase every key of the person. The receipt's ``id`` is in the audit line."""
+        """Erase every key of the person. The audit line has the receipt's ``id``."""
         person = request_params.read_igsid(igsid)
         with _audited("erase", page=g.page, person=last_four(person)) as line:
             receipt = operator_json.erase_receipt(person, g.lookup.erase(person), now())
@@ -59,16 +66,16 @@ def blueprint(
 
     @bp.post("/profiles/<igsid>/refresh")
     def refresh(igsid: str) -> Response:
-        """Ask Meta now, and tell what is stored then; a failure is a failure."""
+        """Fetch from Meta now, and return what is stored then, or the failure."""
         person = request_params.read_igsid(igsid)
         with _audited("refresh", page=g.page, person=last_four(person)):
             g.lookup.refresh(person, client=g.client.name)
-            seen = g.lookup.inspect(person)
-        return responses.render_ok(operator_json.render_seen(person, seen, now()))
+            snapshot = g.lookup.inspect(person)
+        return _render_snapshot(person, snapshot)
 
     @bp.get("/stats")
     def stats() -> Response:
-        """The gates, how much of Meta's quota is used, and what was counted here."""
+        """Return the gates, the used share of Meta's quota and the counters."""
         gate = operator_json.render_gate(g.lookup.gate_state())
         return responses.render_ok(
             gate | {"instance": operator_json.render_totals(totals(g.page))}
@@ -80,7 +87,7 @@ def blueprint(
 def flush_blueprint(
     pages: Pages, authenticator: Authenticator, bodies: BodyReader
 ) -> Blueprint:
-    """The route about all of *pages*, or the one that the body names."""
+    """Build the route that flushes all *pages*, or the one that the body names."""
     bp = Blueprint("flush", __name__, url_prefix="/admin")
 
     @bp.before_request
@@ -91,13 +98,13 @@ def flush_blueprint(
     def flush() -> Response:
         """Remove entries: ``{"what": "all", "older_than": 3600, "dry_run": true}``."""
         order = bodies.read(request, FlushOrder)
-        asked: dict[str, Any] = {
+        limits: dict[str, Any] = {
             "older_than": order.older_than,
             "dry_run": order.dry_run,
         }
         page = order.page
-        with _audited("flush", what=order.what.value, page=page, **asked) as line:
-            flushed = pages.flush(order.what, page=page, **asked)
+        with _audited("flush", what=order.what.value, page=page, **limits) as line:
+            flushed = pages.flush(order.what, page=page, **limits)
             counts = operator_json.render_flushed(flushed)
             line |= counts
         return responses.render_ok(counts)
@@ -108,5 +115,5 @@ def flush_blueprint(
 def _audited(
     action: str, **values: object
 ) -> AbstractContextManager[dict[str, object]]:
-    """One line for each thing an operator does, with the name of the key."""
+    """Write one audit line for an operator's action, with the name of the key."""
     return audited(action, by=g.client.name, request_id=g.request_id, **values)

@@ -1,4 +1,4 @@
-"""Who may call: API keys and their scopes, and whom we serve without any."""
+"""Authentication and authorization: API keys, scopes, and access without keys."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from proxy.web.problems import Problem
 _LOCAL_HOSTS = frozenset({"localhost", "127.0.0.1", "[::1]"})
 _FORWARDED = ("HTTP_FORWARDED", "HTTP_X_FORWARDED_FOR", "HTTP_VIA")
 Environ = Mapping[str, Any]
-"""A request, as WSGI has it (PEP 3333)."""
+"""A request's WSGI environ (PEP 3333)."""
 
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,64}", re.ASCII)
 _DIGEST = re.compile(r"[0-9a-f]{64}", re.ASCII)
@@ -32,28 +32,28 @@ class Scope(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Client:
-    """Who asks: the name of a key, or nobody in particular."""
+    """A caller: the name of its key, or of callers without one, and its scopes."""
 
     name: str
     scopes: frozenset[Scope]
 
 
-ANYBODY = Client("anybody", frozenset({Scope.READ}))
-ANYBODY_HERE = Client("anybody here", frozenset(Scope))
+ANONYMOUS_CLIENT = Client("anybody", frozenset({Scope.READ}))
+LOCAL_CLIENT = Client("anybody here", frozenset(Scope))
 
 Keys = Mapping[str, Client]
-"""Callers by the SHA-256 of their key, in hex. The keys themselves are only in
-requests, and for a quarter of a second where it is remembered whom they admit."""
+"""Clients by the SHA-256 of their key, in hex. The keys themselves are only in
+requests, and for a quarter of a second in the fast path, which remembers them."""
 
 
 def read_keys(text: str) -> Keys:
-    """Read lines of ``name scopes sha256-of-key``; blank ones and ``#`` do not count.
+    """Read lines of ``name scopes sha256-of-key``; ignore blank ones and ``#``.
 
-    A name may stand twice, with two keys, for rotation.
+    A name may occur twice, with two keys, for rotation.
 
     Raises:
-        BadFile: a line is no good, or there is none: a file that is being
-            written anew must not lock everybody out. The text names the line's
+        BadFile: a line is invalid, or there is none: a file that is being
+            rewritten must not lock out all callers. The message has the line's
             number, not its content.
     """
     keys: dict[str, Client] = {}
@@ -87,10 +87,10 @@ def _read_line(line: str, number: int) -> tuple[str, Client]:
 
 
 def new_key(name: str, scopes: frozenset[Scope]) -> tuple[str, str]:
-    """A new key, and the line of it for the file of keys.
+    """Return a new random key, and its line for the file of keys.
 
     Raises:
-        ValueError: *name* is none that a line can have.
+        ValueError: *name* is not allowed in a line.
     """
     if not _NAME.fullmatch(name):
         raise ValueError("a name is up to 64 of A-Z a-z 0-9 . _ -")
@@ -100,31 +100,31 @@ def new_key(name: str, scopes: frozenset[Scope]) -> tuple[str, str]:
 
 
 def digest_of(key: str) -> str:
-    """What the file holds of a key."""
+    """Return the digest of a key, which the file of keys holds instead of it."""
     return hashlib.sha256(key.encode()).hexdigest()
 
 
 class Authenticator:
-    """Decides who a request is from, and whether they may."""
+    """Identifies the client of a request, and checks its scopes."""
 
     def __init__(
         self, keys: Callable[[], Keys] | None, *, allow_anonymous: bool
     ) -> None:
-        """*keys* tells the keys of this moment; None: there is no file of keys.
+        """*keys* returns the keys that are valid now; None: there is no file of keys.
 
-        Without keys, *allow_anonymous* lets anybody read. Else only requests
-        that are plainly from this machine are served, for everything.
+        Without keys, *allow_anonymous* lets every caller read. Otherwise only
+        requests that come directly from this machine are allowed, for all scopes.
         """
         self._keys = keys
         self._allow_anonymous = allow_anonymous
 
     @property
     def asks_for_keys(self) -> bool:
-        """Whether who asks is told by the key alone."""
+        """Whether the key alone decides which client a request is from."""
         return self._keys is not None
 
     def authorize(self, environ: Environ, scope: Scope) -> Client:
-        """Tell who asks, if they may do what *scope* says.
+        """Return the client of a request, if it has *scope*.
 
         Raises:
             Problem: ``unknown_key``, ``scope_missing`` or ``not_local``.
@@ -139,22 +139,22 @@ class Authenticator:
 
     def _client(self, environ: Environ) -> Client:
         if self._keys is not None:
-            return _holder_of(environ.get("HTTP_AUTHORIZATION"), self._keys())
+            return _client_of_key(environ.get("HTTP_AUTHORIZATION"), self._keys())
         if self._allow_anonymous:
-            return ANYBODY
+            return ANONYMOUS_CLIENT
         if not _is_local(environ):
             raise Problem(
                 "not_local",
                 "No API keys are configured, so only direct requests from this machine"
                 " to localhost are allowed. Set PROXY_API_KEYS_FILE to allow others.",
             )
-        return ANYBODY_HERE
+        return LOCAL_CLIENT
 
 
-def _holder_of(authorization: str | None, keys: Keys) -> Client:
-    """The caller whose key *authorization* bears.
+def _client_of_key(authorization: str | None, keys: Keys) -> Client:
+    """Return the client with the key in *authorization*.
 
-    Found by digest, so the time it takes tells nothing about other keys.
+    The search is by digest, so that its time reveals nothing about other keys.
     """
     scheme, _, key = (authorization or "").partition(" ")
     client = keys.get(digest_of(key.strip())) if scheme.lower() == "bearer" else None
@@ -170,9 +170,9 @@ def _holder_of(authorization: str | None, keys: Keys) -> Client:
 def _is_local(environ: Environ) -> bool:
     """Guard against DNS rebinding and a forgotten reverse proxy.
 
-    The address we listen on is loopback, but a browser can be made to send a
-    page's requests there, under the page's own host name, and a proxy on this
-    machine passes on strangers.
+    The service listens on loopback, but a web page can make a browser send its
+    requests there, under the page's own host name, and a reverse proxy on this
+    machine passes on requests from elsewhere.
     """
     host = re.sub(r":[0-9]+$", "", environ.get("HTTP_HOST", ""))
     forwarded = any(name in environ for name in _FORWARDED)
@@ -184,7 +184,7 @@ def _is_local(environ: Environ) -> bool:
 
 
 def _is_loopback(address: str | None) -> bool:
-    """Whether the peer is this machine, should another server listen elsewhere."""
+    """Return whether the peer is this machine; a server may listen elsewhere too."""
     try:
         return ipaddress.ip_address(address or "").is_loopback
     except ValueError:

@@ -12,7 +12,7 @@ from proxy.domain.failures import LookupFailure
 from proxy.domain.profile import Igsid
 from proxy.web.problems import failure_body, problem_body
 from proxy.web.representations import representation
-from proxy.web.request_params import NO_IGSID, is_igsid
+from proxy.web.request_params import INVALID_IGSID, is_igsid
 from proxy.web.responses import JSON
 
 
@@ -33,7 +33,7 @@ def render_batch(
                 problems[igsid] = msgspec.json.encode(failure_body(failure, igsid))
             case None:
                 problems[igsid] = msgspec.json.encode(
-                    problem_body(400, "invalid_igsid", NO_IGSID)
+                    problem_body(400, "invalid_igsid", INVALID_IGSID)
                 )
     body = batch_body(profiles, problems)
     return Response(body, 200, batch_headers(body))

@@ -29,14 +29,14 @@ def register(app: Flask) -> None:
 
 
 def _render_http_error(error: HTTPException) -> Response:
-    if graph_api.is_asked(request.path):
+    if graph_api.is_graph_path(request.path):
         return graph_api.render_http_error(error)
     return responses.render_http_error(error)
 
 
 def _render_bug(exc: Exception) -> Response:
     log.exception("a bug", extra={"request_id": g.request_id})
-    if graph_api.is_asked(request.path):
+    if graph_api.is_graph_path(request.path):
         return graph_api.render_bug()
     return responses.render_problem(
         Problem(

@@ -1,9 +1,9 @@
-"""The Graph door: the same lookup in Meta's own shape, for clients made for Meta.
+"""The Graph-compatible endpoint: the same lookup with Meta's requests and responses.
 
-An existing Graph client moves by changing its base URL and its token, which is an API
-key of ours here. A refusal has the code that Meta gave. The code of a failure is chosen
-for what such a client does on reading it: ask again, wait, or tell somebody, but never
-take our dead token for its own.
+An existing Graph API client moves here by changing its base URL and its token, which
+is an API key of this proxy. A refusal has the code that Meta gave. The code of a
+failure is chosen by how such clients react to it: retry, wait or alert, but never take
+the proxy's rejected token for their own.
 """
 
 from __future__ import annotations
@@ -37,32 +37,32 @@ from proxy.web.auth import Authenticator, Environ, Scope
 from proxy.web.problems import Problem
 
 DEFAULT_FIELDS = ("name",)
-"""What is told, beside ``id``, to those who do not say which fields they want."""
+"""The fields besides ``id`` if the ``fields`` parameter is left out, as at Meta."""
 
 NULLABLE = frozenset({"name", "profile_pic"})
-"""What Meta sends as null when it is not set; the rest it leaves out then."""
+"""Fields that Meta sends as null if they are not set; it leaves out all others."""
 
 TRANSIENT = 503, 2
-"""Status and code of a failure that is not in FAILURES: ask again."""
+"""Status and code of a failure that is not in FAILURES: clients retry."""
 
 FAILURES: dict[type[LookupFailure], tuple[int, int | None]] = {
     PermissionMissing: (403, None),
     Throttled: (503, 4),
     TooManyMisses: (429, 4),
 }
-"""Status and code of the other failures; None: the code that Meta gave."""
+"""Status and code of certain failures; None: the code that Meta gave."""
 
 MESSAGES = {
     2: "(#2) The profile is temporarily unavailable; try again",
     4: "(#4) Request limit reached; try again later",
 }
-"""What comes with those codes, which all pass by themselves."""
+"""The messages of those codes; all of these failures are temporary."""
 
 PERMISSION = 10
-"""The code of what the caller, or where Meta was not asked the app, may not do."""
+"""The code of a missing permission, of the caller or, without Meta's code, the app."""
 
 PROBLEMS = {"unknown_key": 190, "scope_missing": PERMISSION, "not_local": PERMISSION}
-"""Other requests that cannot be answered as asked, as their code; else INVALID."""
+"""Meta's code for some of our problems; INVALID for all others."""
 
 INVALID = 100
 
@@ -70,18 +70,18 @@ UNKNOWN_KEY = "Invalid OAuth access token: send an API key of this proxy"
 
 _PATH = re.compile(r"(/pages/[^/]+)?/v[0-9]+\.[0-9]+(/|$)", re.ASCII)
 
-WordsOf = Callable[[Refusal], tuple[int, str, str]]
-"""The status, the message and the ``type`` of a refusal."""
+ErrorMessageOf = Callable[[Refusal], tuple[int, str, str]]
+"""Returns the status, the message and the ``type`` that Meta has for a refusal."""
 
 
 def blueprint(
     pages: Pages,
     authenticator: Authenticator,
-    words_of: WordsOf,
+    error_message_of: ErrorMessageOf,
     now: Callable[[], float],
 ) -> Blueprint:
-    """The routes, answering from *pages*; *now* is epoch seconds."""
-    bp = Blueprint("graph_door", __name__)
+    """Build the routes; *now* is epoch seconds."""
+    bp = Blueprint("graph_api", __name__)
     page_prefix.prepare_requests(
         bp, pages, authenticator, Scope.READ, _environ_with_key
     )
@@ -92,12 +92,12 @@ def blueprint(
 
     @bp.get("/v<float:version>/<igsid>")
     def read_node(version: float, igsid: str) -> Response:
-        """One person's profile, whatever the *version*, as Meta would have it.
+        """Return one person's profile in Meta's format; *version* has no effect.
 
         200 and the profile, or an error in Meta's envelope.
         """
         if "ids" in request.args:
-            return _nothing_here()
+            return _unsupported_request()
         person = request_params.read_igsid(igsid)
         fields = read_fields(request.args.getlist("fields"))
         answer = g.lookup.find(
@@ -107,21 +107,21 @@ def blueprint(
                 request.headers.get("Cache-Control")
             ),
         )
-        made = _rendition(answer.entry, fields, words_of)
+        made = _representation(answer.entry, fields, error_message_of)
         return representations.to_response(made, answer, now=now())
 
     return bp
 
 
-def is_asked(path: str) -> bool:
-    """Whether *path* is one of Meta's, under which all errors are in its envelope."""
+def is_graph_path(path: str) -> bool:
+    """Return whether *path* is one of Meta's, with errors in Meta's envelope."""
     return _PATH.match(path) is not None
 
 
 def read_fields(asked: list[str]) -> tuple[str, ...]:
-    """The fields that the ``fields`` parameters *asked* for, read as Meta does.
+    """Read the ``fields`` parameters as Meta does.
 
-    The last of them counts; spaces, empty names and repeated ones do not matter.
+    The last one counts; spaces, empty names and repeated names are ignored.
 
     Raises:
         Problem: ``invalid_fields``; one is unknown, and Meta fails the whole call.
@@ -136,14 +136,14 @@ def read_fields(asked: list[str]) -> tuple[str, ...]:
 
 
 def render_failure(failure: LookupFailure) -> Response:
-    """A failure, with a code by which the callers of Meta know what to do."""
+    """Render a failure with a code to which Graph API clients react correctly."""
     status, code = FAILURES.get(type(failure), TRANSIENT)
     if code is not None:
         body = _error(code, MESSAGES[code], failure.said, is_transient=True)
     else:
         code = failure.said.code if failure.said else None
         code = PERMISSION if code is None else code
-        # Not for want of consent, where 230 is what Meta gave: clients tell by words.
+        # Meta also gives 230 for missing consent; clients distinguish by this text.
         text = "Requires a permission or a setting that the app or the Page lacks"
         body = _error(code, f"(#{code}) {text}", failure.said)
     response = responses.json_response(status, body)
@@ -155,7 +155,7 @@ def render_failure(failure: LookupFailure) -> Response:
 
 
 def render_problem(problem: Problem) -> Response:
-    """A request that cannot be answered as asked; 190 is an unknown key, only."""
+    """Render a problem in Meta's envelope; only an unknown key has code 190."""
     code = PROBLEMS.get(problem.code, INVALID)
     message = f"(#{code}) {problem.detail}"
     if problem.code == "unknown_key":
@@ -168,23 +168,23 @@ def render_problem(problem: Problem) -> Response:
 
 
 def render_http_error(error: HTTPException) -> Response:
-    """What the framework refuses: there is one path here, and one method."""
+    """Render an error of the framework: only one path and method are supported."""
     if error.code in (404, 405):
-        return _nothing_here()
+        return _unsupported_request()
     return render_problem(Problem("invalid_request", "The request is malformed."))
 
 
 def render_unknown_page(unknown: UnknownPage) -> Response:
-    """A Page that is none, as Meta would not know an object. Nobody is asked."""
+    """Render an unknown Page as Meta renders an unknown object."""
     return render_problem(Problem("unknown_page", str(unknown)))
 
 
 def render_bug() -> Response:
-    """A bug of ours, as Meta would not explain one either."""
+    """Render a bug of ours as Meta renders its own, without an explanation."""
     return responses.json_response(500, _error(1, "(#1) An unknown error occurred"))
 
 
-def _nothing_here() -> Response:
+def _unsupported_request() -> Response:
     message = (
         f"(#{INVALID}) Unsupported request: this proxy supports only"
         " GET /v<N>.<M>/<igsid>, for one person"
@@ -203,8 +203,8 @@ def _environ_with_key() -> Environ:
     return {**request.environ, "HTTP_AUTHORIZATION": f"Bearer {token}"}
 
 
-def _rendition(
-    entry: Entry, fields: tuple[str, ...], words_of: WordsOf
+def _representation(
+    entry: Entry, fields: tuple[str, ...], error_message_of: ErrorMessageOf
 ) -> representations.Representation:
     match entry.outcome:
         case Profile() as profile:
@@ -212,7 +212,7 @@ def _rendition(
                 entry, 200, responses.JSON, _node(profile, fields)
             )
         case Refusal() as refusal:
-            status, message, type_ = words_of(refusal)
+            status, message, type_ = error_message_of(refusal)
             error = _error(refusal.said.code, message, refusal.said, type_=type_)
             if refusal.said.subcode is not None:
                 error["error"]["error_subcode"] = refusal.said.subcode
@@ -222,13 +222,13 @@ def _rendition(
 
 
 def _node(profile: Profile, fields: tuple[str, ...]) -> dict[str, Any]:
-    told = {
+    node = {
         field: value
         for field in fields
         if field != "id"
         and ((value := getattr(profile, field)) is not None or field in NULLABLE)
     }
-    return told | {"id": profile.igsid}
+    return node | {"id": profile.igsid}
 
 
 def _error(
@@ -239,7 +239,7 @@ def _error(
     type_: str = "OAuthException",
     is_transient: bool = False,
 ) -> dict[str, dict[str, Any]]:
-    """Meta's envelope. Nothing of what Meta said, but its trace id, comes from *said*.
+    """Return an error in Meta's envelope; only the trace id is taken from *said*.
 
     Source: https://developers.facebook.com/docs/graph-api/guides/error-handling
     """

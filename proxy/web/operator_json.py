@@ -1,4 +1,4 @@
-"""What operators are told: why this answer, how things stand, what was removed."""
+"""JSON for operators: stored entries, gates, counters and receipts."""
 
 from __future__ import annotations
 
@@ -20,22 +20,22 @@ from proxy.lookup.lookup import (
 )
 from proxy.observability.metrics import OUTCOMES
 from proxy.observability.totals import Totals
-from proxy.web.problems import render_said
+from proxy.web.problems import render_graph_error
 from proxy.web.timestamps import format_timestamp
 
 
-def render_seen(igsid: Igsid, seen: Snapshot, now: float) -> dict[str, Any]:
-    """What is stored about a person, as an operator sees it."""
+def render_snapshot(igsid: Igsid, snapshot: Snapshot, now: float) -> dict[str, Any]:
+    """Return everything that is stored about a person."""
     return {
         "id": igsid,
-        "entry": render_entry(seen.entry, now) if seen.entry else None,
-        "lease_held": seen.lease is not None,
-        "last_failure": render_note(seen.note) if seen.note else None,
+        "entry": render_entry(snapshot.entry, now) if snapshot.entry else None,
+        "lease_held": snapshot.lease is not None,
+        "last_failure": render_note(snapshot.note) if snapshot.note else None,
     }
 
 
 def render_entry(entry: Entry, now: float) -> dict[str, Any]:
-    """An entry as an operator sees it: its outcome and its bounds, no names."""
+    """Return the outcome and the bounds of an entry, without names."""
     outcome = entry.outcome
     refusal = outcome if isinstance(outcome, Refusal) else None
     said = refusal.said if refusal else entry.last_said
@@ -55,18 +55,18 @@ def render_entry(entry: Entry, now: float) -> dict[str, Any]:
         "picture_expires_at": format_timestamp(
             outcome.picture_expires_at if isinstance(outcome, Profile) else None
         ),
-        "graph": render_said(said) if said else None,
+        "graph": render_graph_error(said) if said else None,
     }
 
 
 def render_note(note: LookupFailure) -> dict[str, Any]:
-    """How the last flight failed, as an operator sees it."""
-    graph = render_said(note.said) if note.said else None
+    """Return how the last flight failed."""
+    graph = render_graph_error(note.said) if note.said else None
     return {"code": note.code, "graph": graph}
 
 
 def render_gate(gate: GateState) -> dict[str, Any]:
-    """A Page's gate as an operator sees it; ``closed_for`` is in seconds."""
+    """Return the state of a Page's gate; ``closed_for`` is in seconds."""
     return {
         "gates": {
             state.cause.value: {
@@ -86,7 +86,7 @@ def render_gate(gate: GateState) -> dict[str, Any]:
 
 
 def render_totals(totals: Totals) -> dict[str, Any]:
-    """What this instance has counted, as an operator sees it."""
+    """Return the counters of this instance."""
     ratio = totals.hit_ratio
     return {
         "outcomes": totals.by_outcome(),
@@ -98,18 +98,18 @@ def render_totals(totals: Totals) -> dict[str, Any]:
 
 
 def render_census(census: Census) -> dict[str, Any]:
-    """How many entries there are, as an operator sees it."""
+    """Return the number of stored entries by kind."""
     kinds = {name: census.kinds.get(name, 0) for name in (*OUTCOMES, "unreadable")}
     return {"entries": kinds, "entries_complete": census.is_complete}
 
 
 def render_flushed(flushed: Flushed) -> dict[str, int]:
-    """What a flush has found and removed."""
+    """Return how many entries a flush has matched and deleted."""
     return {"matched": flushed.matched, "deleted": flushed.deleted}
 
 
 def erase_receipt(igsid: Igsid, erased: Erased, now: float) -> dict[str, Any]:
-    """What an operator can show of an erasure. The audit line has the same ``id``."""
+    """Return the proof of an erasure; its audit line has the same ``id``."""
     return {
         "id": str(uuid.uuid4()),
         "igsid": igsid,

@@ -1,4 +1,4 @@
-"""A person's picture as HTTP: where it is, or initials in its place."""
+"""A person's picture as HTTP: a redirect to it, or initials instead."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ INITIALS = "initials"
 
 SVG = "image/svg+xml"
 
-SAFELY = ("Content-Security-Policy", "default-src 'none'; sandbox")
-"""What is opened by itself may do nothing: it has a stranger's name in it."""
+SANDBOX = ("Content-Security-Policy", "default-src 'none'; sandbox")
+"""Forbids everything to an SVG opened as a document: it contains a stranger's name."""
 
 _LINK = re.compile(r"https?://[!-~]+", re.ASCII | re.IGNORECASE)
-"""What is redirected to: of the web, and nothing that a header could not have."""
+"""Links that may be redirected to: HTTP only, and only characters valid in a header."""
 
 
 class _Redirect(Response):
-    """To a link as it is: Werkzeug would write it anew, and Meta has signed it."""
+    """A redirect to an unchanged link: Werkzeug would change it, but it is signed."""
 
     def get_wsgi_headers(self, environ: WSGIEnvironment) -> Headers:
         link = self.headers.pop("Location")
@@ -41,10 +41,10 @@ class _Redirect(Response):
 
 
 def read_fallback(asked: list[str]) -> bool:
-    """Whether the ``fallback`` parameters *asked* for initials.
+    """Return whether the ``fallback`` parameters *asked* for initials.
 
     Raises:
-        Problem: ``invalid_fallback``; for something else, or twice.
+        Problem: ``invalid_fallback``; another value, or more than one.
     """
     if asked not in ([], [INITIALS]):
         raise Problem(
@@ -54,52 +54,52 @@ def read_fallback(asked: list[str]) -> bool:
 
 
 def representation(entry: Entry, *, fallback: bool) -> Representation:
-    """*entry* as a redirect to its picture; or why not, or with *fallback* initials.
+    """Represent *entry* as a redirect to its picture, or as a problem.
 
-    Kept by a caller for as long as the profile is fresh, which ends before the
-    picture does.
+    With *fallback*, initials replace the problem. Callers may cache it for as long
+    as the profile is fresh, which ends before the picture's link expires.
     """
     outcome = entry.outcome
     if not isinstance(outcome, Profile):
         if not fallback:
             return representations.representation(entry)
         return _svg(initials.draw(outcome.igsid), "private, no-cache")
-    kept = cache_headers.cache_control(entry)
+    cache_control = cache_headers.cache_control(entry)
     if outcome.profile_pic and _LINK.fullmatch(outcome.profile_pic):
         headers = [
             ("Content-Length", "0"),
-            ("Cache-Control", kept),
+            ("Cache-Control", cache_control),
             ("Location", outcome.profile_pic),
         ]
         return Representation(302, headers, b"", None)
     if fallback:
         drawn = initials.draw(outcome.igsid, outcome.name, outcome.username)
-        return _svg(drawn, kept)
+        return _svg(drawn, cache_control)
     return representations.problem_representation(
         "no_picture",
         f"This person has no picture. Send fallback={INITIALS} to get their initials.",
         outcome.igsid,
-        kept,
+        cache_control,
     )
 
 
 def render(answer: Answer, *, fallback: bool, now: float) -> Response:
-    """An answer as HTTP, with how it came about."""
+    """Render the picture, with the age of the answer and its Cache-Status."""
     made = representation(answer.entry, fallback=fallback)
     kind = _Redirect if made.status == 302 else Response
     response = kind(made.body, made.status, made.headers)
     if made.status == 302:
-        del response.headers["Content-Type"]  # Flask's own, of a body that is none.
+        del response.headers["Content-Type"]  # Flask adds it even to an empty body.
     response.headers["Age"] = str(cache_headers.age(answer.entry.fetched_at, now))
     response.headers["Cache-Status"] = cache_headers.cache_status(answer, now)
     return response
 
 
 def render_failure(igsid: str, failure: LookupFailure) -> Response:
-    """Initials of nobody, in place of a 5xx; others stay problems.
+    """Render initials without a name in place of a 5xx.
 
     Raises:
-        LookupFailure: it is one of those.
+        LookupFailure: its status is below 500, so it stays a problem.
     """
     if problems.FAILURES[type(failure)] < 500:
         raise failure
@@ -109,11 +109,11 @@ def render_failure(igsid: str, failure: LookupFailure) -> Response:
     return response
 
 
-def _svg(body: bytes, kept: str) -> Representation:
+def _svg(body: bytes, cache_control: str) -> Representation:
     headers = [
         ("Content-Type", SVG),
         ("Content-Length", str(len(body))),
-        ("Cache-Control", kept),
-        SAFELY,
+        ("Cache-Control", cache_control),
+        SANDBOX,
     ]
     return Representation(200, headers, body, None)

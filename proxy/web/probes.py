@@ -1,4 +1,4 @@
-"""The routes for machines, which need no key: is it alive, is it well, how much?"""
+"""The routes that need no key: health, readiness, metrics and openapi.yaml."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ def blueprint(
     draining: Callable[[], bool],
     exposition: Callable[[], bytes],
 ) -> Blueprint:
-    """The routes; *degraded_by* tells the reasons why all is not well.
+    """Build the routes; *degraded_by* returns why the service is degraded.
 
-    *draining* tells whether the service is about to stop, and *exposition* is the
-    metrics in Prometheus's words.
+    *draining* returns whether the service is about to stop, *exposition* the metrics
+    in Prometheus's text format.
     """
     bp = Blueprint("probes", __name__)
     openapi = resources.files(__package__).joinpath("openapi.yaml").read_bytes()
 
     @bp.get("/healthz")
     def healthz() -> Response:
-        """The process answers."""
+        """Return 200: the process is alive."""
         return responses.render_ok(render_alive())
 
     @bp.get("/readyz")
     def readyz() -> Response:
-        """``ok``, or ``degraded`` and why: it serves. 503 and ``draining``: go away."""
+        """Return ``ok`` or ``degraded`` while it serves, and 503 while it drains."""
         reasons = degraded_by()
         if draining():
             return render_draining(reasons)
@@ -40,14 +40,14 @@ def blueprint(
 
     @bp.get("/metrics")
     def metrics() -> Response:
-        """What was counted, summed over this instance's workers."""
+        """Return the metrics, summed over the workers of this instance."""
         response = Response(exposition(), content_type=CONTENT_TYPE)
         response.headers["Cache-Control"] = "no-store"
         return response
 
     @bp.get("/openapi.yaml")
     def openapi_yaml() -> Response:
-        """This API, for machines."""
+        """Return the description of this API."""
         response = Response(openapi, mimetype="application/yaml")
         response.headers["Cache-Control"] = "no-store"
         return response
@@ -56,17 +56,17 @@ def blueprint(
 
 
 def render_alive() -> dict[str, Any]:
-    """The process answers, and that is all it says."""
+    """Return the body of a liveness check."""
     return {"status": "ok"}
 
 
 def render_health(reasons: list[str]) -> dict[str, Any]:
-    """Whether all is well, and if not, why."""
+    """Return the body of a readiness check, with the *reasons* of a degradation."""
     return {"status": "degraded" if reasons else "ok", "reasons": reasons}
 
 
 def render_draining(reasons: list[str]) -> Response:
-    """It is about to stop: whoever chooses an instance should choose another."""
+    """Tell load balancers to choose another instance: this one is about to stop."""
     response = responses.json_response(503, {"status": "draining", "reasons": reasons})
     response.headers["Retry-After"] = "1"
     return response

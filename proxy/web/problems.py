@@ -1,6 +1,6 @@
-"""What is said in place of what was asked for: every code, its status, its words.
+"""RFC 9457 problem details: every error code with its status and text.
 
-A refusal, a failure and a request that is no good are told in one shape (RFC 9457).
+Refusals, failures and invalid requests all have the same format.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from proxy.domain.failures import (
 from proxy.domain.profile import GraphError, Reason, Refusal
 
 PROBLEM_TYPE = "urn:graph-profile-proxy:problem:"
-"""What ``type`` of a problem starts with; its code follows (RFC 9457 §3.1.1)."""
+"""The prefix of a problem's ``type``; the code follows (RFC 9457 §3.1.1)."""
 
 REFUSALS: dict[Reason, tuple[int, str]] = {
     Reason.CONSENT_REQUIRED: (
@@ -45,7 +45,7 @@ REFUSALS: dict[Reason, tuple[int, str]] = {
         " business or not permitted. Meta does not report which.",
     ),
 }
-"""Every refusal, as its status and what it means to people."""
+"""The status and the detail of every refusal."""
 
 FAILURES: dict[type[LookupFailure], int] = {
     TokenRejected: 502,
@@ -57,10 +57,10 @@ FAILURES: dict[type[LookupFailure], int] = {
     TooManyMisses: 429,
     NotCached: 504,
 }
-"""Every failure and its status."""
+"""The status of every failure."""
 
-RETRY_AFTER_UNTOLD = 60.0
-"""Seconds to wait where nobody says for how long, and a status asks for a number."""
+DEFAULT_RETRY_AFTER = 60.0
+"""Seconds to wait if the cause gives no number, but the status requires one."""
 
 PROBLEMS: dict[str, int] = {
     "invalid_igsid": 400,
@@ -84,11 +84,11 @@ PROBLEMS: dict[str, int] = {
     "internal_error": 500,
     "store_unavailable": 503,
 }
-"""What else an answer can be that is not what was asked for, and its status."""
+"""The status of every other problem, by its code."""
 
 
 class Problem(Exception):
-    """A request that is answered with a problem body: *code* is one of PROBLEMS."""
+    """A request that gets a problem as its response; *code* is one of PROBLEMS."""
 
     def __init__(
         self,
@@ -104,7 +104,7 @@ class Problem(Exception):
 
 
 def refusal_body(refusal: Refusal) -> dict[str, Any]:
-    """A refusal as a problem body."""
+    """Return the problem body of a refusal."""
     status, detail = REFUSALS[refusal.reason]
     return problem_body(
         status, refusal.reason.value, detail, igsid=refusal.igsid, said=refusal.said
@@ -112,28 +112,28 @@ def refusal_body(refusal: Refusal) -> dict[str, Any]:
 
 
 def retry_after(failure: LookupFailure, status: int) -> float | None:
-    """In how many seconds to ask again; a 429 and a 503 always say."""
+    """Return the seconds to wait before a retry; a 429 and a 503 always have them."""
     if failure.retry_after is None and status in (429, 503):
-        return RETRY_AFTER_UNTOLD
+        return DEFAULT_RETRY_AFTER
     return failure.retry_after
 
 
 def failure_body(failure: LookupFailure, igsid: str | None) -> dict[str, Any]:
-    """A failure as a problem body."""
+    """Return the problem body of a failure."""
     status = FAILURES[type(failure)]
-    not_now = "" if failure.asked else " Meta was not asked."
+    not_asked = "" if failure.asked else " Meta was not asked."
     return problem_body(
         status,
         failure.code,
-        f"{failure.what[0].upper()}{failure.what[1:]}.{not_now}",
+        f"{failure.what[0].upper()}{failure.what[1:]}.{not_asked}",
         igsid=igsid,
         said=failure.said,
         retry_after=retry_after(failure, status),
     )
 
 
-def render_said(said: GraphError) -> dict[str, Any]:
-    """What Meta said, without its words."""
+def render_graph_error(said: GraphError) -> dict[str, Any]:
+    """Return the codes of Meta's error, without its message."""
     return {
         "code": said.code,
         "subcode": said.subcode,
@@ -150,7 +150,7 @@ def problem_body(
     said: GraphError | None = None,
     retry_after: float | None = None,
 ) -> dict[str, Any]:
-    """A problem (RFC 9457): only what is known stands in it."""
+    """Return a problem body (RFC 9457); members without a value are left out."""
     body: dict[str, Any] = {
         "type": PROBLEM_TYPE + code,
         "title": code.replace("_", " ").capitalize(),
@@ -161,7 +161,7 @@ def problem_body(
     if igsid is not None:
         body["igsid"] = igsid
     if said is not None:
-        body["graph"] = render_said(said)
+        body["graph"] = render_graph_error(said)
     if retry_after is not None:
         body["retry_after"] = ceil(retry_after)
     return body

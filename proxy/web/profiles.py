@@ -1,4 +1,4 @@
-"""The routes of internal services: who is this person?"""
+"""The routes for internal services: a profile, a batch, a picture."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from proxy.web.request_params import SNAPSHOT
 def blueprint(
     pages: Pages, authenticator: Authenticator, now: Callable[[], float]
 ) -> Blueprint:
-    """The routes, answering from *pages*; *now* is epoch seconds."""
+    """Build the routes; *now* is epoch seconds."""
     bp = Blueprint("profiles", __name__)
     page_prefix.prepare_requests(bp, pages, authenticator, Scope.READ)
 
     @bp.get("/profiles/<igsid>")
     def read_profile(igsid: str) -> Response:
-        """One person's profile.
+        """Return one person's profile.
 
         200 and the profile, or a problem: 400 ``invalid_igsid`` or
         ``invalid_fields``, 403 ``consent_required`` or ``blocked``, 404
@@ -42,10 +42,10 @@ def blueprint(
 
     @bp.get("/profiles")
     def read_profiles() -> Response:
-        """A page of people, 200 even if nobody is told of.
+        """Return a batch of profiles.
 
-        Or a problem: 400 ``invalid_ids`` or ``invalid_fields``. What is wrong with
-        one of them is among the ``problems`` of the page.
+        200 even if every result is a problem, which is then among the ``problems`` of
+        the batch. Or 400 ``invalid_ids`` or ``invalid_fields`` for all of it.
         """
         ids = request_params.read_ids(request.args.getlist("ids"))
         fields = request_params.read_fields(request.args.getlist("fields"))
@@ -60,11 +60,11 @@ def blueprint(
 
     @bp.get("/profiles/<igsid>/picture")
     def read_picture(igsid: str) -> Response:
-        """A redirect to one person's picture.
+        """Redirect to one person's picture.
 
         Or a problem: as for the profile, and 400 ``invalid_fallback`` and 404
-        ``no_picture``. With ``fallback=initials``, an SVG in place of what is
-        wrong with the person, with Meta or with us, but not with the request.
+        ``no_picture``. With ``fallback=initials``, an SVG replaces every problem that
+        the request did not cause.
         """
         person = request_params.read_igsid(igsid)
         fallback = picture.read_fallback(request.args.getlist("fallback"))

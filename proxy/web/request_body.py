@@ -1,4 +1,4 @@
-"""Bodies of requests: how long one may be, and how many are read at once."""
+"""Request bodies: their maximum length, and how many are read concurrently."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from proxy.domain.failures import Overloaded
 from proxy.web.problems import Problem
 
 MAX_BODY_BYTES = 64 * 1024
-"""The longest body a request may have: an operator's, which is a line of JSON."""
+"""The maximum length of a body: an operator's, which is a line of JSON."""
 
 WEBHOOKS = "webhooks"
-"""The blueprint of what Meta tells us."""
+"""The name of the blueprint that Meta calls."""
 
 LONGER_BODIES = {WEBHOOKS: 1024 * 1024}
-"""The longest body by blueprint, where it is another: Meta sends 1,000 updates."""
+"""Other maximum lengths, by blueprint: Meta sends up to 1,000 updates at once."""
 
 BODIES_AT_ONCE = 8
-"""Bodies that are read at once in a process; each can hold a thread for long."""
+"""Bodies that a process reads concurrently; each can block a thread for long."""
 
 Body = TypeVar("Body")
 
@@ -29,23 +29,23 @@ Body = TypeVar("Body")
 class BodyReader:
     """Reads the bodies of requests, a few at a time.
 
-    Reading waits for the client, and nothing limits for how long: without a
-    limit on how many do, clients that stall could hold every thread.
+    Reading waits for the client without a timeout. Without a limit on concurrent
+    reads, stalled clients could block every thread.
     """
 
     def __init__(self, at_once: int = BODIES_AT_ONCE) -> None:
-        self._places = threading.BoundedSemaphore(at_once)
+        self._permits = threading.BoundedSemaphore(at_once)
 
     def read(self, from_request: Request, shape: type[Body]) -> Body:
-        """The JSON body of a request, as *shape*.
+        """Read and parse the JSON body of a request as *shape*.
 
         Raises:
             Problem: ``length_required``, ``unsupported_media_type``, or
-                ``invalid_body``, which says where.
-            Overloaded: as many are being read as may be.
+                ``invalid_body``, whose detail names the invalid part.
+            Overloaded: too many bodies are being read.
         """
         if from_request.content_length is None:
-            raise _untold_length()
+            raise _length_required()
         if from_request.mimetype != "application/json":
             raise Problem(
                 "unsupported_media_type",
@@ -64,27 +64,27 @@ class BodyReader:
             ) from None
 
     def read_bytes(self, from_request: Request) -> bytes:
-        """The body of a request as it came.
+        """Read the raw body of a request.
 
         Raises:
-            Overloaded: as many are being read as may be.
+            Overloaded: too many bodies are being read.
         """
-        if not self._places.acquire(blocking=False):
+        if not self._permits.acquire(blocking=False):
             raise Overloaded(retry_after=1.0)
         try:
             return from_request.get_data()
         finally:
-            self._places.release()
+            self._permits.release()
 
 
 def check_length(from_request: Request) -> None:
-    """Refuse a body before it is read, if we do not know that it is short.
+    """Reject a body before it is read, if it is too long or of unknown length.
 
     Raises:
         Problem: ``length_required`` or ``body_too_large``.
     """
     if "Transfer-Encoding" in from_request.headers:
-        raise _untold_length()
+        raise _length_required()
     most = LONGER_BODIES.get(from_request.blueprint or "", MAX_BODY_BYTES)
     if (from_request.content_length or 0) > most:
         raise Problem(
@@ -94,7 +94,7 @@ def check_length(from_request: Request) -> None:
         )
 
 
-def _untold_length() -> Problem:
+def _length_required() -> Problem:
     return Problem(
         "length_required",
         "Send the body with Content-Length and without Transfer-Encoding.",

@@ -1,4 +1,4 @@
-"""What is asked: ids, fields, directives, read from a request or refused."""
+"""Reads and validates request parameters: ids, fields, directives, request id."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from proxy.domain.profile import FIELDS, IGSID, Igsid
 from proxy.web.problems import Problem
 
 MOST_IDS = 100
-"""People on a page of them."""
+"""People in a batch, at most."""
 
 LONGEST_ECHO = 40
-"""Characters of what a caller has sent that a problem repeats."""
+"""Characters of a caller's own text that a problem repeats, at most."""
 
-NO_IGSID = "Invalid igsid: it must be 5 to 25 ASCII digits."
+INVALID_IGSID = "Invalid igsid: it must be 5 to 25 ASCII digits."
 
 SNAPSHOT = "profile-proxy.snapshot"
 """WSGI environ key: the store snapshot that the fast path has already read, so that
@@ -27,13 +27,13 @@ _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}", re.ASCII)
 
 
 def read_igsid(text: str) -> Igsid:
-    """Take *text* for an Instagram-scoped id, or raise ``invalid_igsid``.
+    """Read an Instagram-scoped id.
 
     Raises:
-        Problem: it is not 5 to 25 ASCII digits.
+        Problem: ``invalid_igsid``; it is not 5 to 25 ASCII digits.
     """
     if not is_igsid(text):
-        raise Problem("invalid_igsid", NO_IGSID)
+        raise Problem("invalid_igsid", INVALID_IGSID)
     return Igsid(text)
 
 
@@ -42,7 +42,7 @@ def is_igsid(text: str) -> TypeGuard[Igsid]:
 
 
 def read_ids(asked: list[str]) -> list[str]:
-    """Whom the ``ids`` parameters *asked* for, each once, igsids or not.
+    """Read the ``ids`` parameters: each id once, even if it is not an igsid.
 
     Raises:
         Problem: ``invalid_ids``; there are none, or too many.
@@ -57,13 +57,13 @@ def read_ids(asked: list[str]) -> list[str]:
 
 
 def read_fields(asked: list[str]) -> tuple[str, ...]:
-    """The fields that the ``fields`` parameters *asked* for, in our order.
+    """Read the ``fields`` parameters, and return the fields in the order of FIELDS.
 
-    All of them when it is left out. ``id`` may be asked for, as of Meta, and
-    is there in any case.
+    All of them if the parameter is left out. ``id`` is allowed, as at Meta, but is
+    always included anyway.
 
     Raises:
-        Problem: ``invalid_fields``; one is unknown or there twice.
+        Problem: ``invalid_fields``; a field is unknown or repeated.
     """
     if not asked:
         return FIELDS
@@ -83,33 +83,33 @@ def read_fields(asked: list[str]) -> tuple[str, ...]:
 
 
 def read_directives(header: str | None) -> Directives:
-    """What a request's ``Cache-Control`` asks of us; other directives mean nothing.
+    """Read the ``Cache-Control`` of a request; ignore directives that do not apply.
 
-    Of an age that is no number we cannot tell what the caller would have, so
-    nothing that is stored will do; of several, the least counts. ``Pragma`` is
-    not read at all: it is deprecated, and would cost a call to Meta.
+    A max-age that is not a number may mean anything, so it counts as 0: no stored
+    entry is new enough. Of several, the least counts. ``Pragma`` is not read: it is
+    deprecated, and would cost a call to Meta.
 
     Source: https://www.rfc-editor.org/rfc/rfc9111#section-5.2.1
     """
     if header is None:
         return NO_DIRECTIVES
-    said: dict[str, list[str]] = {}
+    directives: dict[str, list[str]] = {}
     for part in parse_http_list(header):
         name, _, value = part.partition("=")
-        said.setdefault(name.strip().lower(), []).append(value.strip().strip('"'))
+        directives.setdefault(name.strip().lower(), []).append(value.strip().strip('"'))
     ages = [
         float(age) if age.isascii() and age.isdigit() else 0.0
-        for age in said.get("max-age", [])
+        for age in directives.get("max-age", [])
     ]
     return Directives(
-        no_cache="no-cache" in said or 0.0 in ages,
+        no_cache="no-cache" in directives or 0.0 in ages,
         max_age=min(ages, default=None),
-        only_if_cached="only-if-cached" in said,
+        only_if_cached="only-if-cached" in directives,
     )
 
 
 def request_id(header: str | None) -> str:
-    """The caller's name for the request, if we can repeat it safely; else a new one."""
+    """Return the caller's request id if it is safe to repeat, otherwise a new one."""
     if header is not None and _REQUEST_ID.fullmatch(header):
         return header
     return randbytes(16).hex()

@@ -1,4 +1,4 @@
-"""Responses that are true only now, and kept by nobody: JSON, and what goes wrong."""
+"""Responses that must not be cached: JSON that is true only now, and problems."""
 
 from __future__ import annotations
 
@@ -19,28 +19,28 @@ JSON, PROBLEM = "application/json", "application/problem+json"
 NOSNIFF = ("X-Content-Type-Options", "nosniff")
 
 CLOSE = ("Connection", "close")
-"""The server's to send (PEP 3333), but granian leaves it to us."""
+"""A server should send this itself (PEP 3333), but granian leaves it to the app."""
 
 
 def json_response(
     status: int, body: Mapping[str, Any], mimetype: str = JSON
 ) -> Response:
-    """*body* as JSON in UTF-8, not to be stored unless its headers say otherwise."""
+    """Encode *body* as JSON in UTF-8, with ``no-store``."""
     response = Response(msgspec.json.encode(body), status, mimetype=mimetype)
     response.headers["Cache-Control"] = "no-store"
     return response
 
 
 def render_ok(body: Mapping[str, Any]) -> Response:
-    """What was asked for, as JSON that is true only now."""
+    """Render a successful result that is true only now."""
     return json_response(200, body)
 
 
 def render_problem(problem: Problem) -> Response:
-    """A request that cannot be answered as asked."""
+    """Render a problem, with the igsid in the path if there is one."""
     response = _problem(
         problem_body(
-            PROBLEMS[problem.code], problem.code, problem.detail, igsid=_asked_about()
+            PROBLEMS[problem.code], problem.code, problem.detail, igsid=_igsid_in_path()
         )
     )
     response.headers.update(problem.headers)
@@ -48,28 +48,28 @@ def render_problem(problem: Problem) -> Response:
 
 
 def render_failure(failure: LookupFailure) -> Response:
-    """A failure as a problem. Nothing is stored of it, here or at the caller's."""
-    response = _problem(failure_body(failure, _asked_about()))
+    """Render a failure as a problem, which neither we nor the caller may cache."""
+    response = _problem(failure_body(failure, _igsid_in_path()))
     response.headers["Cache-Status"] = cache_headers.failure_status(failure)
     return response
 
 
 def render_store_unavailable(failure: StoreUnavailable) -> Response:
-    """What an operator gets instead of a promise that cannot be kept."""
+    """Render the problem of an operation whose result the store cannot confirm."""
     return _problem(
         problem_body(
             PROBLEMS["store_unavailable"],
             "store_unavailable",
             "The store cannot be reached. The request was not carried out, or only in"
             " part. Send it again.",
-            igsid=_asked_about(),
+            igsid=_igsid_in_path(),
             retry_after=failure.retry_after,
         )
     )
 
 
 def render_http_error(error: HTTPException) -> Response:
-    """What the framework refuses before any route of ours is reached."""
+    """Render an error that the framework raises before it reaches a route."""
     code = {404: "unknown_path", 405: "method_not_allowed"}.get(error.code or 500)
     if code is None:
         return render_problem(Problem("invalid_request", "The request is malformed."))
@@ -89,7 +89,7 @@ def _problem(body: dict[str, Any]) -> Response:
     return response
 
 
-def _asked_about() -> str | None:
-    """The person that the request's path names, if it is a person's id."""
+def _igsid_in_path() -> str | None:
+    """Return the igsid in the path of the request, if it is valid."""
     igsid = (request.view_args or {}).get("igsid", "")
     return igsid if IGSID.fullmatch(igsid) else None

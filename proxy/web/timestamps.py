@@ -1,4 +1,4 @@
-"""Moments as they are written: RFC 3339, in UTC."""
+"""Timestamps in RFC 3339, in UTC."""
 
 from __future__ import annotations
 
@@ -11,7 +11,11 @@ _SECONDS = [f"{second:02}Z" for second in range(60)]
 
 
 def format_timestamp(seconds: float | None) -> str | None:
-    """Epoch seconds as RFC 3339 in UTC, whole seconds, rounded down."""
+    """Format epoch seconds as RFC 3339 in UTC, in whole seconds, rounded down.
+
+    Tables of all minutes and seconds: `strftime` takes five times as long, and a
+    hit from Redis has two timestamps.
+    """
     if seconds is None:
         return None
     day, second = divmod(floor(seconds), 86400)
@@ -21,5 +25,5 @@ def format_timestamp(seconds: float | None) -> str | None:
 
 @lru_cache(64)
 def _date(day: int) -> str:
-    """The date so many days after the first of 1970; most are of these days."""
+    """Return the date *day* days after 1970-01-01; most are recent, so few suffice."""
     return time.strftime("%Y-%m-%d", time.gmtime(day * 86400))

@@ -1,7 +1,7 @@
-"""The routes that Meta calls: who we are, and who has written to the business.
+"""The routes that Meta calls: the handshake, and updates about messages.
 
-No API key is asked for, and no local address: Meta comes from outside, by way of a
-gateway. What admits it is what it knows, the verify token or a secret.
+They need neither an API key nor a local address: Meta calls from outside, through a
+gateway. The verify token or a signature authenticates it.
 """
 
 from __future__ import annotations
@@ -34,23 +34,23 @@ def blueprint(
     read_updates: Callable[[bytes], list[Update] | None],
     prefetch: bool,
 ) -> Blueprint:
-    """The routes. *is_signed* tells of a body and its header if they are Meta's.
+    """Build the routes. *is_signed* checks a body against its signature header.
 
-    *prefetch* has whoever writes looked up before anybody asks.
+    With *prefetch*, the profiles of senders are fetched before a caller needs them.
     """
     bp = Blueprint(WEBHOOKS, __name__, url_prefix="/webhooks")
 
     @bp.get("/instagram")
     def verify() -> Response:
-        """Meta's handshake, when somebody enters this address at Meta's.
+        """Answer the handshake, which Meta sends when an operator sets this URL there.
 
         Source: https://developers.facebook.com/docs/graph-api/webhooks/getting-started
         """
         given = request.args.get("hub.verify_token", "")
-        is_known = hmac.compare_digest(
+        is_equal = hmac.compare_digest(
             given.encode("utf-8", "surrogatepass"), verify_token().encode()
         )
-        if request.args.get("hub.mode") != "subscribe" or not is_known:
+        if request.args.get("hub.mode") != "subscribe" or not is_equal:
             raise Problem(
                 "invalid_verify_token",
                 "hub.mode must be subscribe, and hub.verify_token must equal the verify"
@@ -67,9 +67,9 @@ def blueprint(
 
     @bp.post("/instagram")
     def receive() -> Response:
-        """Drop what Meta has refused of everybody who has written.
+        """Delete cached refusals about every sender of a message.
 
-        Once this is answered with 200, nobody is told so any more.
+        After a 200, no process serves such a refusal.
         """
         body = bodies.read_bytes(request)
         if not is_signed(body, request.headers.get("X-Hub-Signature-256")):
@@ -81,10 +81,10 @@ def blueprint(
             )
         updates = read_updates(body)
         if updates is None:
-            # Signed, so Meta's, and the same bytes would come again: no error.
+            # Signed by Meta, which would send the same bytes again after an error.
             metrics.webhooks["unreadable"] += 1
             return responses.render_ok(render_updates(0, 0))
-        updates, people = _by_page(updates, pages.of_account)
+        updates, people = _senders_by_page(updates, pages.of_account)
         try:
             pages.on_message_received(people, prefetch=prefetch)
         except (StoreUnavailable, Overloaded):
@@ -99,25 +99,25 @@ def blueprint(
 
 
 def render_text(text: str) -> Response:
-    """*text* as it is, for whoever wants just that."""
+    """Render *text* as plain text, unchanged."""
     response = Response(text, mimetype="text/plain")
     response.headers["Cache-Control"] = "no-store"
     return response
 
 
 def render_updates(updates: int, senders: int) -> dict[str, int]:
-    """How many updates a webhook had, and how many people have written."""
+    """Return how many updates a webhook had, and how many different senders."""
     return {"updates": updates, "writers": senders}
 
 
-def _by_page(
+def _senders_by_page(
     updates: list[Update], of_account: Callable[[str | None], str | None]
 ) -> tuple[list[Update], dict[str, list[Igsid]]]:
-    """*updates*, and who has written to which Page, each person once.
+    """Return the updates, and the senders by Page, each of them once.
 
-    Who has written to an account that is no Page's here is nobody's.
+    An update for an account without a Page here gets the result NO_PAGE.
     """
-    told: list[Update] = []
+    assigned: list[Update] = []
     people: dict[str, dict[Igsid, None]] = {}
     for update in updates:
         if (sender := update.sender) is not None:
@@ -126,5 +126,5 @@ def _by_page(
                 update = update._replace(result=UpdateResult.NO_PAGE, sender=None)
             else:
                 people.setdefault(page, {})[sender] = None
-        told.append(update)
-    return told, {page: list(senders) for page, senders in people.items()}
+        assigned.append(update)
+    return assigned, {page: list(senders) for page, senders in people.items()}

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from proxy.watched_file import BadFile
 from proxy.web.auth import (
-    ANYBODY,
-    ANYBODY_HERE,
+    ANONYMOUS_CLIENT,
+    LOCAL_CLIENT,
     Authenticator,
     Client,
     Keys,
@@ -335,7 +335,7 @@ def test_without_keys_this_machine_may_do_everything(
     """By one of its three own names, at whatever port."""
     client = authorize(LOCAL, scope, peer=peer, headers={"Host": host})
 
-    assert client == ANYBODY_HERE
+    assert client == LOCAL_CLIENT
 
 
 @pytest.mark.parametrize(
@@ -412,7 +412,7 @@ def test_anonymous_callers_may_read(peer: str) -> None:
 
     client = authorize(OPEN, peer=peer, headers=headers)
 
-    assert client == ANYBODY
+    assert client == ANONYMOUS_CLIENT
 
 
 def test_anonymous_callers_may_do_nothing_else() -> None:
