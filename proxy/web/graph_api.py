@@ -234,12 +234,12 @@ def _node(profile: Profile, fields: tuple[str, ...]) -> dict[str, Any]:
 def _error(
     code: int | None,
     message: str,
-    said: GraphError | None = None,
+    graph_error: GraphError | None = None,
     *,
     type_: str = "OAuthException",
     is_transient: bool = False,
 ) -> dict[str, dict[str, Any]]:
-    """Return an error in Meta's envelope; only the trace id is taken from *said*.
+    """Return an error in Meta's envelope, with the trace id of *graph_error*.
 
     Source: https://developers.facebook.com/docs/graph-api/guides/error-handling
     """
@@ -247,6 +247,6 @@ def _error(
     if is_transient:
         error["is_transient"] = True
     error["code"] = code
-    if said is not None and said.fbtrace_id is not None:
-        error["fbtrace_id"] = said.fbtrace_id
+    if graph_error is not None and graph_error.fbtrace_id is not None:
+        error["fbtrace_id"] = graph_error.fbtrace_id
     return {"error": error}

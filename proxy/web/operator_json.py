@@ -38,7 +38,7 @@ def render_entry(entry: Entry, now: float) -> dict[str, Any]:
     """Return the outcome and the bounds of an entry, without names."""
     outcome = entry.outcome
     refusal = outcome if isinstance(outcome, Refusal) else None
-    said = refusal.said if refusal else entry.last_said
+    graph_error = refusal.said if refusal else entry.last_said
     freshness = entry.freshness(now)
     fresh_by, usable_by = bounded_by(entry)
     return {
@@ -55,7 +55,7 @@ def render_entry(entry: Entry, now: float) -> dict[str, Any]:
         "picture_expires_at": format_timestamp(
             outcome.picture_expires_at if isinstance(outcome, Profile) else None
         ),
-        "graph": render_graph_error(said) if said else None,
+        "graph": render_graph_error(graph_error) if graph_error else None,
     }
 
 

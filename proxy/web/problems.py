@@ -107,7 +107,11 @@ def refusal_body(refusal: Refusal) -> dict[str, Any]:
     """Return the problem body of a refusal."""
     status, detail = REFUSALS[refusal.reason]
     return problem_body(
-        status, refusal.reason.value, detail, igsid=refusal.igsid, said=refusal.said
+        status,
+        refusal.reason.value,
+        detail,
+        igsid=refusal.igsid,
+        graph_error=refusal.said,
     )
 
 
@@ -127,17 +131,17 @@ def failure_body(failure: LookupFailure, igsid: str | None) -> dict[str, Any]:
         failure.code,
         f"{failure.what[0].upper()}{failure.what[1:]}.{not_asked}",
         igsid=igsid,
-        said=failure.said,
+        graph_error=failure.said,
         retry_after=retry_after(failure, status),
     )
 
 
-def render_graph_error(said: GraphError) -> dict[str, Any]:
+def render_graph_error(error: GraphError) -> dict[str, Any]:
     """Return the codes of Meta's error, without its message."""
     return {
-        "code": said.code,
-        "subcode": said.subcode,
-        "fbtrace_id": said.fbtrace_id,
+        "code": error.code,
+        "subcode": error.subcode,
+        "fbtrace_id": error.fbtrace_id,
     }
 
 
@@ -147,7 +151,7 @@ def problem_body(
     detail: str,
     *,
     igsid: str | None = None,
-    said: GraphError | None = None,
+    graph_error: GraphError | None = None,
     retry_after: float | None = None,
 ) -> dict[str, Any]:
     """Return a problem body (RFC 9457); members without a value are left out."""
@@ -160,8 +164,8 @@ def problem_body(
     }
     if igsid is not None:
         body["igsid"] = igsid
-    if said is not None:
-        body["graph"] = render_graph_error(said)
+    if graph_error is not None:
+        body["graph"] = render_graph_error(graph_error)
     if retry_after is not None:
         body["retry_after"] = ceil(retry_after)
     return body

@@ -41,7 +41,7 @@ class BodyReader:
 
         Raises:
             Problem: ``length_required``, ``unsupported_media_type``, or
-                ``invalid_body``, whose detail names the invalid part.
+                ``invalid_body``; its detail names the invalid part.
             Overloaded: too many bodies are being read.
         """
         if from_request.content_length is None:

@@ -1,4 +1,4 @@
-"""The whole service in this process: a fake store, a fake Meta, a clock to turn."""
+"""The whole service in this process, with a fake store, Meta and clock."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def graph() -> FakeGraph:
 
 @pytest.fixture
 def server() -> fakeredis.FakeServer:
-    """The store's server; it is away while ``connected`` is False."""
+    """The server of the store; it is down while ``connected`` is False."""
     return fakeredis.FakeServer()
 
 

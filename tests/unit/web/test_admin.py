@@ -1,4 +1,4 @@
-"""The operator's routes: why this answer, erase, flush."""
+"""The routes for operators: inspect, refresh, erase, flush, stats."""
 
 from __future__ import annotations
 
@@ -33,8 +33,10 @@ def flush(client, **order):
     return client.post("/admin/flush", json=order)
 
 
-def test_inspecting_tells_the_bounds_and_asks_nobody(client, graph, clock) -> None:
-    """What is stored and until when; no name, no picture."""
+def test_inspect_returns_the_bounds_without_a_call_to_meta(
+    client, graph, clock
+) -> None:
+    """What is stored and until when, but no name and no picture."""
     graph.outcomes[ADA] = a_profile(name="Ada")
     client.get(f"/profiles/{ADA}")
     clock.now += HOUR
@@ -51,18 +53,18 @@ def test_inspecting_tells_the_bounds_and_asks_nobody(client, graph, clock) -> No
     assert graph.calls == 1
 
 
-def test_inspecting_a_refusal_tells_what_meta_said(client, three) -> None:
-    """The codes are what an operator searches Meta's pages for."""
+def test_inspect_returns_metas_codes_of_a_refusal(client, three) -> None:
+    """An operator searches Meta's documentation for them."""
     entry = client.get(f"/admin/profiles/{BEN}").json["entry"]
 
     assert entry["outcome"] == "consent_required"
     assert entry["graph"]["code"] == 230
 
 
-def test_inspecting_tells_why_a_refresh_has_failed(
+def test_inspect_returns_why_a_refresh_has_failed(
     client, graph, clock, background
 ) -> None:
-    """The note of it lives a second; the entry remembers what Meta said."""
+    """Its note lives for a second, but the entry keeps Meta's codes."""
     graph.outcomes[ADA] = a_profile()
     client.get(f"/profiles/{ADA}")
     graph.outcomes[ADA] = TokenRejected(GraphError(190, 463, "tr"))
@@ -76,8 +78,8 @@ def test_inspecting_tells_why_a_refresh_has_failed(
     assert entry["graph"] == {"code": 190, "subcode": 463, "fbtrace_id": "tr"}
 
 
-def test_inspecting_somebody_unknown_is_no_error(client, graph) -> None:
-    """Nothing stored is an answer too."""
+def test_inspect_of_an_unknown_person_is_200(client, graph) -> None:
+    """ "Nothing stored" is a valid result."""
     answer = client.get(f"/admin/profiles/{ADA}")
 
     assert answer.status_code == 200
@@ -89,8 +91,8 @@ def test_inspecting_somebody_unknown_is_no_error(client, graph) -> None:
     }
 
 
-def test_inspecting_tells_how_the_last_flight_failed(client, graph) -> None:
-    """For the second in which those who waited are told the same."""
+def test_inspect_returns_how_the_last_flight_failed(client, graph) -> None:
+    """For the second in which its followers share the failure."""
     graph.outcomes[ADA] = TokenRejected(GraphError(190, 463, "tr"))
     client.get(f"/profiles/{ADA}")
 
@@ -100,10 +102,8 @@ def test_inspecting_tells_how_the_last_flight_failed(client, graph) -> None:
     assert failure["graph"] == {"code": 190, "subcode": 463, "fbtrace_id": "tr"}
 
 
-def test_a_refresh_asks_meta_and_tells_what_is_stored_then(
-    client, graph, clock
-) -> None:
-    """As inspected; with no body to send."""
+def test_refresh_asks_meta_and_returns_the_new_entry(client, graph, clock) -> None:
+    """As inspect does; it needs no body."""
     graph.outcomes[ADA] = a_profile()
     client.get(f"/profiles/{ADA}")
     clock.now += 100
@@ -118,8 +118,8 @@ def test_a_refresh_asks_meta_and_tells_what_is_stored_then(
     assert graph.calls == 2
 
 
-def test_a_refresh_that_fails_is_answered_as_the_failure(client, graph, caplog) -> None:
-    """And audited as one; what was stored is still there."""
+def test_refresh_returns_its_failure(client, graph, caplog) -> None:
+    """It is audited as a failure, and the stored entry stays."""
     graph.outcomes[ADA] = a_profile()
     client.get(f"/profiles/{ADA}")
     graph.outcomes[ADA] = TokenRejected(GraphError(190, 463, "tr"))
@@ -133,8 +133,8 @@ def test_a_refresh_that_fails_is_answered_as_the_failure(client, graph, caplog) 
     assert client.get(f"/profiles/{ADA}").status_code == 200
 
 
-def test_erasing_leaves_nothing_and_gives_a_receipt(client, graph, store) -> None:
-    """The receipt says what was there; the next GET asks Meta again."""
+def test_erase_leaves_nothing_and_returns_a_receipt(client, graph, store) -> None:
+    """The receipt lists what was stored; the next GET asks Meta again."""
     graph.outcomes[ADA] = a_profile()
     client.get(f"/profiles/{ADA}")
 
@@ -149,8 +149,8 @@ def test_erasing_leaves_nothing_and_gives_a_receipt(client, graph, store) -> Non
     assert graph.calls == 2
 
 
-def test_the_audit_line_of_an_erasure_has_the_receipts_id(client, caplog) -> None:
-    """A deletion can be matched to its row, and the row names no person."""
+def test_audit_line_of_an_erasure_has_the_receipts_id(client, caplog) -> None:
+    """An erasure can be matched to its line, which names no person."""
     caplog.set_level(logging.INFO)
 
     receipt = client.delete(f"/admin/profiles/{ADA}").json["id"]
@@ -173,10 +173,8 @@ def audit_lines(caplog):
         ("flush", lambda client: flush(client, what="all")),
     ],
 )
-def test_an_action_that_fails_is_audited_too(
-    client, server, caplog, action, act
-) -> None:
-    """The store may have gone in mid-way, with half of the work done."""
+def test_failed_action_is_audited(client, server, caplog, action, act) -> None:
+    """The store may have failed midway, with half of the work done."""
     caplog.set_level(logging.INFO)
     server.connected = False
 
@@ -199,7 +197,9 @@ def test_an_action_that_fails_is_audited_too(
         ("unavailable", 0),
     ],
 )
-def test_a_flush_removes_what_it_names(client, three, store, what, matched) -> None:
+def test_flush_removes_only_the_named_entries(
+    client, three, store, what, matched
+) -> None:
     """Entries only, and no others than asked for."""
     answer = flush(client, what=what)
 
@@ -207,16 +207,16 @@ def test_a_flush_removes_what_it_names(client, three, store, what, matched) -> N
     assert entries_in(store) == 3 - matched
 
 
-def test_a_dry_run_counts_and_removes_nothing(client, three, store) -> None:
-    """So that an operator can look before."""
+def test_flush_dry_run_counts_without_removing(client, three, store) -> None:
+    """An operator can check the number first."""
     answer = flush(client, what="all", dry_run=True)
 
     assert answer.json == {"matched": 3, "deleted": 0}
     assert entries_in(store) == 3
 
 
-def test_older_than_spares_what_was_fetched_since(client, graph, three, clock) -> None:
-    """In seconds, counted from when Meta was asked."""
+def test_flush_older_than_spares_newer_entries(client, graph, three, clock) -> None:
+    """In seconds since the fetch."""
     clock.now += 100
     graph.outcomes[Igsid("99999")] = a_profile(igsid=Igsid("99999"))
     client.get("/profiles/99999")
@@ -249,32 +249,34 @@ def test_older_than_spares_what_was_fetched_since(client, graph, three, clock) -
         ('{"what": "all", "x": "' + "x" * 70000 + '"}', 413, "body_too_large"),
     ],
 )
-def test_a_bad_order_removes_nothing(client, three, store, body, status, code) -> None:
-    """What it means is not guessed; the body says what is wrong."""
+def test_flush_with_an_invalid_body_removes_nothing(
+    client, three, store, body, status, code
+) -> None:
+    """Its meaning is not guessed; the problem names the invalid part."""
     answer = client.post("/admin/flush", data=body, content_type="application/json")
 
     assert (answer.status_code, answer.json["code"]) == (status, code)
     assert entries_in(store) == 3
 
 
-def test_an_unknown_key_is_named(client) -> None:
-    """The operator who wrote ``older`` wants to hear just that."""
+def test_flush_names_an_unknown_member_of_the_body(client) -> None:
+    """An operator who wrote ``older`` needs exactly that hint."""
     answer = flush(client, what="all", older=1)
 
     assert "older" in answer.json["detail"]
     assert "GET /openapi.yaml" in answer.json["detail"]
 
 
-def test_a_flush_is_json_or_nothing(client, three, store) -> None:
-    """A form that another site's page can send is refused."""
+def test_flush_requires_a_json_media_type(client, three, store) -> None:
+    """A form, which a page of another site can send, is rejected."""
     answer = client.post("/admin/flush", data=json.dumps({"what": "all"}))
 
     assert (answer.status_code, answer.json["code"]) == (415, "unsupported_media_type")
     assert entries_in(store) == 3
 
 
-def test_the_stats_tell_what_was_saved(client, three) -> None:
-    """Three were asked for and fetched; each hit after that is a call saved."""
+def test_stats_count_the_calls_that_were_saved(client, three) -> None:
+    """Three people were fetched; every later hit saves a call."""
     for _ in range(2):
         client.get(f"/profiles/{ADA}")
         client.get(f"/v25.0/{BEN}")
@@ -288,8 +290,8 @@ def test_the_stats_tell_what_was_saved(client, three) -> None:
     assert (instance["calls"], instance["calls_saved"]) == (3, 4)
 
 
-def test_no_admin_answer_is_kept_by_anybody(client) -> None:
-    """It is true now, and only now."""
+def test_admin_responses_are_not_cacheable(client) -> None:
+    """They are true only now."""
     answers = [
         client.get(f"/admin/profiles/{ADA}"),
         client.delete(f"/admin/profiles/{ADA}"),
@@ -301,8 +303,8 @@ def test_no_admin_answer_is_kept_by_anybody(client) -> None:
 
 
 @pytest.mark.parametrize("igsid", ["1", "abc12", "1" * 26])
-def test_an_operator_cannot_name_what_is_no_igsid(client, store, igsid) -> None:
-    """Nor make keys of it."""
+def test_admin_routes_reject_an_invalid_igsid(client, store, igsid) -> None:
+    """Otherwise it would become part of a key."""
     answers = [
         client.get(f"/admin/profiles/{igsid}"),
         client.post(f"/admin/profiles/{igsid}/refresh"),

@@ -1,4 +1,4 @@
-"""Who may call: the file of keys, and whom we serve without one."""
+"""Authentication: the file of keys, and access without one."""
 
 import traceback
 from collections.abc import Mapping
@@ -39,24 +39,24 @@ KEYS: Keys = {
     ("scopes", "read_as"),
     [("read", READ), ("admin", ADMIN), ("read,admin", BOTH), ("admin,read", BOTH)],
 )
-def test_a_line_is_a_name_its_scopes_and_a_digest(
+def test_key_line_is_a_name_scopes_and_a_digest(
     scopes: str, read_as: frozenset[Scope]
 ) -> None:
-    """A caller is found by the digest of the key it shows."""
+    """A client is found by the digest of its key."""
     keys = read_keys(f"inbox {scopes} {digest_of(INBOX)}\n")
 
     assert keys == {digest_of(INBOX): Client("inbox", read_as)}
 
 
-def test_a_digest_is_the_sha_256_of_the_key() -> None:
-    """So that a line can be made with ``sha256sum`` too."""
+def test_key_digest_is_sha_256() -> None:
+    """So ``sha256sum`` can make a line too."""
     assert digest_of("abc") == (
         "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
     )
 
 
-def test_blank_lines_comments_and_spaces_do_not_count() -> None:
-    """People keep notes in such files."""
+def test_key_file_may_have_comments_and_blanks() -> None:
+    """Operators keep notes in such files."""
     keys = read_keys(
         f"# who may call\n\n   \n  # inbox\n\tinbox \t read  {digest_of(INBOX)} \r\n"
     )
@@ -64,8 +64,8 @@ def test_blank_lines_comments_and_spaces_do_not_count() -> None:
     assert list(keys) == [digest_of(INBOX)]
 
 
-def test_a_name_may_stand_twice() -> None:
-    """For rotation: the old key works until its line goes."""
+def test_key_name_may_occur_twice() -> None:
+    """For rotation: the old key works until its line is removed."""
     keys = read_keys(
         f"inbox read {digest_of('old')}\ninbox read,admin {digest_of('new')}\n"
     )
@@ -76,9 +76,9 @@ def test_a_name_may_stand_twice() -> None:
     }
 
 
-@pytest.mark.parametrize("text", ["", "\n", "# nobody yet\n"])
-def test_a_file_without_a_key_is_no_good(text: str) -> None:
-    """Truncated by whoever is about to write it, it would lock everybody out."""
+@pytest.mark.parametrize("text", ["", "\n", "# none yet\n"])
+def test_key_file_without_keys_is_invalid(text: str) -> None:
+    """Truncated before a rewrite, it would lock out all callers."""
     with pytest.raises(BadFile, match="holds no key"):
         read_keys(text)
 
@@ -111,20 +111,20 @@ DIGEST = digest_of(INBOX)
         f"{'x' * 65} read {DIGEST}",
     ],
 )
-def test_a_bad_line_is_named_by_its_number_alone(line: str) -> None:
-    """It may hold a key in clear, put there by mistake."""
+def test_invalid_key_line_is_named_by_number_only(line: str) -> None:
+    """It may hold a key in clear text by mistake."""
     good = f"# who may call\nops admin {digest_of(OPS)}\n"
 
     with pytest.raises(BadFile) as raised:
         read_keys(f"{good}{line}\n")
 
-    told = str(raised.value)
-    assert told.startswith("line 3: ")
-    assert not any(part in told for part in (INBOX, DIGEST, "inbox", "write"))
+    message = str(raised.value)
+    assert message.startswith("line 3: ")
+    assert not any(part in message for part in (INBOX, DIGEST, "inbox", "write"))
 
 
-def test_the_traceback_of_a_bad_line_does_not_quote_it() -> None:
-    """An unknown scope is quoted by Python's own words about enums."""
+def test_traceback_of_an_invalid_key_line_does_not_quote_it() -> None:
+    """Python's own error about an enum quotes the unknown scope."""
     with pytest.raises(BadFile) as raised:
         read_keys(f"inbox {INBOX} {DIGEST}")
 
@@ -132,8 +132,8 @@ def test_the_traceback_of_a_bad_line_does_not_quote_it() -> None:
     assert INBOX not in shown
 
 
-def test_the_same_key_twice_is_a_mistake() -> None:
-    """Nobody could tell whose scopes hold."""
+def test_repeated_key_is_invalid() -> None:
+    """It would be unclear which scopes it has."""
     with pytest.raises(BadFile) as raised:
         read_keys(f"inbox read {DIGEST}\n\nops admin {DIGEST}\n")
 
@@ -142,8 +142,8 @@ def test_the_same_key_twice_is_a_mistake() -> None:
 
 @given(st.text(st.characters(exclude_categories=())))
 @example(f"inbox read {DIGEST}\u2028ops admin {DIGEST}")
-def test_any_text_is_keys_or_a_bad_file(text: str) -> None:
-    """Anything else would take down a service whose file was mistyped."""
+def test_read_keys_raises_only_bad_file(text: str) -> None:
+    """Any other exception would stop a service with a mistyped file."""
     try:
         keys = read_keys(text)
     except BadFile:
@@ -153,22 +153,22 @@ def test_any_text_is_keys_or_a_bad_file(text: str) -> None:
 
 
 @pytest.mark.parametrize("scopes", [READ, ADMIN, BOTH])
-def test_a_new_key_opens_the_door_with_its_line(scopes: frozenset[Scope]) -> None:
-    """The line goes into the file, the key to whoever calls."""
+def test_new_key_is_valid_with_its_line(scopes: frozenset[Scope]) -> None:
+    """The line goes into the file, the key to the caller."""
     key, line = new_key("inbox", scopes)
 
     assert read_keys(line) == {digest_of(key): Client("inbox", scopes)}
 
 
-def test_the_line_of_a_new_key_does_not_hold_the_key() -> None:
-    """Who reads the file cannot call."""
+def test_new_key_is_not_in_its_line() -> None:
+    """A reader of the file cannot make requests."""
     key, line = new_key("inbox", READ)
 
     assert key not in line
 
 
-def test_no_two_new_keys_are_the_same() -> None:
-    """They are random, and long enough not to be guessed."""
+def test_new_keys_are_unique() -> None:
+    """They are random, and too long to guess."""
     keys = {new_key("inbox", READ)[0] for _ in range(100)}
 
     assert len(keys) == 100
@@ -178,41 +178,41 @@ def test_no_two_new_keys_are_the_same() -> None:
 @pytest.mark.parametrize(
     "name", ["", "in box", "inbox\n", "#inbox", "\u00e9", "x" * 65]
 )
-def test_a_new_key_has_a_name_that_a_line_can_have(name: str) -> None:
-    """Else the line would be a bad one."""
+def test_new_key_rejects_a_name_that_a_line_cannot_have(name: str) -> None:
+    """Otherwise its line would be invalid."""
     with pytest.raises(ValueError):
         new_key(name, READ)
 
 
-# The door.
+# The authenticator.
 
 
 def authorize(
-    door: Authenticator,
+    authenticator: Authenticator,
     scope: Scope = Scope.READ,
     *,
     peer: str | None = "127.0.0.1",
     headers: Mapping[str, str] | None = None,
 ) -> Client:
-    """Ask *door* about a request from *peer*, to localhost unless *headers* say."""
-    context = Flask("door").test_request_context(
+    """Authorize a request from *peer*, to localhost unless *headers* have a Host."""
+    context = Flask("authenticator").test_request_context(
         "/profiles/1254001234567890",
         headers={"Host": "localhost:8080"} | dict(headers or {}),
         environ_overrides={"REMOTE_ADDR": peer} if peer is not None else {},
     )
-    return door.authorize(context.request.environ, scope)
+    return authenticator.authorize(context.request.environ, scope)
 
 
 def problem(
-    door: Authenticator,
+    authenticator: Authenticator,
     scope: Scope = Scope.READ,
     *,
     peer: str | None = "127.0.0.1",
     headers: Mapping[str, str] | None = None,
 ) -> Problem:
-    """The problem with which *door* is shut."""
+    """Return the problem that *authenticator* raises."""
     with pytest.raises(Problem) as raised:
-        authorize(door, scope, peer=peer, headers=headers)
+        authorize(authenticator, scope, peer=peer, headers=headers)
     return raised.value
 
 
@@ -226,8 +226,8 @@ OPEN = Authenticator(None, allow_anonymous=True)
 
 
 @pytest.mark.parametrize("scheme", ["Bearer", "bearer", "BEARER", "Bearer "])
-def test_a_known_key_says_who_calls(scheme: str) -> None:
-    """The scheme's case does not matter (RFC 9110 11.1), nor does a space more."""
+def test_known_key_identifies_the_client(scheme: str) -> None:
+    """The case of the scheme is ignored (RFC 9110 §11.1), and so is an extra space."""
     client = authorize(LOCKED, headers=bearing(INBOX, scheme))
 
     assert client == Client("inbox", READ)
@@ -254,17 +254,19 @@ def test_a_known_key_says_who_calls(scheme: str) -> None:
     ],
     ids=str,
 )
-def test_who_shows_no_known_key_is_told_how_to(headers: dict[str, str]) -> None:
-    """Without a word on what was wrong with it. A local caller is no better."""
-    shut = problem(LOCKED, headers=headers)
+def test_request_without_a_known_key_is_unknown_key(headers: dict[str, str]) -> None:
+    """The problem gives no details on the key. A local caller needs one, too."""
+    refused = problem(LOCKED, headers=headers)
 
-    assert shut.code == "unknown_key"
-    assert shut.headers == {"WWW-Authenticate": 'Bearer realm="profile-proxy"'}
+    assert refused.code == "unknown_key"
+    assert refused.headers == {"WWW-Authenticate": 'Bearer realm="profile-proxy"'}
 
 
-def test_a_key_in_the_address_opens_nothing() -> None:
-    """Addresses end up in logs."""
-    asked = Flask("door").test_request_context(f"/?access_token={INBOX}&key={INBOX}")
+def test_key_in_the_query_is_ignored() -> None:
+    """URLs end up in logs."""
+    asked = Flask("authenticator").test_request_context(
+        f"/?access_token={INBOX}&key={INBOX}"
+    )
 
     with pytest.raises(Problem) as raised:
         LOCKED.authorize(asked.request.environ, Scope.READ)
@@ -275,48 +277,51 @@ def test_a_key_in_the_address_opens_nothing() -> None:
 @pytest.mark.parametrize(
     ("key", "scope"), [(INBOX, Scope.ADMIN), (OPS, Scope.READ)], ids=["read", "admin"]
 )
-def test_a_key_opens_only_what_its_scopes_say(key: str, scope: Scope) -> None:
+def test_key_grants_only_its_scopes(key: str, scope: Scope) -> None:
     """``admin`` does not imply ``read``: an operator's key reads no names."""
-    shut = problem(LOCKED, scope, headers=bearing(key))
+    refused = problem(LOCKED, scope, headers=bearing(key))
 
-    assert shut.code == "scope_missing"
-    assert scope.value in shut.detail
+    assert refused.code == "scope_missing"
+    assert scope.value in refused.detail
 
 
-def test_two_keys_of_one_name_have_each_their_own_scopes() -> None:
-    """A name that stands twice does not add up."""
+def test_keys_of_one_name_have_separate_scopes() -> None:
+    """The scopes of a repeated name do not add up."""
     keys = read_keys(f"a read {digest_of('old')}\na admin {digest_of('new')}")
-    door = Authenticator(lambda: keys, allow_anonymous=False)
+    authenticator = Authenticator(lambda: keys, allow_anonymous=False)
 
-    assert authorize(door, Scope.READ, headers=bearing("old")).name == "a"
-    assert authorize(door, Scope.ADMIN, headers=bearing("new")).name == "a"
-    assert problem(door, Scope.ADMIN, headers=bearing("old")).code == "scope_missing"
+    assert authorize(authenticator, Scope.READ, headers=bearing("old")).name == "a"
+    assert authorize(authenticator, Scope.ADMIN, headers=bearing("new")).name == "a"
+    assert (
+        problem(authenticator, Scope.ADMIN, headers=bearing("old")).code
+        == "scope_missing"
+    )
 
 
-def test_the_keys_of_the_moment_count() -> None:
-    """A key that was taken out of the file opens nothing any more."""
+def test_removed_key_is_rejected_at_once() -> None:
+    """The authenticator asks for the current keys on every request."""
     now: list[Keys] = [KEYS]
-    door = Authenticator(lambda: now[0], allow_anonymous=False)
-    before = authorize(door, headers=bearing(INBOX))
+    authenticator = Authenticator(lambda: now[0], allow_anonymous=False)
+    before = authorize(authenticator, headers=bearing(INBOX))
 
     now[0] = {}
 
     assert before.name == "inbox"
-    assert problem(door, headers=bearing(INBOX)).code == "unknown_key"
+    assert problem(authenticator, headers=bearing(INBOX)).code == "unknown_key"
 
 
-def test_a_file_without_keys_lets_nobody_in() -> None:
+def test_empty_key_file_rejects_all_callers() -> None:
     """A service that was started with keys never becomes anonymous."""
-    door = Authenticator(dict, allow_anonymous=True)
+    authenticator = Authenticator(dict, allow_anonymous=True)
 
-    assert problem(door).code == "unknown_key"
+    assert problem(authenticator).code == "unknown_key"
 
 
-def test_no_problem_repeats_the_key() -> None:
-    """It may be a good one, sent to the wrong place."""
-    shut = problem(LOCKED, Scope.ADMIN, headers=bearing(INBOX))
+def test_problems_never_repeat_the_key() -> None:
+    """It may be valid, but sent to the wrong service."""
+    refused = problem(LOCKED, Scope.ADMIN, headers=bearing(INBOX))
 
-    assert INBOX not in f"{shut} {shut!r} {shut.detail} {shut.headers}"
+    assert INBOX not in f"{refused} {refused!r} {refused.detail} {refused.headers}"
 
 
 # Without keys.
@@ -329,10 +334,10 @@ def test_no_problem_repeats_the_key() -> None:
     ["localhost", "localhost:8080", "LOCALHOST:1", "127.0.0.1", "127.0.0.1:8080"]
     + ["[::1]", "[::1]:8080"],
 )
-def test_without_keys_this_machine_may_do_everything(
+def test_local_caller_without_keys_has_all_scopes(
     host: str, peer: str, scope: Scope
 ) -> None:
-    """By one of its three own names, at whatever port."""
+    """By one of the three names of this machine, at any port."""
     client = authorize(LOCAL, scope, peer=peer, headers={"Host": host})
 
     assert client == LOCAL_CLIENT
@@ -362,11 +367,11 @@ def test_without_keys_this_machine_may_do_everything(
         "10.0.0.7",
     ],
 )
-def test_without_keys_another_host_name_is_not_served(host: str) -> None:
-    """DNS rebinding: a page's own name can be made to point here."""
-    shut = problem(LOCAL, headers={"Host": host})
+def test_other_host_name_without_keys_is_not_local(host: str) -> None:
+    """DNS rebinding: the host name of a web page can resolve to this machine."""
+    refused = problem(LOCAL, headers={"Host": host})
 
-    assert shut.code == "not_local"
+    assert refused.code == "not_local"
 
 
 @pytest.mark.parametrize(
@@ -381,33 +386,33 @@ def test_without_keys_another_host_name_is_not_served(host: str) -> None:
         ("Via", "1.1 gateway"),
     ],
 )
-def test_without_keys_what_was_passed_on_is_not_served(name: str, value: str) -> None:
-    """A forgotten reverse proxy on this machine speaks for strangers."""
-    shut = problem(LOCAL, headers={name: value})
+def test_forwarded_request_without_keys_is_not_local(name: str, value: str) -> None:
+    """A forgotten reverse proxy on this machine forwards requests from elsewhere."""
+    refused = problem(LOCAL, headers={name: value})
 
-    assert shut.code == "not_local"
+    assert refused.code == "not_local"
 
 
 @pytest.mark.parametrize(
     "peer", ["10.0.0.7", "192.0.2.60", "0.0.0.0", "::", "fe80::1", "", "unix:", None]
 )
-def test_without_keys_another_machine_is_not_served(peer: str | None) -> None:
-    """Should a server listen elsewhere. Who cannot be told is not this machine."""
-    shut = problem(LOCAL, peer=peer)
+def test_other_peer_without_keys_is_not_local(peer: str | None) -> None:
+    """A server may listen elsewhere too; an unknown peer is not this machine."""
+    refused = problem(LOCAL, peer=peer)
 
-    assert shut.code == "not_local"
+    assert refused.code == "not_local"
 
 
-def test_without_keys_a_key_is_no_way_in() -> None:
-    """There is none that it could be."""
-    shut = problem(LOCAL, peer="10.0.0.7", headers=bearing(INBOX))
+def test_key_without_a_key_file_is_ignored() -> None:
+    """No key can be valid then."""
+    refused = problem(LOCAL, peer="10.0.0.7", headers=bearing(INBOX))
 
-    assert shut.code == "not_local"
+    assert refused.code == "not_local"
 
 
 @pytest.mark.parametrize("peer", ["127.0.0.1", "192.0.2.60"])
-def test_anonymous_callers_may_read(peer: str) -> None:
-    """From anywhere, through any proxy: that is what the setting says."""
+def test_anonymous_caller_may_read(peer: str) -> None:
+    """From anywhere, through any proxy: that is what the setting means."""
     headers = {"Host": "proxy.example", "X-Forwarded-For": "192.0.2.60"}
 
     client = authorize(OPEN, peer=peer, headers=headers)
@@ -415,8 +420,8 @@ def test_anonymous_callers_may_read(peer: str) -> None:
     assert client == ANONYMOUS_CLIENT
 
 
-def test_anonymous_callers_may_do_nothing_else() -> None:
-    """Not even from this machine."""
-    shut = problem(OPEN, Scope.ADMIN)
+def test_anonymous_caller_has_no_other_scope() -> None:
+    """Not even on this machine."""
+    refused = problem(OPEN, Scope.ADMIN)
 
-    assert shut.code == "scope_missing"
+    assert refused.code == "scope_missing"

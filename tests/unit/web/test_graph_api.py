@@ -1,4 +1,4 @@
-"""The Graph door: what clients made for Meta get to read."""
+"""The Graph-compatible endpoint: what existing Graph API clients receive."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ READER, OPERATOR = "pp_reader", "pp_operator"
 
 @pytest.fixture
 def guarded(graph, clock, store, background, tmp_path):
-    """A service with two keys: one reads, one is an operator's."""
+    """A service with two keys, of a reader and of an operator."""
     keys = tmp_path / "api_keys"
     keys.write_text(
         "".join(
@@ -49,8 +49,8 @@ def guarded(graph, clock, store, background, tmp_path):
     return app.test_client()
 
 
-def test_a_profile_is_the_node_that_meta_answers(client, graph) -> None:
-    """The fields that were asked for, and ``id``; none of ours."""
+def test_graph_profile_is_a_node_as_meta_returns_it(client, graph) -> None:
+    """The requested fields and ``id``, without fields of ours."""
     graph.outcomes[ADA] = a_profile(name="Ada Lovelace", follower_count=1815)
 
     answer = client.get(f"{NODE}?fields=name,follower_count")
@@ -60,8 +60,8 @@ def test_a_profile_is_the_node_that_meta_answers(client, graph) -> None:
     assert answer.content_type == "application/json"
 
 
-def test_it_is_the_same_lookup(client, graph, clock) -> None:
-    """Whoever was asked for at one door is known at the other; our headers stay."""
+def test_graph_endpoint_shares_entries_with_profiles(client, graph, clock) -> None:
+    """A person cached by one endpoint is a hit at the other, with the same headers."""
     graph.outcomes[ADA] = a_profile()
     client.get(f"/profiles/{ADA}")
     clock.now += 100
@@ -77,8 +77,8 @@ def test_it_is_the_same_lookup(client, graph, clock) -> None:
     assert client.get(NODE, headers=tag).status_code == 304
 
 
-def test_directives_are_heeded_as_at_the_other_door(client, graph, clock) -> None:
-    """Nobody is asked who is not to be, and whoever is to be asked is."""
+def test_graph_endpoint_follows_cache_control(client, graph, clock) -> None:
+    """As ``/profiles`` does: no call if forbidden, a call if forced."""
     graph.outcomes[ADA] = a_profile(name="Before")
     not_kept = client.get(NODE, headers={"Cache-Control": "only-if-cached"})
     assert (not_kept.status_code, not_kept.json["error"]["code"]) == (503, 2)
@@ -97,8 +97,8 @@ def test_directives_are_heeded_as_at_the_other_door(client, graph, clock) -> Non
 
 
 @pytest.mark.parametrize("version", ["v2.8", "v25.0", "v26.0", "v99.99"])
-def test_any_version_is_answered(client, graph, version) -> None:
-    """Meta's own is a setting of the service."""
+def test_graph_endpoint_accepts_any_version(client, graph, version) -> None:
+    """The version that Meta is called with is a setting of the service."""
     graph.outcomes[ADA] = a_profile()
 
     assert client.get(f"/{version}/{ADA}").status_code == 200
@@ -117,15 +117,15 @@ def test_any_version_is_answered(client, graph, version) -> None:
         (f"?fields={','.join(FIELDS)}", {"id", *FIELDS}),
     ],
 )
-def test_fields_are_read_as_meta_does(client, graph, query, names) -> None:
-    """``id`` is always there, and without ``fields`` the name."""
+def test_graph_fields_are_read_as_meta_does(client, graph, query, names) -> None:
+    """``id`` is always included; without ``fields``, the name."""
     graph.outcomes[ADA] = a_profile()
 
     assert set(client.get(f"{NODE}{query}").json) == names
 
 
-def test_what_is_not_set_is_null_or_left_out_as_meta_does(client, graph) -> None:
-    """Null is documented for two fields, and clients expect it for no other."""
+def test_graph_unset_field_is_null_or_left_out_as_at_meta(client, graph) -> None:
+    """Meta documents null for two fields; clients do not expect it for others."""
     unset = dict.fromkeys([*FIELDS, "picture_expires_at"])
     graph.outcomes[ADA] = a_profile(**unset)
 
@@ -134,8 +134,8 @@ def test_what_is_not_set_is_null_or_left_out_as_meta_does(client, graph) -> None
     assert answer.json == {"id": ADA, "name": None, "profile_pic": None}
 
 
-def test_false_and_zero_are_told(client, graph) -> None:
-    """They are answers, not the lack of one."""
+def test_graph_field_may_be_false_or_zero(client, graph) -> None:
+    """They are values, unlike null."""
     graph.outcomes[ADA] = a_profile(is_verified_user=False, follower_count=0)
 
     answer = client.get(f"{NODE}?fields=is_verified_user,follower_count")
@@ -143,8 +143,8 @@ def test_false_and_zero_are_told(client, graph) -> None:
     assert answer.json == {"is_verified_user": False, "follower_count": 0, "id": ADA}
 
 
-def test_a_dead_picture_is_not_sent_here_either(client, graph, clock) -> None:
-    """Promise 2 holds at every door."""
+def test_graph_profile_never_has_an_expired_picture(client, graph, clock) -> None:
+    """As at every other endpoint."""
     link = picture_url(NOW + 3 * HOUR)
     graph.outcomes[ADA] = a_profile(profile_pic=link, picture_expires_at=NOW + 3 * HOUR)
     client.get(NODE)
@@ -156,8 +156,8 @@ def test_a_dead_picture_is_not_sent_here_either(client, graph, clock) -> None:
     }
 
 
-def test_a_refusal_keeps_what_meta_said(client, graph) -> None:
-    """Code, subcode, status and trace id, in an envelope with nothing of ours."""
+def test_graph_refusal_keeps_metas_error(client, graph) -> None:
+    """Code, subcode, status and trace id, in an envelope without fields of ours."""
     said = GraphError(100, 33, "AbCd")
     graph.outcomes[ADA] = a_refusal(reason=Reason.UNAVAILABLE, said=said)
 
@@ -192,8 +192,8 @@ def test_a_refusal_keeps_what_meta_said(client, graph) -> None:
         (TooManyMisses(retry_after=7.0), 429, 4),
     ],
 )
-def test_a_failure_passes_and_says_when_to_ask_again(failure, status, code) -> None:
-    """No word of a token: a client must not take our dead one for its own."""
+def test_graph_failure_is_transient_with_retry_after(failure, status, code) -> None:
+    """Never about a token: a client must not take ours for its own."""
     answer = graph_api.render_failure(failure)
 
     error = answer.json["error"]
@@ -205,8 +205,8 @@ def test_a_failure_passes_and_says_when_to_ask_again(failure, status, code) -> N
     assert answer.headers["Cache-Control"] == "no-store"
 
 
-def test_a_failure_of_the_lookup_is_told_in_the_envelope(client, graph) -> None:
-    """And, as ever, not kept."""
+def test_graph_failure_of_a_lookup_is_in_metas_envelope(client, graph) -> None:
+    """It is not cached."""
     graph.outcomes[ADA] = TokenRejected(GraphError(190, 463, "tr"))
 
     answer = client.get(NODE)
@@ -227,10 +227,8 @@ def test_a_failure_of_the_lookup_is_told_in_the_envelope(client, graph) -> None:
         (None, 10),
     ],
 )
-def test_a_lost_permission_keeps_its_code_and_gets_our_text(
-    client, graph, said, code
-) -> None:
-    """And no subcode: 100/33 is about a person, and this is not."""
+def test_graph_missing_permission_keeps_metas_code(client, graph, said, code) -> None:
+    """Without the subcode: 100/33 would be about a person."""
     graph.outcomes[ADA] = PermissionMissing(said)
 
     answer = client.get(NODE)
@@ -244,7 +242,7 @@ def test_a_lost_permission_keeps_its_code_and_gets_our_text(
     )
 
 
-def test_every_code_of_a_failure_has_a_message() -> None:
+def test_graph_failure_codes_have_messages() -> None:
     """A code without one would be a 500."""
     codes = {code for _, code in graph_api.FAILURES.values()} | {graph_api.TRANSIENT[1]}
 
@@ -262,8 +260,8 @@ def test_every_code_of_a_failure_has_a_message() -> None:
         },
     ],
 )
-def test_the_access_token_is_the_callers_key(guarded, graph, sent) -> None:
-    """In the query or as a bearer, as Graph clients send it."""
+def test_graph_access_token_is_the_api_key(guarded, graph, sent) -> None:
+    """In the query or as a bearer token, as Graph API clients send it."""
     graph.outcomes[ADA] = a_profile()
 
     assert guarded.get(NODE, **sent).status_code == 200
@@ -272,8 +270,8 @@ def test_the_access_token_is_the_callers_key(guarded, graph, sent) -> None:
 @pytest.mark.parametrize(
     "query", [{}, {"access_token": ""}, {"access_token": "EAA\u00e9"}]
 )
-def test_190_says_that_the_key_is_unknown(guarded, graph, query) -> None:
-    """With 401, and nobody is asked."""
+def test_graph_code_190_means_an_unknown_key(guarded, graph, query) -> None:
+    """With 401, and without a call to Meta."""
     answer = guarded.get(NODE, query_string=query)
 
     assert (answer.status_code, answer.json["error"]["code"]) == (401, 190)
@@ -281,23 +279,25 @@ def test_190_says_that_the_key_is_unknown(guarded, graph, query) -> None:
     assert graph.calls == 0
 
 
-def test_a_key_that_may_not_read_lacks_a_permission(guarded, graph) -> None:
-    """It is known, so it is not 190."""
+def test_graph_key_without_read_scope_is_code_10(guarded, graph) -> None:
+    """The key is known, so it is not 190."""
     answer = guarded.get(NODE, query_string={"access_token": OPERATOR})
 
     assert (answer.status_code, answer.json["error"]["code"]) == (403, 10)
     assert graph.calls == 0
 
 
-def test_a_key_in_the_query_opens_no_other_door(guarded, graph) -> None:
-    """Queries end up in logs; only clients made for Meta have no choice."""
+def test_key_in_the_query_is_accepted_only_by_the_graph_endpoint(
+    guarded, graph
+) -> None:
+    """Queries end up in logs; only Graph API clients have no other choice."""
     answer = guarded.get(f"/profiles/{ADA}", query_string={"access_token": READER})
 
     assert answer.status_code == 401
 
 
-def test_the_callers_own_allowance_is_charged(guarded, graph, store) -> None:
-    """By the name of the key, as at the other door."""
+def test_graph_call_counts_against_the_callers_allowance(guarded, graph, store) -> None:
+    """By the name of the key, as at ``/profiles``."""
     graph.outcomes[ADA] = a_profile()
 
     guarded.get(NODE, query_string={"access_token": READER})
@@ -305,8 +305,8 @@ def test_the_callers_own_allowance_is_charged(guarded, graph, store) -> None:
     assert store.get("pp:a:{inbox}") == b"1"
 
 
-def test_without_keys_no_token_is_needed_and_any_is_taken(client, graph) -> None:
-    """Whoever is on this machine may ask, as everywhere."""
+def test_graph_endpoint_without_keys_ignores_the_token(client, graph) -> None:
+    """Every caller on this machine may read, as at the other endpoints."""
     graph.outcomes[ADA] = a_profile()
 
     assert client.get(NODE).status_code == 200
@@ -324,8 +324,8 @@ def test_without_keys_no_token_is_needed_and_any_is_taken(client, graph) -> None
         (f"{NODE}?fields=name{{first}}", "(name{first})"),
     ],
 )
-def test_what_cannot_be_asked_is_code_100(client, graph, path, word) -> None:
-    """As Meta says it, and nobody is asked."""
+def test_graph_invalid_request_is_code_100(client, graph, path, word) -> None:
+    """As at Meta, and without a call to Meta."""
     answer = client.get(path)
 
     error = answer.json["error"]
@@ -348,8 +348,10 @@ def test_what_cannot_be_asked_is_code_100(client, graph, path, word) -> None:
         ("OPTIONS", NODE),
     ],
 )
-def test_all_else_of_metas_is_not_here(client, graph, method, path) -> None:
-    """404 in the envelope, so that a client of Meta's can read it."""
+def test_graph_unsupported_request_is_404_in_metas_envelope(
+    client, graph, method, path
+) -> None:
+    """So that a Graph API client can read it."""
     answer = client.open(path, method=method)
 
     assert (answer.status_code, answer.json["error"]["code"]) == (404, 100)
@@ -359,14 +361,14 @@ def test_all_else_of_metas_is_not_here(client, graph, method, path) -> None:
 @pytest.mark.parametrize(
     "path", ["/v25/12345", "/version/12345", "/v/12345", "/v1.x/1"]
 )
-def test_a_path_that_is_not_metas_is_a_problem(client, path) -> None:
+def test_path_without_a_graph_version_is_a_problem(client, path) -> None:
     """As everywhere else."""
     assert client.get(path).json["code"] == "unknown_path"
 
 
-def test_a_bug_is_in_the_envelope_too(client, graph, caplog) -> None:
-    """And the log has it, without the query."""
-    graph.outcomes[ADA] = 1 / 1  # type: ignore[assignment]  # what no Graph tells
+def test_graph_bug_is_in_metas_envelope(client, graph, caplog) -> None:
+    """The log has it, but not the query."""
+    graph.outcomes[ADA] = 1 / 1  # type: ignore[assignment]  # not an outcome
 
     answer = client.get(f"{NODE}?access_token=EAACANARYKEY")
 
@@ -375,8 +377,8 @@ def test_a_bug_is_in_the_envelope_too(client, graph, caplog) -> None:
     assert "EAACANARYKEY" not in caplog.text
 
 
-def test_head_answers_without_a_body(client, graph) -> None:
-    """As Flask has it for every GET."""
+def test_graph_head_has_no_body(client, graph) -> None:
+    """Flask supports HEAD for every GET."""
     graph.outcomes[ADA] = a_profile()
 
     answer = client.head(NODE)

@@ -1,4 +1,4 @@
-"""Several Pages at every door: each its own people, and never another's."""
+"""Several Pages at every route: each has its own people, gate and webhooks."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ WEBHOOKS = {"WEBHOOK_VERIFY_TOKEN": "word", "APP_SECRET": "oursecret"}
 
 
 class Service:
-    """The whole service with a Page named shop, and a Meta for each."""
+    """The whole service with a second Page named shop, and a fake Meta for each."""
 
     def __init__(
         self, file: Path, near: NearCache | None = None, **settings: str
@@ -71,7 +71,7 @@ class Service:
 
 @pytest.fixture
 def new_service(tmp_path):
-    """Builds the service with more or other settings; "" leaves one out."""
+    """Build the service with more or other settings; "" removes one."""
     return lambda **how: Service(tmp_path / "pages.toml", **how)
 
 
@@ -80,7 +80,7 @@ def service(new_service) -> Service:
     return new_service()
 
 
-DOORS = [
+ROUTES = [
     ("GET", f"/profiles/{ADA}"),
     ("GET", f"/profiles/{ADA}/picture"),
     ("GET", f"/profiles?ids={ADA}"),
@@ -91,8 +91,8 @@ DOORS = [
 ]
 
 
-def test_the_same_number_is_another_person_to_another_page(service) -> None:
-    """Each asks its own Meta, and has its own entry."""
+def test_same_number_is_a_different_person_for_each_page(service) -> None:
+    """Each Page calls Meta with its own token, and has its own entry."""
     service.default.outcomes[ADA] = a_profile(name="Ada")
     service.shop.outcomes[ADA] = a_profile(name="Bea")
 
@@ -105,8 +105,8 @@ def test_the_same_number_is_another_person_to_another_page(service) -> None:
     assert service.keys() == {f"pp:e:{{{page}:{ADA}}}" for page in ("default", "shop")}
 
 
-def test_every_door_is_there_for_a_page(service) -> None:
-    """And is about that Page: the default one is asked nothing."""
+def test_every_route_exists_below_the_page_prefix(service) -> None:
+    """It is about that Page: no call is made for the default Page."""
     service.shop.outcomes[ADA] = a_profile(name="Bea")
 
     seen = {
@@ -115,7 +115,7 @@ def test_every_door_is_there_for_a_page(service) -> None:
         else (service.post if method == "POST" else service.delete)(
             f"/pages/shop{path}"
         ).json
-        for method, path in DOORS
+        for method, path in ROUTES
     }
     node = service.get(f"/pages/shop/v25.0/{ADA}")
 
@@ -129,10 +129,10 @@ def test_every_door_is_there_for_a_page(service) -> None:
     assert service.default.calls == 0
 
 
-@pytest.mark.parametrize(("method", "path"), DOORS)
+@pytest.mark.parametrize(("method", "path"), ROUTES)
 @pytest.mark.parametrize("page", ["shopp", "Shop", "%20", "shop:1", "🦄"])
-def test_a_page_that_is_none_is_told_as_such(service, method, path, page) -> None:
-    """Nothing is asked, stored or dropped, and nothing is said of those there are."""
+def test_unknown_page_is_404(service, method, path, page) -> None:
+    """Nothing is fetched, stored or deleted, and no existing Page is named."""
     service.shop.outcomes[ADA] = a_profile()
     service.get(f"/pages/shop/profiles/{ADA}")
     stored = service.keys()
@@ -146,8 +146,8 @@ def test_a_page_that_is_none_is_told_as_such(service, method, path, page) -> Non
     assert service.keys() == stored
 
 
-def test_the_graph_door_does_not_know_the_page_as_meta_would(service) -> None:
-    """In Meta's envelope; and not 190, which is about the caller's key."""
+def test_graph_unknown_page_is_code_100(service) -> None:
+    """In Meta's envelope. It is not 190, which is about the caller's key."""
     answer = service.get(f"/pages/shopp/v25.0/{ADA}")
 
     assert answer.status_code == 404
@@ -155,10 +155,10 @@ def test_the_graph_door_does_not_know_the_page_as_meta_would(service) -> None:
     assert service.get(f"/pages/shop/v25.0/{ADA}/friends").json["error"]["code"] == 100
 
 
-def test_who_has_no_key_does_not_learn_which_pages_there_are(
+def test_caller_without_a_key_does_not_learn_which_pages_exist(
     new_service, tmp_path
 ) -> None:
-    """The key is asked for first, whatever the Page."""
+    """The key is checked before the Page."""
     file = tmp_path / "api_keys"
     file.write_text(f"inbox read {digest_of('key')}\n")
     service = new_service(API_KEYS_FILE=str(file))
@@ -170,8 +170,8 @@ def test_who_has_no_key_does_not_learn_which_pages_there_are(
     assert known.json == unknown.json
 
 
-def test_without_a_token_of_its_own_there_is_no_default_page(new_service) -> None:
-    """Whoever names no Page is told to, at every door."""
+def test_default_page_needs_a_token(new_service) -> None:
+    """Without it, every route without a Page is 404 and asks for one."""
     service = new_service(PAGE_TOKEN="")
     service.shop.outcomes[ADA] = a_profile()
 
@@ -185,8 +185,8 @@ def test_without_a_token_of_its_own_there_is_no_default_page(new_service) -> Non
     assert "store_unavailable" not in service.get("/readyz").json["reasons"]
 
 
-def test_a_closed_gate_is_one_pages(service) -> None:
-    """A dead token of one Page says nothing of another's."""
+def test_closed_gate_affects_one_page(service) -> None:
+    """The rejected token of one Page means nothing for another."""
     service.shop.outcomes[ADA] = TokenRejected(GraphError(190, 463, "tr"))
     service.default.outcomes[ADA] = service.default.outcomes[BEN] = a_profile()
 
@@ -207,8 +207,8 @@ def test_a_closed_gate_is_one_pages(service) -> None:
     assert total(text, closed, cause="token_rejected", page="default") == 0
 
 
-def test_a_throttle_is_one_pages(service) -> None:
-    """And so is how much of the quota is used."""
+def test_throttling_affects_one_page(service) -> None:
+    """So does the used share of the quota."""
     service.shop.outcomes[ADA] = Throttled()
     service.shop.usage_percent = 100.0
     service.default.outcomes[BEN] = a_profile(igsid=BEN)
@@ -221,8 +221,8 @@ def test_a_throttle_is_one_pages(service) -> None:
     assert service.get("/admin/stats").json["usage_percent"] is None
 
 
-def test_a_changed_token_drops_only_its_own_pages_refusals(service) -> None:
-    """What another Page's token does not show is as true as before."""
+def test_changed_token_deletes_refusals_of_its_page_only(service) -> None:
+    """The refusals of another Page's token are still valid."""
     refusal = a_refusal(reason=Reason.NOT_FOUND)
     for graph in (service.default, service.shop):
         graph.outcomes[ADA] = refusal
@@ -237,8 +237,8 @@ def test_a_changed_token_drops_only_its_own_pages_refusals(service) -> None:
     assert service.keys() == {f"pp:e:{{default:{ADA}}}"}
 
 
-def test_a_flush_is_of_one_page_or_of_all(service) -> None:
-    """Of all where none is named: what a former Page has left is reached too."""
+def test_flush_is_for_one_page_or_all(service) -> None:
+    """Without a Page it flushes all, and entries of former Pages too."""
     for path in (f"/profiles/{ADA}", f"/pages/shop/profiles/{ADA}"):
         service.default.outcomes[ADA] = service.shop.outcomes[ADA] = a_profile()
         service.get(path)
@@ -254,8 +254,8 @@ def test_a_flush_is_of_one_page_or_of_all(service) -> None:
     assert flush() == {"matched": 1, "deleted": 1}
 
 
-def test_an_operators_line_names_the_page(service, caplog) -> None:
-    """Of an erasure, which has to be matched to somebody."""
+def test_audit_line_names_the_page(service, caplog) -> None:
+    """An erasure must be matched to a person of one Page."""
     with caplog.at_level(logging.INFO, "proxy"):
         service.delete(f"/pages/shop/admin/profiles/{ADA}")
 
@@ -267,7 +267,7 @@ def test_an_operators_line_names_the_page(service, caplog) -> None:
 
 
 def post_webhook(service: Service, secret: str = SECRET, **senders: str) -> Any:
-    """Who has written to which account."""
+    """Post a signed webhook with a sender for each account."""
     entries = [
         {
             "id": account.removeprefix("a"),
@@ -283,7 +283,7 @@ def post_webhook(service: Service, secret: str = SECRET, **senders: str) -> Any:
 
 
 def refuse(service: Service) -> None:
-    """Ada and Ben have consented to neither Page."""
+    """Cache a refusal about Ada and Ben for both Pages."""
     for igsid in (ADA, BEN):
         for graph in (service.default, service.shop):
             graph.outcomes[igsid] = a_refusal(igsid=igsid)
@@ -292,8 +292,8 @@ def refuse(service: Service) -> None:
 
 
 @pytest.mark.parametrize("account", [SHOP_ID, "27841400000000001"])
-def test_who_writes_to_a_page_is_heard_by_that_page(new_service, account) -> None:
-    """By either id of its account; what other Pages were told of them stays."""
+def test_message_to_an_account_affects_its_page_only(new_service, account) -> None:
+    """By either id of its account; the refusals of other Pages stay."""
     service = new_service(**WEBHOOKS)
     refuse(service)
 
@@ -307,8 +307,8 @@ def test_who_writes_to_a_page_is_heard_by_that_page(new_service, account) -> Non
     }
 
 
-def test_an_account_that_no_page_lists_is_the_default_pages(new_service) -> None:
-    """So that one Page alone needs to list nothing."""
+def test_unlisted_account_belongs_to_the_default_page(new_service) -> None:
+    """So a service with one Page need not list accounts."""
     service = new_service(**WEBHOOKS)
     refuse(service)
 
@@ -317,10 +317,10 @@ def test_an_account_that_no_page_lists_is_the_default_pages(new_service) -> None
     assert service.keys() == {f"pp:e:{{default:{BEN}}}", f"pp:e:{{shop:{ADA}}}"}
 
 
-def test_where_there_is_no_default_page_a_strangers_message_is_counted(
+def test_message_to_an_unknown_account_is_counted_without_a_default_page(
     new_service,
 ) -> None:
-    """200, or Meta would send it for 36 hours; nothing is dropped."""
+    """200, because Meta would resend it for 36 hours; nothing is deleted."""
     service = new_service(**WEBHOOKS, PAGE_TOKEN="")
     refuse(service)
     stored = service.keys()
@@ -335,15 +335,17 @@ def test_where_there_is_no_default_page_a_strangers_message_is_counted(
 
 
 @pytest.mark.parametrize("secret", [SECRET, "oursecret"])
-def test_each_pages_secret_signs(new_service, secret: str) -> None:
-    """Pages can be of different apps. What is signed with none of them is refused."""
+def test_webhook_may_be_signed_with_the_secret_of_any_page(
+    new_service, secret: str
+) -> None:
+    """Pages may belong to different apps. Any other signature is rejected."""
     service = new_service(**WEBHOOKS)
 
     assert post_webhook(service, secret, a1=ADA).status_code == 200
     assert post_webhook(service, secret + "x", a1=ADA).status_code == 403
 
 
-def test_who_has_written_is_fetched_for_the_page_they_wrote_to(new_service) -> None:
+def test_webhook_prefetch_is_for_the_page_of_the_account(new_service) -> None:
     """With WEBHOOK_PREFETCH."""
     service = new_service(**WEBHOOKS, WEBHOOK_PREFETCH="1")
     service.shop.outcomes[ADA] = service.default.outcomes[ADA] = a_profile()
@@ -354,7 +356,7 @@ def test_who_has_written_is_fetched_for_the_page_they_wrote_to(new_service) -> N
     assert (service.shop.asked, service.default.asked) == ([ADA], [ADA])
 
 
-# Plain hits, before Flask.
+# The fast path.
 
 
 def ask(wsgi: Any, url: str, **headers: str) -> tuple[str, dict[str, str], bytes]:
@@ -362,12 +364,12 @@ def ask(wsgi: Any, url: str, **headers: str) -> tuple[str, dict[str, str], bytes
     given = {"Host": "localhost", "X-Request-ID": "same"} | headers
     environ = EnvironBuilder(path=path, query_string=query, headers=given).get_environ()
     environ["REMOTE_ADDR"] = "127.0.0.1"
-    told: list[Any] = []
-    body = wsgi(environ, lambda *args: told.extend(args))
-    return told[0], dict(told[1]), b"".join(body)
+    started: list[Any] = []
+    body = wsgi(environ, lambda *args: started.extend(args))
+    return started[0], dict(started[1]), b"".join(body)
 
 
-@pytest.mark.parametrize("has_copies", [True, False])
+@pytest.mark.parametrize("has_near_cache", [True, False])
 @pytest.mark.parametrize(
     "path",
     [
@@ -380,16 +382,18 @@ def ask(wsgi: Any, url: str, **headers: str) -> tuple[str, dict[str, str], bytes
         "/profiles/",
     ],
 )
-def test_a_pages_hits_are_those_of_the_view(new_service, path, has_copies) -> None:
-    """In the same words, and of the same Page, with copies and without."""
+def test_fast_path_of_a_named_page_equals_the_view(
+    new_service, path, has_near_cache
+) -> None:
+    """The same bytes, about the same Page, with a near cache and without."""
     near = None
-    if has_copies:
+    if has_near_cache:
         near = NearCache(100, outage_grace=600.0, monotonic=lambda: 0.0)
         near.renew(0.0)
     service = new_service(near=near)
     service.shop.outcomes |= {ADA: a_profile(name="Bea"), BEN: a_refusal(igsid=BEN)}
     service.default.outcomes |= {ADA: a_profile(), BEN: a_profile(igsid=BEN)}
-    for igsid in (ADA, BEN, ADA, BEN):  # What is read again, there is a copy of.
+    for igsid in (ADA, BEN, ADA, BEN):  # The second read makes a local copy.
         service.get(f"/profiles/{igsid}")
         service.get(f"/pages/shop/profiles/{igsid}")
 
@@ -404,19 +408,19 @@ def test_a_pages_hits_are_those_of_the_view(new_service, path, has_copies) -> No
     theirs = ask(view, f"/pages/shop{path}")
 
     assert ours == theirs
-    is_hit = path.startswith("/profiles/1") or (has_copies and "ids=" in path)
+    is_hit = path.startswith("/profiles/1") or (has_near_cache and "ids=" in path)
     assert passed_on == ([] if is_hit else [f"/pages/shop{path}".partition("?")[0]])
     assert (service.shop.calls, service.default.calls) == (2, 2)
 
 
-def test_a_pages_hits_are_counted_as_its_own(new_service, caplog) -> None:
-    """And have a line in the log, with the Page, where each request has one."""
+def test_fast_path_of_a_named_page_counts_for_that_page(new_service, caplog) -> None:
+    """The access log names the Page, too."""
     near = NearCache(100, outage_grace=600.0, monotonic=lambda: 0.0)
     near.renew(0.0)
     service = new_service(near=near, ACCESS_LOG="1")
     service.shop.outcomes[ADA] = a_profile()
     service.get(f"/pages/shop/profiles/{ADA}")
-    service.get(f"/pages/shop/profiles/{ADA}")  # Now there is a copy.
+    service.get(f"/pages/shop/profiles/{ADA}")  # The second read makes a local copy.
 
     with caplog.at_level(logging.INFO, "proxy"):
         service.get(f"/pages/shop/profiles/{ADA}")
@@ -431,8 +435,8 @@ def test_a_pages_hits_are_counted_as_its_own(new_service, caplog) -> None:
     }
 
 
-def test_a_page_that_is_made_anew_gets_a_new_hit_path() -> None:
-    """The old one would go on to look after a token that is used no more."""
+def test_replaced_page_gets_a_new_fast_path() -> None:
+    """The old one would keep checking a token that is no longer used."""
     served: dict[str, object] = {"shop": "first"}
     pages: Any = SimpleNamespace(get=served.get)
     made: list[object] = []
@@ -441,23 +445,23 @@ def test_a_page_that_is_made_anew_gets_a_new_hit_path() -> None:
         made.append(page)
         return lambda environ: (200, [], environ["PATH_INFO"].encode())
 
-    hits = NamedPageFastPaths(pages, new_fast_path)
+    fast_paths = NamedPageFastPaths(pages, new_fast_path)
 
-    def told() -> object:
-        return hits({"PATH_INFO": "/pages/shop/profiles/1"})
+    def response() -> object:
+        return fast_paths({"PATH_INFO": "/pages/shop/profiles/1"})
 
-    assert told() == told() == (200, [], b"/profiles/1")
+    assert response() == response() == (200, [], b"/profiles/1")
     served["shop"] = "second"
-    assert told() == (200, [], b"/profiles/1")
+    assert response() == (200, [], b"/profiles/1")
     del served["shop"]
-    assert told() is None
+    assert response() is None
     assert made == ["first", "second"]
 
 
-def test_what_is_no_hit_is_handed_on_as_it_came() -> None:
+def test_named_page_fast_path_restores_the_path() -> None:
     pages: Any = SimpleNamespace(get={"shop": "a page"}.get)
-    hits = NamedPageFastPaths(pages, lambda name, page: lambda environ: None)
+    fast_paths = NamedPageFastPaths(pages, lambda name, page: lambda environ: None)
     environ = {"PATH_INFO": "/pages/shop/profiles/1"}
 
-    assert hits(environ) is None
+    assert fast_paths(environ) is None
     assert environ == {"PATH_INFO": "/pages/shop/profiles/1"}

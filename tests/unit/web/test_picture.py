@@ -1,4 +1,4 @@
-"""GET /profiles/<igsid>/picture: where the picture is, or what comes in its place."""
+"""GET /profiles/<igsid>/picture: a redirect, a problem or initials."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ INITIALS = f"{URL}?fallback=initials"
 LINK = picture_url(NOW + 96 * HOUR)
 
 
-def test_a_picture_is_a_redirect(client, graph) -> None:
-    """To Meta's link as it is; the second time it is a hit."""
+def test_picture_is_a_redirect_to_metas_link(client, graph) -> None:
+    """The link is unchanged; the second request is a hit."""
     link = "https://scontent.cdninstagram.com/v/t51/a%2Fb.jpg?stp=x_y&oh=0~!$'()*+,;&oe=FFF"
     graph.outcomes[ADA] = a_profile(profile_pic=link)
 
@@ -39,8 +39,10 @@ def test_a_picture_is_a_redirect(client, graph) -> None:
     assert graph.calls == 1
 
 
-def test_it_may_be_kept_for_less_than_it_lives(client, graph, clock) -> None:
-    """For the entry's life, read with Age: in its last hour, half of what is left."""
+def test_picture_may_be_cached_for_less_than_its_link_lives(
+    client, graph, clock
+) -> None:
+    """For the entry's lifetime: in the link's last hour, half of the rest."""
     graph.outcomes[ADA] = a_profile(
         profile_pic=LINK, picture_expires_at=NOW + 2 * MINUTE
     )
@@ -53,8 +55,8 @@ def test_it_may_be_kept_for_less_than_it_lives(client, graph, clock) -> None:
     assert answer.headers["Age"] == "10"
 
 
-def test_a_dead_picture_is_never_redirected_to(client, graph, clock) -> None:
-    """Meta is asked again; and where it has nothing newer, there is none."""
+def test_expired_picture_is_never_redirected_to(client, graph, clock) -> None:
+    """Meta is asked again, and if it has no newer link, there is no picture."""
     graph.outcomes[ADA] = a_profile(
         profile_pic=LINK, picture_expires_at=NOW + 2 * MINUTE
     )
@@ -89,8 +91,8 @@ def test_a_dead_picture_is_never_redirected_to(client, graph, clock) -> None:
         " https://cdn.example/a.jpg",
     ],
 )
-def test_only_a_web_address_is_redirected_to(client, graph, link) -> None:
-    """Anything else is no picture, as if Meta had named none."""
+def test_picture_link_that_is_not_http_is_no_picture(client, graph, link) -> None:
+    """As if Meta had given no link."""
     graph.outcomes[ADA] = a_profile(profile_pic=link)
 
     answer = client.get(URL)
@@ -111,17 +113,15 @@ def test_only_a_web_address_is_redirected_to(client, graph, link) -> None:
         'https://./a|b\\^`{}"<>#',
     ],
 )
-def test_any_web_address_is(client, graph, link) -> None:
-    """As it is, to the letter: Meta has signed it."""
+def test_picture_link_is_unchanged(client, graph, link) -> None:
+    """Byte for byte, because Meta has signed it."""
     graph.outcomes[ADA] = a_profile(profile_pic=link)
 
     assert client.get(URL).headers["Location"] == link
 
 
 @pytest.mark.parametrize("reason", Reason)
-def test_a_refusal_is_the_same_problem_as_for_the_profile(
-    client, graph, reason
-) -> None:
+def test_picture_refusal_is_the_problem_of_the_profile(client, graph, reason) -> None:
     graph.outcomes[ADA] = a_refusal(reason=reason)
 
     answer, profile = client.get(URL), client.get(f"/profiles/{ADA}")
@@ -131,8 +131,8 @@ def test_a_refusal_is_the_same_problem_as_for_the_profile(
     assert answer.headers["Cache-Control"] == "private, no-cache"
 
 
-def test_initials_come_in_place_of_no_picture(client, graph) -> None:
-    """200, for as long as the profile is kept; nothing in it can do anything."""
+def test_initials_replace_a_missing_picture(client, graph) -> None:
+    """200, cacheable like the profile, and the SVG is sandboxed."""
     graph.outcomes[ADA] = a_profile(name="Ada <b> Lovelace", profile_pic=None)
 
     answer = client.get(INITIALS)
@@ -148,8 +148,8 @@ def test_initials_come_in_place_of_no_picture(client, graph) -> None:
 
 
 @pytest.mark.parametrize("reason", Reason)
-def test_initials_come_in_place_of_a_refusal(client, graph, reason) -> None:
-    """Of nobody; the caller does not keep them, for consent can be given any time."""
+def test_initials_replace_a_refusal(client, graph, reason) -> None:
+    """Without a name, and uncacheable: consent may be given at any time."""
     graph.outcomes[ADA] = a_refusal(reason=reason)
 
     answer = client.get(INITIALS)
@@ -167,8 +167,8 @@ def test_initials_come_in_place_of_a_refusal(client, graph, reason) -> None:
         (GraphTimeout(), "graph_timeout"),
     ],
 )
-def test_initials_come_in_place_of_a_failure(client, graph, failure, code) -> None:
-    """Which is not kept, and is told in Cache-Status."""
+def test_initials_replace_a_failure(client, graph, failure, code) -> None:
+    """They are not cached, and Cache-Status has the failure's code."""
     graph.outcomes[ADA] = failure
 
     problem, answer = client.get(URL), client.get(INITIALS)
@@ -179,14 +179,14 @@ def test_initials_come_in_place_of_a_failure(client, graph, failure, code) -> No
     assert answer.headers["Cache-Status"].endswith(f"; detail={code}")
 
 
-def test_initials_are_a_504_s_too(client) -> None:
+def test_initials_replace_a_504(client) -> None:
     answer = client.get(INITIALS, headers={"Cache-Control": "only-if-cached"})
 
     assert (answer.status_code, answer.mimetype) == (200, "image/svg+xml")
 
 
-def test_initials_hide_no_spent_allowance(graph, clock, store, background) -> None:
-    """A 429 says that the caller should slow down, and when to come back."""
+def test_initials_do_not_replace_a_429(graph, clock, store, background) -> None:
+    """A 429 tells the caller to slow down, and when to retry."""
     app = create_app(
         Settings.from_env(
             {"PROXY_PAGE_TOKEN": "EAACANARY", "PROXY_MISSES_PER_MINUTE": "1"}
@@ -205,7 +205,7 @@ def test_initials_hide_no_spent_allowance(graph, clock, store, background) -> No
     assert (answer.status_code, answer.json["code"]) == (429, "too_many_misses")
 
 
-def test_a_live_picture_comes_before_initials(client, graph) -> None:
+def test_initials_do_not_replace_a_picture(client, graph) -> None:
     graph.outcomes[ADA] = a_profile()
 
     assert client.get(INITIALS).status_code == 302
@@ -216,8 +216,8 @@ def test_a_live_picture_comes_before_initials(client, graph) -> None:
     ["fallback=", "fallback=none", "fallback=Initials", "fallback=initials,x"]
     + ["fallback=initials&fallback=initials"],
 )
-def test_another_fallback_is_refused(client, graph, query) -> None:
-    """Rather than have a page show nothing for a typing mistake."""
+def test_unknown_fallback_is_invalid(client, graph, query) -> None:
+    """Otherwise a typing mistake would show as a missing image."""
     answer = client.get(f"{URL}?{query}")
 
     assert (answer.status_code, answer.json["code"]) == (400, "invalid_fallback")
@@ -231,16 +231,16 @@ def test_another_fallback_is_refused(client, graph, query) -> None:
         (INITIALS, {"Host": "evil.example"}, "not_local"),
     ],
 )
-def test_initials_hide_nothing_that_is_wrong_with_the_request(
+def test_initials_do_not_replace_a_problem_of_the_request(
     client, url, headers, code
 ) -> None:
-    """Or of the caller, who may not learn even that."""
+    """Or of the caller, who may not learn even the initials."""
     assert client.get(url, headers=headers).json["code"] == code
 
 
 @pytest.mark.parametrize("url", [URL, INITIALS])
 @pytest.mark.parametrize("link", [LINK, None])
-def test_head_is_get_without_a_body(client, graph, url, link) -> None:
+def test_head_of_a_picture_is_get_without_a_body(client, graph, url, link) -> None:
     graph.outcomes[ADA] = a_profile(profile_pic=link)
     client.get(url)
 
@@ -252,8 +252,8 @@ def test_head_is_get_without_a_body(client, graph, url, link) -> None:
     }
 
 
-def test_directives_are_heeded(client, graph, clock) -> None:
-    """Also in place of what is not stored: the picture that is."""
+def test_picture_follows_cache_control(client, graph, clock) -> None:
+    """A forced fetch redirects to the new link."""
     graph.outcomes[ADA] = a_profile(profile_pic=LINK)
     client.get(URL)
     other = picture_url(NOW + 90 * HOUR)

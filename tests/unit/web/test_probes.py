@@ -1,4 +1,4 @@
-"""What the probes say; the rest of them is in the suites with a real store."""
+"""Health, readiness and metrics; more tests are in the suites with a real store."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from tests.helpers.prometheus import total
 
 
 @pytest.fixture
-def leaving(graph, store):
-    """A service whose server is about to stop, by the real time, as its store is."""
+def draining_client(graph, store):
+    """A service whose server is about to stop, with the real clock of its store."""
     app = create_app(
         Settings.from_env({"PROXY_PAGE_TOKEN": "EAACANARY"}),
         client=store,
@@ -24,30 +24,30 @@ def leaving(graph, store):
     return app.test_client()
 
 
-def test_a_service_that_leaves_is_not_ready(leaving):
-    """503 with the moment to try again, which is when another instance is chosen."""
-    answer = leaving.get("/readyz")
+def test_readyz_is_503_while_draining(draining_client):
+    """Retry-After is when a load balancer has chosen another instance."""
+    answer = draining_client.get("/readyz")
 
     assert answer.status_code == 503
     assert answer.json == {"status": "draining", "reasons": []}
     assert answer.headers["Retry-After"] == "1"
 
 
-def test_a_service_that_leaves_is_alive(leaving):
-    """Whoever restarts what is not healthy must not end the drain."""
-    assert leaving.get("/healthz").status_code == 200
+def test_healthz_is_200_while_draining(draining_client):
+    """A supervisor that restarts unhealthy processes must not end the drain."""
+    assert draining_client.get("/healthz").status_code == 200
 
 
-def test_a_service_that_stays_closes_no_connection(client):
-    """Neither under this server nor under one that knows of no drain."""
+def test_connection_stays_open_without_draining(client):
+    """With this server, and with servers that do not support draining."""
     answer = client.get("/readyz")
 
     assert answer.status_code == 200
     assert "Connection" not in answer.headers
 
 
-def test_what_is_counted_can_be_scraped(client, graph):
-    """As text that Prometheus reads, and that nobody on the way may keep."""
+def test_metrics_can_be_scraped(client, graph):
+    """In Prometheus's text format, and uncacheable on the way."""
     graph.outcomes[ADA] = a_profile()
     client.get(f"/profiles/{ADA}")
     client.get(f"/profiles/{ADA}")
@@ -62,8 +62,8 @@ def test_what_is_counted_can_be_scraped(client, graph):
     assert total(answer.text, "store_up") == 1
 
 
-def test_a_closed_gate_and_the_quota_are_scraped(client, graph):
-    """Read from the store at that moment, for they are the same for all processes."""
+def test_metrics_include_the_gate_and_the_quota(client, graph):
+    """Read from the store for each scrape, because all processes share them."""
     graph.outcomes[ADA] = Throttled(retry_after=120.0)
     graph.usage_percent = 97.0
     client.get(f"/profiles/{ADA}")
@@ -76,8 +76,8 @@ def test_a_closed_gate_and_the_quota_are_scraped(client, graph):
     assert total(text, "graph_usage_ratio") == 0.97
 
 
-def test_without_the_store_the_rest_is_scraped(client, graph, server):
-    """That is when somebody looks."""
+def test_metrics_without_the_store_lack_only_the_gate(client, graph, server):
+    """An outage is when operators read them."""
     graph.outcomes[ADA] = a_profile()
     server.connected = False
     client.get(f"/profiles/{ADA}")
@@ -91,9 +91,9 @@ def test_without_the_store_the_rest_is_scraped(client, graph, server):
     assert total(answer.text, "store_errors_total", kind="reads") > 0
 
 
-def test_the_api_for_machines_is_of_this_version(leaving):
-    """Nobody keeps that of another."""
-    answer = leaving.get("/openapi.yaml")
+def test_openapi_yaml_is_not_cached(draining_client):
+    """It belongs to the running version."""
+    answer = draining_client.get("/openapi.yaml")
 
     assert answer.data.startswith(b"openapi: 3")
     assert answer.headers["Cache-Control"] == "no-store"

@@ -1,4 +1,4 @@
-"""The tables of problems are complete: add a reason or a failure, and visit them."""
+"""The tables of problems are complete: a new reason or failure needs a row."""
 
 from __future__ import annotations
 
@@ -12,26 +12,26 @@ from proxy.observability.metrics import name_of
 from proxy.web import problems
 
 
-def test_every_failure_has_a_status() -> None:
+def test_failures_table_is_complete() -> None:
     """A failure without a row would be a 500."""
     assert set(problems.FAILURES) == set(LookupFailure.__subclasses__())
 
 
 @pytest.mark.parametrize("failure", FAILURES)
-def test_a_failure_is_counted_and_logged_by_the_code_that_callers_see(failure) -> None:
-    """Or an operator could not tell from either what they were told."""
+def test_failure_has_the_same_code_in_metrics_logs_and_responses(failure) -> None:
+    """Otherwise an operator could not match them with what a caller received."""
     sent = problems.failure_body(failure(), igsid=None)["code"]
 
     assert sent == name_of(failure()) == code_of(failure()) == failure.code
 
 
-def test_every_reason_has_a_status() -> None:
+def test_refusals_table_is_complete() -> None:
     """A refusal without a row would be a 500."""
     assert set(problems.REFUSALS) == set(Reason)
 
 
-def test_every_reason_can_be_flushed() -> None:
-    """By its own name, next to all, profiles and refusals."""
+def test_flush_accepts_every_reason() -> None:
+    """By its own name, besides all, profiles and refusals."""
     assert {what.value for what in What} == {
         "all",
         "profiles",
@@ -40,7 +40,7 @@ def test_every_reason_can_be_flushed() -> None:
     }
 
 
-def test_no_code_means_two_things() -> None:
+def test_codes_are_unique() -> None:
     """Codes are the contract; callers branch on nothing else."""
     codes = [
         *problems.PROBLEMS,

@@ -1,4 +1,4 @@
-"""GET /profiles/<igsid>: what is answered, and what its headers say."""
+"""GET /profiles/<igsid>: status, body and headers."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from tests.helpers.builders import ADA, HOUR, NOW, a_profile, a_refusal
 URL = f"/profiles/{ADA}"
 
 
-def test_a_profile_has_what_meta_documents_and_two_moments(client, graph) -> None:
-    """Meta's names and ours, always all of them, null where Meta said nothing."""
+def test_profile_has_metas_fields_and_two_timestamps(client, graph) -> None:
+    """Always all of them, null where Meta gave no value."""
     graph.outcomes[ADA] = a_profile(
         name="Zoë 🌸",
         username=None,
@@ -37,8 +37,8 @@ def test_a_profile_has_what_meta_documents_and_two_moments(client, graph) -> Non
     assert answer.json["picture_expires_at"].endswith("Z")
 
 
-def test_a_second_request_does_not_ask_meta(client, graph) -> None:
-    """A hit is free, and says so in Cache-Status."""
+def test_second_request_is_a_hit(client, graph) -> None:
+    """Cache-Status reports it, and Meta is not asked."""
     graph.outcomes[ADA] = a_profile()
 
     first = client.get(URL)
@@ -50,8 +50,8 @@ def test_a_second_request_does_not_ask_meta(client, graph) -> None:
     assert graph.calls == 1
 
 
-def test_age_grows_and_max_age_stays(client, graph, clock) -> None:
-    """max-age is the entry's whole life, so that callers subtract Age themselves."""
+def test_age_grows_while_max_age_stays(client, graph, clock) -> None:
+    """max-age is the entry's whole lifetime; callers subtract Age."""
     graph.outcomes[ADA] = a_profile()
 
     client.get(URL)
@@ -64,7 +64,7 @@ def test_age_grows_and_max_age_stays(client, graph, clock) -> None:
 
 
 def test_age_is_never_negative(client, graph, clock) -> None:
-    """Another instance's clock may be ahead of ours."""
+    """The clock of another instance may be ahead."""
     graph.outcomes[ADA] = a_profile()
 
     client.get(URL)
@@ -73,10 +73,10 @@ def test_age_is_never_negative(client, graph, clock) -> None:
     assert client.get(URL).headers["Age"] == "0"
 
 
-def test_a_stale_entry_is_answered_and_refreshed_afterwards(
+def test_stale_entry_is_served_and_refreshed_later(
     client, graph, clock, background
 ) -> None:
-    """A negative ttl says stale (RFC 9211 §2.4); nobody waits for Meta."""
+    """A negative ttl means stale (RFC 9211 §2.4); the caller does not wait for Meta."""
     graph.outcomes[ADA] = a_profile(name="Before")
     client.get(URL)
     graph.outcomes[ADA] = a_profile(name="After")
@@ -96,15 +96,15 @@ def test_a_stale_entry_is_answered_and_refreshed_afterwards(
     assert graph.calls == 2
 
 
-def test_fields_narrows_what_is_answered_but_not_what_is_stored(client, graph) -> None:
-    """All fields of an entry are fetched together; the parameter filters."""
+def test_fields_filter_the_response_but_not_the_entry(client, graph) -> None:
+    """All fields are fetched together; the parameter filters the response."""
     graph.outcomes[ADA] = a_profile(name="Ada", username="ada")
 
-    serialize = client.get(f"{URL}?fields=username,name")
+    selected = client.get(f"{URL}?fields=username,name")
     id_too = client.get(f"{URL}?fields=id,name")
     wide = client.get(URL)
 
-    assert list(serialize.json) == [
+    assert list(selected.json) == [
         "id",
         "name",
         "username",
@@ -129,8 +129,8 @@ def test_fields_narrows_what_is_answered_but_not_what_is_stored(client, graph) -
         "fields=fetched_at",
     ],
 )
-def test_fields_that_are_unknown_or_repeated_are_refused(client, graph, query) -> None:
-    """A typing mistake is told, and asks nobody."""
+def test_unknown_or_repeated_fields_are_invalid(client, graph, query) -> None:
+    """A typing mistake is reported without a call to Meta."""
     answer = client.get(f"{URL}?{query}")
 
     assert (answer.status_code, answer.json["code"]) == (400, "invalid_fields")
@@ -148,8 +148,8 @@ def test_fields_that_are_unknown_or_repeated_are_refused(client, graph, query) -
     ],
     ids=["typing mistake", "nothing", "long", "twice", "two"],
 )
-def test_what_is_wrong_with_the_fields_is_said(client, query, words) -> None:
-    """In so many words, and with what is known."""
+def test_invalid_fields_problem_names_the_mistake(client, query, words) -> None:
+    """Together with the valid fields, and with bounded length."""
     detail = client.get(f"{URL}?{query}").json["detail"]
 
     assert words in detail
@@ -174,8 +174,8 @@ def test_what_is_wrong_with_the_fields_is_said(client, query, words) -> None:
         "0x12345",
     ],
 )
-def test_what_is_no_igsid_asks_nobody(client, graph, store, igsid) -> None:
-    """5 to 25 ASCII digits, and nothing that only looks like them."""
+def test_invalid_igsid_causes_no_call_to_meta(client, graph, store, igsid) -> None:
+    """Only 5 to 25 ASCII digits are valid, not other digits that look like them."""
     answer = client.get(f"/profiles/{igsid}")
 
     assert (answer.status_code, answer.json["code"]) == (400, "invalid_igsid")
@@ -184,8 +184,8 @@ def test_what_is_no_igsid_asks_nobody(client, graph, store, igsid) -> None:
     assert store.dbsize() == 0
 
 
-def test_every_problem_names_the_person_of_the_path(client, server) -> None:
-    """Whatever it is about, so that a caller can match it to a row."""
+def test_problem_has_the_igsid_of_the_path(client, server) -> None:
+    """Whatever the problem is, a caller can match it to a person."""
     server.connected = False
 
     problems = [
@@ -204,14 +204,14 @@ def test_every_problem_names_the_person_of_the_path(client, server) -> None:
 
 
 @pytest.mark.parametrize("path", ["/profiles/12x", "/nothing", "/profiles/1234"])
-def test_a_problem_without_a_person_names_none(client, path) -> None:
-    """What is no igsid is not repeated as one."""
+def test_problem_without_a_valid_igsid_has_none(client, path) -> None:
+    """An invalid igsid is not repeated."""
     assert "igsid" not in client.get(path).json
 
 
 @pytest.mark.parametrize("igsid", ["12345", "0" * 5, "9" * 25])
-def test_the_shortest_and_the_longest_igsid_are_asked_for(client, graph, igsid) -> None:
-    """The limits themselves are inside."""
+def test_igsid_may_have_5_to_25_digits(client, graph, igsid) -> None:
+    """Both limits are included."""
     client.get(f"/profiles/{igsid}")
 
     assert graph.asked == [igsid]
@@ -226,10 +226,8 @@ def test_the_shortest_and_the_longest_igsid_are_asked_for(client, graph, igsid) 
         (Reason.UNAVAILABLE, 404, 600),
     ],
 )
-def test_a_refusal_is_a_problem_that_is_kept(
-    client, graph, reason, status, ttl
-) -> None:
-    """Why, in Meta's codes; a hit the second time; never in a caller's own cache."""
+def test_refusal_is_a_cached_problem(client, graph, reason, status, ttl) -> None:
+    """With Meta's codes; the second request is a hit; the caller must not cache it."""
     said = GraphError(230, 7, "AbC")
     graph.outcomes[ADA] = a_refusal(reason=reason, said=said)
 
@@ -259,10 +257,10 @@ def test_a_refusal_is_a_problem_that_is_kept(
         (GraphUnavailable(), 502, "graph_unavailable"),
     ],
 )
-def test_a_failure_is_told_and_not_kept(
+def test_failure_is_an_uncached_problem(
     client, graph, store, failure, status, code
 ) -> None:
-    """The caller learns what happened; no cache anywhere may keep it."""
+    """The caller learns what failed; no cache may store it."""
     graph.outcomes[ADA] = failure
 
     answer = client.get(URL)
@@ -275,7 +273,7 @@ def test_a_failure_is_told_and_not_kept(
     assert not list(store.scan_iter("pp:e:*"))
 
 
-def test_a_503_says_when_to_come_back(client, graph) -> None:
+def test_503_has_retry_after(client, graph) -> None:
     """In the header and in the body, in seconds, rounded up."""
     graph.outcomes[ADA] = Throttled(retry_after=119.2)
 
@@ -285,25 +283,25 @@ def test_a_503_says_when_to_come_back(client, graph) -> None:
     assert answer.json["retry_after"] == 120
 
 
-def test_an_etag_saves_the_body(client, graph) -> None:
-    """304 where the answer would have been 200, with the same headers."""
+def test_matching_etag_is_304(client, graph) -> None:
+    """With the headers that a 200 would have."""
     graph.outcomes[ADA] = a_profile()
     tag = client.get(URL).headers["ETag"]
 
     same = client.get(URL, headers={"If-None-Match": tag})
     other = client.get(URL, headers={"If-None-Match": '"other"'})
-    serialize = client.get(f"{URL}?fields=name", headers={"If-None-Match": tag})
+    selected = client.get(f"{URL}?fields=name", headers={"If-None-Match": tag})
 
     assert (same.status_code, same.data) == (304, b"")
     assert same.headers["ETag"] == tag
     assert not tag.startswith("W/")
     assert same.headers["Cache-Status"].startswith("profile-proxy; hit")
-    assert other.status_code == serialize.status_code == 200
+    assert other.status_code == selected.status_code == 200
 
 
 @pytest.mark.parametrize("name", ["If-None-Match", "If-Match"])
-def test_a_star_is_any_tag(client, graph, name) -> None:
-    """And only of a tag that must not match do we take notice."""
+def test_if_none_match_star_matches_any_etag(client, graph, name) -> None:
+    """If-Match, on the other hand, is ignored."""
     graph.outcomes[ADA] = a_profile()
 
     answer = client.get(URL, headers={name: "*"})
@@ -324,8 +322,8 @@ def test_a_star_is_any_tag(client, graph, name) -> None:
     ],
     ids=str,
 )
-def test_no_other_condition_is_heeded(client, graph, headers) -> None:
-    """A 412 would be no answer of ours, and it would carry the whole profile."""
+def test_other_conditions_are_ignored(client, graph, headers) -> None:
+    """A 412 would carry the whole profile."""
     graph.outcomes[ADA] = a_profile()
 
     answer = client.get(URL, headers=headers)
@@ -337,16 +335,16 @@ def test_no_other_condition_is_heeded(client, graph, headers) -> None:
 @pytest.mark.parametrize(
     "path", ["/profiles//{}", "/profiles/{}//", "//profiles/{}", "/profiles/{}/"]
 )
-def test_a_slash_too_many_leads_nowhere(client, path) -> None:
-    """A redirect would lead to whatever the caller's ``Host`` says."""
+def test_extra_slash_is_404_without_a_redirect(client, path) -> None:
+    """A redirect would go to the host that the caller's ``Host`` names."""
     answer = client.get(path.format(ADA), headers={"Host": "evil.example"})
 
     assert (answer.status_code, answer.json["code"]) == (404, "unknown_path")
     assert "Location" not in answer.headers
 
 
-def test_head_is_get_without_a_body(client, graph) -> None:
-    """The same status and headers, so that it can be asked instead."""
+def test_head_of_a_profile_is_get_without_a_body(client, graph) -> None:
+    """With the same status and headers."""
     graph.outcomes[ADA] = a_profile()
     client.get(URL)
 
@@ -370,8 +368,8 @@ def test_head_is_get_without_a_body(client, graph) -> None:
         ("", False),
     ],
 )
-def test_a_request_id_is_echoed_if_it_is_safe(client, sent, echoed) -> None:
-    """Every answer has one, so that a log line can be found."""
+def test_request_id_is_echoed_if_it_is_safe(client, sent, echoed) -> None:
+    """Every response has one, for finding its log line."""
     answer = client.get("/profiles/1", headers={"X-Request-ID": sent})
 
     assert (answer.headers["X-Request-ID"] == sent) is echoed
@@ -392,10 +390,10 @@ def test_a_request_id_is_echoed_if_it_is_safe(client, sent, echoed) -> None:
         ("GET", "/admin/flush", 405, "method_not_allowed"),
     ],
 )
-def test_a_wrong_method_or_path_is_a_problem(
+def test_unknown_method_or_path_is_a_problem(
     client, graph, method, path, status, code
 ) -> None:
-    """Even what no route of ours takes has a body with a code."""
+    """Errors of the framework have a body with a code too."""
     answer = client.open(path, method=method)
 
     assert (answer.status_code, answer.json["code"]) == (status, code)

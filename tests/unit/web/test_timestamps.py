@@ -1,4 +1,4 @@
-"""Moments as text: as the calendar says, and quickly."""
+"""Timestamps: the same text as datetime makes."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ from tests.helpers.builders import NOW
 )
 @example(951_782_400.0 - 0.5)  # The last second before a leap day.
 @example(951_782_400.0 + 86_399.9)
-def test_a_moment_is_what_the_calendar_says(seconds: float) -> None:
-    """In UTC, and never a second early or late."""
+def test_timestamp_equals_that_of_datetime(seconds: float) -> None:
+    """In UTC, and rounded down to whole seconds."""
     day = datetime.fromtimestamp(floor(seconds), UTC)
 
     assert format_timestamp(seconds) == day.strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def test_the_dates_that_are_remembered_have_a_limit() -> None:
-    """A link can claim any day for its end."""
+def test_date_cache_is_bounded() -> None:
+    """A picture link can claim any expiry date."""
     for day in range(100):
         format_timestamp(NOW + day * 86400)
 

@@ -1,4 +1,4 @@
-"""The routes that Meta calls: the handshake, and who has written."""
+"""The routes that Meta calls: the handshake, and updates about messages."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ SETTINGS = {
 
 @pytest.fixture
 def naps() -> list[float]:
-    """For how long somebody has waited for others' copies to end."""
+    """The seconds of every wait for local caches to expire."""
     return []
 
 
@@ -77,7 +77,7 @@ def post(client, body: bytes, *, secret: str = SECRET, **headers: str):
 
 
 def counted(client) -> dict[tuple[str, ...], float]:
-    """What was counted of webhooks, by labels."""
+    """Return the nonzero counters of webhooks, by labels."""
     text = client.get("/metrics").text
     return {
         tuple(sample.labels.values()): sample.value
@@ -98,8 +98,8 @@ def verify(client, **changes: str):
     return client.get(PATH, query_string=asked | changes)
 
 
-def test_the_handshake_gives_the_challenge_back(client) -> None:
-    """Bare, and not as anything that a browser would run."""
+def test_handshake_returns_the_challenge(client) -> None:
+    """As plain text, which no browser would run."""
     answer = verify(client)
 
     assert (answer.status_code, answer.text) == (200, "1158201444")
@@ -119,8 +119,8 @@ def test_the_handshake_gives_the_challenge_back(client) -> None:
     ],
     ids=ascii,
 )
-def test_whoever_does_not_know_the_token_gets_no_challenge(client, changes) -> None:
-    """Whatever it is."""
+def test_handshake_with_a_wrong_token_is_403(client, changes) -> None:
+    """The challenge is not returned."""
     answer = verify(client, **changes)
 
     assert answer.status_code == 403
@@ -129,19 +129,19 @@ def test_whoever_does_not_know_the_token_gets_no_challenge(client, changes) -> N
 
 
 @pytest.mark.parametrize("challenge", ["", "1" * 257, "1 2", "1\n2", "é"], ids=ascii)
-def test_no_other_text_is_a_challenge(client, challenge) -> None:
-    """It is bounded, and one word."""
+def test_handshake_with_an_invalid_challenge_is_400(client, challenge) -> None:
+    """A challenge is one word of bounded length."""
     answer = verify(client, **{"hub.challenge": challenge})
 
     assert (answer.status_code, answer.json["code"]) == (400, "invalid_request")
 
 
-# What Meta tells.
+# Updates.
 
 
 @pytest.mark.parametrize("kind", ["message", "postback"])
-def test_whoever_writes_is_refused_no_more(client, kind) -> None:
-    """As soon as that is acknowledged; Meta is asked again."""
+def test_message_deletes_the_refusal_about_its_sender(client, kind) -> None:
+    """Before the 200 is sent; then Meta is asked again."""
     client.graph.outcomes[ADA] = a_refusal()
     client.get(f"/profiles/{ADA}")
     client.graph.outcomes[ADA] = a_profile()
@@ -154,8 +154,8 @@ def test_whoever_writes_is_refused_no_more(client, kind) -> None:
     assert client.graph.calls == 2
 
 
-def test_a_profile_stays_and_nobody_waits(client, store, naps) -> None:
-    """The usual case, by far: somebody known for a while goes on writing."""
+def test_message_keeps_the_profile_of_its_sender(client, store, naps) -> None:
+    """By far the most common case; it does not wait for local caches."""
     client.graph.outcomes[ADA] = a_profile()
     client.get(f"/profiles/{ADA}")
     store.pexpire(f"pp:e:{{default:{ADA}}}", 1_800_000)
@@ -167,15 +167,15 @@ def test_a_profile_stays_and_nobody_waits(client, store, naps) -> None:
     assert client.graph.calls == 1
 
 
-def test_a_refusal_is_outlasted_once_for_all_of_them(client, naps) -> None:
-    """Other processes may have copies; they were all dropped at the same time."""
+def test_webhook_waits_out_local_caches_once_for_all_senders(client, naps) -> None:
+    """Other processes may have local copies; all were invalidated at the same time."""
     post(client, a_body(ADA, "1254001234567891", "1254001234567892"))
 
     assert naps == [TRUSTED_FOR]
 
 
-def test_a_refusal_that_was_only_just_replaced_is_outlasted_too(client, naps) -> None:
-    """By somebody who asked for it anew, a moment before the message is told of."""
+def test_webhook_waits_out_a_refusal_that_was_just_replaced(client, naps) -> None:
+    """A forced fetch may have replaced it just before the message was reported."""
     client.graph.outcomes[ADA] = a_refusal()
     client.get(f"/profiles/{ADA}")
     client.graph.outcomes[ADA] = a_profile()
@@ -186,8 +186,8 @@ def test_a_refusal_that_was_only_just_replaced_is_outlasted_too(client, naps) ->
     assert naps == [TRUSTED_FOR]
 
 
-def test_what_gives_no_consent_drops_nothing(client, naps) -> None:
-    """A refusal is still one."""
+def test_update_without_consent_deletes_nothing(client, naps) -> None:
+    """A refusal stays valid."""
     client.graph.outcomes[ADA] = a_refusal()
     client.get(f"/profiles/{ADA}")
 
@@ -199,8 +199,8 @@ def test_what_gives_no_consent_drops_nothing(client, naps) -> None:
 
 
 @pytest.mark.parametrize("secret", ["another", SECRET, APP_SECRET])
-def test_any_of_our_secrets_will_do(client, secret) -> None:
-    """Those that are listed, and the app's, which may have a comma."""
+def test_webhook_may_be_signed_with_any_secret(client, secret) -> None:
+    """The listed ones and the app's, which may contain a comma."""
     assert post(client, a_body(ADA), secret=secret).status_code == 200
 
 
@@ -217,8 +217,8 @@ def test_any_of_our_secrets_will_do(client, secret) -> None:
     ],
     ids=str,
 )
-def test_what_is_not_signed_is_not_even_read(client, store, headers) -> None:
-    """403, and nothing is marked or dropped."""
+def test_unsigned_webhook_is_403_and_not_parsed(client, store, headers) -> None:
+    """Nothing is marked or deleted."""
     answer = client.post(PATH, data=a_body(ADA), headers=headers)
 
     assert (answer.status_code, answer.json["code"]) == (403, "invalid_signature")
@@ -227,16 +227,16 @@ def test_what_is_not_signed_is_not_even_read(client, store, headers) -> None:
 
 
 @pytest.mark.parametrize("body", [b"{", b"[" * 100_000, b'{"object":"page"}'], ids=len)
-def test_what_cannot_be_read_is_acknowledged(client, body) -> None:
-    """Meta has signed it, and would send the same for 36 hours."""
+def test_unreadable_webhook_is_200(client, body) -> None:
+    """Meta has signed it, and would resend it for 36 hours."""
     answer = post(client, body)
 
     assert (answer.status_code, answer.json) == (200, {"updates": 0, "writers": 0})
     assert counted(client) == {("unreadable",): 1}
 
 
-def test_updates_are_counted_by_what_they_tell(client) -> None:
-    """And the webhooks they came in."""
+def test_updates_are_counted_by_kind_and_result(client) -> None:
+    """So are the webhooks that contained them."""
     post(client, a_body(ADA, "nobody"))
     post(client, a_body(ADA, kind="reaction"))
 
@@ -248,8 +248,8 @@ def test_updates_are_counted_by_what_they_tell(client) -> None:
     }
 
 
-def test_while_the_store_is_away_meta_is_told_to_come_again(client, server) -> None:
-    """Nothing was dropped, so nothing is promised."""
+def test_webhook_is_503_while_the_store_is_down(client, server) -> None:
+    """Nothing was deleted, so Meta must resend it."""
     server.connected = False
 
     answer = post(client, a_body(ADA))
@@ -265,8 +265,8 @@ def test_while_the_store_is_away_meta_is_told_to_come_again(client, server) -> N
     }
 
 
-def test_a_person_is_fetched_when_they_write_if_that_is_wanted(new_client) -> None:
-    """Before anybody asks."""
+def test_webhook_prefetch_fetches_the_sender(new_client) -> None:
+    """Before a caller asks for them."""
     client = new_client(WEBHOOK_PREFETCH="1")
     client.graph.outcomes[ADA] = a_profile()
 
@@ -277,11 +277,11 @@ def test_a_person_is_fetched_when_they_write_if_that_is_wanted(new_client) -> No
     assert "; hit; " in client.get(f"/profiles/{ADA}").headers["Cache-Status"]
 
 
-# Who gets in.
+# Access.
 
 
-def test_no_key_and_no_local_address_is_asked_for(new_client, tmp_path) -> None:
-    """Meta has no key of ours, and comes by way of a gateway."""
+def test_webhooks_need_no_key_and_no_local_address(new_client, tmp_path) -> None:
+    """Meta has no key of ours, and calls through a gateway."""
     keys = tmp_path / "keys"
     keys.write_text(f"inbox read {'0' * 64}\n")
     client = new_client(API_KEYS_FILE=str(keys))
@@ -292,8 +292,8 @@ def test_no_key_and_no_local_address_is_asked_for(new_client, tmp_path) -> None:
     assert client.get(f"/profiles/{ADA}").status_code == 401
 
 
-def test_without_a_verify_token_there_is_nothing_here(new_client) -> None:
-    """Though there is an app secret, which has other uses."""
+def test_webhooks_without_a_verify_token_are_404(new_client) -> None:
+    """Even with an app secret, which has other uses."""
     client = new_client(WEBHOOK_VERIFY_TOKEN="", WEBHOOK_SECRETS="")
 
     for answer in (
@@ -304,8 +304,8 @@ def test_without_a_verify_token_there_is_nothing_here(new_client) -> None:
         assert (answer.status_code, answer.json["code"]) == (404, "unknown_path")
 
 
-def test_secrets_are_read_from_files(new_client, tmp_path: Path) -> None:
-    """As the others are."""
+def test_webhook_secrets_may_be_in_files(new_client, tmp_path: Path) -> None:
+    """As all other secrets."""
     token, secrets = tmp_path / "token", tmp_path / "secrets"
     token.write_text("from-a-file\n")
     secrets.write_text("old,new\n")
@@ -325,8 +325,8 @@ def test_secrets_are_read_from_files(new_client, tmp_path: Path) -> None:
 # Bodies.
 
 
-def test_a_thousand_updates_fit(client) -> None:
-    """What Meta sends at most in one body."""
+def test_webhook_of_1000_updates_is_accepted(client) -> None:
+    """Meta's maximum in one body."""
     body = a_body(*(f"1254002{number:09d}" for number in range(1000)))
 
     assert 64 * 1024 < len(body) < 1024 * 1024
@@ -334,16 +334,16 @@ def test_a_thousand_updates_fit(client) -> None:
 
 
 @pytest.mark.parametrize("size", [1024 * 1024 + 1, 10 * 1024 * 1024])
-def test_a_longer_body_is_not_read(client, size) -> None:
-    """By its length alone."""
+def test_webhook_over_1_mib_is_413(client, size) -> None:
+    """Its Content-Length is enough."""
     answer = post(client, b"x" * size)
 
     assert (answer.status_code, answer.json["code"]) == (413, "body_too_large")
     assert str(1024 * 1024) in answer.json["detail"]
 
 
-def test_others_may_send_as_little_as_before(client) -> None:
-    """Only Meta's bodies are that long."""
+def test_other_bodies_over_64_kib_are_413(client) -> None:
+    """Only Meta's bodies may be longer."""
     answer = client.post("/admin/flush", data=b"x" * (64 * 1024 + 1))
 
     assert answer.status_code == 413

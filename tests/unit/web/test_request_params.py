@@ -1,4 +1,4 @@
-"""Cache-Control of a request: what it is read as, and what the answer then says."""
+"""Cache-Control of a request: how it is read, and how it changes the response."""
 
 from __future__ import annotations
 
@@ -43,13 +43,15 @@ URL = f"/profiles/{ADA}"
     ],
     ids=lambda value: str(value)[:40],
 )
-def test_what_a_header_is_read_as(header, read) -> None:
-    """Of what makes no sense, the strictest; of what we do not know, nothing."""
+def test_read_directives_takes_the_strictest_meaning(header, read) -> None:
+    """A malformed directive counts as the strictest; unknown ones are ignored."""
     assert request_params.read_directives(header) == read
 
 
 @pytest.mark.parametrize("directive", ["no-cache", "max-age=0", "max-age=9"])
-def test_who_wants_it_new_is_told_that_it_is(client, graph, clock, directive) -> None:
+def test_directive_forces_a_fetch_that_all_callers_then_share(
+    client, graph, clock, directive
+) -> None:
     """And from then on everybody has it."""
     graph.outcomes[ADA] = a_profile(name="Before")
     client.get(URL)
@@ -64,8 +66,8 @@ def test_who_wants_it_new_is_told_that_it_is(client, graph, clock, directive) ->
     assert graph.calls == 2
 
 
-def test_what_is_answered_in_its_place_says_why(client, graph, clock) -> None:
-    """200, with its true age, and the code of what went wrong."""
+def test_stale_answer_to_a_forced_fetch_names_the_failure(client, graph, clock) -> None:
+    """200 with the entry's true age, and the failure's code in Cache-Status."""
     graph.outcomes[ADA] = a_profile()
     client.get(URL)
     graph.outcomes[ADA] = GraphTimeout()
@@ -79,8 +81,8 @@ def test_what_is_answered_in_its_place_says_why(client, graph, clock) -> None:
     )
 
 
-def test_only_if_cached_is_a_504_where_nothing_is(client, graph) -> None:
-    """RFC 9111 §5.2.1.7 asks for that status."""
+def test_only_if_cached_without_an_entry_is_504(client, graph) -> None:
+    """RFC 9111 §5.2.1.7 requires that status."""
     answer = client.get(URL, headers={"Cache-Control": "only-if-cached"})
 
     assert (answer.status_code, answer.json["code"]) == (504, "not_cached")
@@ -89,8 +91,8 @@ def test_only_if_cached_is_a_504_where_nothing_is(client, graph) -> None:
     assert graph.calls == 0
 
 
-def test_pragma_costs_nobody_a_call(client, graph) -> None:
-    """It is deprecated (RFC 9111 §5.4); who means it sends Cache-Control too."""
+def test_pragma_is_ignored(client, graph) -> None:
+    """It is deprecated (RFC 9111 §5.4); its users send Cache-Control too."""
     graph.outcomes[ADA] = a_profile()
     client.get(URL)
 

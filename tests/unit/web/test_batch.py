@@ -1,4 +1,4 @@
-"""GET /profiles?ids=...: a page of people, and what is wrong with some of them."""
+"""GET /profiles?ids=...: a batch of profiles and problems."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ BEN, CLEO, DOV = (Igsid(f"125400123456789{n}") for n in (1, 2, 3))
 
 
 @pytest.fixture
-def page(client, graph):
+def ask(client, graph):
     graph.outcomes[ADA] = a_profile()
     graph.outcomes[BEN] = a_refusal(igsid=BEN)
     graph.outcomes[CLEO] = Throttled(retry_after=9.5)
@@ -24,9 +24,9 @@ def page(client, graph):
     return ask
 
 
-def test_each_is_among_the_profiles_or_the_problems(page, client) -> None:
-    """In the words that they have when asked for alone."""
-    answer = page(f"ids={BEN},{ADA},{DOV}")
+def test_batch_has_a_profile_or_a_problem_for_each_id(ask, client) -> None:
+    """Each is the same as in a request for one person."""
+    answer = ask(f"ids={BEN},{ADA},{DOV}")
     alone = {igsid: client.get(f"/profiles/{igsid}").json for igsid in (ADA, BEN, DOV)}
 
     assert answer.status_code == 200
@@ -37,9 +37,9 @@ def test_each_is_among_the_profiles_or_the_problems(page, client) -> None:
     assert answer.json["problems"] == {BEN: alone[BEN], DOV: alone[DOV]}
 
 
-def test_problems_only_are_still_a_page(page, graph) -> None:
-    """A failure has its code and its wait, and what is no igsid asks nobody."""
-    answer = page(f"ids={CLEO},12x")
+def test_batch_of_problems_is_200(ask, graph) -> None:
+    """A failure has code and retry_after; an invalid igsid causes no call to Meta."""
+    answer = ask(f"ids={CLEO},12x")
 
     assert (answer.status_code, answer.json["profiles"]) == (200, {})
     failed, invalid = answer.json["problems"][CLEO], answer.json["problems"]["12x"]
@@ -59,18 +59,18 @@ def test_problems_only_are_still_a_page(page, graph) -> None:
         (f"ids=%22%5C%F0%9F%8C%B8%ED%A0%80,{BEN}", ['"\\🌸%ED%A0%80', BEN]),
     ],
 )
-def test_each_stands_there_once_in_order(page, query, ids) -> None:
-    """Also what is no igsid, as it was sent, however odd."""
-    assert list(page(query).json["problems"]) == ids
+def test_batch_has_each_id_once_in_the_order_of_the_request(ask, query, ids) -> None:
+    """Invalid ids too, unchanged, even odd ones."""
+    assert list(ask(query).json["problems"]) == ids
 
 
-def test_a_hundred_may_be_asked_for(page, graph) -> None:
-    """Of different ones: who stands there twice counts once."""
+def test_batch_may_have_100_different_ids(ask, graph) -> None:
+    """A repeated id counts once."""
     people = [Igsid(f"77000{n}") for n in range(100)]
     for igsid in people:
         graph.outcomes[igsid] = a_refusal(igsid=igsid)
 
-    answer = page(f"ids={','.join(people + people)}")
+    answer = ask(f"ids={','.join(people + people)}")
 
     assert list(answer.json["problems"]) == people
     assert sorted(graph.asked) == sorted(people)
@@ -87,44 +87,42 @@ def test_a_hundred_may_be_asked_for(page, graph) -> None:
     ],
     ids=["none", "empty", "another", "two", "too many"],
 )
-def test_no_ids_or_too_many_are_refused(page, graph, query) -> None:
-    answer = page(query)
+def test_batch_without_ids_or_with_over_100_is_invalid(ask, graph, query) -> None:
+    answer = ask(query)
 
     assert (answer.status_code, answer.json["code"]) == (400, "invalid_ids")
     assert graph.calls == 0
 
 
-def test_fields_narrow_each(page) -> None:
-    """And a typing mistake is the page's, not a person's."""
-    serialize = page(f"ids={ADA}&fields=name").json["profiles"][ADA]
+def test_batch_fields_apply_to_each_profile(ask) -> None:
+    """An unknown field is a problem of the batch, not of a person."""
+    selected = ask(f"ids={ADA}&fields=name").json["profiles"][ADA]
 
-    assert list(serialize) == ["id", "name", "fetched_at", "picture_expires_at"]
-    assert page(f"ids={ADA}&fields=nme").json["code"] == "invalid_fields"
+    assert list(selected) == ["id", "name", "fetched_at", "picture_expires_at"]
+    assert ask(f"ids={ADA}&fields=nme").json["code"] == "invalid_fields"
 
 
-def test_directives_hold_for_all(page, graph) -> None:
-    """only-if-cached: who is not stored is a problem, and nobody is asked."""
-    page(f"ids={ADA}")
+def test_batch_directives_apply_to_each_id(ask, graph) -> None:
+    """With only-if-cached, an uncached person is a problem, and Meta is not asked."""
+    ask(f"ids={ADA}")
 
-    answer = page(f"ids={ADA},{BEN}", headers={"Cache-Control": "only-if-cached"})
+    answer = ask(f"ids={ADA},{BEN}", headers={"Cache-Control": "only-if-cached"})
 
     assert list(answer.json["profiles"]) == [ADA]
     assert answer.json["problems"][BEN]["code"] == "not_cached"
     assert graph.asked == [ADA]
 
 
-def test_only_who_may_read_is_answered(page) -> None:
-    answer = page(f"ids={ADA}", headers={"Host": "evil.example"})
+def test_batch_needs_the_read_scope(ask) -> None:
+    answer = ask(f"ids={ADA}", headers={"Host": "evil.example"})
 
     assert (answer.status_code, answer.json["code"]) == (403, "not_local")
 
 
-def test_a_page_has_a_head(client, page) -> None:
-    page(f"ids={ADA}")
+def test_head_of_a_batch_has_no_body(client, ask) -> None:
+    ask(f"ids={ADA}")
 
     head = client.head(f"/profiles?ids={ADA}")
 
     assert (head.status_code, head.data) == (200, b"")
-    assert (
-        head.headers["Content-Length"] == page(f"ids={ADA}").headers["Content-Length"]
-    )
+    assert head.headers["Content-Length"] == ask(f"ids={ADA}").headers["Content-Length"]
