@@ -1,4 +1,4 @@
-"""Hits before Flask: in the view's own words, for every kind of entry and moment."""
+"""The fast path: the same bytes as the view, for every kind of entry and age."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ BEN = Igsid("1254001234567891")
 UPGRADE = {"Connection": "Upgrade", "Upgrade": "websocket"}
 INITIALS = f"{URL}/picture?fallback=initials"
 
-FetchResult = tuple[str, dict[str, str], bytes]
+SentResponse = tuple[str, dict[str, str], bytes]
 
 
 class CountedRedis(fakeredis.FakeRedis):
-    """Remembers what it was told."""
+    """Records the commands that it executes."""
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -43,8 +43,8 @@ class CountedRedis(fakeredis.FakeRedis):
         return super().execute_command(*args, **options)
 
 
-class Both:
-    """A service of which the hit path and the view behind it can be asked apart."""
+class Service:
+    """A service with a fast path and a view that can be called separately."""
 
     def __init__(self, near: NearCache | None = None, **settings: str) -> None:
         self.clock, self.graph = FakeClock(), FakeGraph()
@@ -79,37 +79,37 @@ class Both:
         self.ask(self.view)
         self.background.run()
 
-    def ask(self, wsgi: Any, url: str = URL, **request: Any) -> FetchResult:
+    def ask(self, wsgi: Any, url: str = URL, **request: Any) -> SentResponse:
         request.setdefault("headers", {})
         request["headers"] = {"Host": "localhost"} | request["headers"]
         path, _, query = url.partition("?")
         request.setdefault("query_string", query)
         environ = EnvironBuilder(path=path, **request).get_environ()
         environ.setdefault("REMOTE_ADDR", "127.0.0.1")
-        told: list[Any] = []
-        body = wsgi(environ, lambda *args: told.extend(args))
-        headers = dict(told[1])
-        assert len(headers) == len(told[1]), "a header twice"
-        return told[0], headers, b"".join(body)
+        started: list[Any] = []
+        body = wsgi(environ, lambda *args: started.extend(args))
+        headers = dict(started[1])
+        assert len(headers) == len(started[1]), "a repeated header"
+        return started[0], headers, b"".join(body)
 
     def ask_both(
         self, url: str = URL, **request: Any
-    ) -> tuple[FetchResult, FetchResult]:
-        """What both say, with a name for the request so that it is the same."""
+    ) -> tuple[SentResponse, SentResponse]:
+        """Return both responses, with the same request id so that they can be equal."""
         headers = {"X-Request-ID": "same"} | request.pop("headers", {})
-        ours = self.ask(self.front, url, headers=headers, **request)
-        theirs = self.ask(self.view, url, headers=headers, **request)
-        return ours, theirs
+        fast = self.ask(self.front, url, headers=headers, **request)
+        view = self.ask(self.view, url, headers=headers, **request)
+        return fast, view
 
 
 @pytest.fixture(params=["near", "far"])
-def both(request: pytest.FixtureRequest) -> Both:
-    """With copies of its own, and with every read from the store."""
+def service(request: pytest.FixtureRequest) -> Service:
+    """With a near cache, and with every read from the store."""
     if request.param == "far":
-        return Both()
+        return Service()
     near = NearCache(100, outage_grace=600.0, monotonic=lambda: 0.0)
     near.renew(0.0)
-    return Both(near)
+    return Service(near)
 
 
 ENTRIES: list[Callable[[], Outcome]] = [
@@ -124,31 +124,31 @@ ENTRIES: list[Callable[[], Outcome]] = [
 @pytest.mark.parametrize("url", [URL, f"{URL}/picture", INITIALS])
 @pytest.mark.parametrize("entry", ENTRIES)
 @pytest.mark.parametrize("age", [0.0, 0.6, 1.0, 59.9, 299.0])
-def test_it_says_what_the_view_says(
-    both: Both, entry: Callable[[], Outcome], age: float, url: str
+def test_fast_path_sends_the_bytes_of_the_view(
+    service: Service, entry: Callable[[], Outcome], age: float, url: str
 ) -> None:
-    """Status, headers and body; the first time, and from what was then made."""
-    both.store(entry())
-    both.clock.now += age
+    """Status, headers and body, both when they are built and when they are reused."""
+    service.store(entry())
+    service.clock.now += age
 
     for _ in range(3):
-        ours, theirs = both.ask_both(url)
-        assert ours == theirs
-        assert ours[1]["Cache-Status"].startswith("profile-proxy; hit; ttl=")
-    assert both.passed_on == 0
+        fast, view = service.ask_both(url)
+        assert fast == view
+        assert fast[1]["Cache-Status"].startswith("profile-proxy; hit; ttl=")
+    assert service.passed_on == 0
 
 
 @pytest.mark.parametrize("url", [URL, f"{URL}/picture", INITIALS])
-def test_whatever_is_asked_of_a_copy_is_one_near_hit(url: str) -> None:
-    """And no miss before: a picture has no copy of its own."""
+def test_fast_path_counts_one_near_hit_per_request(url: str) -> None:
+    """And no miss before it: a picture has no local entry of its own."""
     near = NearCache(100, outage_grace=600.0, monotonic=lambda: 0.0)
     near.renew(0.0)
-    both = Both(near)
-    both.store(a_profile())
-    both.ask(both.front)
+    service = Service(near)
+    service.store(a_profile())
+    service.ask(service.front)
     before = near.hits, near.misses
 
-    both.ask(both.front, url)
+    service.ask(service.front, url)
 
     assert (near.hits, near.misses) == (before[0] + 1, before[1])
 
@@ -166,85 +166,87 @@ PROFILE, REFUSED = ("near", "profile"), ("near", "consent_required")
         (f"/profiles?ids={ADA},{BEN}", [PROFILE, REFUSED]),
     ],
 )
-def test_whoever_is_answered_of_is_counted(
-    copies: Both, url: str, counted: list[tuple[str, str]]
+def test_fast_path_counts_every_person_by_source_and_outcome(
+    cached_service: Service, url: str, counted: list[tuple[str, str]]
 ) -> None:
-    """By the source, and as what they are; on a page, each of them."""
-    counts = copies.front.fast_path._answers
+    """In a batch, each of its people."""
+    counts = cached_service.front.fast_path._answers
     before = dict(counts)
 
-    copies.ask(copies.front, url)
+    cached_service.ask(cached_service.front, url)
 
     grown = {key: counts[key] - before[key] for key in counts}
     assert {key: n for key, n in grown.items() if n} == dict.fromkeys(counted, 1)
 
 
-def test_copies_share_the_headers_that_are_alike() -> None:
-    """Tens of thousands lie in memory; and each has an ETag of its own."""
+def test_cached_responses_share_equal_headers() -> None:
+    """Tens of thousands are in memory; only their ETags differ."""
     near = NearCache(100, outage_grace=600.0, monotonic=lambda: 0.0)
     near.renew(0.0)
-    both = Both(near)
-    both.graph.outcomes[BEN] = a_profile(igsid=BEN)
-    both.store(a_profile())
+    service = Service(near)
+    service.graph.outcomes[BEN] = a_profile(igsid=BEN)
+    service.store(a_profile())
     for _ in range(2):
-        both.ask(both.view, f"/profiles?ids={ADA},{BEN}")
-        both.ask(both.front, f"/profiles?ids={ADA},{BEN}")
+        service.ask(service.view, f"/profiles?ids={ADA},{BEN}")
+        service.ask(service.front, f"/profiles?ids={ADA},{BEN}")
 
     one, other = (
-        both.front.fast_path._recall(igsid).served.headers(NOW, "same")
+        service.front.fast_path._recall(igsid).served.headers(NOW, "same")
         for igsid in (ADA, BEN)
     )
 
-    unlike = {a[0] for a, b in zip(one, other, strict=True) if a is not b}
-    assert unlike == {"ETag", "X-Request-ID"}
+    different = {a[0] for a, b in zip(one, other, strict=True) if a is not b}
+    assert different == {"ETag", "X-Request-ID"}
 
 
-def test_a_clock_that_is_behind_makes_no_negative_age(both: Both) -> None:
-    """The entry may have been stored by a host whose clock is ahead."""
-    both.store(a_profile())
-    both.clock.now -= 20
+def test_fast_path_age_is_never_negative(service: Service) -> None:
+    """The entry may have been stored by a host with a clock that is ahead."""
+    service.store(a_profile())
+    service.clock.now -= 20
 
-    ours, theirs = both.ask_both()
+    fast, view = service.ask_both()
 
-    assert ours == theirs
-    assert ours[1]["Age"] == "0"
+    assert fast == view
+    assert fast[1]["Age"] == "0"
 
 
 @pytest.mark.parametrize("url", [URL, f"{URL}/picture", INITIALS])
-def test_it_hands_on_what_is_no_longer_fresh(both: Both, url: str) -> None:
-    """A stale profile is refreshed, an expired refusal asked for anew, by the view."""
-    both.store(a_profile())
-    both.ask(both.front, url)
-    both.clock.now += 3600
+def test_fast_path_passes_on_entries_that_are_not_fresh(
+    service: Service, url: str
+) -> None:
+    """The view refreshes a stale profile, and fetches an expired refusal again."""
+    service.store(a_profile())
+    service.ask(service.front, url)
+    service.clock.now += 3600
 
-    answer = both.ask(both.front, url)
+    answer = service.ask(service.front, url)
 
-    assert both.passed_on == 1
+    assert service.passed_on == 1
     assert answer[1]["Cache-Status"] == "profile-proxy; hit; ttl=0"
-    assert len(both.background.jobs) == 1
+    assert len(service.background.jobs) == 1
 
 
-def test_a_miss_is_looked_for_once(both: Both) -> None:
-    """What the hit path has seen in the store the view does not read again."""
-    both.graph.outcomes[ADA] = a_profile()
+def test_miss_is_read_from_the_store_once(service: Service) -> None:
+    """The view uses the snapshot that the fast path has read."""
+    service.graph.outcomes[ADA] = a_profile()
 
-    answer = both.ask(both.front)
+    answer = service.ask(service.front)
 
     assert answer[1]["Cache-Status"] == "profile-proxy; fwd=uri-miss; stored"
-    assert both.redis.commands.count("MGET") == 1
+    assert service.redis.commands.count("MGET") == 1
 
 
-def test_what_is_stale_is_looked_for_once() -> None:
-    """The view answers from what the hit path has seen."""
-    both = Both()
-    both.store(a_profile())
-    both.clock.now += 3600
-    both.redis.commands.clear()
+def test_stale_entry_is_read_from_the_store_once() -> None:
+    """The view uses the snapshot that the fast path has read."""
+    service = Service()
+    service.store(a_profile())
+    service.clock.now += 3600
+    service.redis.commands.clear()
 
-    answer = both.ask(both.front)
+    answer = service.ask(service.front)
 
     assert answer[1]["Cache-Status"] == "profile-proxy; hit; ttl=0"
-    assert both.redis.commands.count("MGET") == 1
+    assert service.redis.commands.count("MGET") == 1
 
 
 texts = st.none() | st.text(max_size=20)
@@ -279,49 +281,49 @@ stored = st.builds(
 )
 
 
-# Three worlds for each, which is too much to look for a smaller one that fails.
+# Each example builds three services, so shrinking would take too long.
 @settings(deadline=None, max_examples=60, phases=set(Phase) - {Phase.shrink})
 @given(stored, st.sampled_from([URL, f"{URL}/picture", INITIALS]))
-def test_whatever_is_stored_is_told_in_the_same_words(entry: Entry, url: str) -> None:
-    """Whoever has written it, and whatever its bounds; and nothing is an error."""
-    copies = NearCache(100, outage_grace=600.0, monotonic=lambda: 0.0)
-    copies.renew(0.0)
-    near, far, theirs = Both(copies), Both(), Both()
+def test_any_stored_entry_gets_the_same_bytes_from_both(entry: Entry, url: str) -> None:
+    """Whatever its content and bounds, and without an error."""
+    near_cache = NearCache(100, outage_grace=600.0, monotonic=lambda: 0.0)
+    near_cache.renew(0.0)
+    near, far, theirs = Service(near_cache), Service(), Service()
     for world in (near, far, theirs):
         world.redis.set(f"pp:e:{{default:{ADA}}}", encode(entry), ex=60)
     named = {"X-Request-ID": "same"}
 
-    told = theirs.ask(theirs.view, url, headers=named)
+    expected = theirs.ask(theirs.view, url, headers=named)
 
-    assert far.ask(far.front, url, headers=named) == told
-    assert near.ask(near.front, url, headers=named) == told
-    if near.passed_on == 0:  # There is a copy now, if it may be used.
-        assert near.ask(near.front, url, headers=named) == told
+    assert far.ask(far.front, url, headers=named) == expected
+    assert near.ask(near.front, url, headers=named) == expected
+    if near.passed_on == 0:  # A local entry exists now, if it is usable.
+        assert near.ask(near.front, url, headers=named) == expected
     assert far.passed_on == (entry.fresh_until <= NOW)
 
 
-def test_no_copy_is_kept_of_what_cannot_be_read(both: Both) -> None:
-    """It would be read again, and again be no entry, for as long as it lives."""
-    both.graph.outcomes[ADA] = a_profile()
-    both.redis.set(f"pp:e:{{default:{ADA}}}", b'[3,"', ex=60)
+def test_unreadable_entry_is_not_kept_locally(service: Service) -> None:
+    """Otherwise every read of it would fail until it expires."""
+    service.graph.outcomes[ADA] = a_profile()
+    service.redis.set(f"pp:e:{{default:{ADA}}}", b'[3,"', ex=60)
 
-    told = [both.ask(both.front)[1]["Cache-Status"] for _ in range(3)]
+    statuses = [service.ask(service.front)[1]["Cache-Status"] for _ in range(3)]
 
-    assert told[0] == "profile-proxy; fwd=uri-miss; stored"
-    assert told[1:] == 2 * ["profile-proxy; hit; ttl=3600"]
+    assert statuses[0] == "profile-proxy; fwd=uri-miss; stored"
+    assert statuses[1:] == 2 * ["profile-proxy; hit; ttl=3600"]
 
 
-def test_a_page_keeps_no_copy_of_what_cannot_be_read(both: Both) -> None:
-    """While Meta is away it lies there, and to read it again would be an error."""
-    both.redis.set(f"pp:e:{{default:{ADA}}}", b'[3,"', ex=60)
+def test_batch_does_not_keep_an_unreadable_entry_locally(service: Service) -> None:
+    """While Meta is down it stays in the store; a local copy would raise an error."""
+    service.redis.set(f"pp:e:{{default:{ADA}}}", b'[3,"', ex=60)
 
-    told = [
-        both.ask(wsgi, url)[0]
-        for wsgi in (both.view, both.front)
+    statuses = [
+        service.ask(wsgi, url)[0]
+        for wsgi in (service.view, service.front)
         for url in (f"/profiles?ids={ADA}", URL, f"{URL}/picture")
     ]
 
-    assert told == 2 * ["200 OK", "502 BAD GATEWAY", "502 BAD GATEWAY"]
+    assert statuses == 2 * ["200 OK", "502 BAD GATEWAY", "502 BAD GATEWAY"]
 
 
 @pytest.mark.parametrize(
@@ -367,16 +369,16 @@ def test_a_page_keeps_no_copy_of_what_cannot_be_read(both: Both) -> None:
         ("/healthz", {}),
     ],
 )
-def test_everything_else_is_the_view_s(
-    both: Both, url: str, request_: dict[str, Any]
+def test_fast_path_passes_on_requests_that_are_not_plain(
+    service: Service, url: str, request_: dict[str, Any]
 ) -> None:
-    """Handed on untouched, whatever is stored."""
-    both.store(a_profile())
+    """Unchanged, whatever is stored."""
+    service.store(a_profile())
 
-    ours, theirs = both.ask_both(url, **request_)
+    fast, view = service.ask_both(url, **request_)
 
-    assert ours == theirs
-    assert both.passed_on == 1
+    assert fast == view
+    assert service.passed_on == 1
 
 
 @pytest.mark.parametrize(
@@ -390,163 +392,169 @@ def test_everything_else_is_the_view_s(
         ("", "401"),
     ],
 )
-def test_only_who_may_read_is_answered(
+def test_fast_path_answers_only_callers_with_the_read_scope(
     tmp_path: Any, authorization: str, status: str
 ) -> None:
-    """The first time and the second, when it is remembered who that was."""
+    """On the first request and on the second, when the key is remembered."""
     keys = tmp_path / "keys"
     keys.write_text(
         f"inbox read {digest_of('pp_reader')}\nops admin {digest_of('pp_operator')}\n"
     )
     near = NearCache(100, outage_grace=600.0, monotonic=lambda: 0.0)
     near.renew(0.0)
-    both = Both(near, PROXY_API_KEYS_FILE=str(keys))
-    both.graph.outcomes[ADA] = a_profile()
+    service = Service(near, PROXY_API_KEYS_FILE=str(keys))
+    service.graph.outcomes[ADA] = a_profile()
     reader = {"Authorization": "Bearer pp_reader"}
-    both.ask(both.view, headers=reader)
-    both.ask(both.front, headers=reader)
+    service.ask(service.view, headers=reader)
+    service.ask(service.front, headers=reader)
 
     for _ in range(2):
-        ours, theirs = both.ask_both(headers={"Authorization": authorization})
-        assert ours == theirs
-        assert ours[0].startswith(status)
-    assert both.passed_on == (0 if status == "200" else 2)
+        fast, view = service.ask_both(headers={"Authorization": authorization})
+        assert fast == view
+        assert fast[0].startswith(status)
+    assert service.passed_on == (0 if status == "200" else 2)
 
 
 @pytest.mark.parametrize("url", [URL, f"{URL}/picture", f"/profiles?ids={ADA}"])
 @pytest.mark.parametrize("later", [1.0, -1800.0], ids=["later", "set back"])
-def test_a_key_that_is_taken_away_admits_nobody(later: float, url: str) -> None:
-    """Nor is it forgotten to look, should the clock be set back meanwhile."""
+def test_fast_path_rejects_a_removed_key_after_the_tick(later: float, url: str) -> None:
+    """Also if the clock is set back meanwhile."""
     keys = {digest_of("pp_reader"): Client("inbox", frozenset({Scope.READ}))}
     near = NearCache(100, outage_grace=600.0, monotonic=lambda: 0.0)
     near.renew(0.0)
-    both = Both(near)
-    both.front.fast_path._authenticator = Authenticator(
+    service = Service(near)
+    service.front.fast_path._authenticator = Authenticator(
         lambda: keys, allow_anonymous=False
     )
-    both.store(a_profile())
+    service.store(a_profile())
     reader = {"Authorization": "Bearer pp_reader"}
-    both.ask(both.front, headers=reader)  # A copy is made of what it has read.
-    both.ask(both.front, url, headers=reader)
-    assert both.passed_on == 0
+    service.ask(service.front, headers=reader)  # This makes a local entry.
+    service.ask(service.front, url, headers=reader)
+    assert service.passed_on == 0
 
     keys.clear()
-    both.clock.now += later
-    both.ask(both.front, url, headers=reader)
+    service.clock.now += later
+    service.ask(service.front, url, headers=reader)
 
-    assert both.passed_on == 1
+    assert service.passed_on == 1
 
 
-def test_what_is_remembered_of_keys_has_a_limit() -> None:
-    """One key can be shown in as many ways as there are spaces."""
+def test_fast_path_remembers_a_bounded_number_of_keys() -> None:
+    """One key can be sent with any number of spaces."""
     keys = {digest_of("pp_reader"): Client("inbox", frozenset({Scope.READ}))}
-    both = Both()
-    both.front.fast_path._authenticator = Authenticator(
+    service = Service()
+    service.front.fast_path._authenticator = Authenticator(
         lambda: keys, allow_anonymous=False
     )
-    both.store(a_profile())
+    service.store(a_profile())
 
     for spaces in range(MOST_AUTHORIZED + 10):
         shown = "Bearer" + " " * (1 + spaces) + "pp_reader"
-        assert both.ask(both.front, headers={"Authorization": shown})[0] == "200 OK"
+        assert (
+            service.ask(service.front, headers={"Authorization": shown})[0] == "200 OK"
+        )
 
-    assert len(both.front.fast_path._authorized) == MOST_AUTHORIZED
+    assert len(service.front.fast_path._authorized) == MOST_AUTHORIZED
 
 
 @pytest.mark.parametrize("url", [URL, f"{URL}/picture", INITIALS])
-def test_while_it_drains_callers_are_sent_elsewhere(both: Both, url: str) -> None:
-    both.store(a_profile())
-    both.is_draining = True
+def test_fast_path_closes_connections_while_draining(
+    service: Service, url: str
+) -> None:
+    service.store(a_profile())
+    service.is_draining = True
 
-    ours, theirs = both.ask_both(url)
+    fast, view = service.ask_both(url)
 
-    assert ours == theirs
-    assert ours[1]["Connection"] == "close"
+    assert fast == view
+    assert fast[1]["Connection"] == "close"
 
 
 @pytest.mark.parametrize("sent", [None, "trace-1", "x" * 128, "x" * 129, "a b", ""])
-def test_a_request_s_name_comes_back_or_is_made(both: Both, sent: str | None) -> None:
-    """Both judge a given name alike, and neither gives the same name twice."""
-    both.store(a_profile())
+def test_fast_path_echoes_or_makes_the_request_id(
+    service: Service, sent: str | None
+) -> None:
+    """By the same rule as the view, and never the same id twice."""
+    service.store(a_profile())
     headers = {} if sent is None else {"X-Request-ID": sent}
 
     names = [
-        both.ask(wsgi, headers=headers)[1]["X-Request-ID"]
-        for wsgi in (both.front, both.front, both.view)
+        service.ask(wsgi, headers=headers)[1]["X-Request-ID"]
+        for wsgi in (service.front, service.front, service.view)
     ]
 
     is_good = sent in ("trace-1", "x" * 128)
     assert set(names) == {sent} if is_good else len(set(names)) == 3
 
 
-def test_a_changed_token_is_noticed_by_hits_too(both: Both) -> None:
-    """With nothing but hits, nobody else would look."""
-    both.store(a_profile())
-    both.graph.token = "1badcafe"
-    both.clock.now += 1.0
+def test_fast_path_notices_a_changed_token(service: Service) -> None:
+    """With hits only, no other code would check."""
+    service.store(a_profile())
+    service.graph.token = "1badcafe"
+    service.clock.now += 1.0
 
-    both.ask(both.front)
+    service.ask(service.front)
 
-    assert "token" in both.background.jobs
+    assert "token" in service.background.jobs
 
 
 @pytest.mark.parametrize("url", [URL, f"{URL}/picture", INITIALS])
-def test_the_access_log_has_the_same_line(
+def test_fast_path_writes_the_access_log_line_of_the_view(
     caplog: pytest.LogCaptureFixture, url: str
 ) -> None:
-    """But for how long it took."""
-    both = Both(PROXY_ACCESS_LOG="1")
-    both.store(a_profile())
+    """All fields but the duration."""
+    service = Service(PROXY_ACCESS_LOG="1")
+    service.store(a_profile())
     caplog.clear()
     caplog.set_level("INFO", "proxy.logs")
 
-    both.ask_both(url)
+    service.ask_both(url)
 
-    ours, theirs = (
+    fast, view = (
         {k: v for k, v in vars(record).items() if k in LOGGED}
         for record in caplog.records
         if record.message == "request"
     )
-    assert ours == theirs
-    assert ours["person"] == "…7890"
+    assert fast == view
+    assert fast["person"] == "…7890"
 
 
 LOGGED = {"method", "route", "person", "status", "cache_status", "request_id"}
 
 
-def test_a_store_that_is_away_is_asked_once_for_each_request(both: Both) -> None:
-    """Not by the hit path, and then again by the view."""
-    both.graph.outcomes[ADA] = a_profile()
-    both.server.connected = False
+def test_unreachable_store_is_asked_once_per_request(service: Service) -> None:
+    """By the fast path, and not again by the view."""
+    service.graph.outcomes[ADA] = a_profile()
+    service.server.connected = False
 
-    answer = both.ask(both.front)
+    answer = service.ask(service.front)
 
     assert answer[0] == "200 OK"
     assert answer[1]["Cache-Status"] == (
         "profile-proxy; fwd=uri-miss; detail=store_unavailable"
     )
-    assert len(both.redis.commands) == 1
+    assert len(service.redis.commands) == 1
 
 
-def test_in_an_outage_copies_are_answered() -> None:
-    """By the view, who may; as hits, since that is what they are."""
+def test_view_serves_local_entries_during_an_outage() -> None:
+    """They are reported as hits, because they are."""
     moment = [0.0]
     near = NearCache(100, outage_grace=600.0, monotonic=lambda: moment[0])
     near.renew(0.0)
-    both = Both(near)
-    both.store(a_profile())
-    both.ask(both.front)
-    before = both.graph.calls
+    service = Service(near)
+    service.store(a_profile())
+    service.ask(service.front)
+    before = service.graph.calls
 
-    both.server.connected = False
+    service.server.connected = False
     moment[0] = 10.0
-    answer = both.ask(both.front)
-    both.clock.now += 30 * 3600
-    too_old = both.ask(both.front)
+    answer = service.ask(service.front)
+    service.clock.now += 30 * 3600
+    too_old = service.ask(service.front)
 
     assert answer[1]["Cache-Status"] == "profile-proxy; hit; ttl=3600"
     assert "hit" not in too_old[1]["Cache-Status"]
-    assert both.graph.calls == before + 1
+    assert service.graph.calls == before + 1
 
 
 QUERIES = [
@@ -557,28 +565,32 @@ QUERIES = [
 
 
 @pytest.fixture
-def copies() -> Both:
-    """Ada has a profile and Ben has not consented, and both are copied."""
+def cached_service() -> Service:
+    """A service with local entries: a profile of Ada and a refusal about Ben."""
     near = NearCache(100, outage_grace=600.0, monotonic=lambda: 0.0)
     near.renew(0.0)
-    both = Both(near)
-    both.graph.outcomes[BEN] = a_refusal(igsid=BEN)
-    both.store(a_profile(name='Zoë 🦄 "x" <b>\\ \u2028 \u0007'))
-    both.ask(both.view, f"/profiles?ids={ADA},{BEN}")
-    both.ask(both.view, f"/profiles?ids={ADA},{BEN}")
-    return both
+    service = Service(near)
+    service.graph.outcomes[BEN] = a_refusal(igsid=BEN)
+    service.store(a_profile(name='Zoë 🦄 "x" <b>\\ \u2028 \u0007'))
+    service.ask(service.view, f"/profiles?ids={ADA},{BEN}")
+    service.ask(service.view, f"/profiles?ids={ADA},{BEN}")
+    return service
 
 
 @pytest.mark.parametrize("query", QUERIES)
-def test_a_page_is_what_the_view_says(copies: Both, query: str) -> None:
-    """And counted as so many answers."""
+def test_fast_path_batch_sends_the_bytes_of_the_view(
+    cached_service: Service, query: str
+) -> None:
+    """Each time, and with Connection: close while draining."""
     for _ in range(2):
-        ours, theirs = copies.ask_both("/profiles", query_string=query)
-        assert ours == theirs
-    assert copies.passed_on == 0
-    assert ours[1]["Cache-Control"] == "no-store"
-    copies.is_draining = True
-    assert copies.ask(copies.front, "/profiles", query_string=query)[1]["Connection"]
+        fast, view = cached_service.ask_both("/profiles", query_string=query)
+        assert fast == view
+    assert cached_service.passed_on == 0
+    assert fast[1]["Cache-Control"] == "no-store"
+    cached_service.is_draining = True
+    assert cached_service.ask(cached_service.front, "/profiles", query_string=query)[1][
+        "Connection"
+    ]
 
 
 @pytest.mark.parametrize(
@@ -603,44 +615,48 @@ def test_a_page_is_what_the_view_says(copies: Both, query: str) -> None:
         (f"/profiles{ADA}", {}),
     ],
 )
-def test_every_other_page_is_the_view_s(
-    copies: Both, url: str, request_: dict[str, Any]
+def test_fast_path_passes_on_batches_that_are_not_plain(
+    cached_service: Service, url: str, request_: dict[str, Any]
 ) -> None:
-    """Handed on untouched, whoever is known."""
-    ours, theirs = copies.ask_both(url, **request_)
+    """Unchanged, whoever is cached."""
+    fast, view = cached_service.ask_both(url, **request_)
 
-    assert ours == theirs
-    assert copies.passed_on == 1
-
-
-def test_a_page_with_somebody_who_is_not_known_is_the_view_s(copies: Both) -> None:
-    """Or whose profile is stale: it has to be refreshed."""
-    copies.ask(copies.front, "/profiles", query_string=f"ids={ADA},77777")
-    assert copies.passed_on == 1
-    copies.clock.now += 3600
-    copies.ask(copies.front, "/profiles", query_string=f"ids={ADA}")
-    assert copies.passed_on == 2
-    assert ADA in copies.background.jobs
+    assert fast == view
+    assert cached_service.passed_on == 1
 
 
-def test_the_access_log_has_the_same_line_for_a_page(
+def test_fast_path_passes_on_a_batch_with_an_uncached_person(
+    cached_service: Service,
+) -> None:
+    """Or with a stale profile, which the view refreshes."""
+    cached_service.ask(
+        cached_service.front, "/profiles", query_string=f"ids={ADA},77777"
+    )
+    assert cached_service.passed_on == 1
+    cached_service.clock.now += 3600
+    cached_service.ask(cached_service.front, "/profiles", query_string=f"ids={ADA}")
+    assert cached_service.passed_on == 2
+    assert ADA in cached_service.background.jobs
+
+
+def test_fast_path_batch_writes_the_access_log_line_of_the_view(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """Without the ids, which are many and in the query."""
+    """Without the ids, of which there may be many."""
     near = NearCache(100, outage_grace=600.0, monotonic=lambda: 0.0)
     near.renew(0.0)
-    both = Both(near, PROXY_ACCESS_LOG="1")
-    both.store(a_profile())
-    both.ask(both.view)
+    service = Service(near, PROXY_ACCESS_LOG="1")
+    service.store(a_profile())
+    service.ask(service.view)
     caplog.clear()
     caplog.set_level("INFO", "proxy.logs")
 
-    both.ask_both("/profiles", query_string=f"ids={ADA}")
+    service.ask_both("/profiles", query_string=f"ids={ADA}")
 
-    assert both.passed_on == 0
-    ours, theirs = (
+    assert service.passed_on == 0
+    fast, view = (
         {k: v for k, v in vars(record).items() if k in LOGGED}
         for record in caplog.records
         if record.message == "request"
     )
-    assert ours == theirs
+    assert fast == view
