@@ -17,7 +17,7 @@ from proxy.domain.answer import FetchResult
 from proxy.domain.failures import Cause
 from proxy.domain.profile import Reason
 from proxy.observability.metrics import Metrics, StoreReading
-from proxy.storage.flask_cache import CLOCK_SKEW, EVICTS_GATES, PERSISTS
+from proxy.storage.store_health import CLOCK_SKEW, EVICTS_GATES, PERSISTS
 from proxy.web import graph_api, problems
 from tests.helpers.builders import a_profile
 

@@ -41,9 +41,12 @@ from proxy.storage.codec import (
     read,
 )
 from proxy.storage.fast_reader import tagged
-from proxy.storage.flask_cache import WIDE_SLICE, ProfileCache
+from proxy.storage.flask_cache import ProfileCache
+from proxy.storage.keyspace import WIDE_SLICE
 from proxy.storage.near_cache import TRUSTED_FOR, LocalEntry, NearCache, PendingRead
+from proxy.storage.nodes import require_stable_topology
 from proxy.storage.store_guard import GuardedCall, StoreGuard
+from proxy.storage.store_health import PROBE_KEY, config_warnings, probe_writes
 
 log = logging.getLogger(__name__)
 
@@ -61,9 +64,6 @@ LONGEST_COPY = 4096
 
 CONFIG_READ_EVERY = 10.0
 """Seconds between two looks at the store's own settings."""
-
-_PROBE = "r:{readyz}"
-"""What is written to find out whether the store can be written to."""
 
 _KINDS = ("e", "l", "n", "w")
 """A person's keys: entry, lease, note, and the marker."""
@@ -200,6 +200,9 @@ class EntryStore:
         until no process's own cache can have what was removed.
         """
         self._cache = cache
+        self._nodes = cache.nodes
+        self._keyspace = cache.keyspace
+        self._replication = cache.replication
         self.page = page
         self._monotonic = monotonic
         self._near = near
@@ -209,7 +212,7 @@ class EntryStore:
         self._take, self._put = script(_TAKE), script(_PUT)
         self._fail, self._release = script(_FAIL), script(_RELEASE)
         self.guard = self._guard = StoreGuard(
-            cache.node_names,
+            cache.nodes.node_names,
             count_error=count_error,
             monotonic=monotonic,
             last_reply_at=lambda: near.last_reply_at if near else -math.inf,
@@ -227,8 +230,8 @@ class EntryStore:
         near, tag = self._near, self._tag + igsid
         loading = near.begin_read(tag) if near else None
         try:
-            with self._guard.call("reads", self._cache.node_name(f"{{{tag}}}")):
-                values, life = self._cache.read(
+            with self._guard.call("reads", self._nodes.node_name(f"{{{tag}}}")):
+                values, life = self._keyspace.read(
                     _LOOKED_AT, tag, with_life=loading is not None
                 )
         except BaseException:
@@ -246,7 +249,7 @@ class EntryStore:
         """`read` for each, in one trip to each server; some may be out of reach."""
         by_place: dict[str, list[Igsid]] = {}
         for igsid in igsids:
-            place = self._cache.node_name(self._keys(igsid)[0])
+            place = self._nodes.node_name(self._keys(igsid)[0])
             by_place.setdefault(place, []).append(igsid)
         found: dict[Igsid, Snapshot | StoreUnavailable] = {}
         for place, people in by_place.items():
@@ -262,7 +265,7 @@ class EntryStore:
         tags = {igsid: self._tag + igsid for igsid in igsids}
         loading = {tag: near.begin_read(tag) if near else None for tag in tags.values()}
         try:
-            looks = self._cache.read_many(
+            looks = self._keyspace.read_many(
                 _LOOKED_AT, list(tags.values()), with_life=any(loading.values())
             )
         except BaseException:
@@ -389,7 +392,7 @@ class EntryStore:
         process, which takes half a second (see `proxy.storage.near_cache`).
         """
         with self._guarded("writes", igsid):
-            [there] = self._cache.run_replicated(_ERASE, [self._keys(igsid)])
+            [there] = self._replication.run_replicated(_ERASE, [self._keys(igsid)])
         self.wait_out_local_caches()
         return Erased(*map(bool, there))
 
@@ -409,13 +412,13 @@ class EntryStore:
         places: dict[str, list[list[str]]] = {}
         for igsid in dict.fromkeys(people):
             keys = self._keys(igsid)
-            places.setdefault(self._cache.node_name(keys[0]), []).append(keys)
+            places.setdefault(self._nodes.node_name(keys[0]), []).append(keys)
         seconds = WRITTEN_LATELY, TRUSTED_FOR, TRUSTED_FOR + lease_for
         args = [math.floor(each * 1000) for each in seconds]
         replies: list[int] = []
         for place, groups in places.items():
             with self._guard.call("writes", place):
-                replies += self._cache.run_replicated(_DROP_REFUSAL, groups, args)
+                replies += self._replication.run_replicated(_DROP_REFUSAL, groups, args)
         return any(replies)
 
     def flush(
@@ -440,13 +443,13 @@ class EntryStore:
         def pick(keys: list[bytes]) -> list[bytes]:
             return keys if matches is None else self._pick(keys, matches)
 
-        with self._guard.call("writes"), self._cache.require_stable_topology():
+        with self._guard.call("writes"), require_stable_topology(self._nodes):
             if dry_run:
-                entries = map(pick, self._cache.scan(f"e:{whose}"))
+                entries = map(pick, self._keyspace.scan(f"e:{whose}"))
                 return Flushed(sum(map(len, entries)), 0)
-            self._cache.remove(f"[ln]:{whose}", count=WIDE_SLICE)
-            flushed = Flushed(*self._cache.remove(f"e:{whose}", pick))
-            self._cache.await_replicas()
+            self._keyspace.remove(f"[ln]:{whose}", count=WIDE_SLICE)
+            flushed = Flushed(*self._keyspace.remove(f"e:{whose}", pick))
+            self._replication.await_replicas()
         self.wait_out_local_caches()
         return flushed
 
@@ -458,12 +461,12 @@ class EntryStore:
         kinds: Counter[str] = Counter()
         met: set[bytes] = set()  # SCAN may name a key twice.
         with self._guard.call("reads"):
-            for keys in self._cache.scan(f"e:{{{self._tag}*"):
+            for keys in self._keyspace.scan(f"e:{{{self._tag}*"):
                 new = list(dict.fromkeys(key for key in keys if key not in met))
                 if len(met) + len(new) > at_most:
                     return Census(kinds, is_complete=False)
                 met.update(new)
-                for value in self._read(new):
+                for value in self._keyspace.values(new):
                     if value is not None:
                         kinds[kind_of(decode(value))] += 1
         return Census(kinds, is_complete=True)
@@ -471,14 +474,14 @@ class EntryStore:
     def token_digest(self) -> str | None:
         """Which Page token asked last, without telling what it is."""
         key = token_key(self.page)
-        with self._guard.call("reads", self._cache.node_name(key)):
+        with self._guard.call("reads", self._nodes.node_name(key)):
             known = self._cache.get(key)
             return known.decode("ascii", "replace") if known is not None else None
 
     def note_token(self, digest: str) -> None:
         """Remember which Page token is in use now."""
         key = token_key(self.page)
-        with self._guard.call("writes", self._cache.node_name(key)):
+        with self._guard.call("writes", self._nodes.node_name(key)):
             self._cache.set(key, digest.encode(), TOKEN_NOTED_FOR)
 
     def ping(self) -> None:
@@ -488,45 +491,40 @@ class EntryStore:
         """
         with self._guard.call("reads"):
             self._cache.client.ping()
-        with self._guard.call("writes", self._cache.node_name(_PROBE)):
-            self._cache.set(_PROBE, b"", NOTE_TTL)
+        with self._guard.call("writes", self._nodes.node_name(PROBE_KEY)):
+            probe_writes(self._cache)
 
     def config_warnings(self, now: Callable[[], float]) -> list[str]:
         """What of the store's settings, or its clock, may break a promise, as reasons.
 
         Asked at most every ten seconds. *now* is our clock, in epoch seconds.
         """
-        asked_at, config_warnings = self._config_warnings
+        asked_at, warnings = self._config_warnings
         if self._monotonic() - asked_at > CONFIG_READ_EVERY:
             with self._guard.call("reads"):
-                config_warnings = self._cache.config_warnings(now)
-            self._config_warnings = self._monotonic(), config_warnings
-        return config_warnings
+                warnings = config_warnings(self._nodes, now)
+            self._config_warnings = self._monotonic(), warnings
+        return warnings
 
     def _pick(
         self, keys: list[bytes], matches: Callable[[Entry | None], bool]
     ) -> list[bytes]:
         return [
             key
-            for key, value in zip(keys, self._read(keys), strict=True)
+            for key, value in zip(keys, self._keyspace.values(keys), strict=True)
             if value is not None and matches(decode(value))
         ]
-
-    def _read(self, keys: list[bytes]) -> list[bytes | None]:
-        if not keys:
-            return []
-        return cast("list[bytes | None]", self._cache.client.mget(keys))
 
     def wait_out_local_caches(self) -> None:
         """Wait until no process uses a copy of what Redis has just removed.
 
         Whether this one has a cache of its own says nothing of the others.
         """
-        if self._cache.tells_changes:
+        if self._nodes.can_track:
             self._sleep(TRUSTED_FOR)
 
     def _guarded(self, kind: str, igsid: Igsid) -> GuardedCall:
-        return self._guard.call(kind, self._cache.node_name(self._keys(igsid)[0]))
+        return self._guard.call(kind, self._nodes.node_name(self._keys(igsid)[0]))
 
     def _keys(self, igsid: Igsid) -> list[str]:
         return [tagged(kind, self._tag + igsid) for kind in _KINDS]
@@ -534,7 +532,7 @@ class EntryStore:
     def _run(
         self, script: redis.commands.core.Script, igsid: Igsid, *args: str | bytes | int
     ) -> list[bytes | None]:
-        keys = [self._cache.whole_key(key) for key in self._keys(igsid)]
+        keys = [self._keyspace.whole_key(key) for key in self._keys(igsid)]
         return cast("list[bytes | None]", script(keys=keys, args=args))
 
 

@@ -894,11 +894,11 @@ def test_a_fetch_under_way_cannot_bring_back_the_flushed(
 
 
 def test_every_lease_has_gone_before_the_first_entry_is_looked_at(
-    entries: EntryStore, cache: ProfileCache
+    entries: EntryStore, cache: ProfileCache, raw: redis.Redis
 ) -> None:
     """In one pass, a fetch could write behind the cursor what the flush then leaves."""
     people = crowd(3000)
-    plant_crowd(cache, people)
+    plant_crowd(raw, people)
     written: list[bool] = []
 
     def write_at_the_first_look(entry: Entry | None) -> bool:
@@ -913,26 +913,24 @@ def test_every_lease_has_gone_before_the_first_entry_is_looked_at(
 
     assert written == [False] * 300
     assert flushed == Flushed(3000, 3000)
-    assert list(cache.scan("*")) == []
+    assert list(cache.keyspace.scan("*")) == []
 
 
-def plant_crowd(cache: ProfileCache, people: list[Igsid]) -> None:
+def plant_crowd(raw: redis.Redis, people: list[Igsid]) -> None:
     """An entry for each, and a lease under which it is being fetched again."""
-    cache.set_many(
-        {
-            f"e:{{default:{igsid}}}": encode(an_entry(a_profile(igsid)))
-            for igsid in people
-        }
-    )
-    cache.set_many({f"l:{{default:{igsid}}}": OURS.encode() for igsid in people})
+    pipe = raw.pipeline(transaction=False)
+    for igsid in people:
+        pipe.set(key("e", igsid), encode(an_entry(a_profile(igsid))), ex=3600)
+        pipe.set(key("l", igsid), OURS, ex=3600)
+    pipe.execute()
 
 
 def test_nothing_begun_before_a_flush_is_there_after_it(
-    entries: EntryStore, cache: ProfileCache
+    entries: EntryStore, cache: ProfileCache, raw: redis.Redis
 ) -> None:
     """However the writes of many fetches fall between its slices."""
     people = crowd(4000)
-    plant_crowd(cache, people)
+    plant_crowd(raw, people)
     line = threading.Barrier(5)
 
     def land(share: list[Igsid]) -> None:
@@ -947,15 +945,15 @@ def test_nothing_begun_before_a_flush_is_there_after_it(
         for landing in landings:
             landing.result()
 
-    assert list(cache.scan("*")) == []
+    assert list(cache.keyspace.scan("*")) == []
 
 
 @pytest.mark.parametrize("store_url", REAL_STORES, indirect=True)
 def test_a_flush_never_stops_the_whole_server(
-    entries: EntryStore, cache: ProfileCache, raw: redis.Redis
+    entries: EntryStore, raw: redis.Redis
 ) -> None:
     """Slices and UNLINK; KEYS would hold everybody up, FLUSHDB take others' keys."""
-    plant_crowd(cache, crowd(2000))
+    plant_crowd(raw, crowd(2000))
     raw.config_resetstat()
 
     entries.flush(None)

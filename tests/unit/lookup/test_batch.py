@@ -77,13 +77,13 @@ def test_cached_people_cost_one_trip_together(world) -> None:
     """However many they are."""
     world.lookup.find_many(PEOPLE)
     trips = []
-    read_many = world.store._cache.read_many
+    read_many = world.store._keyspace.read_many
 
     def counted(kinds, tags, **options):
         trips.append(len(tags))
         return read_many(kinds, tags, **options)
 
-    world.store._cache.read_many = counted
+    world.store._keyspace.read_many = counted
     world.store.read = None
 
     found = world.lookup.find_many(PEOPLE)
@@ -122,18 +122,18 @@ def test_entry_that_changes_during_its_read_is_not_copied() -> None:
     """The near cache learns of the read before it is made."""
     world, _ = world_with_near_cache()
     world.find(ADA)
-    near, read = world.store._near, world.store._cache.read
+    near, read = world.store._near, world.store._keyspace.read
 
     def overtaken(kinds, tag, **options):
         values = read(kinds, tag, **options)
         near.invalidate([tag])
         return values
 
-    world.store._cache.read = overtaken
+    world.store._keyspace.read = overtaken
     world.find(ADA)
     assert near.size == 0
 
-    world.store._cache.read = read
+    world.store._keyspace.read = read
     world.find(ADA)
     assert near.size == 1
 
@@ -169,14 +169,14 @@ def test_entry_that_changes_while_its_batch_is_read_is_not_copied(world) -> None
     near.renew(0.0)
     world.lookup.find_many([ADA, BEN])
     world.store._near = near
-    read_many = world.store._cache.read_many
+    read_many = world.store._keyspace.read_many
 
     def overtaken(kinds, tags, **options):
         values = read_many(kinds, tags, **options)
         near.invalidate([world.store._tag + ADA])
         return values
 
-    world.store._cache.read_many = overtaken
+    world.store._keyspace.read_many = overtaken
 
     world.lookup.find_many([ADA, BEN])
 
@@ -527,16 +527,16 @@ def test_node_that_is_away_fails_only_its_own_people(world) -> None:
     """On a Cluster; people on other nodes are answered as ever."""
     world.find(ADA)
     world.find(BEN)
-    node_name = world.store._cache.node_name
-    world.store._cache.node_name = lambda key: "away" if BEN in key else node_name(key)
-    read_many = world.store._cache.read_many
+    node_name = world.store._nodes.node_name
+    world.store._nodes.node_name = lambda key: "away" if BEN in key else node_name(key)
+    read_many = world.store._keyspace.read_many
 
     def counted_read(kinds, tags, **options):
         if any(BEN in tag for tag in tags):
             raise redis.ConnectionError()
         return read_many(kinds, tags, **options)
 
-    world.store._cache.read_many = counted_read
+    world.store._keyspace.read_many = counted_read
 
     found = world.store.read_many([ADA, BEN])
 

@@ -16,7 +16,8 @@ from proxy.domain.failures import StoreUnavailable
 from proxy.domain.profile import Igsid
 from proxy.embedded import engine
 from proxy.storage.entries import EntryStore, Erased, Flushed
-from proxy.storage.flask_cache import REPLICATED_WITHIN, ProfileCache
+from proxy.storage.flask_cache import ProfileCache
+from proxy.storage.replication import REPLICATED_WITHIN
 from tests.helpers.builders import ADA, HOUR, NOW, a_profile, a_refusal, an_entry
 from tests.helpers.fakes import no_wait
 from tests.helpers.processes import wait_until

@@ -1,4 +1,4 @@
-"""A store that answers, and whose own settings may break a promise all the same."""
+"""Warnings about a store that answers, but whose settings may break a promise."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import redis
 
 from proxy.storage.entries import EntryStore
 from proxy.storage.flask_cache import ProfileCache
+from proxy.storage.store_health import config_warnings
 from tests.helpers.redis_servers import Server, client_of
 from tests.helpers.store_clients import new_client
 
@@ -19,7 +20,7 @@ CacheOn = Callable[[redis.Redis], ProfileCache]
 
 
 @pytest.mark.parametrize(
-    ("settings", "config_warnings"),
+    ("settings", "warnings"),
     [
         (GOOD, []),
         (GOOD | {"maxmemory": "64mb"}, []),
@@ -34,31 +35,31 @@ CacheOn = Callable[[redis.Redis], ProfileCache]
     ],
     ids=str,
 )
-def test_what_may_break_a_promise_is_told(
-    cache_on: CacheOn, settings: dict[str, str], config_warnings: list[str]
+def test_warnings_name_each_setting_that_may_break_a_promise(
+    cache_on: CacheOn, settings: dict[str, str], warnings: list[str]
 ) -> None:
     """A restart from disk brings back the erased; most policies evict gates."""
     with Server("tcp") as server, client_of(server.url) as theirs:
         for name, value in settings.items():
             theirs.config_set(name, value)
         with new_client(server.url, connections=1) as client:
-            assert (
-                EntryStore(cache_on(client), "default").config_warnings(time.time)
-                == config_warnings
-            )
+            store = EntryStore(cache_on(client), "default")
+            assert store.config_warnings(time.time) == warnings
         server.kill()  # it would first end what it has to write
 
 
 @pytest.mark.parametrize(
     "store_url", ["embedded", "sentinel", "cluster"], indirect=True
 )
-def test_a_store_that_is_as_it_should_be_is_no_risk(cache: ProfileCache) -> None:
+def test_store_with_good_settings_has_no_warning(cache: ProfileCache) -> None:
     """Each of its servers is asked."""
-    assert cache.config_warnings(time.time) == []
+    assert config_warnings(cache.nodes, time.time) == []
 
 
-def test_on_a_cluster_one_bad_node_is_told(cluster_url: str, cache_on: CacheOn) -> None:
-    """Any of them."""
+def test_one_bad_node_of_a_cluster_is_a_warning(
+    cluster_url: str, cache_on: CacheOn
+) -> None:
+    """Whichever node it is."""
     last = cluster_url.rpartition(",")[2]
     with (
         client_of(f"redis://{last}") as node,
@@ -66,14 +67,13 @@ def test_on_a_cluster_one_bad_node_is_told(cluster_url: str, cache_on: CacheOn) 
     ):
         node.config_set("save", "3600 1")
         try:
-            assert cache_on(client).config_warnings(time.time) == ["store_persists"]
+            nodes = cache_on(client).nodes
+            assert config_warnings(nodes, time.time) == ["store_persists"]
         finally:
             node.config_set("save", "")
 
 
-def test_where_the_settings_must_not_be_read_the_rest_is_told(
-    cache_on: CacheOn,
-) -> None:
+def test_store_that_hides_its_settings_is_judged_by_info(cache_on: CacheOn) -> None:
     """As with managed services: whether there are snapshots stays unknown."""
     settings = {"save": "3600 1", "appendonly": "no"}
     with Server("tcp", settings=settings) as server, client_of(server.url) as theirs:
@@ -81,10 +81,10 @@ def test_where_the_settings_must_not_be_read_the_rest_is_told(
             "ACL", "SETUSER", "guest", "on", ">pw", "~*", "+@all", "-config"
         )
         with new_client(server.url.replace("//", "//guest:pw@"), 1) as client:
-            cache = cache_on(client)
-            assert cache.config_warnings(time.time) == ["store_evicts_gates"]
+            nodes = cache_on(client).nodes
+            assert config_warnings(nodes, time.time) == ["store_evicts_gates"]
             theirs.config_set("appendonly", "yes")
-            assert cache.config_warnings(time.time) == [
+            assert config_warnings(nodes, time.time) == [
                 "store_evicts_gates",
                 "store_persists",
             ]
@@ -93,48 +93,49 @@ def test_where_the_settings_must_not_be_read_the_rest_is_told(
 
 @pytest.mark.parametrize("store_url", ["embedded", "cluster"], indirect=True)
 @pytest.mark.parametrize(
-    ("ahead", "config_warnings"),
+    ("ahead", "warnings"),
     [(31.0, ["clock_skew"]), (-31.0, ["clock_skew"]), (29.0, []), (-29.0, [])],
 )
-def test_a_clock_that_is_not_ours_is_told(
-    cache: ProfileCache, ahead: float, config_warnings: list[str]
+def test_clock_that_differs_by_half_a_minute_is_a_warning(
+    cache: ProfileCache, ahead: float, warnings: list[str]
 ) -> None:
-    """Which of the two is wrong, nobody can say."""
-    assert cache.config_warnings(lambda: time.time() + ahead) == config_warnings
+    """The warning does not claim which of the two clocks is wrong."""
+    assert config_warnings(cache.nodes, lambda: time.time() + ahead) == warnings
 
 
-def test_a_reply_that_takes_long_is_not_taken_for_a_wrong_clock(
+def test_slow_reply_is_not_taken_for_a_wrong_clock(
     tcp_url: str, cache_on: CacheOn
 ) -> None:
-    """The store looks at its clock somewhere between our question and its answer."""
+    """The store reads its clock somewhere between our question and its answer."""
     moments = iter((time.time() - 40, time.time() + 40))
     with new_client(tcp_url, connections=1) as client:
-        assert "clock_skew" not in cache_on(client).config_warnings(
-            lambda: next(moments)
-        )
+        nodes = cache_on(client).nodes
+        assert "clock_skew" not in config_warnings(nodes, lambda: next(moments))
 
 
-def test_where_the_clock_must_not_be_read_the_rest_is_told(cache_on: CacheOn) -> None:
-    """Nobody says then that it is wrong."""
+def test_store_that_hides_its_clock_has_no_clock_warning(cache_on: CacheOn) -> None:
+    """Its settings are checked all the same."""
     with Server("tcp") as server, client_of(server.url) as theirs:
         theirs.execute_command(
             "ACL", "SETUSER", "guest", "on", ">pw", "~*", "+@all", "-time"
         )
         with new_client(server.url.replace("//", "//guest:pw@"), 1) as client:
-            config_warnings = cache_on(client).config_warnings(
-                lambda: time.time() + 3600
+            warnings = config_warnings(
+                cache_on(client).nodes, lambda: time.time() + 3600
             )
-    assert config_warnings == ["store_evicts_gates"]
+    assert warnings == ["store_evicts_gates"]
 
 
-def test_a_store_is_not_asked_whenever_we_are(tcp_url: str, cache_on: CacheOn) -> None:
-    """Whoever probes may do so often."""
+def test_settings_of_the_store_are_read_at_most_every_ten_seconds(
+    tcp_url: str, cache_on: CacheOn
+) -> None:
+    """A prober of ours may come often."""
     with new_client(tcp_url, connections=1) as client:
         entries = EntryStore(cache_on(client), "default")
         client.config_resetstat()
 
-        told = [entries.config_warnings(time.time) for _ in range(20)]
+        warnings = [entries.config_warnings(time.time) for _ in range(20)]
 
         asked = client.info("commandstats")["cmdstat_config|get"]["calls"]
-    assert told == [["store_evicts_gates"]] * 20
+    assert warnings == [["store_evicts_gates"]] * 20
     assert asked == 1

@@ -1,0 +1,82 @@
+"""Whether the store accepts writes, and whether its own settings keep our promises."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import redis
+
+from proxy.storage.flask_cache import ProfileCache
+from proxy.storage.nodes import Nodes
+
+PERSISTS, EVICTS_GATES = "store_persists", "store_evicts_gates"
+CLOCK_SKEW = "clock_skew"
+"""Reasons for a warning about a store that answers."""
+
+CLOCKS_DIFFER_FROM = 30.0
+"""Seconds between the store's clock and ours that are too many."""
+
+GOOD_POLICY = "allkeys-lfu"
+"""Under any other eviction policy a full store evicts the keys that expire soonest,
+gates first, or rejects writes."""
+
+PROBE_KEY = "r:{readyz}"
+"""Written to find out whether the store accepts writes."""
+
+PROBE_TTL = 1.0
+"""Seconds for which that key lives."""
+
+
+def probe_writes(cache: ProfileCache) -> None:
+    """Write a key: a store that is full, or a replica, answers and keeps nothing."""
+    cache.set(PROBE_KEY, b"", PROBE_TTL)
+
+
+def config_warnings(nodes: Nodes, now: Callable[[], float]) -> list[str]:
+    """The store's own settings that may break a promise, as reasons.
+
+    Also a clock that differs from ours; *now* is ours, in epoch seconds. Where the
+    store does not let us read its settings, INFO has to do: it reports whether
+    there is a log of writes, but not whether there are snapshots.
+    """
+    found = set()
+    for node in nodes.clients():
+        pipe = node.pipeline(transaction=False)
+        pipe.info("memory")
+        pipe.info("persistence")
+        pipe.config_get("save")
+        pipe.time()
+        asked_at = now()
+        *replies, clock = pipe.execute(raise_on_error=False)
+        settings: dict[str, Any] = {}
+        for reply in replies:
+            if isinstance(reply, dict):
+                settings |= reply
+            elif not isinstance(reply, redis.ResponseError):
+                raise reply
+        if settings.get("aof_enabled") or settings.get("save"):
+            found.add(PERSISTS)
+        if settings.get("maxmemory_policy", GOOD_POLICY) != GOOD_POLICY:
+            found.add(EVICTS_GATES)
+        if _differs(clock, asked_at, now()):
+            found.add(CLOCK_SKEW)
+    return sorted(found)
+
+
+def _differs(
+    clock: tuple[int, int] | redis.RedisError, asked_at: float, answered_at: float
+) -> bool:
+    """Whether a server's *clock*, its reply to TIME, is wrong by ours.
+
+    The server read it at some moment between our question and its answer. A clock
+    that we may not read is not reported as wrong.
+    Source: https://redis.io/docs/latest/commands/time/
+    """
+    if isinstance(clock, redis.ResponseError):
+        return False
+    if isinstance(clock, redis.RedisError):
+        raise clock
+    seconds, microseconds = clock
+    server = seconds + microseconds / 1e6
+    return max(server - answered_at, asked_at - server) > CLOCKS_DIFFER_FROM
