@@ -20,7 +20,8 @@ from proxy.domain.failures import (
 from proxy.domain.freshness import merge, shorten_after_message
 from proxy.domain.profile import Igsid
 from proxy.logs import last_four
-from proxy.storage.entries import EntryStore, Lease, Snapshot
+from proxy.storage.entries import EntryStore
+from proxy.storage.snapshot import Lease, Snapshot
 
 LEASE_MARGIN = 1.0
 """Seconds for which a lease lasts beyond its flight's deadline: time to write."""

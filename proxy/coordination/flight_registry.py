@@ -8,7 +8,7 @@ from concurrent.futures import Future
 from proxy.domain.answer import Answer, Source
 from proxy.domain.failures import GraphTimeout, LookupFailure
 from proxy.domain.profile import Igsid
-from proxy.storage.entries import Lease, Snapshot
+from proxy.storage.snapshot import Lease, Snapshot
 
 FlightResult = Answer | LookupFailure | Snapshot | None
 """The result of a flight for its callers: an answer, a failure, or a snapshot of the

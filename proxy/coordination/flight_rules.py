@@ -8,7 +8,7 @@ from proxy.domain.answer import Answer, Source
 from proxy.domain.backoff import postpone
 from proxy.domain.entry import Entry, Freshness
 from proxy.domain.failures import LookupFailure
-from proxy.storage.entries import Snapshot
+from proxy.storage.snapshot import Snapshot
 
 
 def result_in(

@@ -38,9 +38,9 @@ from proxy.domain.failures import (
     Overloaded,
 )
 from proxy.domain.profile import Igsid, Outcome, Profile, Reason, Refusal
-from proxy.storage.entries import token_key
 from proxy.storage.flask_cache import ProfileCache
 from proxy.storage.store_guard import GuardedCall, StoreGuard
+from proxy.storage.token_digest import token_key
 
 USAGE_TTL = 300.0
 """Seconds for which a reading of Meta's quota headers is believed."""

@@ -25,7 +25,8 @@ from proxy.domain.failures import (
     Overloaded,
 )
 from proxy.domain.profile import Igsid
-from proxy.storage.entries import EntryStore, Lease, Snapshot
+from proxy.storage.entries import EntryStore
+from proxy.storage.snapshot import Lease, Snapshot
 
 FIRST_PAUSE, LONGEST_PAUSE, PAUSE_GROWTH = 0.005, 0.05, 1.5
 """Seconds between two reads of another process's flight, and how they grow."""
@@ -39,7 +40,7 @@ By an erase, which is rare, or because a full store has dropped it, which is not
 NO_LEASE = ""
 """The name of the flights without a lease, while the store is away."""
 
-EMPTY_SNAPSHOT = Snapshot(form=None, lease=None, note=None)
+EMPTY_SNAPSHOT = Snapshot(stored_entry=None, lease=None, note=None)
 
 
 def lease_for(graph_timeout: float) -> float:

@@ -33,8 +33,8 @@ from proxy.fast_path.cached_response import (
 )
 from proxy.fast_path.middleware import Environ, FastPathCall, RawResponse, no_fast_path
 from proxy.storage.codec import StoredEntry
-from proxy.storage.entries import Snapshot
 from proxy.storage.near_cache import LocalEntry
+from proxy.storage.snapshot import Snapshot
 from proxy.web import batch, request_params, responses
 from proxy.web.auth import Authenticator, Scope
 from proxy.web.problems import Problem
@@ -301,7 +301,7 @@ class FastPath:
         except StoreUnavailable as unavailable:
             environ[SNAPSHOT] = unavailable
             return None
-        stored = snapshot.form
+        stored = snapshot.stored_entry
         if stored is None or now >= stored.fresh_until:
             environ[SNAPSHOT] = snapshot
             return None

@@ -20,7 +20,8 @@ from proxy.domain.failures import (
 from proxy.domain.profile import Igsid
 from proxy.lookup.cached_answers import CachedAnswers, ReadResult, in_place_of, usable
 from proxy.lookup.shared_fetch import SharedFetch
-from proxy.storage.entries import EntryStore, Snapshot
+from proxy.storage.entries import EntryStore
+from proxy.storage.snapshot import Snapshot
 
 T = TypeVar("T")
 

@@ -9,7 +9,8 @@ from proxy.domain.entry import Entry, Freshness
 from proxy.domain.failures import LookupFailure, NotCached, StoreUnavailable
 from proxy.domain.profile import Igsid
 from proxy.lookup.refresher import Refresher
-from proxy.storage.entries import EntryStore, Snapshot
+from proxy.storage.entries import EntryStore
+from proxy.storage.snapshot import Snapshot
 
 ReadResult = Snapshot | StoreUnavailable
 """The result of reading about a person: a snapshot, or that the store is away."""

@@ -11,7 +11,8 @@ from proxy.coordination.bulkhead import Bulkhead
 from proxy.domain.entry import Entry
 from proxy.domain.profile import Igsid, Outcome, Profile, Reason
 from proxy.lookup.refresher import Refresher
-from proxy.storage.entries import EntryStore, Erased, Flushed
+from proxy.storage.entries import EntryStore, Erased
+from proxy.storage.flush import Flushed
 
 Matcher = Callable[[Entry | None], bool]
 """Picks the entries of a flush; None stands for an entry that cannot be read."""

@@ -16,7 +16,9 @@ from proxy.lookup.invalidation import Invalidation, on_message_received
 from proxy.lookup.shared_fetch import SharedFetch
 from proxy.lookup.token_rotation import TokenRotation
 from proxy.observability.metrics import PageMetrics, name_of
-from proxy.storage.entries import Census, EntryStore, Erased, Flushed, Snapshot
+from proxy.storage.entries import EntryStore, Erased
+from proxy.storage.flush import Census, Flushed
+from proxy.storage.snapshot import Snapshot
 
 __all__ = [
     "Census",

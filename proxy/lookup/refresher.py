@@ -16,7 +16,7 @@ from proxy.domain.profile import Igsid
 from proxy.logs import code_of, last_four
 from proxy.lookup.fetcher import Fetcher
 from proxy.observability.metrics import PageMetrics
-from proxy.storage.entries import Snapshot
+from proxy.storage.snapshot import Snapshot
 
 log = logging.getLogger(__name__)
 

@@ -13,7 +13,7 @@ from proxy.domain.failures import LookupFailure, StoreUnavailable
 from proxy.domain.profile import Igsid
 from proxy.lookup.cached_answers import CachedAnswers, ReadResult, in_place_of
 from proxy.lookup.fetcher import Fetcher
-from proxy.storage.entries import Snapshot
+from proxy.storage.snapshot import Snapshot
 
 
 class SharedFetch:

@@ -5,183 +5,79 @@ slot of a Cluster:
 
     pp:e:{page:igsid}   the entry: an outcome and the moments that bound its use
     pp:l:{page:igsid}   the lease: who may write the entry, and is asking Meta now
-    pp:n:{page:igsid}   the note: how the last flight failed, for those who wait
-    pp:w:{page:igsid}   the marker: they have written to the business lately
+    pp:n:{page:igsid}   the note: how the last flight failed, for its followers
+    pp:w:{page:igsid}   the marker: the person has written to the business lately
 
-(pp:r:{...} passes by while replicas are waited for, or readyz looks.)
+(pp:r:{...} exists for a moment when replicas are waited for, or readyz probes.)
 
-Whoever holds the lease is the only writer of the entry. Whatever invalidates
+The holder of the lease is the only writer of the entry. Every invalidation
 deletes lease and note too, so that a fetch under way can write nothing back.
 """
 
 from __future__ import annotations
 
-import logging
 import math
 import time
-from collections import Counter
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from copy import copy
 from dataclasses import dataclass
-from typing import NamedTuple, cast
+from typing import cast
 
-import redis
+from redis.commands.core import Script
 
 from proxy.domain.entry import Entry
 from proxy.domain.failures import LookupFailure, StoreUnavailable
 from proxy.domain.profile import Igsid
-from proxy.storage.codec import (
-    LUA_LIFE,
-    LUA_PROFILE,
-    StoredEntry,
-    decode,
-    decode_note,
-    encode,
-    encode_note,
-    read,
-)
+from proxy.storage import scripts
+from proxy.storage.codec import LUA_LIFE, LUA_PROFILE, decode, encode, encode_note
 from proxy.storage.fast_reader import tagged
 from proxy.storage.flask_cache import ProfileCache
-from proxy.storage.keyspace import WIDE_SLICE
+from proxy.storage.flush import (
+    Census,
+    Flushed,
+    count_entries,
+    match_entries,
+    remove_entries,
+)
 from proxy.storage.near_cache import TRUSTED_FOR, LocalEntry, NearCache, PendingRead
 from proxy.storage.nodes import require_stable_topology
+from proxy.storage.snapshot import Lease, Snapshot, snapshot_of
 from proxy.storage.store_guard import GuardedCall, StoreGuard
-from proxy.storage.store_health import PROBE_KEY, config_warnings, probe_writes
-
-log = logging.getLogger(__name__)
+from proxy.storage.store_health import StoreHealth
+from proxy.storage.token_digest import TokenDigests
 
 NOTE_TTL = 1.0
-"""Seconds for which those who waited can read how a flight failed."""
+"""Seconds for which followers can read how a flight failed."""
 
 WRITTEN_LATELY = 120.0
-"""Seconds for which Meta may not show yet that somebody has written to the business."""
+"""Seconds for which Meta may not show yet that a person has written to the business."""
 
-TOKEN_NOTED_FOR = 400 * 86400.0
-"""Seconds for which it is known which token was used: longer than any entry lives."""
-
-LONGEST_COPY = 4096
-"""Bytes of an entry that is copied; a profile takes some 300."""
-
-CONFIG_READ_EVERY = 10.0
-"""Seconds between two looks at the store's own settings."""
+LONGEST_LOCAL_ENTRY = 4096
+"""Bytes of an entry that the near cache keeps; a profile takes some 300."""
 
 _KINDS = ("e", "l", "n", "w")
 """A person's keys: entry, lease, note, and the marker."""
 
-_LOOKED_AT = _KINDS[:3]
-"""Which of them are read to answer."""
+_READ_KINDS = _KINDS[:3]
+"""The keys that are read to answer."""
 
-Lease = str
-"""An owner's token, never used twice."""
-
-_TAKE = """
-local seen = redis.call('MGET', KEYS[1], KEYS[2], KEYS[3], KEYS[4])
-if not seen[2] and (not seen[3] or seen[3] == ARGV[3]) then
-  redis.call('SET', KEYS[2], ARGV[1], 'PX', ARGV[2])
-  redis.call('DEL', KEYS[3])
-  seen[2], seen[3] = ARGV[1], false
-end
-return seen
-"""
-# MGET where GET would do: it answers nil, not an error, for a key of another type.
-_HELD = "if redis.call('MGET', KEYS[2])[1] ~= ARGV[1] then return 0 end\n"
-_PUT = (
-    _HELD
-    + """
-local kept
-if ARGV[4] == '1' then
-  kept = redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3], 'XX')
-else
-  kept = redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3])
-end
-redis.call('DEL', KEYS[2], KEYS[3])
-return kept and 1 or 0
-"""
-)
-_FAIL = (
-    _HELD
-    + """
-redis.call('SET', KEYS[3], ARGV[2], 'PX', ARGV[3])
-if ARGV[4] then redis.call('SET', KEYS[1], ARGV[4], 'PX', ARGV[5], 'XX') end
-redis.call('DEL', KEYS[2])
-return 1
-"""
-)
-_RELEASE = _HELD + "return redis.call('DEL', KEYS[2])"
-_ERASE = """
-redis.call('DEL', KEYS[4])
-return {redis.call('DEL', KEYS[1]), redis.call('DEL', KEYS[2]),
-        redis.call('DEL', KEYS[3])}
-"""
-# How old a profile is shows in how much of its life is over, which is by the clock of
-# whoever wrote it and by Redis's pace, so that no two clocks are compared; what is no
-# number is no reason to fail, for others are told of in the same trip.
-_DROP_REFUSAL = f"""
-local entry = redis.call('MGET', KEYS[1])[1]
-local stays = entry and string.find(entry, '{LUA_PROFILE}')
-local is_again = redis.call('PTTL', KEYS[4]) > ARGV[1] - ARGV[2]
-local is_young = false
-if stays then
-  local from, till = string.match(entry, '{LUA_LIFE}')
-  from, till = tonumber(from), tonumber(till)
-  local left = redis.call('PTTL', KEYS[1])
-  is_young = not (from and till) or (till - from) * 1000 - left < tonumber(ARGV[3])
-else
-  redis.call('DEL', KEYS[1])
-end
-redis.call('DEL', KEYS[2], KEYS[3])
-redis.call('SET', KEYS[4], '', 'PX', ARGV[1])
-return (is_again or is_young or not stays) and 1 or 0
-"""
-
-
-class Snapshot(NamedTuple):
-    """What is stored about a person, at one moment.
-
-    *has_written*, lately, is known to whoever takes the lease.
-    """
-
-    form: StoredEntry | None
-    lease: Lease | None
-    note: LookupFailure | None
-    has_written: bool = False
-
-    @property
-    def entry(self) -> Entry | None:
-        """Made of the form when it is asked for, which a hit does not."""
-        return self.form.entry() if self.form is not None else None
+_ERASE, _DROP_REFUSAL = scripts.load("erase"), scripts.load("drop_refusal")
 
 
 @dataclass(frozen=True, slots=True)
 class Erased:
-    """What was there to erase."""
+    """Which keys there were to erase."""
 
     entry: bool
     lease: bool
     note: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Flushed:
-    """How many entries a flush was about, and how many of them it removed."""
-
-    matched: int
-    deleted: int
-
-
-@dataclass(frozen=True, slots=True)
-class Census:
-    """How many entries there are of each kind; not of all, unless *is_complete*."""
-
-    kinds: Mapping[str, int]
-    is_complete: bool
-
-
 class EntryStore:
     """One Page's people, in Redis.
 
     Every method raises StoreUnavailable when the store cannot be reached or
-    cannot do as it is told.
+    cannot do what it is asked.
     """
 
     def __init__(
@@ -194,110 +90,115 @@ class EntryStore:
         monotonic: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
-        """*near* is this process's own cache, if it has one; *monotonic* is monotonic.
+        """*near* is the near cache of this process, if any; *monotonic* is in seconds.
 
-        *count_error* is told which kind of errors the store makes; *sleep* waits
-        until no process's own cache can have what was removed.
+        *count_error* is called with the kind of each error of the store; *sleep* waits
+        until no near cache of any process can have what was removed.
         """
         self._cache = cache
         self._nodes = cache.nodes
         self._keyspace = cache.keyspace
         self._replication = cache.replication
         self.page = page
-        self._monotonic = monotonic
         self._near = near
         self._sleep = sleep
         self._tag = f"{page}:"
-        script = cache.client.register_script
-        self._take, self._put = script(_TAKE), script(_PUT)
-        self._fail, self._release = script(_FAIL), script(_RELEASE)
+        self._take, self._put, self._fail, self._release = (
+            cache.client.register_script(scripts.load(name))
+            for name in ("take", "put", "fail", "release")
+        )
         self.guard = self._guard = StoreGuard(
             cache.nodes.node_names,
             count_error=count_error,
             monotonic=monotonic,
             last_reply_at=lambda: near.last_reply_at if near else -math.inf,
         )
-        self._config_warnings: tuple[float, list[str]] = -math.inf, []
+        self._tokens = TokenDigests(cache, self._guard)
+        self._health = StoreHealth(cache, self._guard, monotonic)
 
     def of_page(self, page: str) -> EntryStore:
-        """The same store, of another Page's people: both reach it, or neither."""
+        """The store of another Page's people, with the same guard and near cache.
+
+        It shares all parts of this one, so that both reach the store or neither does.
+        """
         other = copy(self)
         other.page, other._tag = page, f"{page}:"
         return other
 
     def read(self, igsid: Igsid) -> Snapshot:
-        """Entry, lease and note, read together in one trip."""
+        """Read entry, lease and note together, in one trip."""
         near, tag = self._near, self._tag + igsid
-        loading = near.begin_read(tag) if near else None
+        pending = near.begin_read(tag) if near else None
         try:
             with self._guard.call("reads", self._nodes.node_name(f"{{{tag}}}")):
                 values, life = self._keyspace.read(
-                    _LOOKED_AT, tag, with_life=loading is not None
+                    _READ_KINDS, tag, with_life=pending is not None
                 )
         except BaseException:
-            if near and loading:
-                near.cancel_read(tag, loading)
+            if near and pending:
+                near.cancel_read(tag, pending)
             raise
-        seen = _snapshot(igsid, values)
+        snapshot = snapshot_of(igsid, values)
         if near:
-            self._copy(near, tag, loading, values[0] if seen.form else None, life)
-        return seen
+            stored = values[0] if snapshot.stored_entry else None
+            self._keep_locally(near, tag, pending, stored, life)
+        return snapshot
 
     def read_many(
         self, igsids: Sequence[Igsid]
     ) -> dict[Igsid, Snapshot | StoreUnavailable]:
-        """`read` for each, in one trip to each server; some may be out of reach."""
-        by_place: dict[str, list[Igsid]] = {}
+        """`read` for each, in one trip to each node; some nodes may be unavailable."""
+        by_node: dict[str, list[Igsid]] = {}
         for igsid in igsids:
-            place = self._nodes.node_name(self._keys(igsid)[0])
-            by_place.setdefault(place, []).append(igsid)
+            node = self._nodes.node_name(self._keys(igsid)[0])
+            by_node.setdefault(node, []).append(igsid)
         found: dict[Igsid, Snapshot | StoreUnavailable] = {}
-        for place, people in by_place.items():
+        for node, people in by_node.items():
             try:
-                with self._guard.call("reads", place):
-                    found.update(self._read_at(people))
-            except StoreUnavailable as away:
-                found.update(dict.fromkeys(people, away))
+                with self._guard.call("reads", node):
+                    found.update(self._read_from_node(people))
+            except StoreUnavailable as unavailable:
+                found.update(dict.fromkeys(people, unavailable))
         return found
 
-    def _read_at(self, igsids: list[Igsid]) -> dict[Igsid, Snapshot]:
+    def _read_from_node(self, igsids: list[Igsid]) -> dict[Igsid, Snapshot]:
         near = self._near
         tags = {igsid: self._tag + igsid for igsid in igsids}
-        loading = {tag: near.begin_read(tag) if near else None for tag in tags.values()}
+        pending = {tag: near.begin_read(tag) if near else None for tag in tags.values()}
         try:
-            looks = self._keyspace.read_many(
-                _LOOKED_AT, list(tags.values()), with_life=any(loading.values())
+            replies = self._keyspace.read_many(
+                _READ_KINDS, list(tags.values()), with_life=any(pending.values())
             )
         except BaseException:
-            for tag, begun in loading.items():
+            for tag, begun in pending.items():
                 if near and begun:
                     near.cancel_read(tag, begun)
             raise
         found = {}
-        for (igsid, tag), (values, life) in zip(tags.items(), looks, strict=True):
-            seen = found[igsid] = _snapshot(igsid, values)
+        for (igsid, tag), (values, life) in zip(tags.items(), replies, strict=True):
+            snapshot = found[igsid] = snapshot_of(igsid, values)
             if near:
-                stored = values[0] if seen.form else None
-                self._copy(near, tag, loading[tag], stored, life)
+                stored = values[0] if snapshot.stored_entry else None
+                self._keep_locally(near, tag, pending[tag], stored, life)
         return found
 
-    def _copy(
+    def _keep_locally(
         self,
         near: NearCache,
         tag: str,
-        loading: PendingRead | None,
+        pending: PendingRead | None,
         stored: bytes | None,
         life: float,
     ) -> None:
-        """Keep a copy of what was read, if it may be; an older one goes in any case."""
-        if loading:
-            is_long = stored is not None and len(stored) > LONGEST_COPY
-            near.end_read(tag, loading, None if is_long else stored, life)
+        """Keep a local copy of the entry, if allowed; drop an older one in any case."""
+        if pending:
+            is_long = stored is not None and len(stored) > LONGEST_LOCAL_ENTRY
+            near.end_read(tag, pending, None if is_long else stored, life)
         else:
             near.forget(tag, unless=stored)
 
     def recall(self, igsid: str) -> LocalEntry | None:
-        """What this process itself has of a person, if that is surely true. No trip."""
+        """The local entry of a person, if it is surely still valid. No trip."""
         near = self._near
         return near.get(self._tag + igsid) if near else None
 
@@ -307,10 +208,10 @@ class EntryStore:
         return decode(local.stored, igsid) if local else None
 
     def recall_in_outage(self, igsid: Igsid) -> Entry | None:
-        """What this process last knew, for those who have not reached the store."""
+        """The last local entry of a person, for use while the store is unavailable."""
         near, key = self._near, self._tag + igsid
-        copy = near.get_in_outage(key) if near else None
-        return decode(copy.stored, igsid) if copy else None
+        local = near.get_in_outage(key) if near else None
+        return decode(local.stored, igsid) if local else None
 
     def take(
         self,
@@ -319,16 +220,16 @@ class EntryStore:
         lease_for: float,
         known_note: LookupFailure | None = None,
     ) -> Snapshot:
-        """Take the lease unless somebody has it or a note lies there, and look.
+        """Take the lease unless it is taken or there is a note; read the rest with it.
 
-        *known_note* is one that may lie there, and goes. The lease is ours if it
-        is the one seen. Doing it twice with the same *lease* does no harm, which
-        is how a lost reply is made good.
+        A note equal to *known_note* does not count, and is deleted. The lease is ours
+        if it is the one in the snapshot. Taking it twice with the same *lease* does no
+        harm, so a call whose reply was lost can be repeated.
         """
         with self._guarded("writes", igsid):
             milliseconds = math.ceil(lease_for * 1000)
             note = (encode_note(known_note),) if known_note else ()
-            return _snapshot(
+            return snapshot_of(
                 igsid, self._run(self._take, igsid, lease, milliseconds, *note)
             )
 
@@ -341,13 +242,13 @@ class EntryStore:
         *,
         again: bool = False,
     ) -> bool:
-        """Keep *entry* until it expires, if *lease* is still ours; say if it was kept.
+        """Keep *entry* until it expires, if *lease* is still ours; return if it was.
 
         A lost lease means that the person was erased, flushed or has written
-        while we asked, so what we learned may no longer be kept (see "One
+        while we asked, so the outcome may no longer be kept (see "One
         writer per entry" in docs/architecture.md). An entry without life left
-        is not stored at all: Redis takes a TTL of zero for an error. What was known
-        before is put *again* only if it is still there: a flush can have removed
+        is not stored at all: a TTL of zero is an error in Redis. The entry of before
+        the fetch is put *again* only if it is still there: a flush can have removed
         it after the lease was taken.
         """
         milliseconds = _left(entry, now)
@@ -368,7 +269,7 @@ class EntryStore:
         keeping: Entry | None = None,
         now: float,
     ) -> bool:
-        """Tell those who wait how the flight failed, if *lease* is still ours.
+        """Report to followers how the flight failed, if *lease* is still ours.
 
         *keeping* is the entry that the flight was to refresh, with its next
         refresh postponed.
@@ -381,23 +282,24 @@ class EntryStore:
             return bool(self._run(self._fail, igsid, lease, note, ttl, *kept))
 
     def release(self, igsid: Igsid, lease: Lease) -> bool:
-        """Give the lease back with nothing to show for it, if it is still ours."""
+        """Release the lease without a result, if it is still ours."""
         with self._guarded("writes", igsid):
             return bool(self._run(self._release, igsid, lease))
 
     def erase(self, igsid: Igsid) -> Erased:
-        """Drop what is stored about one person, and whatever is under way.
+        """Delete what is stored about one person, and whatever is under way.
 
         In every replica, too: a fail-over brings nothing back. And in every
         process, which takes half a second (see `proxy.storage.near_cache`).
         """
         with self._guarded("writes", igsid):
-            [there] = self._replication.run_replicated(_ERASE, [self._keys(igsid)])
+            keys = self._keys(igsid)
+            [deleted] = self._replication.run_replicated(_ERASE, [keys])
         self.wait_out_local_caches()
-        return Erased(*map(bool, there))
+        return Erased(*map(bool, deleted))
 
     def drop_refusals(self, people: Collection[Igsid], lease_for: float) -> bool:
-        """Drop what Meta has refused of *people*, who have written to the business.
+        """Drop the refusals of *people*, who have written to the business.
 
         Whatever is under way goes too, because Meta may have been asked before the
         message. A profile stays. The drop reaches every replica. True means that a
@@ -409,15 +311,16 @@ class EntryStore:
 
         A trip to each server, and for replicas another.
         """
-        places: dict[str, list[list[str]]] = {}
+        by_node: dict[str, list[list[str]]] = {}
         for igsid in dict.fromkeys(people):
             keys = self._keys(igsid)
-            places.setdefault(self._nodes.node_name(keys[0]), []).append(keys)
+            by_node.setdefault(self._nodes.node_name(keys[0]), []).append(keys)
         seconds = WRITTEN_LATELY, TRUSTED_FOR, TRUSTED_FOR + lease_for
-        args = [math.floor(each * 1000) for each in seconds]
+        milliseconds = [math.floor(each * 1000) for each in seconds]
+        args: list[str | bytes | int] = [*milliseconds, LUA_PROFILE, LUA_LIFE]
         replies: list[int] = []
-        for place, groups in places.items():
-            with self._guard.call("writes", place):
+        for node, groups in by_node.items():
+            with self._guard.call("writes", node):
                 replies += self._replication.run_replicated(_DROP_REFUSAL, groups, args)
         return any(replies)
 
@@ -430,98 +333,54 @@ class EntryStore:
     ) -> Flushed:
         """Remove the entries that *matches* picks; None picks all, unread.
 
-        Of this Page; or of *every_page*, those whom nobody serves any more too.
-        *matches* is given None for an entry that cannot be read. Leases and
-        notes go first, all of them, in a pass of their own: a fetch begun
-        before it has then either lost its lease or written where the second
-        pass will find it. In a single pass, it could write behind the cursor.
-        Each pass goes over every server, and at the end their replicas have
-        forgotten what they have, and so has every process.
+        Of this Page; or of *every_page*, even one that is not served any more.
+        *matches* is called with None for an entry that cannot be decoded. All leases
+        and notes go first (see `remove_entries`). Each pass goes over every server.
+        When this returns, all replicas and all processes have dropped the entries.
         """
-        whose = "*" if every_page else f"{{{self._tag}*"
-
-        def pick(keys: list[bytes]) -> list[bytes]:
-            return keys if matches is None else self._pick(keys, matches)
-
+        tags = "*" if every_page else f"{{{self._tag}*"
         with self._guard.call("writes"), require_stable_topology(self._nodes):
             if dry_run:
-                entries = map(pick, self._keyspace.scan(f"e:{whose}"))
-                return Flushed(sum(map(len, entries)), 0)
-            self._keyspace.remove(f"[ln]:{whose}", count=WIDE_SLICE)
-            flushed = Flushed(*self._keyspace.remove(f"e:{whose}", pick))
+                return match_entries(self._keyspace, tags, matches)
+            flushed = remove_entries(self._keyspace, tags, matches)
             self._replication.await_replicas()
         self.wait_out_local_caches()
         return flushed
 
     def census(self, kind_of: Callable[[Entry | None], str], at_most: int) -> Census:
-        """Count this Page's entries by what *kind_of* makes of them, up to *at_most*.
+        """Count this Page's entries by *kind_of*, up to *at_most*.
 
-        It is given None for an entry that cannot be read.
-        """
-        kinds: Counter[str] = Counter()
-        met: set[bytes] = set()  # SCAN may name a key twice.
-        with self._guard.call("reads"):
-            for keys in self._keyspace.scan(f"e:{{{self._tag}*"):
-                new = list(dict.fromkeys(key for key in keys if key not in met))
-                if len(met) + len(new) > at_most:
-                    return Census(kinds, is_complete=False)
-                met.update(new)
-                for value in self._keyspace.values(new):
-                    if value is not None:
-                        kinds[kind_of(decode(value))] += 1
-        return Census(kinds, is_complete=True)
-
-    def token_digest(self) -> str | None:
-        """Which Page token asked last, without telling what it is."""
-        key = token_key(self.page)
-        with self._guard.call("reads", self._nodes.node_name(key)):
-            known = self._cache.get(key)
-            return known.decode("ascii", "replace") if known is not None else None
-
-    def note_token(self, digest: str) -> None:
-        """Remember which Page token is in use now."""
-        key = token_key(self.page)
-        with self._guard.call("writes", self._nodes.node_name(key)):
-            self._cache.set(key, digest.encode(), TOKEN_NOTED_FOR)
-
-    def ping(self) -> None:
-        """Do nothing, if the store is there and takes what it is given.
-
-        One that is full, or a replica, answers and keeps nothing.
+        *kind_of* is called with None for an entry that cannot be decoded.
         """
         with self._guard.call("reads"):
-            self._cache.client.ping()
-        with self._guard.call("writes", self._nodes.node_name(PROBE_KEY)):
-            probe_writes(self._cache)
-
-    def config_warnings(self, now: Callable[[], float]) -> list[str]:
-        """What of the store's settings, or its clock, may break a promise, as reasons.
-
-        Asked at most every ten seconds. *now* is our clock, in epoch seconds.
-        """
-        asked_at, warnings = self._config_warnings
-        if self._monotonic() - asked_at > CONFIG_READ_EVERY:
-            with self._guard.call("reads"):
-                warnings = config_warnings(self._nodes, now)
-            self._config_warnings = self._monotonic(), warnings
-        return warnings
-
-    def _pick(
-        self, keys: list[bytes], matches: Callable[[Entry | None], bool]
-    ) -> list[bytes]:
-        return [
-            key
-            for key, value in zip(keys, self._keyspace.values(keys), strict=True)
-            if value is not None and matches(decode(value))
-        ]
+            return count_entries(self._keyspace, f"{{{self._tag}*", kind_of, at_most)
 
     def wait_out_local_caches(self) -> None:
-        """Wait until no process uses a copy of what Redis has just removed.
+        """Wait until no process uses a local copy of what Redis has just removed.
 
-        Whether this one has a cache of its own says nothing of the others.
+        Even if this process has no near cache: other processes may have one.
         """
         if self._nodes.can_track:
             self._sleep(TRUSTED_FOR)
+
+    def token_digest(self) -> str | None:
+        """The digest of the Page token that was used last."""
+        return self._tokens.read(self.page)
+
+    def note_token(self, digest: str) -> None:
+        """Remember which Page token is in use now."""
+        self._tokens.store(self.page, digest)
+
+    def ping(self) -> None:
+        """Check that the store answers and accepts writes."""
+        self._health.ping()
+
+    def config_warnings(self, now: Callable[[], float]) -> list[str]:
+        """The store's settings, or its clock, that may break a promise, as reasons.
+
+        *now* is our clock, in epoch seconds.
+        """
+        return self._health.config_warnings(now)
 
     def _guarded(self, kind: str, igsid: Igsid) -> GuardedCall:
         return self._guard.call(kind, self._nodes.node_name(self._keys(igsid)[0]))
@@ -530,25 +389,10 @@ class EntryStore:
         return [tagged(kind, self._tag + igsid) for kind in _KINDS]
 
     def _run(
-        self, script: redis.commands.core.Script, igsid: Igsid, *args: str | bytes | int
+        self, script: Script, igsid: Igsid, *args: str | bytes | int
     ) -> list[bytes | None]:
         keys = [self._keyspace.whole_key(key) for key in self._keys(igsid)]
         return cast("list[bytes | None]", script(keys=keys, args=args))
-
-
-def _snapshot(igsid: Igsid, values: list[bytes | None]) -> Snapshot:
-    entry, lease, note = values[:3]
-    return Snapshot(
-        read(entry, igsid) if entry is not None else None,
-        lease.decode("ascii", "replace") if lease is not None else None,
-        decode_note(note) if note is not None else None,
-        has_written=len(values) > 3 and values[3] is not None,
-    )
-
-
-def token_key(page: str) -> str:
-    """Where it is noted which token asks for *page*."""
-    return f"t:{{{page}}}"
 
 
 def _left(entry: Entry, now: float) -> int:

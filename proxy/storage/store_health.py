@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -9,6 +10,7 @@ import redis
 
 from proxy.storage.flask_cache import ProfileCache
 from proxy.storage.nodes import Nodes
+from proxy.storage.store_guard import StoreGuard
 
 PERSISTS, EVICTS_GATES = "store_persists", "store_evicts_gates"
 CLOCK_SKEW = "clock_skew"
@@ -21,6 +23,9 @@ GOOD_POLICY = "allkeys-lfu"
 """Under any other eviction policy a full store evicts the keys that expire soonest,
 gates first, or rejects writes."""
 
+CONFIG_READ_EVERY = 10.0
+"""Seconds between two reads of the store's own settings."""
+
 PROBE_KEY = "r:{readyz}"
 """Written to find out whether the store accepts writes."""
 
@@ -28,9 +33,36 @@ PROBE_TTL = 1.0
 """Seconds for which that key lives."""
 
 
-def probe_writes(cache: ProfileCache) -> None:
-    """Write a key: a store that is full, or a replica, answers and keeps nothing."""
-    cache.set(PROBE_KEY, b"", PROBE_TTL)
+class StoreHealth:
+    """Checks of the store as a whole. Both raise StoreUnavailable."""
+
+    def __init__(
+        self, cache: ProfileCache, guard: StoreGuard, monotonic: Callable[[], float]
+    ) -> None:
+        """*monotonic* is in seconds."""
+        self._cache = cache
+        self._guard = guard
+        self._monotonic = monotonic
+        self._warnings: tuple[float, list[str]] = -math.inf, []
+
+    def ping(self) -> None:
+        """Check that the store answers and accepts writes.
+
+        One that is full, or a replica, answers and keeps nothing.
+        """
+        with self._guard.call("reads"):
+            self._cache.client.ping()
+        with self._guard.call("writes", self._cache.node_name(PROBE_KEY)):
+            self._cache.set(PROBE_KEY, b"", PROBE_TTL)
+
+    def config_warnings(self, now: Callable[[], float]) -> list[str]:
+        """The reasons of `config_warnings`, read at most every ten seconds."""
+        read_at, warnings = self._warnings
+        if self._monotonic() - read_at > CONFIG_READ_EVERY:
+            with self._guard.call("reads"):
+                warnings = config_warnings(self._cache.nodes, now)
+            self._warnings = self._monotonic(), warnings
+        return warnings
 
 
 def config_warnings(nodes: Nodes, now: Callable[[], float]) -> list[str]:

@@ -170,7 +170,7 @@ def _split_one(text: str, scheme: str) -> tuple[SplitResult, Hosts]:
 def _split_many(
     text: str, path: str, form: str, default_port: int
 ) -> tuple[SplitResult, Hosts]:
-    """Split a URL of the *form* that names several hosts."""
+    """Split a URL of the *stored_entry* that names several hosts."""
     try:
         parts = urlsplit(text)
     except ValueError:

@@ -16,8 +16,9 @@ from proxy.domain.entry import Entry
 from proxy.domain.failures import StoreUnavailable
 from proxy.domain.profile import Igsid
 from proxy.storage.client_factory import REDIS_TIMEOUT
-from proxy.storage.entries import EntryStore, Flushed
+from proxy.storage.entries import EntryStore
 from proxy.storage.flask_cache import ProfileCache
+from proxy.storage.flush import Flushed
 from proxy.storage.store_guard import PROBED_EVERY
 from tests.helpers.builders import HOUR, NOW, a_profile, an_entry
 from tests.helpers.fakes import no_wait

@@ -23,8 +23,10 @@ from proxy.domain.failures import (
 )
 from proxy.domain.profile import GraphError, Igsid, Outcome, Profile, Reason, Refusal
 from proxy.storage.codec import SCHEMA, decode_note, encode, encode_note
-from proxy.storage.entries import Census, EntryStore, Erased, Flushed, Snapshot
+from proxy.storage.entries import EntryStore, Erased
 from proxy.storage.flask_cache import ProfileCache
+from proxy.storage.flush import Census, Flushed
+from proxy.storage.snapshot import Snapshot
 from tests.helpers.builders import form_of
 from tests.helpers.redis_servers import REAL_STORES
 

@@ -17,8 +17,9 @@ from proxy.domain.entry import Entry
 from proxy.domain.failures import GraphTimeout, StoreUnavailable
 from proxy.domain.profile import GraphError, Igsid, Reason, Refusal
 from proxy.storage.client_factory import REDIS_TIMEOUT
-from proxy.storage.entries import EntryStore, Snapshot
+from proxy.storage.entries import EntryStore
 from proxy.storage.flask_cache import ProfileCache
+from proxy.storage.snapshot import Snapshot
 from proxy.storage.store_guard import CALLS_AT_ONCE, PROBED_EVERY
 from tests.helpers.builders import form_of
 from tests.helpers.redis_servers import Server, client_of, free_port, store_of

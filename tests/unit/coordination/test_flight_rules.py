@@ -15,7 +15,7 @@ from proxy.coordination.flight_rules import (
 from proxy.domain.answer import Answer, Source
 from proxy.domain.entry import Entry
 from proxy.domain.failures import GraphTimeout, LookupFailure, Throttled
-from proxy.storage.entries import Snapshot
+from proxy.storage.snapshot import Snapshot
 from tests.helpers.builders import HOUR, NOW, an_entry, form_of
 
 EMPTY = Snapshot(None, None, None)

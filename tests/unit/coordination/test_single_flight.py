@@ -30,8 +30,9 @@ from proxy.domain.failures import (
     TooManyMisses,
 )
 from proxy.domain.profile import Igsid, Outcome
-from proxy.storage.entries import EntryStore, Snapshot
+from proxy.storage.entries import EntryStore
 from proxy.storage.flask_cache import ProfileCache
+from proxy.storage.snapshot import Snapshot
 from tests.helpers.builders import ADA, NOW, a_profile, a_refusal, an_entry, form_of
 from tests.helpers.fakes import no_wait
 

@@ -24,7 +24,7 @@ from proxy.domain.failures import (
     TooManyMisses,
 )
 from proxy.domain.profile import Igsid
-from proxy.storage.entries import LONGEST_COPY
+from proxy.storage.entries import LONGEST_LOCAL_ENTRY
 from proxy.storage.near_cache import NearCache
 from tests.helpers.builders import HOUR, a_profile, a_refusal, picture_url
 from tests.helpers.fakes import FakeGraph
@@ -151,7 +151,7 @@ def test_failed_read_is_no_longer_pending() -> None:
     assert world.store._near._pending == {}
 
 
-@pytest.mark.parametrize(("length", "copies"), [(100, 1), (LONGEST_COPY, 0)])
+@pytest.mark.parametrize(("length", "copies"), [(100, 1), (LONGEST_LOCAL_ENTRY, 0)])
 def test_very_long_entry_is_not_copied(length: int, copies: int) -> None:
     """Local copies of any length would have no limit in bytes."""
     world, _ = world_with_near_cache()

@@ -1,0 +1,22 @@
+-- Delete an entry that is not a profile, with lease and note, and set the marker.
+-- Return 1 if a process may still have a local copy of what was there.
+-- KEYS: entry, lease, note, marker. ARGV: the marker's TTL, for how long a local copy
+-- is trusted, that and a lease's time, all in ms; LUA_PROFILE and LUA_LIFE of the codec.
+-- The age of a profile is the part of its life that is over, which is by the clock of
+-- the process that wrote it and by the pace of Redis, so that no two clocks are
+-- compared. What is not a number is no reason to fail: others are in the same trip.
+local entry = redis.call('MGET', KEYS[1])[1]
+local stays = entry and string.find(entry, ARGV[4])
+local is_again = redis.call('PTTL', KEYS[4]) > ARGV[1] - ARGV[2]
+local is_young = false
+if stays then
+  local from, till = string.match(entry, ARGV[5])
+  from, till = tonumber(from), tonumber(till)
+  local left = redis.call('PTTL', KEYS[1])
+  is_young = not (from and till) or (till - from) * 1000 - left < tonumber(ARGV[3])
+else
+  redis.call('DEL', KEYS[1])
+end
+redis.call('DEL', KEYS[2], KEYS[3])
+redis.call('SET', KEYS[4], '', 'PX', ARGV[1])
+return (is_again or is_young or not stays) and 1 or 0
