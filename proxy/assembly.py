@@ -32,11 +32,11 @@ from proxy.lookup.pages import Named, Pages
 from proxy.observability.metrics import Metrics
 from proxy.page_assembly import Parts, Submit, build_page
 from proxy.storage.client_factory import new_client
-from proxy.storage.cluster import Cluster
 from proxy.storage.entries import EntryStore
 from proxy.storage.flask_cache import ProfileCache
 from proxy.storage.invalidation_listener import InvalidationListener
 from proxy.storage.near_cache import NearCache
+from proxy.storage.nodes import nodes_of
 from proxy.storage.store_url import EMBEDDED
 
 log = logging.getLogger(__name__)
@@ -162,7 +162,7 @@ def new_near_cache(settings: Settings, client: redis.Redis) -> NearCache | None:
     Each node of a Cluster sends invalidations of its own keys only, and nodes come
     and go.
     """
-    if not settings.near_entries or isinstance(client, Cluster):
+    if not settings.near_entries or not nodes_of(client, "").can_track:
         return None
     return NearCache(
         settings.near_entries,

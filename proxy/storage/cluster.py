@@ -1,10 +1,13 @@
 """A client for a Redis Cluster: each command goes to the primary that has its keys.
 
 Not redis-py's RedisCluster. That one connects when it is made, asks all nodes for the
-layout within whichever call has just failed, sleeps in it, loads a script on every
+layout within the call that has just failed, sleeps in it, loads a script on every
 primary or fails, and repeats a pipeline that met a hanging node command by command: one
-node can hold a call for minutes. Here a node is what a single server is elsewhere, with
-the same client, timeouts and retries, and what fails has cost what it costs there.
+node can hold a call for minutes. Here a node is treated as a single server is
+elsewhere, with the same client, timeouts and retries, and a failure costs the same.
+
+Only `proxy.storage.nodes` knows this class, beside the factory. It is a `redis.Redis`
+so that commands and scripts are sent to it as to one server; only `pipeline` raises.
 """
 
 from __future__ import annotations
@@ -22,13 +25,13 @@ from redis.crc import REDIS_CLUSTER_HASH_SLOTS, key_slot
 from redis.exceptions import ClusterDownError, MovedError, NoScriptError
 
 ASK_AGAIN_AFTER = 0.5
-"""Seconds between two questions for the layout, unless a node has told us to look."""
+"""Seconds between two questions for the layout, unless a node has redirected us."""
 
 ASKING_FOR = 0.3
-"""Seconds after which no further node is asked for the layout: one may have hung."""
+"""Seconds after which no further node is asked for the layout: one may be hanging."""
 
 _OF_MANY_SLOTS = {"MGET", "DEL", "UNLINK", "EXISTS"}
-"""Commands whose keys may be of several slots; a server then takes them one by one."""
+"""Commands whose keys may be of several slots; each key is then sent by itself."""
 
 Address = tuple[str, int]
 Key = TypeVar("Key", str, bytes)
@@ -37,7 +40,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """Which primary has which slots: from, to (both included), and where it is."""
+    """Which primary has which slots: first, last (both included), and its address."""
 
     ranges: tuple[tuple[int, int, Address], ...]
 
@@ -56,7 +59,7 @@ class Cluster(redis.Redis):
     """Every primary behind one client; connects to nothing before it is used.
 
     A command without a key is for one of `nodes`; ``PING`` asks all of them. While
-    a slot is on its way from node to node, what is in it cannot be reached.
+    a slot is being moved from node to node, its keys cannot be reached.
     """
 
     def __init__(
@@ -68,7 +71,7 @@ class Cluster(redis.Redis):
         self.node = node
         self._clients: dict[Address, redis.Redis] = {}
         self._layout: Layout | None = None
-        self._in_doubt = False
+        self._is_outdated = False
         self._ask_at = 0.0
         self._suspects: set[Address] = set()
         self._asking = threading.Lock()
@@ -87,25 +90,25 @@ class Cluster(redis.Redis):
         return reply
 
     def pipeline(self, transaction: bool = True, shard_hint: Any = None) -> Any:
-        """There is none: a pipeline is one connection. See `spread`."""
-        raise TypeError("a Cluster has no pipeline; take that of a node")
+        """Raise TypeError: a pipeline is one connection. See `spread`."""
+        raise TypeError("a Cluster has no pipeline; use that of a node")
 
     def register_script(self, script: Any) -> Script:
-        """A script that a node learns when it is first asked to run it."""
+        """A script that is loaded into a node when it first runs there."""
         return _Script(self, script)
 
     def spread(
         self, keys: Iterable[Key], do: Callable[[redis.Redis, list[Key]], T]
     ) -> list[tuple[list[Key], T]]:
-        """What *do* gives for each node, with the *keys* that are there.
+        """Call *do* for each node with the *keys* that it has; pair keys and results.
 
-        All of it is done twice if a key turns out to have moved.
+        All calls are repeated if a key turns out to have moved.
         """
         keys = list(keys)
         try:
             return self._spread(keys, do)
         except MovedError:
-            self._doubt()
+            self._expire_layout()
             return self._spread(keys, do)
 
     def nodes(self) -> list[redis.Redis]:
@@ -113,7 +116,7 @@ class Cluster(redis.Redis):
         return [self._client(address) for address in self.layout().primaries]
 
     def home(self, key: str | bytes) -> Address:
-        """Where *key* is, as far as is known."""
+        """The address of the node that has *key*, by the layout last read."""
         return self.layout().home(self._slot(key))
 
     def tag(self, node: redis.Redis) -> str:
@@ -125,20 +128,20 @@ class Cluster(redis.Redis):
         raise redis.ConnectionError("a node has no slots any more")
 
     def layout(self, *, fresh: bool = False) -> Layout:
-        """Who has which slots, as far as is known; with *fresh*, as it is now.
+        """Which node has which slots, as last read; with *fresh*, as it is now.
 
-        After a node has failed, one thread asks the others while the rest go on
-        with what they know. Where nothing is known, a failure is not repeated at
-        once, so that those who queue here do not wait for one another's timeouts.
+        After a node has failed, one thread asks the other nodes while all other threads
+        go on with the previous layout. Without one, a failure is not repeated at
+        once, so that threads that queue here do not wait for one another's timeouts.
         """
-        known = self._layout
-        must = fresh or known is None
-        if not must and not (self._in_doubt and time.monotonic() >= self._ask_at):
-            return cast(Layout, known)
+        previous = self._layout
+        must = fresh or previous is None
+        if not must and not (self._is_outdated and time.monotonic() >= self._ask_at):
+            return cast(Layout, previous)
         if not self._asking.acquire(blocking=must):
-            return cast(Layout, known)
+            return cast(Layout, previous)
         try:
-            return self._asked(known, fresh)
+            return self._read_layout(previous, fresh)
         finally:
             self._asking.release()
 
@@ -147,37 +150,37 @@ class Cluster(redis.Redis):
         for client in list(getattr(self, "_clients", {}).values()):
             client.close()
 
-    def _asked(self, known: Layout | None, fresh: bool) -> Layout:
-        if self._layout is not None and self._layout is not known and not fresh:
+    def _read_layout(self, previous: Layout | None, fresh: bool) -> Layout:
+        if self._layout is not None and self._layout is not previous and not fresh:
             return self._layout
         if self._layout is None and time.monotonic() < self._ask_at:
             raise redis.ConnectionError("no node of the Cluster answered just now")
         try:
-            self._in_doubt = False
+            self._is_outdated = False
             self._layout = self._ask()
         except redis.RedisError:
-            self._in_doubt = True
-            if fresh or known is None:
+            self._is_outdated = True
+            if fresh or previous is None:
                 raise
         finally:
             self._ask_at = time.monotonic() + ASK_AGAIN_AFTER
         return cast(Layout, self._layout)
 
     def _ask(self) -> Layout:
-        """Ask one node after the other, those that have failed last."""
-        known = self._layout.primaries if self._layout else []
-        places = dict.fromkeys([*known, *self.seeds])
+        """Ask one node after the other, nodes that have failed at the end."""
+        primaries = self._layout.primaries if self._layout else []
+        addresses = dict.fromkeys([*primaries, *self.seeds])
         deadline = time.monotonic() + ASKING_FOR
-        for address in sorted(places, key=self._suspects.__contains__):
+        for address in sorted(addresses, key=self._suspects.__contains__):
             try:
-                told = self._at(
+                reply = self._at(
                     address, redis.Redis.execute_command, "CLUSTER", "SLOTS"
                 )
             except redis.RedisError:
                 if time.monotonic() > deadline:
                     break
                 continue
-            layout = _layout(told, address)
+            layout = _layout(reply, address)
             self._forget_others(layout)
             return layout
         raise redis.ConnectionError("no node of the Cluster answers")
@@ -185,24 +188,25 @@ class Cluster(redis.Redis):
     def _spread(
         self, keys: list[Key], do: Callable[[redis.Redis, list[Key]], T]
     ) -> list[tuple[list[Key], T]]:
-        homes: dict[Address, list[Key]] = {}
+        by_home: dict[Address, list[Key]] = {}
         layout = self.layout()
         try:
             for key in keys:
-                homes.setdefault(layout.home(self._slot(key)), []).append(key)
+                by_home.setdefault(layout.home(self._slot(key)), []).append(key)
         except redis.ConnectionError:
-            self._in_doubt = True
+            self._is_outdated = True
             raise
         return [
-            (there, self._at(address, do, there)) for address, there in homes.items()
+            (node_keys, self._at(address, do, node_keys))
+            for address, node_keys in by_home.items()
         ]
 
     def _one_by_one(self, name: str, keys: list[str | bytes]) -> Any:
-        """One trip to each node, with a command for each key."""
+        """Send a command for each key, in one trip to each node."""
 
-        def ask(node: redis.Redis, there: list[Any]) -> list[Any]:
+        def ask(node: redis.Redis, node_keys: list[Any]) -> list[Any]:
             pipe = node.pipeline(transaction=False)
-            for key in there:
+            for key in node_keys:
                 pipe.execute_command(name, key)
             return pipe.execute()
 
@@ -211,25 +215,25 @@ class Cluster(redis.Redis):
             return sum(sum(replies) for _, replies in spread)
         found = {
             key: value
-            for there, replies in spread
-            for key, [value] in zip(there, replies, strict=True)
+            for node_keys, replies in spread
+            for key, [value] in zip(node_keys, replies, strict=True)
         }
         return [found[key] for key in cast("list[bytes]", keys)]
 
     def _at(self, address: Address, do: Callable[..., T], *args: object) -> T:
         try:
-            done = do(self._client(address), *args)
+            result = do(self._client(address), *args)
         except (redis.ConnectionError, redis.TimeoutError, ClusterDownError):
             self._suspects.add(address)
-            self._in_doubt = True
+            self._is_outdated = True
             raise
         if self._suspects:
             self._suspects.discard(address)
-        return done
+        return result
 
-    def _doubt(self) -> None:
-        """Have the next one ask for the layout, however lately it was asked for."""
-        self._in_doubt, self._ask_at = True, 0.0
+    def _expire_layout(self) -> None:
+        """Make the next call ask for the layout, even if that was done just now."""
+        self._is_outdated, self._ask_at = True, 0.0
 
     def _client(self, address: Address) -> redis.Redis:
         client = self._clients.get(address)
@@ -252,7 +256,7 @@ class Cluster(redis.Redis):
 
 
 class _Script(Script):
-    """A script that is sent along to a node that does not know it yet."""
+    """A script that is sent in full to a node that has not loaded it yet."""
 
     def __call__(self, keys: Any = None, args: Any = None, client: Any = None) -> Any:
         client = client or self.registered_client
@@ -264,7 +268,7 @@ class _Script(Script):
 
 
 def _keys(args: Sequence[Any]) -> list[Any]:
-    """The keys that a command names, or the first of them."""
+    """The keys of a command, or the first of them."""
     name, *rest = args
     if name in ("EVAL", "EVALSHA"):
         rest = rest[2 : 2 + int(rest[1])]
@@ -275,17 +279,17 @@ def _keys(args: Sequence[Any]) -> list[Any]:
     return rest
 
 
-def _layout(told: list[list[Any]], teller: Address) -> Layout:
-    """Read the reply to CLUSTER SLOTS of the node at *teller*.
+def _layout(reply: list[list[Any]], sender: Address) -> Layout:
+    """Read the reply to CLUSTER SLOTS of the node at *sender*.
 
-    A node that does not know its own name says nothing, or null.
+    A node that does not know its own host name sends an empty one, or null.
     Source: https://redis.io/docs/latest/commands/cluster-slots/
     """
     return Layout(
         tuple(
             sorted(
-                (first, last, ((host or b"").decode() or teller[0], port))
-                for first, last, (host, port, *_), *_ in told
+                (first, last, ((host or b"").decode() or sender[0], port))
+                for first, last, (host, port, *_), *_ in reply
             )
         )
     )

@@ -1,4 +1,4 @@
-"""The form in which entries and notes are stored: how it is written and read."""
+"""The codec of entries and notes, which are stored as JSON."""
 
 from __future__ import annotations
 
@@ -11,36 +11,39 @@ from proxy.domain.failures import FAILURES, GraphUnavailable, LookupFailure
 from proxy.domain.profile import GraphError, Igsid, Profile, Reason, Refusal
 
 SCHEMA = 3
-"""The version of the stored form. What has another is a miss, and is overwritten."""
+"""The version of what is stored. An entry of another is a miss, and is overwritten."""
 
 LUA_PROFILE = f"^%[{SCHEMA},[^,]*,[^,]*,[^,]*,[^,]*,%["
-"""What only a profile matches, to scripts: an array in the sixth place, for null.
+"""A Lua pattern that only a profile matches: its sixth value is an array, not null.
 
-Before it are numbers and an id, so that nothing that Meta says is taken for it. Where
-another version has its profiles is not known, so none of its entries is one.
+The values before it are numbers and an id, so that no text of Meta's can match. No
+entry of another version matches, because its profiles may be elsewhere.
 """
 
 LUA_LIFE = "^[^,]*,[^,]*,([%d.]+),[^,]*,([%d.]+),"
-"""Takes ``fetched_at`` and ``usable_until`` out of an entry, for scripts."""
+"""A Lua pattern that captures ``fetched_at`` and ``usable_until`` of an entry."""
 
 _UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
-"""What msgspec raises for bytes that are not what we store."""
+"""The errors that msgspec raises for bytes that we would not store."""
 
 _FAILURES = {failure.code: failure for failure in FAILURES if failure.is_shared}
-"""The failures that a note can tell of, by their codes."""
+"""The failures that a note can report, by their codes."""
 
 _Moment = Annotated[float, msgspec.Meta(ge=0, lt=1e11)]
 """Epoch seconds that a calendar can show."""
 
 
-class _Said(msgspec.Struct, array_like=True):
+class _StoredError(msgspec.Struct, array_like=True):
     code: int | None
     subcode: int | None
     fbtrace_id: str | None
 
 
-class _Person(msgspec.Struct, array_like=True):
-    """What Meta documents of a person, in the order of FIELDS, and a picture's end."""
+class StoredProfile(msgspec.Struct, array_like=True):
+    """The fields of a `Profile` without its id, in their order, which a test compares.
+
+    They are listed again because a derived class would have no types for mypy.
+    """
 
     name: str | None = None
     username: str | None = None
@@ -53,10 +56,10 @@ class _Person(msgspec.Struct, array_like=True):
 
 
 class StoredEntry(msgspec.Struct, array_like=True):
-    """An entry in the form in which it is stored: a profile or a refusal.
+    """An entry as it is stored, with a profile or a refusal: an array in JSON.
 
-    Names would take a fifth of its memory. To make the entry of it takes several
-    times as long as to read it, so whoever can answers from this.
+    Field names would take a fifth of its memory. Building the `Entry` takes several
+    times as long as decoding this, so a hit is answered from this.
     """
 
     v: int
@@ -64,20 +67,20 @@ class StoredEntry(msgspec.Struct, array_like=True):
     fetched_at: _Moment
     fresh_until: _Moment
     usable_until: _Moment
-    profile: _Person | None = None
+    profile: StoredProfile | None = None
     refusal: Reason | None = None
-    said: _Said | None = None
+    said: _StoredError | None = None
     refresh_after: _Moment | None = None
     failed_refreshes: Annotated[int, msgspec.Meta(ge=0)] = 0
     expiry_reason: ExpiryReason | None = None
 
     def entry(self) -> Entry:
-        """The entry that is stored in this form."""
+        """Build the entry."""
         last_said = None
         outcome: Profile | Refusal
         if self.profile is not None:
-            known = msgspec.structs.asdict(self.profile)
-            outcome = Profile(Igsid(self.id), **known)
+            fields = msgspec.structs.asdict(self.profile)
+            outcome = Profile(Igsid(self.id), **fields)
             last_said = _error(self.said) if self.said else None
         else:
             assert self.refusal is not None and self.said is not None  # See `read`.
@@ -97,70 +100,72 @@ class StoredEntry(msgspec.Struct, array_like=True):
 class _Note(msgspec.Struct, omit_defaults=True):
     v: int
     failure: str
-    said: _Said | None = None
+    said: _StoredError | None = None
     retry_after: float | None = None
     asked: bool = True
 
 
 def encode(entry: Entry) -> bytes:
-    """*entry* as it is stored: an array in JSON, its version first."""
-    person = refusal = said = None
+    """Encode *entry* as an array in JSON, its version first."""
+    stored_profile = refusal = said = None
     match entry.outcome:
         case Profile() as profile:
-            person = msgspec.convert(profile, _Person, from_attributes=True)
-            said = _said(entry.last_said) if entry.last_said else None
+            stored_profile = msgspec.convert(
+                profile, StoredProfile, from_attributes=True
+            )
+            said = _stored_error(entry.last_said) if entry.last_said else None
         case Refusal(reason=reason, said=error):
-            refusal, said = reason, _said(error)
-    form = StoredEntry(
+            refusal, said = reason, _stored_error(error)
+    stored_entry = StoredEntry(
         v=SCHEMA,
         id=entry.outcome.igsid,
         fetched_at=entry.fetched_at,
         fresh_until=entry.fresh_until,
         usable_until=entry.usable_until,
-        profile=person,
+        profile=stored_profile,
         refusal=refusal,
         said=said,
         refresh_after=entry.refresh_after or None,
         failed_refreshes=entry.failed_refreshes,
         expiry_reason=entry.expiry_reason,
     )
-    values = list(msgspec.structs.astuple(form))
+    values = list(msgspec.structs.astuple(stored_entry))
     while not values[-1]:
-        del values[-1]  # What is left out at the end is nothing, when it is read.
+        del values[-1]  # A missing value at the end is decoded as its default.
     return msgspec.json.encode(values)
 
 
 def decode(stored: bytes, igsid: Igsid | None = None) -> Entry | None:
-    """The entry that `read` reads, if it does."""
-    form = read(stored, igsid)
-    return form.entry() if form is not None else None
+    """Build the entry of what `read` returns; None if that is None."""
+    stored_entry = read(stored, igsid)
+    return stored_entry.entry() if stored_entry is not None else None
 
 
 def read(stored: bytes, igsid: Igsid | None = None) -> StoredEntry | None:
-    """Read a stored entry; None for what is truncated, foreign or of another version.
+    """Decode a stored entry; None if it is truncated, foreign or of another version.
 
-    With *igsid*, an entry about anybody else is foreign too.
+    With *igsid*, an entry about another person is foreign too.
     """
     try:
-        form = msgspec.json.decode(stored, type=StoredEntry)
+        entry = msgspec.json.decode(stored, type=StoredEntry)
     except _UNREADABLE:
         return None
-    if form.v != SCHEMA or (igsid is not None and form.id != igsid):
+    if entry.v != SCHEMA or (igsid is not None and entry.id != igsid):
         return None
-    if form.refusal is None:
-        return form if form.profile is not None else None
-    return form if form.profile is None and form.said is not None else None
+    if entry.refusal is None:
+        return entry if entry.profile is not None else None
+    return entry if entry.profile is None and entry.said is not None else None
 
 
 def encode_note(failure: LookupFailure) -> bytes:
-    """*failure* as those who wait for it read it."""
-    said = _said(failure.said) if failure.said else None
+    """Encode *failure* for its followers."""
+    said = _stored_error(failure.said) if failure.said else None
     note = _Note(SCHEMA, failure.code, said, failure.retry_after, failure.asked)
     return msgspec.json.encode(note)
 
 
 def decode_note(stored: bytes) -> LookupFailure:
-    """Read a note. One that does not make sense still says that a flight failed."""
+    """Decode a note. An unreadable one still means that a flight failed."""
     try:
         note = msgspec.json.decode(stored, type=_Note)
     except _UNREADABLE:
@@ -170,9 +175,9 @@ def decode_note(stored: bytes) -> LookupFailure:
     return failure(said, note.retry_after, asked=note.asked)
 
 
-def _said(error: GraphError) -> _Said:
-    return _Said(error.code, error.subcode, error.fbtrace_id)
+def _stored_error(error: GraphError) -> _StoredError:
+    return _StoredError(error.code, error.subcode, error.fbtrace_id)
 
 
-def _error(said: _Said) -> GraphError:
+def _error(said: _StoredError) -> GraphError:
     return GraphError(said.code, said.subcode, said.fbtrace_id)

@@ -223,9 +223,9 @@ class PipelinedReader:
         people = [_keys(prefix, kinds, tag) for tag in tags]
         by_first = {keys[0]: keys for keys in people}
 
-        def read(node: redis.Redis, there: list[str]) -> list[list[Any]]:
+        def read(node: redis.Redis, node_keys: list[str]) -> list[list[Any]]:
             pipe = node.pipeline(transaction=False)
-            for first in there:
+            for first in node_keys:
                 pipe.mget(by_first[first])
                 if with_life:
                     pipe.pttl(first)
@@ -234,8 +234,8 @@ class PipelinedReader:
 
         found = {
             first: reply
-            for there, replies in self._spread(list(by_first), read)
-            for first, reply in zip(there, replies, strict=True)
+            for node_keys, replies in self._spread(list(by_first), read)
+            for first, reply in zip(node_keys, replies, strict=True)
         }
         return [found[keys[0]] for keys in people]
 

@@ -50,22 +50,22 @@ class Replication:
         groups = [[self._prefix + key for key in keys] for keys in groups]
         by_first = {keys[0]: keys for keys in groups}
 
-        def run(node: redis.Redis, there: list[str]) -> list[Any]:
+        def run(node: redis.Redis, node_keys: list[str]) -> list[Any]:
             pipe = node.pipeline(transaction=False)
-            for first in there:
+            for first in node_keys:
                 pipe.eval(script, len(by_first[first]), *by_first[first], *args)
             pipe.info("replication")
             *replies, info = pipe.execute(raise_on_error=False)
             for reply in replies:
                 if isinstance(reply, Exception):
                     raise reply
-            self._await_replicas(node, without_info(info), _tag(there[0]))
+            self._await_replicas(node, without_info(info), _tag(node_keys[0]))
             return replies
 
         found = {
             first: reply
-            for there, replies in self._nodes.spread(list(by_first), run)
-            for first, reply in zip(there, replies, strict=True)
+            for node_keys, replies in self._nodes.spread(list(by_first), run)
+            for first, reply in zip(node_keys, replies, strict=True)
         }
         return [found[first] for first in by_first]
 

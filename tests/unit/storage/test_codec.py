@@ -1,6 +1,9 @@
-"""The stored form: nothing is lost on the way, and no damage is an error."""
+"""The codec loses nothing of an entry or a note, and damage is never an error."""
 
 from __future__ import annotations
+
+from dataclasses import fields
+from typing import get_type_hints
 
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
@@ -14,8 +17,14 @@ from proxy.domain.failures import (
     Throttled,
     TokenRejected,
 )
-from proxy.domain.profile import GraphError, Reason, Refusal
-from proxy.storage.codec import decode, decode_note, encode, encode_note
+from proxy.domain.profile import FIELDS, GraphError, Profile, Reason, Refusal
+from proxy.storage.codec import (
+    StoredProfile,
+    decode,
+    decode_note,
+    encode,
+    encode_note,
+)
 from tests.helpers.builders import ADA
 from tests.helpers.strategies import igsids, moments, profiles, texts
 
@@ -30,7 +39,7 @@ bounds = {
     "failed_refreshes": st.integers(0, 99),
     "expiry_reason": st.none() | st.sampled_from(ExpiryReason),
 }
-stored_outcomes = st.builds(
+entries = st.builds(
     Entry, profiles, **bounds, last_said=st.none() | errors
 ) | st.builds(Entry, refusals, **bounds)
 failures = st.builds(
@@ -43,17 +52,31 @@ failures = st.builds(
 )
 
 
+def test_stored_profile_has_the_fields_of_a_profile_in_their_order() -> None:
+    """Without the id, which the entry has; an array has only the order to go by."""
+    names = [field.name for field in fields(Profile) if field.name != "igsid"]
+    stored, domain = get_type_hints(StoredProfile), get_type_hints(Profile)
+
+    assert list(StoredProfile.__struct_fields__) == names
+    assert names == [*FIELDS, "picture_expires_at"]
+    assert {name: stored[name] for name in names} == {
+        name: domain[name] for name in names
+    }
+
+
 @settings(deadline=None)
-@given(stored_outcomes)
-def test_whatever_is_encoded_can_be_decoded(entry: Entry) -> None:
-    """Nothing of an entry is lost or changed on the way."""
+@given(entries)
+def test_decode_returns_the_encoded_entry(entry: Entry) -> None:
+    """Every field comes back unchanged."""
     assert decode(encode(entry), entry.outcome.igsid) == entry
 
 
 @settings(deadline=None)
 @given(failures)
-def test_whatever_failure_is_noted_can_be_read(failure: LookupFailure) -> None:
-    """Nothing of it is lost or changed on the way."""
+def test_decode_note_returns_the_encoded_failure(
+    failure: LookupFailure,
+) -> None:
+    """Its class, the error of Meta's and the wait come back unchanged."""
     note = decode_note(encode_note(failure))
 
     assert type(note) is type(failure)
@@ -64,15 +87,15 @@ def test_whatever_failure_is_noted_can_be_read(failure: LookupFailure) -> None:
 @given(st.binary(max_size=60))
 @example(b'{"v":1,"id":"\xff"}')
 @example(b'"\xff"')
-def test_no_bytes_are_an_error_to_decode(stored: bytes) -> None:
-    """Anybody may have written them; at worst they are a miss."""
+def test_arbitrary_bytes_are_a_miss_and_never_an_error(stored: bytes) -> None:
+    """Any client of the store may have written them."""
     assert decode(stored, ADA) is None
     assert isinstance(decode_note(stored), LookupFailure)
 
 
 @st.composite
 def damaged(draw: st.DrawFn, whole: st.SearchStrategy[bytes]) -> bytes:
-    """Something that was stored, with some of its bytes replaced by others."""
+    """A stored value with some of its bytes replaced by others."""
     stored = draw(whole)
     first = draw(st.integers(0, len(stored)))
     last = draw(st.integers(first, min(len(stored), first + 8)))
@@ -80,14 +103,14 @@ def damaged(draw: st.DrawFn, whole: st.SearchStrategy[bytes]) -> bytes:
 
 
 @settings(deadline=None, max_examples=400)
-@given(damaged(stored_outcomes.map(encode)))
-def test_no_damage_to_an_entry_is_an_error(stored: bytes) -> None:
-    """What is still readable is an entry, and everything else a miss."""
+@given(damaged(entries.map(encode)))
+def test_damaged_entry_is_decoded_or_a_miss(stored: bytes) -> None:
+    """Never an error."""
     assert isinstance(decode(stored), Entry | None)
 
 
 @settings(deadline=None, max_examples=400)
 @given(damaged(failures.map(encode_note)))
-def test_no_damage_to_a_note_is_an_error(stored: bytes) -> None:
-    """A failure it stays."""
+def test_damaged_note_is_still_a_failure(stored: bytes) -> None:
+    """The flight failed, whatever is left of the reason."""
     assert isinstance(decode_note(stored), LookupFailure)
