@@ -19,7 +19,7 @@ from tests.helpers.store_clients import new_client
 FAKE = "fakeredis:"
 
 Clients = tuple[redis.Redis, redis.Redis]
-"""One as the service would have it, and one of another application."""
+"""The client of the service, and one of another application."""
 
 
 @pytest.fixture(scope="session")
@@ -43,25 +43,25 @@ def cache_on() -> Callable[[redis.Redis], ProfileCache]:
 
 @pytest.fixture(scope="session")
 def clients_of() -> Iterator[Callable[[str], Clients]]:
-    """Connects once to each store, since TLS takes its time."""
-    known: dict[str, Clients] = {}
+    """Connects once to each store, because TLS is slow."""
+    by_url: dict[str, Clients] = {}
     with ExitStack() as ending:
 
         def connect(url: str) -> Clients:
             if url == FAKE:
                 fake = fakeredis.FakeRedis(server=fakeredis.FakeServer())
-                known[url] = fake, fake
-            elif url not in known:
+                by_url[url] = fake, fake
+            elif url not in by_url:
                 ours = ending.enter_context(new_client(url, connections=64))
-                known[url] = ours, ending.enter_context(client_of(url))
-            return known[url]
+                by_url[url] = ours, ending.enter_context(client_of(url))
+            return by_url[url]
 
         yield connect
 
 
 @pytest.fixture(params=STORES)
 def store_url(request: pytest.FixtureRequest) -> str:
-    """Where the store is; for fakeredis a word, as it has no URL."""
+    """The URL of the store; for fakeredis a word, because it has no URL."""
     if request.param == "fakeredis":
         return FAKE
     url: str = request.getfixturevalue(f"{request.param}_url")
@@ -70,7 +70,7 @@ def store_url(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture
 def clients(store_url: str, clients_of: Callable[[str], Clients]) -> Clients:
-    """The store's clients; there is nothing in it when a test begins."""
+    """The clients of the store, which is empty when a test begins."""
     ours, theirs = clients_of(store_url)
     theirs.flushdb()
     return ours, theirs
@@ -91,6 +91,8 @@ def raw(clients: Clients) -> redis.Redis:
 
 
 @pytest.fixture
-def entries(cache: ProfileCache) -> EntryStore:
-    """The default Page's people."""
-    return EntryStore(cache, "default", sleep=no_wait)
+def entries(cache: ProfileCache, raw: redis.Redis) -> Iterator[EntryStore]:
+    """The default Page's people; after the test, each of our keys must have a TTL."""
+    yield EntryStore(cache, "default", sleep=no_wait)
+    lasting = {name for name in raw.scan_iter("pp:*", count=1000) if raw.pttl(name) < 0}
+    assert {name for name in lasting if raw.exists(name)} == set()

@@ -34,7 +34,7 @@ CacheOn = Callable[[redis.Redis], ProfileCache]
 
 @pytest.fixture
 def entries(nodes: Nodes, cache_on: CacheOn) -> Iterator[EntryStore]:
-    """All of PEOPLE, who live on all nodes; one that hangs is tried each time."""
+    """All of PEOPLE, on all nodes; a node that hangs is probed on each call."""
     with new_client(nodes.url, connections=8) as client:
         clock = itertools.count(step=PROBED_EVERY).__next__
         entries = EntryStore(
@@ -55,7 +55,7 @@ def keep(entries: EntryStore, igsid: Igsid) -> None:
     assert entries.put(igsid, an_entry(a_profile(igsid=igsid)), LEASE, NOW)
 
 
-def of(nodes: Nodes, server: Server) -> list[Igsid]:
+def people_on(nodes: Nodes, server: Server) -> list[Igsid]:
     return [igsid for igsid in PEOPLE if nodes.home(key_of(igsid)) is server]
 
 
@@ -74,28 +74,33 @@ def dead(nodes: Nodes) -> Iterator[Callable[[str], Server]]:
 
 
 @pytest.mark.parametrize("how", ["kill", "pause"])
-def test_a_dead_node_costs_only_those_who_live_there(
+def test_dead_node_costs_only_its_own_people(
     nodes: Nodes,
     entries: EntryStore,
     dead: Callable[[str], Server],
     caplog: pytest.LogCaptureFixture,
     how: str,
 ) -> None:
-    """In time; and what is about all of them is not promised."""
+    """In time; and nothing about all people is promised."""
     victim = dead(how)
-    there = of(nodes, victim)
-    elsewhere = [igsid for igsid in PEOPLE if igsid not in there]
-    assert there and elsewhere
+    lost = people_on(nodes, victim)
+    elsewhere = [igsid for igsid in PEOPLE if igsid not in lost]
+    assert lost and elsewhere
 
-    for igsid in there[:3]:
-        assert took(lambda igsid=igsid: entries.read(igsid)) < 3 * REDIS_TIMEOUT
-        assert took(lambda igsid=igsid: entries.erase(igsid)) < 3 * REDIS_TIMEOUT
-    for everybody in (
+    for igsid in lost[:3]:
+        assert (
+            seconds_to_fail(lambda igsid=igsid: entries.read(igsid)) < 3 * REDIS_TIMEOUT
+        )
+        assert (
+            seconds_to_fail(lambda igsid=igsid: entries.erase(igsid))
+            < 3 * REDIS_TIMEOUT
+        )
+    for about_all in (
         entries.ping,
         lambda: entries.flush(None),
         lambda: entries.flush(None, dry_run=True),
     ):
-        assert took(everybody) < 4 * REDIS_TIMEOUT
+        assert seconds_to_fail(about_all) < 4 * REDIS_TIMEOUT
 
     began = time.monotonic()
     for igsid in elsewhere:
@@ -103,38 +108,41 @@ def test_a_dead_node_costs_only_those_who_live_there(
         entries.release(igsid, LEASE)
     entries.erase(elsewhere[0])
     assert time.monotonic() - began < REDIS_TIMEOUT
-    assert [record.message for record in ours(caplog)] == ["store away"]
+    assert [record.message for record in our_records(caplog)] == ["store away"]
 
 
-def took(ask: Callable[[], object]) -> float:
-    """How long it takes to fail."""
+def seconds_to_fail(ask: Callable[[], object]) -> float:
+    """Seconds until it fails."""
     began = time.monotonic()
     with pytest.raises(StoreUnavailable):
         ask()
     return time.monotonic() - began
 
 
-def ours(caplog: pytest.LogCaptureFixture) -> list[logging.LogRecord]:
+def our_records(caplog: pytest.LogCaptureFixture) -> list[logging.LogRecord]:
     return [record for record in caplog.records if record.name.startswith("proxy.")]
 
 
-def test_a_node_that_is_back_is_used_again(
+def test_node_that_is_back_is_used_again(
     nodes: Nodes,
     entries: EntryStore,
     dead: Callable[[str], Server],
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """By itself, though it knows our scripts no more; said once."""
+    """By itself, though it has lost our scripts; logged once."""
     victim = dead("kill")
-    there = of(nodes, victim)[0]
-    took(lambda: entries.read(there))
+    igsid = people_on(nodes, victim)[0]
+    seconds_to_fail(lambda: entries.read(igsid))
 
     victim.start()
-    wait_until(lambda: works(lambda: keep(entries, there)), 10, "it is used")
+    wait_until(lambda: works(lambda: keep(entries, igsid)), 10, "it is used")
 
     wait_until(lambda: works(entries.ping), 10, "all are there")
-    assert {record.message for record in ours(caplog)} == {"store away", "store back"}
-    assert entries.read(there).entry is not None
+    assert {record.message for record in our_records(caplog)} == {
+        "store away",
+        "store back",
+    }
+    assert entries.read(igsid).entry is not None
 
 
 def works(ask: Callable[[], object]) -> bool:
@@ -144,9 +152,7 @@ def works(ask: Callable[[], object]) -> bool:
     return False
 
 
-def test_the_nodes_that_a_url_names_may_be_dead_but_one(
-    nodes: Nodes, cache_on: CacheOn
-) -> None:
+def test_url_needs_one_live_node(nodes: Nodes, cache_on: CacheOn) -> None:
     """The others are learnt from it."""
     one = "{}:{}".format(*nodes.primaries[2].address)
     dead = [f"127.0.0.1:{free_port()}" for _ in range(2)]
@@ -158,13 +164,11 @@ def test_the_nodes_that_a_url_names_may_be_dead_but_one(
         assert entries.flush(None) == Flushed(len(PEOPLE), len(PEOPLE))
 
 
-def test_the_keys_of_a_flush_are_on_all_nodes(
-    nodes: Nodes, entries: EntryStore
-) -> None:
-    """And go from all of them, entries as well as leases."""
+def test_flush_removes_the_keys_of_all_nodes(nodes: Nodes, entries: EntryStore) -> None:
+    """Entries as well as leases."""
     for igsid in PEOPLE:
         entries.take(igsid, LEASE, HOUR)
-    assert all(of(nodes, server) for server in nodes.primaries)
+    assert all(people_on(nodes, server) for server in nodes.primaries)
 
     assert entries.flush(None) == Flushed(len(PEOPLE), len(PEOPLE))
 
@@ -173,15 +177,15 @@ def test_the_keys_of_a_flush_are_on_all_nodes(
             assert client.keys("pp:[eln]:*") == []
 
 
-def test_every_node_is_through_the_first_pass_before_the_second_begins(
+def test_flush_deletes_the_leases_of_all_nodes_before_entries(
     entries: EntryStore,
 ) -> None:
-    """A lease on the last node could else write on what the flush then leaves."""
+    """Otherwise a lease on the last node could still write an entry that then stays."""
     for igsid in PEOPLE:
         entries.take(igsid, LEASE, HOUR)
     written: list[bool] = []
 
-    def write_at_the_first_look(entry: Entry | None) -> bool:
+    def write_at_the_first_match(entry: Entry | None) -> bool:
         if not written:
             written.extend(
                 entries.put(igsid, an_entry(a_profile(igsid=igsid)), LEASE, NOW)
@@ -189,12 +193,12 @@ def test_every_node_is_through_the_first_pass_before_the_second_begins(
             )
         return True
 
-    assert entries.flush(write_at_the_first_look) == Flushed(len(PEOPLE), len(PEOPLE))
+    assert entries.flush(write_at_the_first_match) == Flushed(len(PEOPLE), len(PEOPLE))
     assert written == [False] * len(PEOPLE)
 
 
 class Slot:
-    """One slot, and its way from its node to another and back."""
+    """One slot that a test moves from its node to another and back."""
 
     def __init__(self, nodes: Nodes, number: int) -> None:
         self.nodes = nodes
@@ -206,13 +210,13 @@ class Slot:
         with client_of(server.url) as client:
             client.execute_command("CLUSTER", "SETSLOT", self.number, *words)
 
-    def leave(self) -> None:
-        """Be on the way: from here, but not there yet."""
+    def begin_move(self) -> None:
+        """Begin the move: between the two nodes."""
         self.set(self.other, "IMPORTING", name_of(self.home))
         self.set(self.home, "MIGRATING", name_of(self.other))
 
     def move(self) -> None:
-        """Belong to the other node."""
+        """Give the slot to the other node."""
         for server in (self.other, *self.nodes.primaries):
             self.set(server, "NODE", name_of(self.other))
 
@@ -230,15 +234,15 @@ def name_of(server: Server) -> str:
 
 @pytest.fixture
 def slot(nodes: Nodes, entries: EntryStore) -> Iterator[Slot]:
-    """The slot of the first of PEOPLE, who is not known any more."""
+    """The slot of the first of PEOPLE, who is erased."""
     entries.erase(PEOPLE[0])
     slot = Slot(nodes, key_slot(key_of(PEOPLE[0]).encode()))
     yield slot
     slot.restore()
 
 
-def test_a_slot_that_has_moved_is_followed(entries: EntryStore, slot: Slot) -> None:
-    """At once, and nobody is told anything about it."""
+def test_slot_that_has_moved_is_found_at_once(entries: EntryStore, slot: Slot) -> None:
+    """Without an error to the caller."""
     slot.move()
 
     keep(entries, PEOPLE[0])
@@ -247,46 +251,46 @@ def test_a_slot_that_has_moved_is_followed(entries: EntryStore, slot: Slot) -> N
     assert entries.erase(PEOPLE[0]).entry
 
 
-def test_a_flush_while_a_slot_is_on_its_way_promises_nothing(
+def test_flush_fails_while_a_slot_is_being_moved(
     entries: EntryStore, slot: Slot
 ) -> None:
-    """Its keys go one by one from a node to another, which may have been scanned."""
-    slot.leave()
+    """Its keys go one by one to a node that may have been scanned already."""
+    slot.begin_move()
 
-    took(lambda: entries.flush(None))
-    took(lambda: entries.flush(None, dry_run=True))
+    seconds_to_fail(lambda: entries.flush(None))
+    seconds_to_fail(lambda: entries.flush(None, dry_run=True))
 
 
 @pytest.mark.parametrize("dry_run", [False, True])
-def test_a_flush_during_which_a_slot_moves_promises_nothing(
+def test_flush_fails_if_a_slot_moves_meanwhile(
     entries: EntryStore, slot: Slot, dry_run: bool
 ) -> None:
-    """All looks well before and after it."""
+    """Though all is well before and after it."""
     moved: list[None] = []
 
-    def move_at_the_first_look(entry: Entry | None) -> bool:
+    def move_at_the_first_match(entry: Entry | None) -> bool:
         if not moved:
             moved.append(slot.move())
         return True
 
-    took(lambda: entries.flush(move_at_the_first_look, dry_run=dry_run))
+    seconds_to_fail(lambda: entries.flush(move_at_the_first_match, dry_run=dry_run))
 
     assert moved
 
 
-def test_a_flush_during_which_a_node_restarts_promises_nothing(
+def test_flush_fails_if_a_node_restarts_meanwhile(
     nodes: Nodes, entries: EntryStore
 ) -> None:
-    """Its cursor means nothing any more."""
+    """Its cursor is not valid any more."""
     restarted: list[Server] = []
 
-    def restart_at_the_first_look(entry: Entry | None) -> bool:
+    def restart_at_the_first_match(entry: Entry | None) -> bool:
         if not restarted:
             restarted.append(nodes.primaries[1])
             nodes.primaries[1].stop()
             nodes.primaries[1].start()
         return True
 
-    took(lambda: entries.flush(restart_at_the_first_look))
+    seconds_to_fail(lambda: entries.flush(restart_at_the_first_match))
 
     wait_until(nodes.agree, 20, "the node is back")

@@ -1,4 +1,4 @@
-"""Where there are replicas, an answered erase or flush is not undone by a fail-over."""
+"""With replicas, an answered erase or flush is not undone by a fail-over."""
 
 from __future__ import annotations
 
@@ -44,8 +44,8 @@ CacheOn = Callable[[redis.Redis], ProfileCache]
 def pair(request: pytest.FixtureRequest) -> Iterator[list[Server]]:
     """A master and its replica.
 
-    Of what is installed, and of the engine that we bring: servers differ in which
-    write WAIT speaks of on a connection that has written nothing lately.
+    Of the installed server, and of the engine that we bring: servers differ in the
+    write that WAIT is about on a connection that has written nothing lately.
     """
     try:
         binary = engine.find_binary() if request.param == "bundled" else None
@@ -57,7 +57,7 @@ def pair(request: pytest.FixtureRequest) -> Iterator[list[Server]]:
 
 @pytest.fixture
 def entries(pair: list[Server], cache_on: CacheOn) -> Iterator[EntryStore]:
-    """The people of that master; nobody, at first."""
+    """The people of that master; none at first."""
     with new_client(pair[0].url, connections=64) as client:
         client.flushdb()
         yield EntryStore(cache_on(client), "default", sleep=no_wait)
@@ -65,7 +65,7 @@ def entries(pair: list[Server], cache_on: CacheOn) -> Iterator[EntryStore]:
 
 @pytest.fixture
 def paused(pair: list[Server]) -> Iterator[Callable[[], None]]:
-    """Makes the replica hang, until the test is over."""
+    """Makes the replica hang until the test is over."""
     yield pair[1].pause
     pair[1].resume()
     wait_until(lambda: in_step(pair), 10, "the replica has caught up")
@@ -86,17 +86,17 @@ def refuse(entries: EntryStore, igsid: Igsid = ADA) -> None:
     assert entries.put(igsid, an_entry(a_refusal(igsid=igsid)), LEASE, NOW)
 
 
-def assert_promises_nothing(ask: Callable[[], object]) -> None:
+def assert_fails_in_time(ask: Callable[[], object]) -> None:
     began = time.monotonic()
     with pytest.raises(StoreUnavailable):
         ask()
     assert time.monotonic() - began < WITHIN
 
 
-def test_what_an_erase_has_dropped_has_gone_from_the_replica_too(
+def test_erase_reaches_the_replica_before_it_returns(
     entries: EntryStore, pair: list[Server]
 ) -> None:
-    """When it answers, and not a while later."""
+    """And not a while later."""
     with client_of(pair[1].url) as replica:
         for _ in range(50):
             keep(entries)
@@ -104,7 +104,7 @@ def test_what_an_erase_has_dropped_has_gone_from_the_replica_too(
             assert replica.keys() == []
 
 
-def test_what_a_flush_has_dropped_has_gone_from_the_replica_too(
+def test_flush_reaches_the_replica_before_it_returns(
     entries: EntryStore, pair: list[Server]
 ) -> None:
     """However many slices it took."""
@@ -117,49 +117,47 @@ def test_what_a_flush_has_dropped_has_gone_from_the_replica_too(
         assert replica.keys() == []
 
 
-def test_an_erase_that_a_replica_does_not_confirm_is_no_erase(
+def test_erase_fails_if_a_replica_does_not_confirm_it(
     entries: EntryStore, paused: Callable[[], None]
 ) -> None:
-    """It could be promoted with the person still in it."""
+    """The replica could be promoted with the person still in it."""
     keep(entries)
     paused()
 
-    assert_promises_nothing(lambda: entries.erase(ADA))
+    assert_fails_in_time(lambda: entries.erase(ADA))
 
 
-def test_trying_again_does_not_make_an_erase_of_it(
+def test_repeated_erase_fails_until_a_replica_confirms_it(
     entries: EntryStore, paused: Callable[[], None]
 ) -> None:
-    """The second one finds nothing, so WAIT alone would speak of older writes."""
+    """The second one finds nothing, so WAIT alone would be about older writes."""
     keep(entries)
     paused()
 
     for _ in range(3):
-        assert_promises_nothing(lambda: entries.erase(ADA))
+        assert_fails_in_time(lambda: entries.erase(ADA))
 
 
-def test_no_connection_takes_the_writes_of_another_for_confirmed(
+def test_erase_fails_on_every_connection_of_the_pool(
     entries: EntryStore, paused: Callable[[], None]
 ) -> None:
-    """Whichever of the pool's connections an erase gets."""
+    """WAIT is about the last write of its own connection only."""
     keep(entries)
-    line = threading.Barrier(8)
+    barrier = threading.Barrier(8)
 
     def read_one(_: int) -> None:
-        line.wait()
+        barrier.wait()
         entries.read(ADA)
 
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(read_one, range(8)))
         paused()
-        refused = list(
-            pool.map(lambda _: refuses(lambda: entries.erase(ADA)), range(8))
-        )
+        failed = list(pool.map(lambda _: fails(lambda: entries.erase(ADA)), range(8)))
 
-    assert refused == [True] * 8
+    assert failed == [True] * 8
 
 
-def refuses(ask: Callable[[], object]) -> bool:
+def fails(ask: Callable[[], object]) -> bool:
     try:
         ask()
     except StoreUnavailable:
@@ -168,24 +166,24 @@ def refuses(ask: Callable[[], object]) -> bool:
 
 
 @pytest.mark.parametrize("matches", [None, lambda entry: True], ids=["all", "some"])
-def test_a_flush_that_a_replica_does_not_confirm_is_no_flush(
+def test_flush_fails_if_a_replica_does_not_confirm_it(
     entries: EntryStore,
     paused: Callable[[], None],
     matches: Callable[[Entry | None], bool] | None,
 ) -> None:
-    """Nor is one that finds nothing more to remove. A dry run only counts."""
+    """Even if it finds nothing more to remove. A dry run only counts."""
     keep(entries)
     paused()
 
     assert entries.flush(matches, dry_run=True) == Flushed(1, 0)
     for _ in range(2):
-        assert_promises_nothing(lambda: entries.flush(matches))
+        assert_fails_in_time(lambda: entries.flush(matches))
 
 
-def test_nobody_waits_for_a_replica_but_to_promise_something(
+def test_reads_and_leases_do_not_wait_for_replicas(
     entries: EntryStore, paused: Callable[[], None]
 ) -> None:
-    """Hits, misses and leases are as fast as ever, and as easily lost."""
+    """They are as fast as ever, and as easily lost."""
     paused()
     began = time.monotonic()
 
@@ -195,10 +193,10 @@ def test_nobody_waits_for_a_replica_but_to_promise_something(
     assert time.monotonic() - began < REPLICATED_WITHIN
 
 
-def test_a_refusal_that_was_dropped_has_gone_from_the_replica_too(
+def test_drop_refusals_reaches_the_replica_before_it_returns(
     entries: EntryStore, pair: list[Server]
 ) -> None:
-    """Before Meta is told that we have its webhook, and however many have written."""
+    """Before Meta gets the reply to its webhook, for any number of people."""
     people = [ADA, *(Igsid(f"1254002{number:09d}") for number in range(30))]
     with client_of(pair[1].url) as replica:
         for _ in range(10):
@@ -210,31 +208,31 @@ def test_a_refusal_that_was_dropped_has_gone_from_the_replica_too(
             entries.erase(ADA)
 
 
-def test_a_drop_that_a_replica_does_not_confirm_is_none(
+def test_drop_refusals_fails_if_a_replica_does_not_confirm_it(
     entries: EntryStore, paused: Callable[[], None]
 ) -> None:
-    """Nor is the next one; Meta sends the webhook again."""
+    """And again at the next try; Meta sends the webhook again."""
     refuse(entries)
     paused()
 
     for _ in range(2):
-        assert_promises_nothing(lambda: entries.drop_refusals([ADA], 6.0))
+        assert_fails_in_time(lambda: entries.drop_refusals([ADA], 6.0))
 
 
-def test_a_replica_that_is_well_again_lets_erase_again(
+def test_erase_works_again_once_the_replica_is_back(
     entries: EntryStore, pair: list[Server]
 ) -> None:
     """By itself."""
     keep(entries)
     pair[1].pause()
-    assert refuses(lambda: entries.erase(ADA))
+    assert fails(lambda: entries.erase(ADA))
     pair[1].resume()
 
-    wait_until(lambda: not refuses(lambda: entries.erase(ADA)), 10, "an erase")
+    wait_until(lambda: not fails(lambda: entries.erase(ADA)), 10, "an erase")
 
 
-def test_without_replicas_an_erase_is_one_trip(tcp_url: str, cache_on: CacheOn) -> None:
-    """And neither waits nor writes anything more."""
+def test_erase_without_replicas_is_one_trip(tcp_url: str, cache_on: CacheOn) -> None:
+    """It neither waits nor writes anything more."""
     with new_client(tcp_url, connections=1) as client:
         client.flushdb()
         entries = EntryStore(cache_on(client), "default", sleep=no_wait)
@@ -248,7 +246,7 @@ def test_without_replicas_an_erase_is_one_trip(tcp_url: str, cache_on: CacheOn) 
     assert {"cmdstat_eval", "cmdstat_info"} <= ran
 
 
-def test_what_is_written_to_be_confirmed_leaves_nothing(
+def test_write_for_confirmation_leaves_no_key(
     entries: EntryStore, pair: list[Server]
 ) -> None:
     """Neither under our prefix nor elsewhere."""
@@ -265,7 +263,7 @@ def test_what_is_written_to_be_confirmed_leaves_nothing(
 
 @pytest.fixture
 def broken(whole: Watched) -> Iterator[Watched]:
-    """What a test may break, mended afterwards; there is nothing in it."""
+    """An empty store behind Sentinels that a test may break; mended afterwards."""
     whole.mend()
     with client_of(whole.master.url) as client:
         client.flushdb()
@@ -274,15 +272,15 @@ def broken(whole: Watched) -> Iterator[Watched]:
 
 
 @pytest.mark.parametrize("way", ["erase", "flush"])
-def test_a_master_of_before_is_not_erased_from(
+def test_erase_and_flush_fail_on_a_former_master(
     broken: Watched, cache_on: CacheOn, way: str
 ) -> None:
-    """It was cut off, is back, and has not been told yet that another leads.
+    """It was cut off, is back, and has not learnt yet that another server leads.
 
-    Nothing is promised before it follows that one.
+    Both fail until it has become a replica of that one.
     """
 
-    def is_gone(entries: EntryStore) -> bool:
+    def succeeds(entries: EntryStore) -> bool:
         with suppress(StoreUnavailable):
             entries.erase(ADA) if way == "erase" else entries.flush(None)
             return True
@@ -299,18 +297,18 @@ def test_a_master_of_before_is_not_erased_from(
             assert new.exists(key_of(ADA))
 
             old.resume()
-            wait_until(lambda: is_gone(entries), 10, "it is promised")
+            wait_until(lambda: succeeds(entries), 10, "it succeeds")
 
             assert not new.exists(key_of(ADA))
 
 
-def test_a_flush_during_a_fail_over_promises_nothing(
+def test_flush_fails_if_a_fail_over_happens_meanwhile(
     broken: Watched, cache_on: CacheOn
 ) -> None:
-    """Its cursor is another server's."""
+    """Its cursor is of another server."""
     failed_over: list[Server] = []
 
-    def fail_over_at_the_first_look(entry: Entry | None) -> bool:
+    def fail_over_at_the_first_match(entry: Entry | None) -> bool:
         if not failed_over:
             old = broken.master
             failed_over.append(old)
@@ -322,7 +320,7 @@ def test_a_flush_during_a_fail_over_promises_nothing(
         entries = EntryStore(cache_on(client), "default", sleep=no_wait)
         keep(entries)
 
-        assert refuses(lambda: entries.flush(fail_over_at_the_first_look))
+        assert fails(lambda: entries.flush(fail_over_at_the_first_match))
 
     assert failed_over
 
@@ -334,29 +332,33 @@ def key_of(igsid: Igsid) -> str:
     return f"pp:e:{{default:{igsid}}}"
 
 
-def test_on_a_cluster_the_replicas_of_every_node_count(
+def test_replicas_of_every_node_of_a_cluster_count(
     nodes: Nodes, cache_on: CacheOn
 ) -> None:
-    """An erase asks those of the person's node, a flush those of all nodes."""
-    followed, *others = nodes.primaries
-    somebody = of(nodes, followed)
+    """An erase waits for those of the person's node, a flush for those of all nodes."""
+    replicated_node, *others = nodes.primaries
+    person = person_on(nodes, replicated_node)
     with new_client(nodes.url, connections=8) as client:
         entries = EntryStore(cache_on(client), "default", sleep=no_wait)
-        keep(entries, somebody)
-        entries.erase(somebody)
+        keep(entries, person)
+        entries.erase(person)
         entries.flush(None)
 
         nodes.replica.pause()
         try:
-            assert refuses(lambda: entries.erase(somebody))
-            assert refuses(lambda: entries.flush(None))
-            assert not any(entries.erase(of(nodes, other)).entry for other in others)
+            assert fails(lambda: entries.erase(person))
+            assert fails(lambda: entries.flush(None))
+            assert not any(
+                entries.erase(person_on(nodes, other)).entry for other in others
+            )
         finally:
             nodes.replica.resume()
-    wait_until(lambda: has_replicas(followed, 1), 10, "the replica has caught up")
+    wait_until(
+        lambda: has_replicas(replicated_node, 1), 10, "the replica has caught up"
+    )
 
 
-def of(nodes: Nodes, server: Server) -> Igsid:
-    """Somebody who lives there."""
+def person_on(nodes: Nodes, server: Server) -> Igsid:
+    """A person whose keys are on that node."""
     people = (Igsid(f"1254002{number:09d}") for number in range(100))
     return next(igsid for igsid in people if nodes.home(key_of(igsid)) is server)
