@@ -1,5 +1,6 @@
 """People as a store holds them, and the keys that Redis has of them."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -105,3 +106,10 @@ def keys_in(raw: redis.Redis) -> set[str]:
 def server_milliseconds(raw: redis.Redis) -> int:
     seconds, microseconds = raw.time()
     return int(seconds * 1000 + microseconds // 1000)
+
+
+def poll_until(has_ended: Callable[[], bool]) -> None:
+    for _ in range(10_000):
+        if has_ended():
+            return
+    raise AssertionError("it did not end")
