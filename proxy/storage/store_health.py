@@ -1,4 +1,4 @@
-"""Whether the store accepts writes, and whether its own settings keep our promises."""
+"""Checks that the store accepts writes, and that its settings keep our promises."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ class StoreHealth:
 def config_warnings(nodes: Nodes, now: Callable[[], float]) -> list[str]:
     """The store's own settings that may break a promise, as reasons.
 
-    Also a clock that differs from ours; *now* is ours, in epoch seconds. Where the
+    Also a clock that differs from ours; *now* is ours, in epoch seconds. If the
     store does not let us read its settings, INFO has to do: it reports whether
     there is a log of writes, but not whether there are snapshots.
     """

@@ -1,4 +1,4 @@
-"""What is stored, and what cannot be decoded, on every kind of store."""
+"""Stored values, decodable or not, on every kind of store."""
 
 import json
 import pickle
@@ -40,7 +40,7 @@ def test_snapshot_builds_the_entry_when_asked(entries: EntryStore) -> None:
 def test_stored_entry_is_json_with_the_version_first(
     entries: EntryStore, raw: redis.Redis
 ) -> None:
-    """No pickle; the first value says how to decode it, and no nulls are at the end."""
+    """No pickle; the version decides how it is decoded; no nulls are at the end."""
     store(entries, an_entry(a_profile(name="Zoë")))
 
     stored = raw.get(key("e"))

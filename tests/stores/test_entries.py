@@ -122,7 +122,7 @@ def test_take_gives_the_lease_to_the_first_caller(
 def test_take_can_be_repeated_with_the_same_lease(
     entries: EntryStore, raw: redis.Redis
 ) -> None:
-    """So a call whose reply was lost can be repeated; the TTL does not grow."""
+    """After a lost reply, for example; the TTL does not grow."""
     entries.take(ADA, OURS, 5.0)
     expires_at = raw.pexpiretime(key("l"))
 
@@ -162,11 +162,11 @@ def test_take_deletes_the_note_that_the_caller_knows(
     entries: EntryStore, raw: redis.Redis
 ) -> None:
     """A note that is found later is then of this flight."""
-    known = Throttled(GraphError(4), retry_after=0.1 + 0.2)
-    plant(raw, key("n"), encode_note(known))
+    failure = Throttled(GraphError(4), retry_after=0.1 + 0.2)
+    plant(raw, key("n"), encode_note(failure))
 
     refused = entries.take(ADA, THEIRS, MINUTE, Throttled(GraphError(4)))
-    taken = entries.take(ADA, OURS, MINUTE, decode_note(encode_note(known)))
+    taken = entries.take(ADA, OURS, MINUTE, decode_note(encode_note(failure)))
 
     assert (refused.lease, type(refused.note)) == (None, Throttled)
     assert (taken.lease, taken.note) == (OURS, None)

@@ -56,10 +56,10 @@ def test_erase_deletes_all_keys_and_returns_which_there_were(
     assert keys_in(raw) == {key("e", BEN)}
 
 
-def test_erase_deletes_what_we_cannot_decode(
+def test_erase_deletes_undecodable_values(
     entries: EntryStore, raw: redis.Redis
 ) -> None:
-    """What an old version wrote is about the person too."""
+    """A value of an old version is about the person too."""
     plant(raw, key("e"), b'{"v":0}')
     plant(raw, key("l"), ["a list"])
     plant(raw, key("n"), {"a": "hash"})
@@ -226,7 +226,7 @@ def test_second_message_waits_for_the_same_local_copies(
 @pytest.mark.parametrize(
     ("age_ms", "is_young"), [(0, True), (6_000, True), (6_600, False)]
 )
-def test_message_waits_for_copies_of_what_a_young_profile_replaced(
+def test_message_waits_for_copies_from_before_a_young_profile(
     entries: EntryStore, raw: redis.Redis, age_ms: int, is_young: bool
 ) -> None:
     """A refusal that it has replaced, or that was flushed just before it was stored."""

@@ -59,7 +59,7 @@ def test_store_with_good_settings_has_no_warning(cache: ProfileCache) -> None:
 def test_one_bad_node_of_a_cluster_is_a_warning(
     cluster_url: str, cache_on: CacheOn
 ) -> None:
-    """Whichever node it is."""
+    """Any of its nodes."""
     last = cluster_url.rpartition(",")[2]
     with (
         client_of(f"redis://{last}") as node,

@@ -4,7 +4,7 @@
 -- is trusted, that and a lease's time, all in ms; LUA_PROFILE and LUA_LIFE of the codec.
 -- The age of a profile is the part of its life that is over, which is by the clock of
 -- the process that wrote it and by the pace of Redis, so that no two clocks are
--- compared. What is not a number is no reason to fail: others are in the same trip.
+-- compared. A bound that is not a number is not an error: other people are in this trip.
 local entry = redis.call('MGET', KEYS[1])[1]
 local stays = entry and string.find(entry, ARGV[4])
 local is_again = redis.call('PTTL', KEYS[4]) > ARGV[1] - ARGV[2]

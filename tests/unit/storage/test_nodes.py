@@ -1,4 +1,4 @@
-"""Which implementation of `Nodes` a client gets, and what it says without a trip."""
+"""The choice of an implementation of `Nodes`, and answers without a trip."""
 
 import fakeredis
 import pytest
