@@ -21,7 +21,7 @@ from proxy.domain.profile import DEFAULT_PAGE
 from proxy.fast_path import named_pages
 from proxy.fast_path.fast_path import FastPath
 from proxy.fast_path.middleware import FastPathCall, FastPathMiddleware, no_fast_path
-from proxy.graph.error_messages import words_of
+from proxy.graph.error_messages import error_message
 from proxy.graph.webhook_payload import read_updates
 from proxy.graph.webhook_signature import SignatureChecker
 from proxy.live_files import LiveFiles, read_settings
@@ -190,7 +190,7 @@ def _register_routes(app: Flask, service: _Service) -> None:
     bodies = BodyReader()
     for blueprint in (
         profiles.blueprint(pages, authenticator, now),
-        graph_api.blueprint(pages, authenticator, words_of, now),
+        graph_api.blueprint(pages, authenticator, error_message, now),
         admin.blueprint(pages, authenticator, now, partial(totals_of, service.metrics)),
     ):
         page_prefix.register(app, blueprint)

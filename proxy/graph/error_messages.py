@@ -1,4 +1,4 @@
-"""How Meta says no about a person: for the door that answers in Meta's shape."""
+"""Meta's error messages about a person, for the Graph-compatible endpoint."""
 
 from __future__ import annotations
 
@@ -7,24 +7,26 @@ from typing import NamedTuple
 from proxy.domain.profile import Refusal
 
 
-class Words(NamedTuple):
-    """What comes with a code: an HTTP status, a message and a ``type``."""
+class ErrorMessage(NamedTuple):
+    """The HTTP status, the message and the ``type`` that Meta sends with a code."""
 
     status: int
     message: str
     type: str = "OAuthException"
 
 
-WORDS: dict[tuple[int, int | None], Words] = {
-    (230, None): Words(403, "(#230) User consent is required to access user profile"),
-    (551, None): Words(400, "(#551) This person isn't available right now."),
-    (9010, None): Words(400, "(#9010) No matching Instagram user"),
-    (100, 2534014): Words(400, "No matching Instagram user"),
-    (100, 2018218): Words(400, "(#100) No profile available for this user."),
-    (803, None): Words(
+MESSAGES: dict[tuple[int, int | None], ErrorMessage] = {
+    (230, None): ErrorMessage(
+        403, "(#230) User consent is required to access user profile"
+    ),
+    (551, None): ErrorMessage(400, "(#551) This person isn't available right now."),
+    (9010, None): ErrorMessage(400, "(#9010) No matching Instagram user"),
+    (100, 2534014): ErrorMessage(400, "No matching Instagram user"),
+    (100, 2018218): ErrorMessage(400, "(#100) No profile available for this user."),
+    (803, None): ErrorMessage(
         400, "(#803) Some of the aliases you requested do not exist: {igsid}"
     ),
-    (100, 33): Words(
+    (100, 33): ErrorMessage(
         400,
         "Unsupported get request. Object with ID '{igsid}' does not exist, cannot be"
         " loaded due to missing permissions, or does not support this operation. Please"
@@ -33,24 +35,26 @@ WORDS: dict[tuple[int, int | None], Words] = {
         "GraphMethodException",
     ),
 }
-"""Every refusal of `replies.ROWS`, by code and subcode, as Meta has published it or as
-it was recorded. What Meta really said is not stored. Clients look for codes in the
-message, too, so those that Meta puts there stand here.
+"""The message of every refusal in `replies.ROWS`, by code and subcode.
+
+As Meta has published it, or as it was recorded: the message that Meta sent is not
+stored. Clients also look for the code in the message, so the codes that Meta puts
+there are kept.
 
 Source: https://developers.facebook.com/docs/graph-api/guides/error-handling,
-https://developers.facebook.com/docs/messenger-platform/error-codes, and what was
-seen live (tests/fixtures/graph).
+https://developers.facebook.com/docs/messenger-platform/error-codes, and live
+replies (tests/fixtures/graph).
 """
 
 
-def words_of(refusal: Refusal) -> Words:
-    """What Meta says with the code of *refusal*, or nearly that.
+def error_message(refusal: Refusal) -> ErrorMessage:
+    """Return Meta's message for the code of *refusal*, or one like it.
 
-    An operator can take other codes for a block, of which no words are known.
+    BLOCKED_CODES can name codes whose message is not in the table.
     """
     said = refusal.said
     code = said.code or 0
-    words = WORDS.get((code, said.subcode)) or WORDS.get((code, None))
-    if words is None:
-        return Words(400, f"(#{code}) This person isn't available.")
-    return words._replace(message=words.message.format(igsid=refusal.igsid))
+    row = MESSAGES.get((code, said.subcode)) or MESSAGES.get((code, None))
+    if row is None:
+        return ErrorMessage(400, f"(#{code}) This person isn't available.")
+    return row._replace(message=row.message.format(igsid=refusal.igsid))

@@ -1,4 +1,4 @@
-"""When a picture link dies."""
+"""The moment at which a picture link stops working."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ _DECIMAL_SECONDS = re.compile(r"[0-9]{1,10}")
 
 
 def expires_at(url: str) -> float | None:
-    """Until when Meta's servers answer *url*, in epoch seconds; None: it does not say.
+    """Return when *url* stops working, in epoch seconds; None if it does not say.
 
-    Links of the CDN carry ``oe``, seconds in hex, and those of
-    platform-lookaside ``ext``, seconds in decimal. After that moment they
-    answer 403 ``URL signature expired``. Neither is documented; both are read
-    from live links. Where one is given twice the earlier counts.
+    Links to the CDN carry ``oe``, seconds in hex, and those to
+    platform-lookaside ``ext``, seconds in decimal. After that moment Meta's
+    servers answer 403 ``URL signature expired``. Neither is documented; both
+    were read from live links. If one is given twice, the earlier counts.
 
     Source: https://stackoverflow.com/a/77212118 (oe), bottender's
     ``_profilePicExpired`` (ext)
@@ -31,6 +31,8 @@ def expires_at(url: str) -> float | None:
     return _earliest(query.get("oe", []), _HEX_SECONDS, base=16)
 
 
-def _earliest(values: list[str], form: re.Pattern[str], *, base: int) -> float | None:
-    moments = [float(int(v, base)) for v in values if form.fullmatch(v)]
+def _earliest(
+    values: list[str], pattern: re.Pattern[str], *, base: int
+) -> float | None:
+    moments = [float(int(v, base)) for v in values if pattern.fullmatch(v)]
     return min(moments, default=None)

@@ -1,4 +1,4 @@
-"""What each reply means: the table of codes, and the reading of a profile."""
+"""Read Meta's replies: the table of error codes, and the parser of a profile."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ Meaning = Reason | type[LookupFailure]
 
 
 class Row(NamedTuple):
-    """One or several codes that mean the same; *subcode* None: whatever it is."""
+    """One or several codes with one meaning; *subcode* None matches any."""
 
     codes: Iterable[int]
     subcode: int | None
@@ -60,15 +60,15 @@ ROWS = (
     # Meta's own trouble.
     Row([1, 2], None, GraphUnavailable),
 )
-"""Every code that is known. What is not here is GraphUnavailable.
+"""Every known code. Any other means GraphUnavailable.
 
 By ``code``, then ``error_subcode``, and never by ``type`` (nearly always
 OAuthException) or HTTP status (190 comes with 400 and 401, throttles with 400).
-What else than 551 means a block is the operator's to say: BLOCKED_CODES.
+Codes other than 551 that mean a block are the operator's choice: BLOCKED_CODES.
 
 Source: https://developers.facebook.com/docs/graph-api/guides/error-handling,
-https://developers.facebook.com/docs/messenger-platform/error-codes, and what
-was seen live (tests/fixtures/graph).
+https://developers.facebook.com/docs/messenger-platform/error-codes, and live
+replies (tests/fixtures/graph).
 """
 
 MEANINGS: Mapping[tuple[int, int | None], Meaning] = {
@@ -76,19 +76,19 @@ MEANINGS: Mapping[tuple[int, int | None], Meaning] = {
 }
 
 BlockedCodes = frozenset[tuple[int, int | None]]
-"""The ``(code, subcode)`` pairs that mean a block, beside those of the table."""
+"""The ``(code, subcode)`` pairs that mean a block, in addition to the table's."""
 
-_OF_A_PERMISSION = re.compile(r"\brequires\b|permission", re.IGNORECASE)
-_TRACE_ID = re.compile(r"[A-Za-z0-9_+/=-]{1,32}")  # a token is several times as long
-_LINK = re.compile(r"https?://[^\s\x00-\x1f\x7f]+")
-_HALF_A_PAIR = re.compile("[\ud800-\udfff]")
+_NAMES_A_PERMISSION = re.compile(r"\brequires\b|permission", re.IGNORECASE)
+_TRACE_ID = re.compile(r"[A-Za-z0-9_+/=-]{1,32}")  # a token is several times longer
+_HTTP_URL = re.compile(r"https?://[^\s\x00-\x1f\x7f]+")
+_LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 class PictureRefused(Exception):
-    """Meta failed the whole call because ``profile_pic`` was asked for.
+    """Meta failed the whole call because it asked for ``profile_pic``.
 
-    Some accounts get this for every person; without the field they get the
-    rest. *said* is as in LookupFailure.
+    Some accounts get this for every person; without the field they get all
+    other fields. *said* is as in LookupFailure.
     """
 
     def __init__(self, said: GraphError) -> None:
@@ -100,7 +100,7 @@ _Count = Annotated[int, msgspec.Meta(ge=0, lt=2**53)]
 
 
 class _Person(msgspec.Struct):
-    """A profile as Meta sends it. Any of it can be null or missing."""
+    """A profile as Meta sends it. Any field can be null or missing."""
 
     id: str | None = None
     name: str | None = None
@@ -113,11 +113,11 @@ class _Person(msgspec.Struct):
 
 
 def read_reply(body: bytes, igsid: Igsid, blocked: BlockedCodes) -> Outcome:
-    """Tell what Meta's reply to a question about *igsid* means.
+    """Read Meta's reply to a call about *igsid*.
 
     Raises:
-        LookupFailure: it says nothing about the person; which kind says why.
-        PictureRefused: the same question without ``profile_pic`` may be answered.
+        LookupFailure: the reply states no fact about the person; its class says why.
+        PictureRefused: the same call without ``profile_pic`` may succeed.
     """
     reply = _read_object(body)
     if "error" in reply:
@@ -126,7 +126,7 @@ def read_reply(body: bytes, igsid: Igsid, blocked: BlockedCodes) -> Outcome:
 
 
 def _read_object(body: bytes) -> dict[str, Any]:
-    """The reply as an object. Error pages in HTML have come with any status."""
+    """Parse a JSON object. Error pages in HTML have come with any status."""
     try:
         reply = json.loads(body)
     except (ValueError, RecursionError):
@@ -137,7 +137,7 @@ def _read_object(body: bytes) -> dict[str, Any]:
 
 
 def _read_error(error: object, igsid: Igsid, blocked: BlockedCodes) -> Outcome:
-    """Every key of an error has been seen missing, so none is relied on."""
+    """Read an error. Live errors have lacked each key, so all are optional."""
     if not isinstance(error, dict):
         raise GraphUnavailable()
     said = GraphError(
@@ -149,7 +149,7 @@ def _read_error(error: object, igsid: Igsid, blocked: BlockedCodes) -> Outcome:
     message = message if isinstance(message, str) else ""
     meaning = meaning_of(said, message, blocked)
     if isinstance(meaning, Reason):
-        if error.get("is_transient"):  # So it may be otherwise in a minute.
+        if error.get("is_transient"):  # The answer may differ in a minute.
             raise GraphUnavailable(said)
         return Refusal(igsid, meaning, said)
     if said.code == 100 and "nonexisting field (profile_pic)" in message:
@@ -158,12 +158,12 @@ def _read_error(error: object, igsid: Igsid, blocked: BlockedCodes) -> Outcome:
 
 
 def meaning_of(said: GraphError, message: str, blocked: BlockedCodes) -> Meaning:
-    """Look *said* up in the table, the more exact row first.
+    """Look *said* up in the table, the row with its subcode first.
 
     Code 230 is also "Requires <permission> permission to manage the object",
-    which is about the app: taken for a lack of consent, which "is required",
-    one lost permission would look like a crowd of refusals. The words can only
-    make us more careful, because they may be localised.
+    which is about the app. Read as a lack of consent, which "is required", one
+    lost permission would look like many refusals. The message can only turn a
+    refusal into a failure, never the reverse, because it may be localised.
     """
     if said.code is None:
         return GraphUnavailable
@@ -171,17 +171,18 @@ def meaning_of(said: GraphError, message: str, blocked: BlockedCodes) -> Meaning
     if exact in blocked or plain in blocked:
         return Reason.BLOCKED
     meaning = MEANINGS.get(exact) or MEANINGS.get(plain) or GraphUnavailable
-    if meaning is Reason.CONSENT_REQUIRED and _OF_A_PERMISSION.search(message):
+    if meaning is Reason.CONSENT_REQUIRED and _NAMES_A_PERMISSION.search(message):
         return PermissionMissing
     return meaning
 
 
 def may_mean_blocked(code: int, subcode: int | None) -> bool:
-    """Whether an operator may take *code* for a block.
+    """Whether BLOCKED_CODES may name *code* and *subcode*.
 
-    Not where the table has it for a failure, or a dead token would be kept
-    against each person asked for; nor for consent, which is told from a lost
-    permission by words. Code 100 is a mixed bag, so a subcode of it may.
+    Not if the table maps it to a failure: otherwise a dead token would be
+    stored as a refusal of each person fetched. Not consent either, because
+    only the message tells it from a lost permission. Code 100 has many
+    meanings, so it needs a subcode.
     """
     if code == 100:
         return subcode is not None
@@ -190,24 +191,24 @@ def may_mean_blocked(code: int, subcode: int | None) -> bool:
 
 
 def _read_profile(reply: dict[str, Any], igsid: Igsid) -> Profile:
-    """A person's profile, if that is what it is, and if it is the right person's.
+    """Read a profile, and check that it is the profile of *igsid*.
 
-    ``id`` comes unasked, but one live reply lacked it, so it may be missing
-    where a known field shows that this is a profile.
+    Meta sends ``id`` unasked, but one live reply lacked it, so it may be
+    missing if a known field shows that this is a profile.
     """
     try:
         person = msgspec.convert(reply, _Person)
-    except ValueError:  # Of msgspec, or of half a surrogate pair in a key.
+    except ValueError:  # From msgspec, or from a lone surrogate in a key.
         raise GraphUnavailable() from None
     if person.id != igsid and (person.id or not reply.keys() & set(FIELDS)):
         raise GraphUnavailable()
-    picture = _whole(person.profile_pic) or None
-    if picture and not _LINK.fullmatch(picture):
+    picture = _encodable(person.profile_pic) or None
+    if picture and not _HTTP_URL.fullmatch(picture):
         raise GraphUnavailable()
     return Profile(
         igsid=igsid,
-        name=_whole(person.name),
-        username=_whole(person.username),
+        name=_encodable(person.name),
+        username=_encodable(person.username),
         profile_pic=picture,
         is_verified_user=person.is_verified_user,
         follower_count=person.follower_count,
@@ -217,13 +218,13 @@ def _read_profile(reply: dict[str, Any], igsid: Igsid) -> Profile:
     )
 
 
-def _whole(text: str | None) -> str | None:
-    """*text* without halves of surrogate pairs, which cannot be written as UTF-8.
+def _encodable(text: str | None) -> str | None:
+    """Replace the lone surrogates in *text*, which UTF-8 cannot encode.
 
-    Meta escapes an emoji as a pair, and a name cut in the middle of one must
-    not cost the whole profile.
+    Meta escapes an emoji as a surrogate pair, and a name cut in the middle of
+    a pair must not cost the whole profile.
     """
-    return text and _HALF_A_PAIR.sub("\N{REPLACEMENT CHARACTER}", text)
+    return text and _LONE_SURROGATE.sub("\N{REPLACEMENT CHARACTER}", text)
 
 
 def _number(value: object) -> int | None:

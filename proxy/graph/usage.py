@@ -1,4 +1,4 @@
-"""Quota headers, into a percentage and a wait."""
+"""Read Meta's quota headers: a percentage used, and a wait."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import NamedTuple
 _BUSINESS = "x-business-use-case-usage"
 _APP = "x-app-usage"
 _SHARES = ("call_count", "call_volume", "total_time", "total_cputime", "cpu_time")
-"""Percentages of a quota. graph.instagram.com has been seen to name two otherwise."""
+"""Percentages of a quota. Live replies of graph.instagram.com rename two of them."""
 
 _ESTIMATE = "estimated_time_to_regain_access"
 _TOO_LARGE = 1e9  # so that a number of 400 digits does not overflow
@@ -24,11 +24,10 @@ LARGEST_PERCENT = 1000.0
 
 
 class Usage(NamedTuple):
-    """What a reply says of our quota.
+    """The state of our quota in one reply.
 
-    *percent* is the most that is used of any quota, None where nothing is
-    said: an absent header is not zero. *wait* is in seconds, 0.0 where no wait
-    is asked for.
+    *percent* is the highest share used of any quota; None if there is no such
+    header, which is not zero. *wait* is in seconds; 0.0 means no wait.
     """
 
     percent: float | None
@@ -38,11 +37,11 @@ class Usage(NamedTuple):
 def read_usage(headers: Mapping[str, str]) -> Usage:
     """Read ``X-Business-Use-Case-Usage``, ``X-App-Usage`` and ``Retry-After``.
 
-    *headers* is looked at by lower-case names. One header can speak of several
-    accounts and use cases, and the worst rules: the highest percentage, and
-    the longest wait (Meta counts it in minutes; at most an hour). What cannot
-    be read counts as absent, because it must not fail a reply that is
-    otherwise good. Meta documents no ``Retry-After``, but one would be meant.
+    *headers* is read by lower-case names. One header can cover several
+    accounts and use cases, and the worst one counts: the highest percentage,
+    and the longest wait (Meta counts it in minutes; at most an hour). An
+    unreadable value counts as absent, because it must not fail a reply that
+    is otherwise good. Meta documents no ``Retry-After``; if one comes, it counts.
 
     Source: https://developers.facebook.com/docs/graph-api/overview/rate-limiting
     """
@@ -59,13 +58,13 @@ def read_usage(headers: Mapping[str, str]) -> Usage:
         for case in cases
         if isinstance(case, dict)
     ]
-    told = headers.get("retry-after", "")
-    waits.append(float(told) if _SECONDS.fullmatch(told) else 0.0)
+    retry_after = headers.get("retry-after", "")
+    waits.append(float(retry_after) if _SECONDS.fullmatch(retry_after) else 0.0)
     return Usage(max(shares, default=None), min(max(waits), LONGEST_WAIT))
 
 
 def _business_cases(header: str | None) -> Iterator[object]:
-    """Every use case of every account: ``{"<id>": [{...}, ...], ...}``."""
+    """Yield every use case of every account in ``{"<id>": [{...}, ...], ...}``."""
     accounts = _read(header)
     if isinstance(accounts, dict):
         for cases in accounts.values():
@@ -81,7 +80,7 @@ def _read(header: str | None) -> object:
 
 
 def _number(value: object) -> float | None:
-    """*value* if it can be a share or a wait: a number that is not negative."""
+    """Return *value* as a float if it is a number and not negative."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
     return float(min(value, _TOO_LARGE)) if value >= 0 else None

@@ -1,4 +1,4 @@
-"""Meta's webhooks: who has written to the business.
+"""Read Meta's webhooks: the people who wrote to the business.
 
 Source: https://developers.facebook.com/docs/messenger-platform/webhooks
 """
@@ -13,13 +13,13 @@ from proxy.domain.profile import IGSID, Igsid
 from proxy.domain.webhook_update import Update, UpdateKind, UpdateResult
 
 OBJECT = "instagram"
-"""What a webhook of Instagram says it is about."""
+"""The ``object`` of a webhook of Instagram."""
 
 TEST_ACCOUNT = "0"
-"""The account in whose name the test button of Meta's dashboard writes."""
+"""The account id that the test button of Meta's dashboard sends."""
 
 _LISTS = ("messaging", "standby")
-"""Where an entry has what people do; ``standby`` while another app has the thread."""
+"""The lists of events in an entry; ``standby`` while another app has the thread."""
 
 _NOT_MESSAGES = {
     "read": UpdateKind.SEEN,
@@ -27,30 +27,30 @@ _NOT_MESSAGES = {
     "message_edit": UpdateKind.EDIT,
     "referral": UpdateKind.REFERRAL,
 }
-"""What an event can be that says nothing of consent, by the key that it has."""
+"""The kinds of event that give no consent, by their key."""
 
 _NOT_INCOMING = {"is_echo": UpdateKind.ECHO, "is_deleted": UpdateKind.DELETED}
-"""Messages that nobody has just sent to the business, by their flag."""
+"""The kinds of message that are not new mail to the business, by their flag."""
 
 
 def read_updates(body: bytes) -> list[Update] | None:
-    """What *body* tells, one update after the other; None if it is no webhook of ours.
+    """Read the updates in *body*; None if it is not an Instagram webhook.
 
-    Whatever it is, nothing is raised: Meta would send the same again for 36 hours.
+    Never raises: Meta would send the same body again for 36 hours.
     """
     try:
-        # Not msgspec, which refuses a lone surrogate: half of an emoji in somebody's
-        # text would cost all others in the same body.
-        told = json.loads(body)
+        # Not msgspec, which refuses a lone surrogate: half an emoji in one person's
+        # text would cost all other updates in the same body.
+        payload = json.loads(body)
     except (ValueError, RecursionError):
         return None
-    if not isinstance(told, dict) or told.get("object") != OBJECT:
+    if not isinstance(payload, dict) or payload.get("object") != OBJECT:
         return None
-    return list(_updates(told))
+    return list(_updates(payload))
 
 
-def _updates(told: dict[str, Any]) -> Iterator[Update]:
-    for entry in _objects(told.get("entry")):
+def _updates(payload: dict[str, Any]) -> Iterator[Update]:
+    for entry in _objects(payload.get("entry")):
         is_test = entry.get("id") == TEST_ACCOUNT
         for name in _LISTS:
             for event in _objects(entry.get(name)):
@@ -60,7 +60,7 @@ def _updates(told: dict[str, Any]) -> Iterator[Update]:
 
 
 def _objects(value: Any) -> list[dict[str, Any]]:
-    """The objects in *value*, if it is a list."""
+    """Return the objects in *value*, if it is a list."""
     if not isinstance(value, list):
         return []
     return [item for item in value if isinstance(item, dict)]
@@ -70,12 +70,12 @@ def _update(event: dict[str, Any], account: object, is_test: bool) -> Update:
     kind = _kind(event)
     if is_test or kind not in (UpdateKind.MESSAGE, UpdateKind.POSTBACK):
         return Update(kind, UpdateResult.IGNORED)
-    sender = _writer(event)
+    sender = _sender(event)
     if sender is None:
         return Update(kind, UpdateResult.UNREADABLE)
-    # Where the account is no text, it is none that anybody lists.
-    to = account if isinstance(account, str) else None
-    return Update(kind, UpdateResult.WRITTEN, sender, to)
+    # No Page is configured with an account id that is not text.
+    recipient = account if isinstance(account, str) else None
+    return Update(kind, UpdateResult.WRITTEN, sender, recipient)
 
 
 def _kind(event: dict[str, Any]) -> UpdateKind:
@@ -93,8 +93,8 @@ def _kind(event: dict[str, Any]) -> UpdateKind:
     return UpdateKind.OTHER
 
 
-def _writer(event: dict[str, Any]) -> Igsid | None:
-    """Whom the event is from; an id as a number may have lost digits on its way."""
+def _sender(event: dict[str, Any]) -> Igsid | None:
+    """Return the sender's id if it is text: a number may have lost digits."""
     sender = event.get("sender")
     igsid = sender.get("id") if isinstance(sender, dict) else None
     if isinstance(igsid, str) and IGSID.fullmatch(igsid):

@@ -19,7 +19,8 @@ import trustme
 
 from proxy.domain.failures import GraphTimeout, GraphUnavailable
 from proxy.domain.profile import Igsid, Profile
-from proxy.graph.client import GraphClient, connect_to_any
+from proxy.graph.client import GraphClient
+from proxy.graph.deadline_transport import connect_to_any
 
 ADA = Igsid("1254001234567890")
 TOKEN = "EAACANARYPAGETOKEN0123456789"

@@ -1,4 +1,4 @@
-"""What of the Graph client can be known without a network."""
+"""The Graph client: its proof, its repr and its reading of the token, offline."""
 
 import json
 from pathlib import Path
@@ -10,8 +10,8 @@ VECTOR = (
 )
 
 
-def test_the_proof_is_the_one_that_meta_computes() -> None:
-    """Lower-case hex of HMAC-SHA256, keyed with the app's secret."""
+def test_appsecret_proof_equals_metas_example() -> None:
+    """The proof is HMAC-SHA256 in lower-case hex, keyed with the app's secret."""
     example = json.loads(VECTOR.read_text())["body"]["appsecret_proof_example"]
 
     proof = appsecret_proof(example["access_token"], example["app_secret"])
@@ -19,8 +19,8 @@ def test_the_proof_is_the_one_that_meta_computes() -> None:
     assert proof == example["appsecret_proof"]
 
 
-def test_the_repr_of_a_client_shows_where_it_asks_and_no_secret() -> None:
-    """It may stand in a traceback's line or a debugger's."""
+def test_client_repr_shows_the_base_url_and_no_secret() -> None:
+    """A traceback or a debugger may print it."""
     client = GraphClient(
         "https://graph.facebook.com/v25.0/",
         token=lambda: "EAATESTTOKEN",
@@ -32,12 +32,12 @@ def test_the_repr_of_a_client_shows_where_it_asks_and_no_secret() -> None:
     assert repr(client) == "GraphClient('https://graph.facebook.com/v25.0')"
 
 
-def test_a_new_client_asks_for_no_token() -> None:
-    """It is read for each call, so that a rotated one is used at once."""
-    asked: list[str] = []
+def test_client_constructor_does_not_read_the_token() -> None:
+    """The token is read for each call, so that a rotated one is used at once."""
+    reads: list[str] = []
 
     def token() -> str:
-        asked.append("token")
+        reads.append("token")
         return "EAATESTTOKEN"
 
     GraphClient(
@@ -48,4 +48,4 @@ def test_a_new_client_asks_for_no_token() -> None:
         calls_at_once=1,
     )
 
-    assert asked == []
+    assert reads == []

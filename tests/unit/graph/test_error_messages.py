@@ -1,4 +1,4 @@
-"""How Meta says no: the words agree with what was recorded, and none is missing."""
+"""Error messages: each agrees with its recording, and every refusal has one."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import re
 import pytest
 
 from proxy.domain.profile import GraphError, Reason
-from proxy.graph.error_messages import WORDS, Words, words_of
+from proxy.graph.error_messages import MESSAGES, ErrorMessage, error_message
 from proxy.graph.replies import ROWS
 from tests.helpers.builders import ADA, a_refusal
 from tests.helpers.recorded_replies import ERRORS, RECORDED
@@ -17,12 +17,12 @@ REFUSALS = {
     for name, body in ERRORS.items()
     if RECORDED[name]["suggested_class"]
     in ("consent_required", "blocked", "gone", "not_found_or_permission")
-    and body["error"]["type"] != "IGApiException"  # Another host's words.
+    and body["error"]["type"] != "IGApiException"  # Another host's message.
 }
 
 
-def test_every_refusal_of_the_table_has_its_words() -> None:
-    """And no others have: failures are not worded as Meta's."""
+def test_every_refusal_in_the_table_has_a_message() -> None:
+    """And no failure has: failures do not get Meta's messages."""
     refusals = {
         (code, row.subcode)
         for row in ROWS
@@ -30,25 +30,25 @@ def test_every_refusal_of_the_table_has_its_words() -> None:
         for code in row.codes
     }
 
-    assert set(WORDS) == refusals
+    assert set(MESSAGES) == refusals
 
 
 @pytest.mark.parametrize("name", REFUSALS)
-def test_the_words_are_those_that_were_recorded(name) -> None:
-    """Status, type and message, but for the id in it."""
+def test_error_message_equals_the_recorded_one(name) -> None:
+    """Status, type and message are compared, except for the id in the message."""
     error, status = REFUSALS[name]
     said = GraphError(error["code"], error.get("error_subcode"))
 
-    words = words_of(a_refusal(said=said))
+    message = error_message(a_refusal(said=said))
 
     recorded = re.sub(r"(?<=ID ')\w+|(?<=exist: )\w+", ADA, error["message"])
-    assert words == Words(status, recorded, error["type"])
+    assert message == ErrorMessage(status, recorded, error["type"])
 
 
-def test_a_code_that_an_operator_takes_for_a_block_has_words_too() -> None:
-    """Which nobody knows, so they say no more than the code."""
+def test_code_from_blocked_codes_gets_a_generic_message() -> None:
+    """Meta's message for such a code is unknown, so ours names only the code."""
     said = GraphError(10, 2018108)
 
-    words = words_of(a_refusal(reason=Reason.BLOCKED, said=said))
+    message = error_message(a_refusal(reason=Reason.BLOCKED, said=said))
 
-    assert words == Words(400, "(#10) This person isn't available.")
+    assert message == ErrorMessage(400, "(#10) This person isn't available.")
