@@ -1,4 +1,4 @@
-"""The stores that tests run against: real servers, started when first asked for."""
+"""The stores that tests run against: real servers, started on first use."""
 
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -8,17 +8,17 @@ import pytest
 
 from proxy.embedded import engine
 from tests.helpers.redis_servers import (
+    ClusterNodes,
     DidNotStart,
-    Nodes,
-    Server,
-    Watched,
-    clustered,
+    RedisServer,
+    SentinelGroup,
     require,
-    watched,
+    start_cluster,
+    start_sentinels,
 )
 from tests.helpers.signals import catch_ignored_signals
 
-# How long an example takes says more about the machine than about the code.
+# The time that an example takes depends more on the machine than on the code.
 hypothesis.settings.register_profile("tests", deadline=None)
 hypothesis.settings.load_profile("tests")
 
@@ -30,7 +30,7 @@ def pytest_sessionstart() -> None:
 
 @pytest.fixture(scope="session")
 def embedded_url() -> Iterator[str]:
-    """The engine that the demo starts."""
+    """An engine as the demo starts it."""
     try:
         running = engine.start()
     except engine.EngineMissing as exc:
@@ -42,24 +42,24 @@ def embedded_url() -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def tcp_url() -> Iterator[str]:
-    """A redis-server or valkey-server on a port of this machine."""
-    with Server("tcp") as server:
+    """A redis-server or valkey-server on a TCP port."""
+    with RedisServer("tcp") as server:
         yield server.url
 
 
 @pytest.fixture(scope="session")
 def unix_url() -> Iterator[str]:
-    """The same, behind a socket in the file system."""
-    with Server("unix") as server:
+    """A server on a Unix socket."""
+    with RedisServer("unix") as server:
         yield server.url
 
 
 @pytest.fixture(scope="session")
 def tls_url() -> Iterator[str]:
-    """The same, behind TLS, with a certificate of an authority made for the tests."""
+    """A server behind TLS, with a certificate of an authority made for the tests."""
     with ExitStack() as ending:
         try:
-            server = ending.enter_context(Server("tls"))
+            server = ending.enter_context(RedisServer("tls"))
         except DidNotStart as exc:
             require("tls" not in str(exc).lower(), "a redis-server that can do TLS")
             raise
@@ -67,26 +67,26 @@ def tls_url() -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
-def whole() -> Iterator[Watched]:
-    """A master and its replica, watched by Sentinels; a test may break and mend it."""
-    with watched() as whole:
-        yield whole
+def whole() -> Iterator[SentinelGroup]:
+    """A master and its replica with Sentinels. A test that breaks it must mend it."""
+    with start_sentinels() as group:
+        yield group
 
 
 @pytest.fixture(scope="session")
-def sentinel_url(whole: Watched) -> str:
-    """The same, as a store like any other."""
+def sentinel_url(whole: SentinelGroup) -> str:
+    """The URL of a store behind Sentinels."""
     return whole.url
 
 
 @pytest.fixture(scope="session")
-def nodes() -> Iterator[Nodes]:
-    """A Redis Cluster, which a test may break if it mends it again."""
-    with clustered() as nodes:
+def nodes() -> Iterator[ClusterNodes]:
+    """A Redis Cluster. A test that breaks it must mend it."""
+    with start_cluster() as nodes:
         yield nodes
 
 
 @pytest.fixture(scope="session")
-def cluster_url(nodes: Nodes) -> str:
-    """The same, as a store like any other."""
+def cluster_url(nodes: ClusterNodes) -> str:
+    """The URL of a Redis Cluster."""
     return nodes.url

@@ -1,12 +1,12 @@
-"""The service over HTTP, on a real engine, against the simulated Meta."""
+"""The service over HTTP, on a real engine, in front of the simulated Meta."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from types import SimpleNamespace
+from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
-import redis
 
 from proxy.embedded import engine
 from tests.helpers.processes import (
@@ -15,60 +15,59 @@ from tests.helpers.processes import (
     VERIFY_TOKEN,
     WEBHOOK_SECRET,
     Service,
-    SimulatedMeta,
-    empty,
     new_key,
 )
-
-GRAPH_TIMEOUT = 1.5
+from tests.helpers.stack import Stack, start_stack
 
 
 @pytest.fixture(scope="session")
-def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SimpleNamespace]:
-    """Started once; ``stack`` is what a test asks for."""
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """The stack of the whole session; a test takes ``stack``, which is reset."""
     token = tmp_path_factory.mktemp("secrets") / "page_token"
     token.write_text(PAGE_TOKEN + "\n")
-    with engine.start() as store:
-        meta = SimulatedMeta(f"--app-secret={APP_SECRET}")
-        settings = {
-            "PAGE_TOKEN_FILE": str(token),
-            "APP_SECRET": APP_SECRET,
-            "GRAPH_URL": meta.url,
-            "GRAPH_TIMEOUT": f"{GRAPH_TIMEOUT}s",
-            "STORE_URL": store.url,
-            "WEBHOOK_VERIFY_TOKEN": VERIFY_TOKEN,
-            "WEBHOOK_SECRETS": WEBHOOK_SECRET,
-            "WORKERS": "1",
-            "LOG_LEVEL": "debug",
-            "ACCESS_LOG": "1",
-        }
-        service = Service(**settings)
-        client = redis.Redis.from_url(store.url)
-        yield SimpleNamespace(
-            meta=meta,
-            service=service,
-            redis=client,
+    settings = {
+        "PAGE_TOKEN_FILE": str(token),
+        "APP_SECRET": APP_SECRET,
+        "WEBHOOK_VERIFY_TOKEN": VERIFY_TOKEN,
+        "WEBHOOK_SECRETS": WEBHOOK_SECRET,
+        "LOG_LEVEL": "debug",
+        "ACCESS_LOG": "1",
+    }
+    with (
+        engine.start() as store,
+        start_stack(
+            store.url,
+            meta_arguments=[f"--app-secret={APP_SECRET}"],
+            graph_timeout=1.5,
             settings=settings,
-            store=store,
-            token_file=token,
-            graph_timeout=GRAPH_TIMEOUT,
-        )
-        client.close()
-        service.stop()
-        meta.close()
+        ) as stack,
+    ):
+        yield stack
 
 
 @pytest.fixture
-def stack(running: SimpleNamespace) -> SimpleNamespace:
-    """The service, a store that is empty and a Meta that was asked nothing."""
-    empty(running.redis, running.service)
-    running.meta.order("reset")
+def stack(running: Stack) -> Stack:
+    """The service, an empty store and a Meta without scripts or counted calls."""
+    running.reset()
     return running
 
 
+@dataclass(frozen=True, slots=True)
+class GuardedService:
+    """A service with a file of API keys; *inbox* reads, *ops* is an operator's."""
+
+    service: Service
+    file: Path
+    inbox: str
+    ops: str
+    both: str
+
+
 @pytest.fixture(scope="session")
-def guarded(running, tmp_path_factory):
-    """A service with three keys: one reads, one is an operator's, one does both."""
+def guarded(
+    running: Stack, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[GuardedService]:
+    """A service with three keys: one for each scope, and one with both."""
     keys = {
         name: new_key(name, s)
         for name, s in (("inbox", "read"), ("ops", "admin"), ("both", "read,admin"))
@@ -77,9 +76,8 @@ def guarded(running, tmp_path_factory):
     file.write_text(
         "# who may call\n" + "".join(f"{line}\n" for _, line in keys.values())
     )
-    settings = running.settings | {"API_KEYS_FILE": str(file)}
-    service = Service(**settings)
-    yield SimpleNamespace(
+    service = Service(**running.settings | {"API_KEYS_FILE": str(file)})
+    yield GuardedService(
         service=service, file=file, **{name: key for name, (key, _) in keys.items()}
     )
     service.stop()

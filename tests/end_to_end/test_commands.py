@@ -9,7 +9,6 @@ import pty
 import re
 import signal
 import subprocess
-from types import SimpleNamespace
 
 import pytest
 
@@ -23,9 +22,10 @@ from tests.helpers.processes import (
     PAGE_TOKEN,
     free_port,
 )
+from tests.helpers.stack import Stack
 
 
-def run(stack: SimpleNamespace, *words: str, **more: str):
+def run(stack: Stack, *words: str, **more: str):
     env = {"PATH": os.environ["PATH"]}
     env |= {f"PROXY_{k}": v for k, v in stack.settings.items() if k != "LOG_LEVEL"}
     env |= {f"PROXY_{name}": value for name, value in more.items()}

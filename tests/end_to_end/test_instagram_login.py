@@ -11,6 +11,7 @@ from types import SimpleNamespace
 import pytest
 
 from tests.helpers.processes import Service, SimulatedMeta
+from tests.helpers.stack import Stack
 
 API = Path(__file__).parents[2] / "docs" / "api.md"
 LOGIN_TOKEN = "IGAACANARYLOGINTOKEN0123456789"
@@ -24,7 +25,7 @@ def her(number: int) -> str:
 
 @pytest.fixture(scope="module")
 def login(
-    running: SimpleNamespace, tmp_path_factory: pytest.TempPathFactory
+    running: Stack, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[SimpleNamespace]:
     """A service that has no other Page, not even a default one."""
     file = tmp_path_factory.mktemp("pages") / "pages.toml"

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from types import SimpleNamespace
 from xml.etree import ElementTree
 
 import requests
 
 from tests.helpers.processes import ADA, CLEO, EVE, FINN
+from tests.helpers.stack import Stack
 
 API = Path(__file__).parents[2] / "docs" / "api.md"
 
 
-def picture(stack: SimpleNamespace, igsid: str) -> requests.Response:
+def picture(stack: Stack, igsid: str) -> requests.Response:
     """What the service says, without going where it leads."""
     path = f"/profiles/{igsid}/picture"
     answer: requests.Response = stack.service.get(path, allow_redirects=False)

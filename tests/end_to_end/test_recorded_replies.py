@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
-
 import pytest
 
 from tests.helpers.processes import open_gates
 from tests.helpers.recorded_replies import REPLIES
+from tests.helpers.stack import Stack
 
 KINDS = "graph_error", "graph_success", "graph_html", "graph_batch"
 PLAYED = {name: reply for name, reply in REPLIES.items() if reply["kind"] in KINDS}
@@ -31,7 +30,7 @@ EXPECTED = {
 }
 
 
-def play(stack: SimpleNamespace, igsid: str, reply: dict) -> None:
+def play(stack: Stack, igsid: str, reply: dict) -> None:
     wire = (
         {"raw": reply["body"]}
         if isinstance(reply["body"], str)

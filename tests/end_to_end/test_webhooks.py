@@ -27,6 +27,7 @@ from tests.helpers.processes import (
     wait_until,
 )
 from tests.helpers.redis_servers import require
+from tests.helpers.stack import Stack
 
 DOCS = Path(__file__).parents[2] / "docs"
 RECORDED = Path(__file__).parents[1] / "fixtures" / "graph"
@@ -37,7 +38,7 @@ HANDSHAKE = {
 }
 
 
-def has_marker(stack: SimpleNamespace, igsid: str) -> bool:
+def has_marker(stack: Stack, igsid: str) -> bool:
     return bool(stack.redis.exists(f"pp:w:{{default:{igsid}}}"))
 
 

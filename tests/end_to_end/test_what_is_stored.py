@@ -98,7 +98,7 @@ def test_what_cannot_be_read_is_a_miss_and_is_replaced(stack) -> None:
 
     for stored in bad:
         stack.redis.set(key, stored, ex=60)
-        wait_until(lambda: stack.service.copies() == 0, 5, "no copy hides it")
+        wait_until(lambda: stack.service.near_entries() == 0, 5, "no copy hides it")
         answer = stack.service.get(f"/profiles/{ADA}")
         assert answer.status_code == 200
         assert answer.headers["Cache-Status"] == "profile-proxy; fwd=uri-miss; stored"

@@ -23,7 +23,7 @@ import requests
 
 BIN = Path(sys.executable).parent
 SKEWED = Path(__file__).parent / "skewed_service.py"
-COPIES = "profile_proxy_near_entries "
+NEAR_ENTRIES = "profile_proxy_near_entries "
 PAGE_TOKEN = "EAACANARYPAGETOKEN0123456789"
 APP_SECRET = "canaryappsecret0123456789abcdef0"
 VERIFY_TOKEN = "canaryverifytoken0123456789"
@@ -42,7 +42,7 @@ JO = "1254001000000010"
 
 
 def crowd(number: int) -> str:
-    """One of the simulator's many consenting people."""
+    """Return the id of one of the simulator's many consenting people."""
     return f"1254002{number:09d}"
 
 
@@ -54,7 +54,7 @@ def free_port() -> int:
 
 
 def wait_until(done: Callable[[], bool], within: float, what: str) -> None:
-    """Look again and again, with a deadline; for what sends us no event."""
+    """Poll *done* until it holds, or fail; for states that send no event."""
     deadline = time.monotonic() + within
     while not done():
         if time.monotonic() > deadline:
@@ -63,7 +63,7 @@ def wait_until(done: Callable[[], bool], within: float, what: str) -> None:
 
 
 class SimulatedMeta:
-    """``python -m proxy.simulator`` as a child, which ends with us in any way."""
+    """``python -m proxy.simulator`` as a child process, which ends with this one."""
 
     def __init__(self, *arguments: str) -> None:
         self._process = subprocess.Popen(
@@ -86,23 +86,23 @@ class SimulatedMeta:
         self._session.trust_env = False
 
     def person(self, igsid: str, **script: Any) -> None:
-        """Script what Meta answers about *igsid*."""
+        """Script Meta's replies about *igsid*."""
         self._order("PUT", f"/_sim/people/{igsid}", script)
 
     def order(self, what: str, **body: Any) -> None:
-        """``throttle``, ``token``, ``usage``, ``release`` or ``reset``."""
+        """Send ``throttle``, ``token``, ``usage``, ``release`` or ``reset``."""
         self._order("POST", f"/_sim/{what}", body)
 
     def calls(self, igsid: str | None = None) -> int:
         query = {"igsid": igsid} if igsid else {}
-        return int(self._look("calls", **query)["total"])
+        return int(self._read("calls", **query)["total"])
 
     def overview(self) -> dict[str, Any]:
-        return self._look("calls")
+        return self._read("calls")
 
     def await_calls(self, igsid: str, calls: int = 1, seconds: float = 10) -> None:
-        """Wait until so many calls about *igsid* have arrived."""
-        self._look("await", igsid=igsid, calls=calls, seconds=seconds)
+        """Wait until *calls* calls about *igsid* have arrived."""
+        self._read("await", igsid=igsid, calls=calls, seconds=seconds)
 
     def close(self) -> None:
         assert self._process.stdin and self._process.stdout
@@ -114,16 +114,16 @@ class SimulatedMeta:
         answer = self._session.request(method, self.url + path, json=body, timeout=40)
         assert answer.ok, answer.text
 
-    def _look(self, what: str, **query: Any) -> dict[str, Any]:
+    def _read(self, what: str, **query: Any) -> dict[str, Any]:
         answer = self._session.get(f"{self.url}/_sim/{what}", params=query, timeout=40)
         assert answer.ok, f"{what} {query}: {answer.status_code} {answer.text}"
         return dict(answer.json())
 
 
 class Service:
-    """``profile-proxy run`` as a child, ready to be asked.
+    """``profile-proxy run`` as a child process, ready for requests.
 
-    With a *clock_ahead*, in seconds, something smaller that serves the same app.
+    With *clock_ahead*, in seconds, a small server of the same app with that clock.
     """
 
     def __init__(
@@ -137,7 +137,7 @@ class Service:
         self._log = tempfile.NamedTemporaryFile("wb", suffix=".log")
         env = {k: v for k, v in os.environ.items() if not k.startswith("PROXY_")}
         env["PROXY_LISTEN"] = f"127.0.0.1:{self.port}"
-        env["PROXY_DRAIN_FOR"] = "0s"  # A test that wants to see it says so.
+        env["PROXY_DRAIN_FOR"] = "0s"  # A test of draining sets its own.
         env |= {f"PROXY_{name}": value for name, value in settings.items()}
         self.process = subprocess.Popen(
             command,
@@ -169,23 +169,23 @@ class Service:
         assert answer.ok, answer.text
         return dict(answer.json())
 
-    def copies(self) -> float:
-        """How many entries its processes have copies of."""
+    def near_entries(self) -> float:
+        """Return the number of entries in the near caches of its processes."""
         lines = self.get("/metrics").text.splitlines()
-        [line] = [each for each in lines if each.startswith(COPIES)]
-        return float(line.removeprefix(COPIES))
+        [line] = [each for each in lines if each.startswith(NEAR_ENTRIES)]
+        return float(line.removeprefix(NEAR_ENTRIES))
 
     def log(self) -> str:
         return Path(self._log.name).read_text()
 
     def workers(self) -> list[int]:
-        """The ids of its processes that serve."""
+        """Return the process ids of its workers."""
         pid = self.process.pid
         children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
         return [int(child) for child in children]
 
     def stop(self) -> None:
-        """End it as an operator does; by force only if that does not work."""
+        """End it as an operator does. If it does not end, kill it and fail."""
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
             try:
@@ -203,15 +203,17 @@ class Service:
             return False
 
 
-def empty(store: redis.Redis, *services: Service) -> None:
-    """Empty the store, and wait until nobody has a copy of what was there."""
+def empty_store(store: redis.Redis, *services: Service) -> None:
+    """Empty the store, and wait until the near caches of *services* are empty."""
     store.flushdb()
     for service in services:
-        wait_until(lambda each=service: each.copies() == 0, 5, "the copies are gone")
+        wait_until(
+            lambda each=service: each.near_entries() == 0, 5, "the near cache is empty"
+        )
 
 
 def new_key(name: str, scopes: str) -> tuple[str, str]:
-    """A key and its line, as ``profile-proxy key new`` makes them."""
+    """Return an API key and its line, from ``profile-proxy key new``."""
     made = subprocess.run(
         [BIN / "profile-proxy", "key", "new", name, "--scopes", scopes, "--json"],
         capture_output=True,
@@ -223,7 +225,7 @@ def new_key(name: str, scopes: str) -> tuple[str, str]:
 
 
 def a_webhook(*senders: str) -> bytes:
-    """What Meta sends when these people have written."""
+    """Return Meta's webhook about a message from each of *senders*."""
     events = [{"sender": {"id": sender}, "message": {"mid": "m"}} for sender in senders]
     entry = {"time": 1, "id": "17841400000000000", "messaging": events}
     return json.dumps({"object": "instagram", "entry": [entry]}).encode()
@@ -241,13 +243,13 @@ def post_webhook(
 
 
 def open_gates(store: redis.Redis) -> None:
-    """Forget why Meta should not be asked, as time would."""
+    """Open all gates, by deleting them from the store."""
     for key in store.scan_iter("pp:g:*"):
         store.delete(key)
 
 
 def all_at_once(jobs: list[Callable[[], Any]]) -> list[Any]:
-    """Run *jobs* side by side, each in a thread of its own, all starting together."""
+    """Run *jobs* in parallel, each in its own thread, all started together."""
     start = threading.Barrier(len(jobs))
 
     def run(job: Callable[[], Any]) -> Any:

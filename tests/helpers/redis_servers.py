@@ -1,4 +1,4 @@
-"""Real Redis servers for the tests, each a child process of ours."""
+"""Real Redis servers for the tests, each a child process of the test run."""
 
 from __future__ import annotations
 
@@ -27,38 +27,39 @@ from tests.helpers.processes import free_port, wait_until
 
 REAL_STORES = ("embedded", "tcp", "unix", "tls", "sentinel", "cluster")
 STORES = ("fakeredis", *REAL_STORES)
-"""Every kind of store there is; one is supported when it passes tests/stores."""
+"""Every kind of store. One is supported if it passes tests/stores."""
 
 _BINARIES = ("redis-server", "valkey-server")
 _STARTS_WITHIN = 10.0
 _STOPS_WITHIN = 5.0
 _ANSWERS_WITHIN = 0.25
 _POLL_AFTER = 0.005
-_TRIES = 5  # somebody may take the port between our look at it and the server's
-_BUS_PORT_AFTER = 10_000  # where nodes of a Cluster talk among themselves
+_TRIES = 5  # another process may take the port before the server binds it
+_BUS_PORT_OFFSET = 10_000  # the port of a node's Cluster bus, after its own
 _SLOTS = 16_384
-_ON_THE_FIRST_NODE = "3"  # a key that is there, where the slots are shared by three
+_KEY_ON_FIRST_NODE = "3"  # its slot is on the first of three nodes
 
 
 def require(condition: object, what: str) -> None:
-    """Skip a test that needs *what*; but fail it where REQUIRE_ALL=1, as in CI."""
+    """Skip a test that needs *what*; with REQUIRE_ALL=1, as in CI, fail it."""
     if condition:
         return
     if os.environ.get("REQUIRE_ALL") == "1":
-        pytest.fail(f"{what} is missing, and REQUIRE_ALL=1 lets nothing be skipped")
+        pytest.fail(f"{what} is missing, and REQUIRE_ALL=1 allows no skipped test")
     pytest.skip(f"{what} is missing")
 
 
-def may_go_first() -> bool:
-    """Whether the system lets us put one thread before others."""
-    tried = [sys.executable, "-c", "import os; os.setpriority(os.PRIO_PROCESS, 0, -10)"]
-    return subprocess.run(tried, stderr=subprocess.DEVNULL).returncode == 0
+def can_raise_priority() -> bool:
+    """Whether this user may lower a niceness, which needs root or a ulimit."""
+    code = "import os; os.setpriority(os.PRIO_PROCESS, 0, -10)"
+    tried = subprocess.run([sys.executable, "-c", code], stderr=subprocess.DEVNULL)
+    return tried.returncode == 0
 
 
 def client_of(url: str, *, within: float = 5.0) -> redis.Redis:
-    """Somebody else's client: it tries everything once, *within* so many seconds.
+    """Return a client of redis-py without retries; *within* is its timeout, in seconds.
 
-    Of a Cluster it sees all keys. Behind Sentinels it follows the master.
+    On a Cluster it sees all keys. Behind Sentinels it follows the master.
     """
     options: dict[str, Any] = {
         "socket_timeout": within,
@@ -68,18 +69,18 @@ def client_of(url: str, *, within: float = 5.0) -> redis.Redis:
     scheme, _, rest = url.partition("://")
     if scheme == "redis+cluster":
         first = rest.partition(",")[0]
-        return cast(redis.Redis, WholeCluster.from_url(f"redis://{first}", **options))
+        return cast(redis.Redis, AllNodesClient.from_url(f"redis://{first}", **options))
     options["retry"] = Retry(NoBackoff(), 0)
     if scheme == "redis+sentinel":
-        places, _, name = rest.partition("/")
-        sentinels = [place.split(":") for place in places.split(",")]
-        watchers = Sentinel([(h, int(p)) for h, p in sentinels], **options)
-        return cast(redis.Redis, watchers.master_for(name, **options))
+        addresses, _, name = rest.partition("/")
+        pairs = [address.split(":") for address in addresses.split(",")]
+        sentinels = Sentinel([(h, int(p)) for h, p in pairs], **options)
+        return cast(redis.Redis, sentinels.master_for(name, **options))
     return redis.Redis.from_url(url, **options)
 
 
-class WholeCluster(redis.RedisCluster):
-    """redis-py's client of a Cluster, which here speaks of all nodes as of one."""
+class AllNodesClient(redis.RedisCluster):
+    """redis-py's client of a Cluster, with statistics of all primaries together."""
 
     def dbsize(self, **kwargs: Any) -> int:
         return int(super().dbsize(target_nodes=self.PRIMARIES))
@@ -88,43 +89,43 @@ class WholeCluster(redis.RedisCluster):
         return super().config_resetstat(target_nodes=self.PRIMARIES)
 
     def info(self, *sections: str, **kwargs: Any) -> dict[str, Any]:
-        told = super().info(*sections, target_nodes=self.PRIMARIES)
-        return {name: value for node in told.values() for name, value in node.items()}
+        nodes = super().info(*sections, target_nodes=self.PRIMARIES)
+        return {name: value for node in nodes.values() for name, value in node.items()}
 
 
 class DidNotStart(Exception):
-    """The server ended, or did not answer, when it was started; the text is its own."""
+    """A server ended or did not answer after its start. The text is its own log."""
 
 
-class Server:
-    """A redis-server or valkey-server behind one door, which ends with its ``with``.
+class RedisServer:
+    """A redis-server or valkey-server on one transport; a ``with`` ends it.
 
-    *door* is ``tcp``, ``unix`` or ``tls``. It forgets everything when it is stopped,
-    and keeps its URL when it is started again. *settings* are the server's own.
-    With *watching*, it is a Sentinel instead, and that is what it is told to do.
-    *binary* is another than the one that is installed.
+    *transport* is ``tcp``, ``unix`` or ``tls``. A stopped server loses its data, and
+    keeps its URL when it is started again. *settings* are the server's own. With
+    *sentinel_config*, lines of a configuration file, it is a Sentinel. *binary*
+    replaces the installed one.
     """
 
     def __init__(
         self,
-        door: str,
+        transport: str,
         *,
         password: str = "",
         settings: Mapping[str, str] = {},
-        watching: Sequence[str] = (),
+        sentinel_config: Sequence[str] = (),
         binary: Path | None = None,
     ) -> None:
         installed = filter(None, map(shutil.which, _BINARIES))
         self._binary = binary or next(installed, None)
         require(self._binary, " or ".join(_BINARIES))
-        self._door = door
+        self._transport = transport
         self._password = password
         self._settings = settings
-        self._watching = watching
+        self._sentinel_config = sentinel_config
         self._folder = Path(tempfile.mkdtemp(prefix="store-"))  # short, for the socket
         self._process: subprocess.Popen[bytes] | None = None
         self.port = 0
-        if door == "tls":
+        if transport == "tls":
             self._write_certificates()
 
     def __enter__(self) -> Self:
@@ -145,9 +146,9 @@ class Server:
 
     @property
     def url(self) -> str:
-        """Where it is, as PROXY_STORE_URL would say it."""
+        """Its URL, as for PROXY_STORE_URL."""
         user = f":{self._password}@" if self._password else ""
-        match self._door:
+        match self._transport:
             case "unix":
                 return f"unix://{user}{self._folder}/it.sock"
             case "tls":
@@ -157,23 +158,23 @@ class Server:
                 return f"redis://{user}127.0.0.1:{self.port}/0"
 
     def start(self) -> None:
-        """Start it at its old place, empty; it answers when this returns."""
+        """Start it at its previous address, empty, and wait until it answers."""
         command = [str(self._binary)]
-        if self._watching:
-            command += [self._orders(), "--sentinel"]
+        if self._sentinel_config:
+            command += [self._sentinel_file(), "--sentinel"]
         else:
-            for name, value in {**self._place(), **self._settings}.items():
+            for name, value in {**self._own_settings(), **self._settings}.items():
                 command += [f"--{name}", value]
         with open(self._folder / "log", "wb") as output:
             self._process = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=output, stderr=output
             )
         self._wait_until_it_answers()
-        if self._watching:
-            self.look_every()
+        if self._sentinel_config:
+            self.set_periods()
 
     def stop(self) -> None:
-        """End it; it has gone when this returns."""
+        """Stop it, and wait until its process has ended."""
         process, self._process = self._process, None
         if process is None:
             return
@@ -190,13 +191,13 @@ class Server:
         return self._process is not None
 
     def kill(self) -> None:
-        """End it as a crash would."""
+        """End it without warning, as a crash does."""
         assert self._process is not None
         self._process.kill()
         self.stop()
 
     def pause(self) -> None:
-        """Make it hang: connections are still accepted, by the kernel."""
+        """Freeze it. The kernel still accepts connections for it."""
         assert self._process is not None
         self._process.send_signal(signal.SIGSTOP)
 
@@ -206,7 +207,7 @@ class Server:
         self._process.send_signal(signal.SIGCONT)
 
     def close(self) -> None:
-        """Stop it, and remove what it has left."""
+        """Stop it, and remove its folder."""
         self.stop()
         shutil.rmtree(self._folder, ignore_errors=True)
 
@@ -220,24 +221,24 @@ class Server:
                     raise
 
     def _find_port(self) -> int:
-        """A free port; for a node of a Cluster, one with a place for its bus."""
-        while (port := free_port()) + _BUS_PORT_AFTER > 65_535:
+        """Return a free port; for a node of a Cluster, one whose bus port is valid."""
+        while (port := free_port()) + _BUS_PORT_OFFSET > 65_535:
             if "cluster-enabled" not in self._settings:
                 break
         return port
 
-    def _orders(self) -> str:
-        """The file that a Sentinel reads, and into which it writes what it learns."""
+    def _sentinel_file(self) -> str:
+        """Return the configuration file of a Sentinel, which also writes to it."""
         file = self._folder / "sentinel.conf"
         if not file.exists():
-            place = [f"port {self.port}", "bind 127.0.0.1", f"dir {self._folder}"]
-            file.write_text("\n".join([*place, *self._watching, ""]))
+            own = [f"port {self.port}", "bind 127.0.0.1", f"dir {self._folder}"]
+            file.write_text("\n".join([*own, *self._sentinel_config, ""]))
         return str(file)
 
-    def look_every(self, **milliseconds: int) -> None:
-        """Have a Sentinel learn so often what it learns every one to ten seconds.
+    def set_periods(self, **milliseconds: int) -> None:
+        """Set how often a Sentinel polls and publishes, by default each 100 ms.
 
-        At once, where nothing is told.
+        Its own defaults are one to ten seconds.
         """
         periods = {"info": 100, "publish": 100, "ask": 100} | milliseconds
         words = [f"{word}" for k, v in periods.items() for word in (f"{k}-period", v)]
@@ -249,22 +250,22 @@ class Server:
         """Its host and port."""
         return "127.0.0.1", self.port
 
-    def _place(self) -> dict[str, str]:
-        place = {"port": "0", "bind": "127.0.0.1", "dir": str(self._folder)}
-        place |= {"save": "", "appendonly": "no"}
+    def _own_settings(self) -> dict[str, str]:
+        own = {"port": "0", "bind": "127.0.0.1", "dir": str(self._folder)}
+        own |= {"save": "", "appendonly": "no"}
         if self._password:
-            place["requirepass"] = self._password
-        match self._door:
+            own["requirepass"] = self._password
+        match self._transport:
             case "unix":
-                place["unixsocket"] = str(self._folder / "it.sock")
+                own["unixsocket"] = str(self._folder / "it.sock")
             case "tls":
-                place["tls-port"] = str(self.port)
-                place["tls-cert-file"] = str(self._folder / "certificate.pem")
-                place["tls-key-file"] = str(self._folder / "key.pem")
-                place["tls-auth-clients"] = "no"
+                own["tls-port"] = str(self.port)
+                own["tls-cert-file"] = str(self._folder / "certificate.pem")
+                own["tls-key-file"] = str(self._folder / "key.pem")
+                own["tls-auth-clients"] = "no"
             case _:
-                place["port"] = str(self.port)
-        return place
+                own["port"] = str(self.port)
+        return own
 
     def _write_certificates(self) -> None:
         authority = trustme.CA()
@@ -280,26 +281,26 @@ class Server:
             ended = self._process.poll() is not None
             if ended or time.monotonic() > until:
                 self.stop()
-                said = (self._folder / "log").read_text(errors="replace")
-                raise DidNotStart(said[-2000:])
+                log = (self._folder / "log").read_text(errors="replace")
+                raise DidNotStart(log[-2000:])
             time.sleep(_POLL_AFTER)
 
 
 def answers(url: str) -> bool:
-    """Whether a server answers there now."""
+    """Whether a server at *url* answers now."""
     with suppress(redis.RedisError), client_of(url, within=_ANSWERS_WITHIN) as client:
         return bool(client.ping())
     return False
 
 
-class Watched:
-    """A master, its replicas, and three Sentinels that put one in another's place."""
+class SentinelGroup:
+    """A master, its replicas, and three Sentinels that can fail over."""
 
     NAME = "people"
-    _DOWN_AFTER = 1000  # milliseconds: a busy machine is silent for a while, too
+    _DOWN_AFTER = 1000  # milliseconds: a busy machine can be silent for a while
 
     def __init__(
-        self, servers: list[Server], sentinels: list[Server], password: str
+        self, servers: list[RedisServer], sentinels: list[RedisServer], password: str
     ) -> None:
         self.servers = servers
         self.sentinels = sentinels
@@ -307,24 +308,24 @@ class Watched:
 
     @property
     def url(self) -> str:
-        """Where it is, as PROXY_STORE_URL would say it."""
-        places = ",".join("{}:{}".format(*each.address) for each in self.sentinels)
-        return f"redis+sentinel://{self._user}{places}/{self.NAME}"
+        """Its URL, as for PROXY_STORE_URL."""
+        addresses = ",".join("{}:{}".format(*each.address) for each in self.sentinels)
+        return f"redis+sentinel://{self._user}{addresses}/{self.NAME}"
 
     @property
-    def master(self) -> Server:
-        """The server that the Sentinels send people to."""
-        addresses = {self._named_by(sentinel) for sentinel in self.sentinels}
+    def master(self) -> RedisServer:
+        """The server that the Sentinels report as master."""
+        addresses = {self._reported_by(sentinel) for sentinel in self.sentinels}
         [master] = [server for server in self.servers if server.address in addresses]
         return master
 
     @property
-    def replicas(self) -> list[Server]:
+    def replicas(self) -> list[RedisServer]:
         master = self.master
         return [server for server in self.servers if server is not master]
 
-    def is_led_by_another_than(self, old: Server) -> bool:
-        """Whether all Sentinels send people to another server, which leads."""
+    def is_led_by_another_than(self, old: RedisServer) -> bool:
+        """Whether all Sentinels report another master, which has that role."""
         with suppress(redis.RedisError, ValueError):
             if self.master is not old:
                 with client_of(self.master.url) as client:
@@ -332,157 +333,160 @@ class Watched:
         return False
 
     def order_fail_over(self) -> None:
-        """As an operator does who wants to restart the master."""
+        """Start a fail-over, as an operator does before restarting the master."""
         with client_of(self.sentinels[0].url) as sentinel:
             sentinel.execute_command("SENTINEL", "FAILOVER", self.NAME)
 
     @contextmanager
-    def hearing_as_seldom_as_ever(self) -> Iterator[None]:
-        """The Sentinels hear of each other every two seconds, as they do elsewhere.
+    def default_publish_period(self) -> Iterator[None]:
+        """Let the Sentinels publish every two seconds, which is their default.
 
-        One that hears too soon of a replica that leads makes it follow again.
+        A Sentinel that learns too early of a promoted replica demotes it again.
         """
         for sentinel in self.sentinels:
-            sentinel.look_every(publish=2000)
+            sentinel.set_periods(publish=2000)
         try:
             yield
         finally:
             for sentinel in self.sentinels:
-                sentinel.look_every()
+                sentinel.set_periods()
 
     def mend(self) -> None:
-        """Start or resume what is missing, and wait until all of them agree."""
+        """Start or resume all servers, and wait until they agree on one state."""
         for server in [*self.servers, *self.sentinels]:
             if server.is_running:
                 server.resume()
             else:
                 server.start()
-        wait_until(self.is_whole, 20, "a fail-over would be possible again")
+        wait_until(self.is_whole, 20, "a fail-over is possible again")
 
     def is_whole(self) -> bool:
-        """Whether all that is needed for a fail-over is there, and knows of it."""
+        """Whether a fail-over is possible: all servers run and know each other."""
         with suppress(redis.RedisError, ValueError):
             return has_replicas(self.master, len(self.servers) - 1) and all(
                 self._knows_all(sentinel) for sentinel in self.sentinels
             )
         return False
 
-    def _named_by(self, sentinel: Server) -> tuple[str, int] | None:
+    def _reported_by(self, sentinel: RedisServer) -> tuple[str, int] | None:
         with suppress(redis.RedisError), client_of(sentinel.url) as client:
             host, port = client.sentinel_get_master_addr_by_name(self.NAME)
             return host.decode(), int(port)
         return None
 
-    def _knows_all(self, sentinel: Server) -> bool:
+    def _knows_all(self, sentinel: RedisServer) -> bool:
         with client_of(sentinel.url) as client:
-            known = cast(Any, client.sentinel_masters())[self.NAME]
+            master = cast(Any, client.sentinel_masters())[self.NAME]
             replicas = cast(Any, client.sentinel_slaves(self.NAME))
         others = len(self.sentinels) - 1, len(self.servers) - 1
         return (
-            not known["is_sdown"]
-            and (known["num-other-sentinels"], known["num-slaves"]) == others
+            not master["is_sdown"]
+            and (master["num-other-sentinels"], master["num-slaves"]) == others
             and not any(replica["is_sdown"] for replica in replicas)
             and all(each["master-link-status"] == "ok" for each in replicas)
         )
 
 
 @contextmanager
-def replicated(
+def start_replicated(
     password: str = "", binary: Path | None = None
-) -> Iterator[list[Server]]:
-    """A master and its replica, in this order."""
+) -> Iterator[list[RedisServer]]:
+    """Start a master and its replica, and yield them in this order."""
     settings = {"repl-diskless-sync-delay": "0", "maxmemory-policy": "allkeys-lfu"}
     if password:
         settings["masterauth"] = password
     with ExitStack() as ending:
         master, replica = (
             ending.enter_context(
-                Server("tcp", password=password, settings=settings, binary=binary)
+                RedisServer("tcp", password=password, settings=settings, binary=binary)
             )
             for _ in range(2)
         )
         with client_of(replica.url) as client:
             client.replicaof(*master.address)
-        wait_until(lambda: has_replicas(master, 1), 10, "they are in step")
+        wait_until(lambda: has_replicas(master, 1), 10, "the replica is in sync")
         yield [master, replica]
 
 
-def has_replicas(master: Server, number: int) -> bool:
-    """Whether so many replicas follow *master*, and have what it has.
+def has_replicas(master: RedisServer, number: int) -> bool:
+    """Whether *number* replicas of *master* confirm a write.
 
-    They answer it at last up to a second after they are said to be online.
+    They do so up to a second after the master reports them as online.
     """
     with suppress(redis.RedisError), client_of(master.url) as client:
-        client.set(_ON_THE_FIRST_NODE, b"", px=1000)
-        client.unlink(_ON_THE_FIRST_NODE)
+        client.set(_KEY_ON_FIRST_NODE, b"", px=1000)
+        client.unlink(_KEY_ON_FIRST_NODE)
         return client.wait(number, 100) == number
     return False
 
 
 @contextmanager
-def watched(password: str = "") -> Iterator[Watched]:
-    """A master with a replica, watched by three Sentinels, ready to fail over."""
+def start_sentinels(password: str = "") -> Iterator[SentinelGroup]:
+    """Start a master, a replica and three Sentinels, ready to fail over."""
     with ExitStack() as ending:
-        servers = ending.enter_context(replicated(password=password))
+        servers = ending.enter_context(start_replicated(password=password))
         host, port = servers[0].address
-        name = Watched.NAME
-        orders = [
+        name = SentinelGroup.NAME
+        config = [
             f"sentinel monitor {name} {host} {port} 2",
-            f"sentinel down-after-milliseconds {name} {Watched._DOWN_AFTER}",
+            f"sentinel down-after-milliseconds {name} {SentinelGroup._DOWN_AFTER}",
             f"sentinel failover-timeout {name} 2000",
             *([f"sentinel auth-pass {name} {password}"] if password else []),
         ]
-        watchers = [
-            ending.enter_context(Server("tcp", watching=orders)) for _ in range(3)
+        sentinels = [
+            ending.enter_context(RedisServer("tcp", sentinel_config=config))
+            for _ in range(3)
         ]
-        whole = Watched(servers, watchers, password)
-        wait_until(whole.is_whole, 20, "the Sentinels know all there is")
-        yield whole
+        group = SentinelGroup(servers, sentinels, password)
+        wait_until(group.is_whole, 20, "the Sentinels know all servers")
+        yield group
 
 
-class Nodes:
-    """A Cluster: three primaries, and one replica, of the first, that stays one."""
+class ClusterNodes:
+    """A Cluster: three primaries, and one replica of the first, never promoted."""
 
-    def __init__(self, primaries: list[Server], replica: Server, password: str) -> None:
+    def __init__(
+        self, primaries: list[RedisServer], replica: RedisServer, password: str
+    ) -> None:
         self.primaries = primaries
         self.replica = replica
         self._user = f":{password}@" if password else ""
 
     @property
-    def servers(self) -> list[Server]:
+    def servers(self) -> list[RedisServer]:
         return [*self.primaries, self.replica]
 
     @property
     def url(self) -> str:
-        """Where it is, as PROXY_STORE_URL would say it."""
-        places = ",".join("{}:{}".format(*each.address) for each in self.primaries)
-        return f"redis+cluster://{self._user}{places}"
+        """Its URL, as for PROXY_STORE_URL."""
+        addresses = ",".join("{}:{}".format(*each.address) for each in self.primaries)
+        return f"redis+cluster://{self._user}{addresses}"
 
-    def home(self, key: str) -> Server:
-        """The node that has *key*."""
+    def home(self, key: str) -> RedisServer:
+        """Return the primary of *key*."""
         return self.primaries[key_slot(key.encode()) * len(self.primaries) // _SLOTS]
 
     def agree(self) -> bool:
-        """Whether every node knows of all slots and of all others."""
+        """Whether every node knows all slots and all other nodes."""
         return all(map(self._knows_all, self.servers)) and has_replicas(
             self.primaries[0], 1
         )
 
-    def _knows_all(self, server: Server) -> bool:
+    def _knows_all(self, server: RedisServer) -> bool:
         with client_of(server.url) as client:
-            told = client.execute_command("CLUSTER", "INFO").decode()
+            info = client.execute_command("CLUSTER", "INFO").decode()
             slots = client.execute_command("CLUSTER", "SLOTS")
-            known = client.execute_command("CLUSTER", "NODES").decode().splitlines()
+            nodes = client.execute_command("CLUSTER", "NODES").decode().splitlines()
         covered = sum(last - first + 1 for first, last, *_ in slots)
-        nodes = f"cluster_known_nodes:{len(self.servers)}"
-        flags = {flag for node in known for flag in node.split()[2].split(",")}
-        is_whole = "cluster_state:ok" in told and nodes in told and covered == _SLOTS
+        count = f"cluster_known_nodes:{len(self.servers)}"
+        flags = {flag for node in nodes for flag in node.split()[2].split(",")}
+        is_whole = "cluster_state:ok" in info and count in info and covered == _SLOTS
         return is_whole and not flags & {"fail", "fail?", "handshake"}
 
 
 @contextmanager
-def clustered(password: str = "") -> Iterator[Nodes]:
-    """Three nodes that have shared all slots among them, and a replica."""
+def start_cluster(password: str = "") -> Iterator[ClusterNodes]:
+    """Start three primaries that share all slots, and a replica of the first."""
     settings = {
         "cluster-enabled": "yes",
         "cluster-node-timeout": "1000",
@@ -494,7 +498,9 @@ def clustered(password: str = "") -> Iterator[Nodes]:
     }
     with ExitStack() as ending:
         *primaries, replica = (
-            ending.enter_context(Server("tcp", password=password, settings=settings))
+            ending.enter_context(
+                RedisServer("tcp", password=password, settings=settings)
+            )
             for _ in range(4)
         )
         [host, port], name = primaries[0].address, ""
@@ -508,29 +514,35 @@ def clustered(password: str = "") -> Iterator[Nodes]:
                     client.execute_command("CLUSTER", "SET-CONFIG-EPOCH", number + 1)
                 if number:
                     client.execute_command("CLUSTER", "MEET", host, port)
-        wait_until(lambda: follows(replica, name), 10, "the replica has a primary")
-        nodes = Nodes(primaries, replica, password)
-        wait_until(nodes.agree, 20, "the nodes know of each other")
+        wait_until(lambda: replicates(replica, name), 10, "the replica has a primary")
+        nodes = ClusterNodes(primaries, replica, password)
+        wait_until(nodes.agree, 20, "the nodes know each other")
         yield nodes
 
 
-def follows(replica: Server, name: str) -> bool:
-    """Whether a node could be made the replica of the one with that *name*."""
+def replicates(replica: RedisServer, name: str) -> bool:
+    """Make a node the replica of the node *name*; report whether that worked."""
     with client_of(replica.url) as client, suppress(redis.ResponseError):
         return bool(client.execute_command("CLUSTER", "REPLICATE", name))
     return False
 
 
 @contextmanager
-def store_of(kind: str, password: str = "") -> Iterator[tuple[str, list[Server]]]:
-    """A store of that *kind*: its URL, and the servers that can fail."""
+def start_store(
+    kind: str, password: str = ""
+) -> Iterator[tuple[str, list[RedisServer]]]:
+    """Start a store of that *kind*; yield its URL and the servers that can fail."""
     match kind:
         case "sentinel":
-            with watched(password) as whole:
-                yield whole.url, whole.servers
+            with start_sentinels(password) as group:
+                yield group.url, group.servers
         case "cluster":
-            with clustered(password) as nodes:
+            with start_cluster(password) as nodes:
                 yield nodes.url, nodes.servers
         case _:
-            with Server(kind, password=password) as server:
+            with RedisServer(kind, password=password) as server:
                 yield server.url, [server]
+
+
+Server, Watched, Nodes = RedisServer, SentinelGroup, ClusterNodes
+replicated, store_of = start_replicated, start_store

@@ -1,4 +1,4 @@
-"""The service with a clock that is wrong: ``python skewed_service.py PORT SECONDS``."""
+"""The service with a clock that is ahead: ``python skewed_service.py PORT SECONDS``."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from proxy.logs import write_to_stderr
 
 
 def main(port: int, seconds: float) -> None:
-    """Serve with a clock that is so many *seconds* ahead, until killed."""
+    """Serve with a clock that is *seconds* ahead, until killed."""
     settings = read_settings(os.environ)
     write_to_stderr(settings.log_level)
     app = create_app(settings, now=lambda: time.time() + seconds)

@@ -1,63 +1,36 @@
-"""Two instances of the service on one store, and one simulated Meta."""
+"""Two services on one store, in front of one simulated Meta."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from types import SimpleNamespace
 
 import pytest
-import redis
 
 from proxy.embedded import engine
-from tests.helpers.processes import (
-    PAGE_TOKEN,
-    VERIFY_TOKEN,
-    WEBHOOK_SECRET,
-    Service,
-    SimulatedMeta,
-    empty,
-)
-
-GRAPH_TIMEOUT = 2.0
+from tests.helpers.processes import VERIFY_TOKEN, WEBHOOK_SECRET
+from tests.helpers.stack import Stack, start_stack
 
 
-@pytest.fixture(scope="module", params=["copies", "no copies"])
-def running(request: pytest.FixtureRequest) -> Iterator[SimpleNamespace]:
-    """Started once for a file of tests; ``stack`` is what a test asks for.
+@pytest.fixture(scope="module", params=["near cache", "no near cache"])
+def running(request: pytest.FixtureRequest) -> Iterator[Stack]:
+    """The stack of a whole test file; a test takes ``stack``, which is reset.
 
-    Each promise holds with the near cache, and without.
+    Each promise must hold with and without the near cache.
     """
-    with engine.start() as store:
-        meta = SimulatedMeta()
-        settings = {
-            "PAGE_TOKEN": PAGE_TOKEN,
-            "GRAPH_URL": meta.url,
-            "GRAPH_TIMEOUT": f"{GRAPH_TIMEOUT}s",
-            "STORE_URL": store.url,
-            "WEBHOOK_VERIFY_TOKEN": VERIFY_TOKEN,
-            "WEBHOOK_SECRETS": WEBHOOK_SECRET,
-            "WORKERS": "1",
-            "NEAR_ENTRIES": "50000" if request.param == "copies" else "0",
-        }
-        one, other = Service(**settings), Service(**settings)
-        client = redis.Redis.from_url(store.url)
-        yield SimpleNamespace(
-            meta=meta,
-            one=one,
-            other=other,
-            redis=client,
-            settings=settings,
-            graph_timeout=GRAPH_TIMEOUT,
-        )
-        client.close()
-        one.stop()
-        other.stop()
-        meta.close()
+    settings = {
+        "WEBHOOK_VERIFY_TOKEN": VERIFY_TOKEN,
+        "WEBHOOK_SECRETS": WEBHOOK_SECRET,
+        "NEAR_ENTRIES": "50000" if request.param == "near cache" else "0",
+    }
+    with (
+        engine.start() as store,
+        start_stack(store.url, services=({}, {}), settings=settings) as stack,
+    ):
+        yield stack
 
 
 @pytest.fixture
-def stack(running: SimpleNamespace) -> SimpleNamespace:
-    """Two instances, a store that is empty and a Meta that was asked nothing."""
-    empty(running.redis, running.one, running.other)
-    running.meta.order("reset")
+def stack(running: Stack) -> Stack:
+    """Two services, an empty store and a Meta without scripts or counted calls."""
+    running.reset()
     return running

@@ -1,4 +1,4 @@
-"""Meta's bad days over several real processes: stale answers, the gate, the limits."""
+"""Meta's failures over several real processes: stale answers, the gate, the limits."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -26,19 +25,20 @@ from tests.helpers.processes import (
     open_gates,
     wait_until,
 )
+from tests.helpers.stack import Stack
 
 
 def code_of(answer: Any) -> str | None:
     return answer.json().get("code")
 
 
-def stats(stack: SimpleNamespace) -> dict[str, Any]:
+def stats(stack: Stack) -> dict[str, Any]:
     return dict(stack.other.get("/admin/stats").json())
 
 
 @contextmanager
-def running(stack: SimpleNamespace, **settings: str) -> Iterator[Service]:
-    """One more instance on the same store, with settings of its own."""
+def running(stack: Stack, **settings: str) -> Iterator[Service]:
+    """Run one more instance on the same store, with settings of its own."""
     service = Service(**stack.settings | settings)
     try:
         yield service
@@ -46,8 +46,8 @@ def running(stack: SimpleNamespace, **settings: str) -> Iterator[Service]:
         service.stop()
 
 
-def make_stale(stack: SimpleNamespace, igsid: str) -> None:
-    """Move the entry's freshness into the past, as an hour would."""
+def make_stale(stack: Stack, igsid: str) -> None:
+    """Move the end of the entry's freshness into the past."""
     key = f"pp:e:{{default:{igsid}}}"
     entry = json.loads(stack.redis.get(key))
     entry[3] -= 7200  # fresh_until
@@ -55,16 +55,15 @@ def make_stale(stack: SimpleNamespace, igsid: str) -> None:
     stack.redis.set(key, past, keepttl=True)
 
 
-def test_many_stale_answers_of_two_instances_cause_one_refresh(stack) -> None:
-    """All are answered at once, though Meta takes its time; then it is fresh."""
+def test_stale_hits_of_two_instances_cause_one_refresh(stack) -> None:
+    """All get the stale entry at once while Meta hangs; later it is fresh."""
     stack.meta.person(ADA, profile={"name": "Before"})
-    stack.one.get(f"/profiles/{ADA}")
+    stack.service.get(f"/profiles/{ADA}")
     make_stale(stack, ADA)
     stack.meta.person(ADA, profile={"name": "After"}, wire="hang", times=1)
 
-    services = (stack.one, stack.other)
     answers = all_at_once(
-        [lambda s=services[n % 2]: s.get(f"/profiles/{ADA}") for n in range(60)]
+        [lambda s=stack.services[n % 2]: s.get(f"/profiles/{ADA}") for n in range(60)]
     )
     stack.meta.await_calls(ADA, 2)
     stack.meta.person(ADA, profile={"name": "After"})
@@ -81,18 +80,18 @@ def test_many_stale_answers_of_two_instances_cause_one_refresh(stack) -> None:
     assert stack.meta.calls(ADA) == 2
 
 
-def test_an_outage_is_not_noticed_by_who_asks_for_somebody_known(stack) -> None:
-    """Fifty people, stale, and a Meta that is down: 200 for all, few calls."""
+def test_outage_of_meta_does_not_affect_stored_people(stack) -> None:
+    """Fifty people are stale and Meta is down: all get 200, with few calls."""
     people = [crowd(n) for n in range(50)]
     for igsid in people:
-        stack.one.get(f"/profiles/{igsid}")
+        stack.service.get(f"/profiles/{igsid}")
         make_stale(stack, igsid)
         stack.meta.person(igsid, error={"code": 2, "status": 503})
     before = stack.meta.calls()
 
     answers = [
         service.get(f"/profiles/{igsid}")
-        for service in (stack.one, stack.other)
+        for service in stack.services
         for igsid in people
     ]
     wait_until(
@@ -107,15 +106,15 @@ def test_an_outage_is_not_noticed_by_who_asks_for_somebody_known(stack) -> None:
     assert cold.headers["Cache-Status"] == "profile-proxy; detail=graph_unavailable"
     assert 1 <= int(cold.headers["Retry-After"]) <= 10
     assert stack.meta.calls(ADA) == 0
-    # Sixteen can be under way in each process when the fifth failure is counted.
+    # Each process can have sixteen calls under way when the fifth failure is counted.
     assert stack.meta.calls() - before <= 5 + 2 * 16
     assert stats(stack)["refreshes"]["failed"] >= 5
 
 
-def test_a_throttle_stops_all_instances_until_it_lapses(stack) -> None:
-    """One call found out; the others are told for how long. Then one caller probes."""
+def test_throttle_stops_all_instances_until_it_lapses(stack) -> None:
+    """One call meets it; later callers get its Retry-After. Then one call probes."""
     stack.meta.order("throttle", code=80002, minutes=3)
-    first = stack.one.get(f"/profiles/{ADA}")
+    first = stack.service.get(f"/profiles/{ADA}")
     others = [stack.other.get(f"/profiles/{crowd(n)}") for n in range(20)]
     calls_while_throttled = stack.meta.calls()
     stack.meta.order("throttle")
@@ -123,7 +122,7 @@ def test_a_throttle_stops_all_instances_until_it_lapses(stack) -> None:
     stack.redis.hset("pp:g:{default}:throttled", "until", 1)
     stack.meta.person(EVE, wire="hang", times=1)
     with ThreadPoolExecutor(1) as pool:
-        probe = pool.submit(stack.one.get, f"/profiles/{EVE}")
+        probe = pool.submit(stack.service.get, f"/profiles/{EVE}")
         stack.meta.await_calls(EVE)
         meanwhile = stack.other.get(f"/profiles/{crowd(30)}")
         stack.meta.order("release")
@@ -139,16 +138,16 @@ def test_a_throttle_stops_all_instances_until_it_lapses(stack) -> None:
     assert stack.meta.calls(crowd(30)) == 0
 
 
-def test_a_dead_token_is_found_out_once_and_healed_by_a_new_one(
+def test_dead_token_costs_one_call_and_a_new_token_opens_the_gate(
     stack, tmp_path
 ) -> None:
-    """Nobody else asks with it; who has the new token asks at once."""
+    """No other call uses the dead token; an instance with a new one asks at once."""
     token = tmp_path / "token"
     token.write_text(PAGE_TOKEN)
     file = {"PAGE_TOKEN": "", "PAGE_TOKEN_FILE": str(token)}
     with running(stack, **file) as rotated:
         stack.meta.order("token", alive=False)
-        dead = [stack.one.get(f"/profiles/{crowd(n)}") for n in range(10)]
+        dead = [stack.service.get(f"/profiles/{crowd(n)}") for n in range(10)]
         dead += [rotated.get(f"/profiles/{crowd(n)}") for n in range(10, 20)]
         calls_with_dead_token = stack.meta.calls()
         stack.meta.order("token", alive=True, value="EAANEWTOKEN")
@@ -159,23 +158,23 @@ def test_a_dead_token_is_found_out_once_and_healed_by_a_new_one(
             5,
             "the new token is used",
         )
-        log = stack.one.log()
+        log = stack.service.log()
 
     assert {code_of(answer) for answer in dead} == {"token_rejected"}
     assert calls_with_dead_token == 1
-    assert code_of(stack.one.get(f"/profiles/{EVE}")) == "token_rejected"
+    assert code_of(stack.service.get(f"/profiles/{EVE}")) == "token_rejected"
     assert '"gate closed"' in log
     assert '"cause": "token_rejected"' in log
 
 
-def test_a_lost_permission_does_not_look_like_a_crowd_that_refuses(stack) -> None:
-    """Twenty different people fail, none is stored, and then Meta is left alone."""
+def test_lost_permission_is_not_stored_as_refusals(stack) -> None:
+    """Twenty people fail, none is stored, and then the gate closes."""
     people = [crowd(n) for n in range(30)]
     error = {"code": 200, "status": 403, "message": "(#200) ... Advanced Access ..."}
     for igsid in people:
         stack.meta.person(igsid, error=error)
 
-    answers = [stack.one.get(f"/profiles/{igsid}") for igsid in people]
+    answers = [stack.service.get(f"/profiles/{igsid}") for igsid in people]
 
     assert {code_of(answer) for answer in answers} == {"permission_missing"}
     assert stack.meta.calls() == 20
@@ -183,14 +182,14 @@ def test_a_lost_permission_does_not_look_like_a_crowd_that_refuses(stack) -> Non
     assert stats(stack)["gates"]["permission"]["closed_for"] > 0
 
 
-def test_whoever_is_not_shown_to_anybody_suspects_the_token(stack) -> None:
-    """Ten people with 100/33 over two instances; the tenth is not stored any more."""
+def test_tenth_unavailable_person_in_a_row_means_a_lost_permission(stack) -> None:
+    """Two instances count 100/33 together; from the tenth on none is stored."""
     people = [crowd(n) for n in range(12)]
     for igsid in people:
         stack.meta.person(igsid, error={"code": 100, "subcode": 33, "status": 400})
 
     answers = [
-        (stack.one, stack.other)[n % 2].get(f"/profiles/{igsid}")
+        stack.services[n % 2].get(f"/profiles/{igsid}")
         for n, igsid in enumerate(people)
     ]
 
@@ -200,12 +199,12 @@ def test_whoever_is_not_shown_to_anybody_suspects_the_token(stack) -> None:
     assert len(list(stack.redis.scan_iter("pp:e:*"))) == 9
 
 
-def test_a_restart_with_a_new_token_drops_what_the_old_one_caused(stack) -> None:
-    """And nothing else."""
+def test_restart_with_a_new_token_deletes_unavailable_refusals(stack) -> None:
+    """And no other entries."""
     stack.meta.person(BEN, error={"code": 100, "subcode": 33, "status": 400})
     for igsid in (BEN, ADA, EVE):
-        stack.one.get(f"/profiles/{igsid}")
-    wait_until(lambda: stack.redis.exists("pp:t:{default}"), 5, "the token is known")
+        stack.service.get(f"/profiles/{igsid}")
+    wait_until(lambda: stack.redis.exists("pp:t:{default}"), 5, "the digest is stored")
     stack.meta.order("token", value="EAANEWTOKEN")
 
     with running(stack, PAGE_TOKEN="EAANEWTOKEN") as restarted:
@@ -216,8 +215,8 @@ def test_a_restart_with_a_new_token_drops_what_the_old_one_caused(stack) -> None
     assert stack.redis.exists(f"pp:e:{{default:{ADA}}}")
 
 
-def test_a_key_may_cause_so_many_calls_over_all_instances(stack, tmp_path) -> None:
-    """Hits stay free, other keys stay free, and 429 says when to come back."""
+def test_api_key_s_allowance_is_counted_over_all_instances(stack, tmp_path) -> None:
+    """Hits cost nothing, other keys are not affected, and 429 has a Retry-After."""
     keys = tmp_path / "api_keys"
     (inbox, first), (crm, second) = new_key("inbox", "read"), new_key("crm", "read")
     keys.write_text(f"{first}\n{second}\n")
@@ -231,17 +230,17 @@ def test_a_key_may_cause_so_many_calls_over_all_instances(stack, tmp_path) -> No
         answers = [ask((a, b)[n % 2], inbox, crowd(n)) for n in range(14)]
         hits = [ask(b, inbox, crowd(n)) for n in range(10)]
         others = ask(a, crm, crowd(13))
-        now_known = ask(b, inbox, crowd(13))
+        stored = ask(b, inbox, crowd(13))
 
     assert [a.status_code for a in answers] == [200] * 10 + [429] * 4
     assert {code_of(answer) for answer in answers[10:]} == {"too_many_misses"}
     assert all(1 <= int(a.headers["Retry-After"]) <= 60 for a in answers[10:])
-    assert {answer.status_code for answer in [*hits, others, now_known]} == {200}
+    assert {answer.status_code for answer in [*hits, others, stored]} == {200}
     assert stack.meta.calls() == 11
 
 
-def test_one_of_many_callers_is_charged(stack, tmp_path) -> None:
-    """Followers pay nothing: with one call left, a hundred are answered."""
+def test_only_the_leader_s_call_counts_against_the_allowance(stack, tmp_path) -> None:
+    """Followers cost nothing: an allowance of one call answers a hundred callers."""
     keys = tmp_path / "api_keys"
     key, line = new_key("inbox", "read")
     keys.write_text(line)
@@ -255,8 +254,8 @@ def test_one_of_many_callers_is_charged(stack, tmp_path) -> None:
     assert Counter(answer.status_code for answer in answers) == {200: 100}
 
 
-def test_followers_are_soon_behind_their_leader(stack) -> None:
-    """Fifty in its process and fifty in another; the poll is every 50 ms at most."""
+def test_followers_are_answered_soon_after_their_leader(stack) -> None:
+    """Fifty in its process and fifty in another, which polls at least each 50 ms."""
     stack.meta.person(ADA, delay=1.0)
     asked: dict[str, list[float]] = {"one": [], "other": []}
 
@@ -267,25 +266,25 @@ def test_followers_are_soon_behind_their_leader(stack) -> None:
 
         return job
 
-    jobs = [ask(stack.one, "one")] * 50 + [ask(stack.other, "other")] * 50
+    jobs = [ask(stack.service, "one")] * 50 + [ask(stack.other, "other")] * 50
     all_at_once(jobs)
 
-    # Generous, because a hundred threads of this test share its process: the
-    # figures proper are the benchmark's.
+    # A wide bound, because a hundred threads of this test share one process. The
+    # benchmark has the exact figures.
     ends = sorted(asked["one"] + asked["other"])
     assert ends[-1] - ends[0] < 0.5
     assert stack.meta.calls(ADA) == 1
 
 
-def test_slow_calls_leave_threads_for_hits(stack) -> None:
-    """More misses hang than there is room to wait: told at once; hits go on."""
+def test_hanging_calls_leave_threads_for_hits(stack) -> None:
+    """More misses come than may wait: the rest are refused at once; hits go on."""
     small = {"THREADS": "96", "GRAPH_CONCURRENCY": "20", "GRAPH_TIMEOUT": "3s"}
     with running(stack, **small) as service, ThreadPoolExecutor(80) as pool:
         service.get(f"/profiles/{ADA}")
         for n in range(80):
             stack.meta.person(crowd(n), wire="hang", times=1)
         misses = [pool.submit(service.get, f"/profiles/{crowd(n)}") for n in range(80)]
-        wait_until(lambda: stack.meta.calls() >= 21, 5, "the seats are taken")
+        wait_until(lambda: stack.meta.calls() >= 21, 5, "all seats are taken")
         hits = [service.get(f"/profiles/{ADA}") for _ in range(50)]
         stack.meta.order("release")
         codes = Counter(code_of(miss.result()) for miss in misses)
@@ -297,8 +296,8 @@ def test_slow_calls_leave_threads_for_hits(stack) -> None:
     assert stack.meta.calls() <= 1 + 32
 
 
-def test_above_the_hard_limit_a_process_makes_one_call_at_a_time(stack) -> None:
-    """The quota is nearly used up; the callers take turns, or are told to wait."""
+def test_process_makes_one_call_at_a_time_above_the_hard_limit(stack) -> None:
+    """The quota is nearly used up; callers take turns, or get 503."""
     stack.meta.order("usage", call_count=96)
     with running(stack) as service:
         service.get(f"/profiles/{ADA}")
@@ -320,7 +319,7 @@ def test_above_the_hard_limit_a_process_makes_one_call_at_a_time(stack) -> None:
 
 
 def stalled_body(service: Service) -> socket.socket:
-    """An operator's order that never comes to its end."""
+    """Open a connection and send a request whose body never ends."""
     connection = socket.create_connection(("127.0.0.1", service.port))
     connection.sendall(
         b"POST /admin/flush HTTP/1.1\r\nHost: localhost\r\n"
@@ -329,8 +328,8 @@ def stalled_body(service: Service) -> socket.socket:
     return connection
 
 
-def test_bodies_that_never_end_hold_eight_threads_and_no_more(stack) -> None:
-    """The ninth is told so; hits, and misses, do not notice."""
+def test_endless_bodies_hold_at_most_eight_threads(stack) -> None:
+    """The ninth is refused as overloaded; hits and misses are not affected."""
     with running(stack) as service, ExitStack() as connections:
         service.get(f"/profiles/{ADA}")
         for _ in range(150):
@@ -358,9 +357,11 @@ def test_bodies_that_never_end_hold_eight_threads_and_no_more(stack) -> None:
         (b"Content-Length: 1000000000\r\n\r\n", 413, "body_too_large"),
     ],
 )
-def test_a_body_is_refused_before_it_is_read(stack, headers, status, code) -> None:
-    """Not a byte of it is sent here, and the answer comes all the same."""
-    with socket.create_connection(("127.0.0.1", stack.one.port)) as connection:
+def test_invalid_body_length_is_refused_before_the_body_is_read(
+    stack, headers, status, code
+) -> None:
+    """The test sends no byte of the body, and still gets the answer."""
+    with socket.create_connection(("127.0.0.1", stack.service.port)) as connection:
         connection.settimeout(5)
         connection.sendall(
             b"POST /admin/flush HTTP/1.1\r\nHost: localhost\r\n"
@@ -374,10 +375,10 @@ def test_a_body_is_refused_before_it_is_read(stack, headers, status, code) -> No
     assert code.encode() in answer
 
 
-def test_a_gate_is_the_same_for_hosts_that_come_later(stack) -> None:
-    """It is in the store, so a restart does not forget it; and time opens it."""
+def test_closed_gate_holds_for_an_instance_that_starts_later(stack) -> None:
+    """It is in the store, so it survives a restart, until it lapses."""
     stack.meta.order("throttle", code=4)
-    stack.one.get(f"/profiles/{ADA}")
+    stack.service.get(f"/profiles/{ADA}")
 
     with running(stack) as late:
         stopped = late.get(f"/profiles/{EVE}")

@@ -1,4 +1,4 @@
-"""Promise 4 over several real processes: consent heals as soon as somebody writes."""
+"""Promise 4 over several real processes: a message ends a refusal at once."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import itertools
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -18,9 +17,10 @@ from tests.helpers.processes import (
     post_webhook,
     wait_until,
 )
+from tests.helpers.stack import Stack
 
 CALLERS = 4
-"""Callers of each instance, none of whom ever pauses."""
+"""Callers of each instance, without pauses."""
 
 REFUSED = {"error": {"code": 230, "status": 403}}
 
@@ -28,25 +28,25 @@ _numbers = itertools.count(1)
 
 
 class Hammer:
-    """Callers who ask all instances for one person until they are told to stop.
+    """Callers that request one person from all instances, until ``stop()``.
 
-    ``told`` is when each answer was asked for, and its status.
+    ``answers`` has the moment of each request and the status of its answer.
     """
 
-    def __init__(self, stack: SimpleNamespace, igsid: str) -> None:
-        self.told: list[tuple[float, int]] = []
+    def __init__(self, stack: Stack, igsid: str) -> None:
+        self.answers: list[tuple[float, int]] = []
         self._path = f"/profiles/{igsid}"
         self._stop = threading.Event()
         self._pool = ThreadPoolExecutor(2 * CALLERS)
         self._callers = [
             self._pool.submit(self._ask, service)
-            for service in (stack.one, stack.other)
+            for service in stack.services
             for _ in range(CALLERS)
         ]
 
-    def asked_since(self, moment: float) -> list[int]:
-        """The statuses of those who asked later than that."""
-        return [status for asked_at, status in self.told if asked_at > moment]
+    def statuses_since(self, moment: float) -> list[int]:
+        """Return the statuses of the requests made after *moment*."""
+        return [status for sent_at, status in self.answers if sent_at > moment]
 
     def stop(self) -> None:
         self._stop.set()
@@ -56,16 +56,14 @@ class Hammer:
 
     def _ask(self, service: Any) -> None:
         while not self._stop.is_set():
-            asked_at = time.monotonic()
-            self.told.append((asked_at, service.get(self._path).status_code))
+            sent_at = time.monotonic()
+            self.answers.append((sent_at, service.get(self._path).status_code))
 
 
-@pytest.mark.parametrize("state", ["stored", "being asked about"])
-def test_once_a_message_is_acknowledged_nobody_is_told_what_was_before(
-    stack, state
-) -> None:
-    """However hard they ask, whoever gets the webhook, and whatever is under way."""
-    for receiver in [stack.one, stack.other] * 3:
+@pytest.mark.parametrize("state", ["stored", "being fetched"])
+def test_refusal_is_not_served_after_a_message_is_acknowledged(stack, state) -> None:
+    """At any load, whichever instance gets the webhook, with or without a flight."""
+    for receiver in [stack.service, stack.other] * 3:
         igsid = crowd(next(_numbers))
         delay = 0.0 if state == "stored" else 0.7
         stack.meta.person(igsid, **REFUSED, delay=delay)
@@ -73,24 +71,26 @@ def test_once_a_message_is_acknowledged_nobody_is_told_what_was_before(
         try:
             stack.meta.await_calls(igsid)
             if state == "stored":
-                wait_until(lambda h=hammer: len(h.told) > 50, 10, "they are refused")
+                wait_until(
+                    lambda h=hammer: len(h.answers) > 50, 10, "they get refusals"
+                )
             stack.meta.person(igsid, profile={"name": "Ben"})
             assert post_webhook(receiver, a_webhook(igsid)).status_code == 200
             acknowledged = time.monotonic()
             wait_until(
-                lambda h=hammer, m=acknowledged: len(h.asked_since(m)) > 50,
+                lambda h=hammer, m=acknowledged: len(h.statuses_since(m)) > 50,
                 10,
                 "they have asked again",
             )
         finally:
             hammer.stop()
-        assert set(hammer.asked_since(acknowledged)) == {200}
+        assert set(hammer.statuses_since(acknowledged)) == {200}
         if state == "stored":
-            assert 403 in {status for _, status in hammer.told}
+            assert 403 in {status for _, status in hammer.answers}
 
 
-def test_a_call_under_way_is_not_waited_for(stack) -> None:
-    """It may hang, and knows only what was true before."""
+def test_webhook_does_not_wait_for_a_call_under_way(stack) -> None:
+    """That call may hang, and its reply is from before the message."""
     igsid = crowd(next(_numbers))
     stack.meta.person(igsid, **REFUSED, wire="hang", times=1)
 
@@ -102,45 +102,48 @@ def test_a_call_under_way_is_not_waited_for(stack) -> None:
         stack.meta.order("release")
         return acknowledged, after
 
-    healed, *asked = all_at_once(
+    healed, *statuses = all_at_once(
         [
             heal,
-            lambda: stack.one.get(f"/profiles/{igsid}").status_code,
+            lambda: stack.service.get(f"/profiles/{igsid}").status_code,
             lambda: stack.other.get(f"/profiles/{igsid}").status_code,
         ]
     )
 
-    assert (healed, asked) == ((200, 200), [200, 200])
+    assert (healed, statuses) == ((200, 200), [200, 200])
     assert stack.meta.calls(igsid) == 2
 
 
-def test_messages_are_acknowledged_once_for_all_who_have_written(stack) -> None:
-    """A thousand people whom both instances were refused, within 1.5 s."""
+def test_webhook_with_1000_senders_is_acknowledged_within_1_5_s(stack) -> None:
+    """Refusals that both instances had fetched are not served any more."""
     people = [crowd(next(_numbers)) for _ in range(1000)]
-    asked = people[:20]
-    for igsid in asked:
+    refused = people[:20]
+    for igsid in refused:
         stack.meta.person(igsid, **REFUSED)
-        assert stack.one.get(f"/profiles/{igsid}").status_code == 403
+        assert stack.service.get(f"/profiles/{igsid}").status_code == 403
         assert stack.other.get(f"/profiles/{igsid}").status_code == 403
         stack.meta.person(igsid, profile={"name": "Ben"})
 
     began = time.monotonic()
-    answer = post_webhook(stack.one, a_webhook(*people))
+    answer = post_webhook(stack.service, a_webhook(*people))
     took = time.monotonic() - began
 
     assert answer.json() == {"updates": 1000, "writers": 1000}
     assert took < 1.5
-    for igsid in asked:
-        assert stack.one.get(f"/profiles/{igsid}").status_code == 200
+    for igsid in refused:
+        assert stack.service.get(f"/profiles/{igsid}").status_code == 200
         assert stack.other.get(f"/profiles/{igsid}").status_code == 200
 
 
-def test_consent_that_lags_is_asked_for_again_within_five_seconds(stack) -> None:
-    """Meta may send the webhook first; without one, a refusal is kept for longer."""
+def test_refusal_after_a_message_is_kept_for_five_seconds(stack) -> None:
+    """Meta may send the webhook before it shows the person.
+
+    A refusal without a message is kept for its whole TTL.
+    """
     igsid, silent = crowd(next(_numbers)), crowd(next(_numbers))
     for each in (igsid, silent):
         stack.meta.person(each, **REFUSED)
-    post_webhook(stack.one, a_webhook(igsid))
+    post_webhook(stack.service, a_webhook(igsid))
 
     early = stack.other.get(f"/profiles/{igsid}")
     stack.other.get(f"/profiles/{silent}")
@@ -148,22 +151,24 @@ def test_consent_that_lags_is_asked_for_again_within_five_seconds(stack) -> None
     assert early.status_code == 403
     assert 0 < stack.redis.pttl(f"pp:e:{{default:{igsid}}}") <= 5000
     assert stack.redis.pttl(f"pp:e:{{default:{silent}}}") > 600_000
-    entry = stack.one.get(f"/admin/profiles/{igsid}").json()["entry"]
+    entry = stack.service.get(f"/admin/profiles/{igsid}").json()["entry"]
     assert entry["fresh_until"] == entry["usable_until"]
-    ttl = stack.one.get(f"/profiles/{igsid}").headers["Cache-Status"].split("ttl=")[1]
-    assert int(ttl.split(";")[0]) < 5
+    status = stack.service.get(f"/profiles/{igsid}").headers["Cache-Status"]
+    assert int(status.split("ttl=")[1].split(";")[0]) < 5
     stack.redis.pexpire(f"pp:e:{{default:{igsid}}}", 1)
     stack.meta.person(igsid, profile={"name": "Ben"})
     wait_until(
-        lambda: stack.one.get(f"/profiles/{igsid}").status_code == 200, 5, "it heals"
+        lambda: stack.service.get(f"/profiles/{igsid}").status_code == 200,
+        5,
+        "it heals",
     )
 
 
-def test_a_page_that_waits_for_somebody_tells_nothing_from_before(stack) -> None:
-    """It has seen the refusal, and is answered after the message was acknowledged."""
+def test_batch_that_waits_for_one_person_drops_another_s_old_refusal(stack) -> None:
+    """It read the refusal, and answers after the message was acknowledged."""
     igsid, slow = crowd(next(_numbers)), crowd(next(_numbers))
     stack.meta.person(igsid, **REFUSED)
-    assert stack.one.get(f"/profiles/{igsid}").status_code == 403
+    assert stack.service.get(f"/profiles/{igsid}").status_code == 403
     stack.meta.person(slow, wire="hang", times=1)
 
     def heal() -> int:
@@ -173,10 +178,10 @@ def test_a_page_that_waits_for_somebody_tells_nothing_from_before(stack) -> None
         stack.meta.order("release")
         return acknowledged
 
-    healed, page = all_at_once(
-        [heal, lambda: stack.one.get(f"/profiles?ids={igsid},{slow}").json()]
+    healed, batch = all_at_once(
+        [heal, lambda: stack.service.get(f"/profiles?ids={igsid},{slow}").json()]
     )
 
     assert healed == 200
-    assert page["problems"] == {}
-    assert page["profiles"][igsid]["name"] == "Ben"
+    assert batch["problems"] == {}
+    assert batch["profiles"][igsid]["name"] == "Ben"

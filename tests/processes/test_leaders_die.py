@@ -1,4 +1,4 @@
-"""Leaders that die or oversleep: their followers are answered, and soon."""
+"""Leaders that die or are stopped: their followers are answered in time."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ import requests
 from tests.helpers.processes import ADA, BEN, Service, wait_until
 
 
-def test_a_dead_leader_is_succeeded_when_its_lease_ends(stack) -> None:
-    """SIGKILL in mid-call: two calls in all, within the bound of a caller's wait."""
+def test_dead_leader_is_replaced_when_its_lease_lapses(stack) -> None:
+    """SIGKILL in mid-call costs two calls in all, within a caller's longest wait."""
     victim = Service(**stack.settings)
     stack.meta.person(ADA, wire="hang", times=1)
     with ThreadPoolExecutor(11) as pool:
@@ -24,11 +24,13 @@ def test_a_dead_leader_is_succeeded_when_its_lease_ends(stack) -> None:
             stack.meta.await_calls(ADA)
             (worker,) = victim.workers()
             started = time.monotonic()
-            others = [pool.submit(stack.one.get, f"/profiles/{ADA}") for _ in range(10)]
+            others = [
+                pool.submit(stack.service.get, f"/profiles/{ADA}") for _ in range(10)
+            ]
             os.kill(worker, signal.SIGKILL)
             statuses = {other.result().status_code for other in others}
             waited = time.monotonic() - started
-            # Another worker has taken the place of the dead one, and its port.
+            # Another worker has replaced the dead one, on the same port.
             statuses.add(victim.get(f"/profiles/{ADA}").status_code)
             with pytest.raises(requests.ConnectionError):
                 led.result()
@@ -40,8 +42,8 @@ def test_a_dead_leader_is_succeeded_when_its_lease_ends(stack) -> None:
     assert waited < 2 * stack.graph_timeout + 2
 
 
-def test_a_leader_that_oversleeps_its_lease_writes_nothing(stack) -> None:
-    """SIGSTOP over its lease's end; what it learned is not stored, nor answered."""
+def test_leader_whose_lease_has_lapsed_writes_nothing(stack) -> None:
+    """SIGSTOP until the lease lapses: its outcome is neither stored nor served."""
     sleeper = Service(**stack.settings)
     stack.meta.person(BEN, profile={"name": "Before"}, wire="hang", times=1)
     with ThreadPoolExecutor(1) as pool:
@@ -56,7 +58,7 @@ def test_a_leader_that_oversleeps_its_lease_writes_nothing(stack) -> None:
                 lambda: not stack.redis.exists(lease), 2 * stack.graph_timeout, "lapsed"
             )
             stack.meta.person(BEN, profile={"name": "After"})
-            assert stack.one.get(f"/profiles/{BEN}").json()["name"] == "After"
+            assert stack.service.get(f"/profiles/{BEN}").json()["name"] == "After"
             os.kill(worker, signal.SIGCONT)
             late = led.result().json()
         finally:
@@ -66,8 +68,8 @@ def test_a_leader_that_oversleeps_its_lease_writes_nothing(stack) -> None:
     assert stack.other.get(f"/profiles/{BEN}").json()["name"] == "After"
 
 
-def test_killing_the_parent_ends_its_workers(stack) -> None:
-    """Nobody is left behind to hold the port and answer from old settings."""
+def test_workers_end_if_their_parent_is_killed(stack) -> None:
+    """No process is left to hold the port and answer from old settings."""
     service = Service(**stack.settings | {"WORKERS": "2"})
     workers = service.workers()
 
@@ -83,10 +85,10 @@ def test_killing_the_parent_ends_its_workers(stack) -> None:
     service.stop()
 
 
-def test_a_second_service_on_the_same_port_is_refused(stack) -> None:
-    """It would take half of the requests of the first, silently."""
+def test_second_service_on_the_same_port_does_not_start(stack) -> None:
+    """It would take half of the first one's requests, silently."""
     again = Service(
-        ready=False, **stack.settings | {"LISTEN": f"127.0.0.1:{stack.one.port}"}
+        ready=False, **stack.settings | {"LISTEN": f"127.0.0.1:{stack.service.port}"}
     )
 
     assert again.process.wait(10) == 2

@@ -1,24 +1,23 @@
-"""Promises 1 and 5 over several real processes: one call, and gone is gone."""
+"""Promises 1 and 5 over several real processes: one call, and final erasure."""
 
 from __future__ import annotations
 
 from collections import Counter
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from tests.helpers.processes import ADA, BEN, all_at_once, crowd, wait_until
+from tests.helpers.stack import Stack
 
 CALLERS = 300
 
 
-def ask_all(stack: SimpleNamespace, igsid: str, callers: int = CALLERS) -> list[Any]:
-    """*callers* at once ask for one cold person, half of them each instance."""
-    services = (stack.one, stack.other)
+def ask_all(stack: Stack, igsid: str, callers: int = CALLERS) -> list[Any]:
+    """Request one cold person *callers* times at once, half of it at each instance."""
     return all_at_once(
         [
-            lambda service=services[n % 2]: service.get(f"/profiles/{igsid}")
+            lambda service=stack.services[n % 2]: service.get(f"/profiles/{igsid}")
             for n in range(callers)
         ]
     )
@@ -37,12 +36,12 @@ def ask_all(stack: SimpleNamespace, igsid: str, callers: int = CALLERS) -> list[
         ({"delay": 1.5, "error": {"code": 2, "status": 503}}, 502, "graph_unavailable"),
         ({"wire": "hang"}, 504, "graph_timeout"),
     ],
-    ids=["profile", "consent", "gone", "failure", "timeout"],
+    ids=["profile", "consent", "not found", "failure", "timeout"],
 )
 def test_300_cold_callers_of_two_instances_cause_one_call(
     stack, script, status, code
 ) -> None:
-    """Whatever Meta answers, everybody gets that, and Meta is asked once."""
+    """All callers get Meta's answer, whatever it is."""
     igsid = crowd(1)
     stack.meta.person(igsid, **script)
 
@@ -54,8 +53,8 @@ def test_300_cold_callers_of_two_instances_cause_one_call(
     assert stack.meta.calls(igsid) == 1
 
 
-def test_callers_say_how_their_answer_came_about(stack) -> None:
-    """One led; the others were collapsed into its call, or came after it."""
+def test_cache_status_tells_the_leader_from_its_followers(stack) -> None:
+    """One answer is stored; others are collapsed, or hits that came later."""
     igsid = crowd(2)
     stack.meta.person(igsid, delay=1.0)
 
@@ -69,7 +68,7 @@ def test_callers_say_how_their_answer_came_about(stack) -> None:
 
 
 @pytest.mark.parametrize(
-    ("script", "said"),
+    ("script", "expected"),
     [
         ({"delay": 1.5}, {"fwd=request; stored", "fwd=request; collapsed"}),
         (
@@ -79,16 +78,16 @@ def test_callers_say_how_their_answer_came_about(stack) -> None:
     ],
     ids=["profile", "failure"],
 )
-def test_100_callers_who_want_it_new_cause_one_call(stack, script, said) -> None:
-    """What is known and what has failed before is no answer; one flight is, for all."""
+def test_100_callers_with_no_cache_cause_one_call(stack, script, expected) -> None:
+    """Neither the stored entry nor an old failure answers them, but one flight does."""
     igsid = crowd(3)
-    stack.one.get(f"/profiles/{igsid}")
+    stack.service.get(f"/profiles/{igsid}")
     stack.other.get(f"/profiles/{igsid}")
     stack.meta.person(igsid, **script)
 
     answers = all_at_once(
         [
-            lambda service=(stack.one, stack.other)[n % 2]: service.get(
+            lambda service=stack.services[n % 2]: service.get(
                 f"/profiles/{igsid}", headers={"Cache-Control": "no-cache"}
             )
             for n in range(100)
@@ -97,7 +96,7 @@ def test_100_callers_who_want_it_new_cause_one_call(stack, script, said) -> None
 
     kinds = {answer.headers["Cache-Status"].split("; ", 1)[1] for answer in answers}
     assert {answer.status_code for answer in answers} == {200}
-    assert kinds == said
+    assert kinds == expected
     assert stack.meta.calls(igsid) == 2
 
 
@@ -110,18 +109,17 @@ def test_100_callers_who_want_it_new_cause_one_call(stack, script, said) -> None
     ],
     ids=["profile", "consent", "failure"],
 )
-def test_operators_who_force_a_fetch_together_cause_one_call(
+def test_forced_refreshes_at_the_same_time_cause_one_call(
     stack, script, status
 ) -> None:
-    """At two instances, though a profile is stored that everybody may have."""
+    """At two instances, though a fresh profile is stored."""
     igsid = crowd(7)
-    stack.one.get(f"/profiles/{igsid}")
+    stack.service.get(f"/profiles/{igsid}")
     stack.meta.person(igsid, **script)
-    services = (stack.one, stack.other)
 
     answers = all_at_once(
         [
-            lambda service=services[n % 2]: service.request(
+            lambda service=stack.services[n % 2]: service.request(
                 "POST", f"/admin/profiles/{igsid}/refresh"
             )
             for n in range(20)
@@ -132,31 +130,31 @@ def test_operators_who_force_a_fetch_together_cause_one_call(
     assert stack.meta.calls(igsid) == 1 + 1
 
 
-def test_pages_and_single_callers_share_one_call_for_each(stack) -> None:
-    """Two pages that overlap, of two instances, and somebody who asks for one alone."""
+def test_batches_and_single_requests_share_one_call_for_each_person(stack) -> None:
+    """Three batches that overlap, at two instances, and one single request."""
     people = [crowd(n) for n in range(10, 40)]
     for igsid in people:
         stack.meta.person(igsid, delay=1.0)
-    pages = [people[:20], people[10:], people[::-1]]
+    batches = [people[:20], people[10:], people[::-1]]
 
     answers = all_at_once(
         [
-            lambda service=(stack.one, stack.other)[n % 2], page=page: service.get(
-                f"/profiles?ids={','.join(page)}"
+            lambda service=stack.services[n % 2], batch=batch: service.get(
+                f"/profiles?ids={','.join(batch)}"
             )
-            for n, page in enumerate(pages)
+            for n, batch in enumerate(batches)
         ]
         + [lambda: stack.other.get(f"/profiles/{people[0]}")]
     )
 
-    assert [list(page.json()["profiles"]) for page in answers[:3]] == pages
+    assert [list(batch.json()["profiles"]) for batch in answers[:3]] == batches
     assert answers[3].json()["id"] == people[0]
     assert [stack.meta.calls(igsid) for igsid in people] == [1] * len(people)
 
 
 @pytest.mark.parametrize("how", ["erase", "flush"])
-def test_what_is_learned_before_an_erase_is_not_answered_after_it(stack, how) -> None:
-    """A fetch under way writes nothing back, and its callers get later knowledge."""
+def test_fetch_from_before_an_erase_is_not_served_after_it(stack, how) -> None:
+    """A fetch under way writes nothing, and its callers get a later outcome."""
     stack.meta.person(ADA, profile={"name": "Before"}, wire="hang", times=1)
 
     def ask(service: Any) -> Any:
@@ -171,20 +169,20 @@ def test_what_is_learned_before_an_erase_is_not_answered_after_it(stack, how) ->
             stack.other.request("DELETE", f"/admin/profiles/{ADA}")
         else:
             stack.other.flush()
-        # What Meta said to the call that hangs is what it knew when asked.
+        # The call that hangs will return Meta's data from before the removal.
         after = stack.other.get(f"/profiles/{ADA}").json()["name"]
         stack.meta.order("release")
         assert after == "After"
 
-    names = all_at_once([remove, *[ask(stack.one)] * 5, *[ask(stack.other)] * 5])
+    names = all_at_once([remove, *[ask(stack.service)] * 5, *[ask(stack.other)] * 5])
 
     assert set(names[1:]) == {"After"}
-    assert stack.one.get(f"/profiles/{ADA}").json()["name"] == "After"
+    assert stack.service.get(f"/profiles/{ADA}").json()["name"] == "After"
     assert stack.meta.calls(ADA) == 2
 
 
-def test_an_erased_refusal_is_not_answered_by_the_call_under_way(stack) -> None:
-    """The same for a refusal: consent can have been given meanwhile."""
+def test_erased_refusal_is_not_served_by_the_call_under_way(stack) -> None:
+    """The person may have given consent meanwhile."""
     stack.meta.person(BEN, error={"code": 230, "status": 403}, wire="hang", times=1)
 
     def heal() -> None:
@@ -193,17 +191,17 @@ def test_an_erased_refusal_is_not_answered_by_the_call_under_way(stack) -> None:
         stack.other.request("DELETE", f"/admin/profiles/{BEN}")
         stack.meta.order("release")
 
-    answers = all_at_once([heal, lambda: stack.one.get(f"/profiles/{BEN}")])
+    answers = all_at_once([heal, lambda: stack.service.get(f"/profiles/{BEN}")])
 
     assert answers[1].status_code == 200
     assert stack.meta.calls(BEN) == 2
 
 
-def test_two_instances_on_one_store_act_as_one(stack) -> None:
-    """What one has fetched the other serves; what one erases the other asks again."""
-    first = stack.one.get(f"/profiles/{ADA}")
+def test_two_instances_share_the_entries_of_one_store(stack) -> None:
+    """Each serves the other's fetches, and fetches again after the other's erase."""
+    first = stack.service.get(f"/profiles/{ADA}")
     second = stack.other.get(f"/profiles/{ADA}")
-    erased = stack.one.request("DELETE", f"/admin/profiles/{ADA}").json()
+    erased = stack.service.request("DELETE", f"/admin/profiles/{ADA}").json()
     third = stack.other.get(f"/profiles/{ADA}")
 
     assert second.json() == first.json()

@@ -1,4 +1,4 @@
-"""Several Pages, each at a Meta of its own, while their file changes."""
+"""Several Pages, each with its own simulated Meta, while their file changes."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tests.helpers.processes import (
     SimulatedMeta,
     a_webhook,
     crowd,
-    empty,
+    empty_store,
     open_gates,
     post_webhook,
     wait_until,
@@ -32,11 +32,11 @@ from tests.helpers.processes import (
 SHOP_TOKEN = "EAACANARYSHOPTOKEN0123456789"
 SHOP_SECRET = "canaryshopsecret0123456789abcdef"
 SHOP_ID = "17841400000000001"
-LOOKED_AT_WITHIN = 8.0
-"""Seconds; a file is looked at every two, and this machine may be busy."""
+READ_WITHIN = 8.0
+"""Seconds. A file is checked every two, and this machine may be busy."""
 
 
-class Stack:
+class PagesStack:
     """A service with two workers, a Page named shop, and a Meta for each Page."""
 
     def __init__(self, folder: Path, near_entries: str) -> None:
@@ -62,7 +62,7 @@ class Stack:
         self.redis = redis.Redis.from_url(self.store.url)
 
     def shop(self, name: str = "shop", *more: str) -> str:
-        """The table of a Page at the shop's Meta."""
+        """Return the TOML table of a Page at the shop's Meta."""
         return "\n".join(
             [
                 f"[pages.{name}]",
@@ -75,38 +75,38 @@ class Stack:
         )
 
     def write(self, *tables: str) -> None:
-        """Replace the file of Pages, in one blow."""
+        """Replace the file of Pages atomically."""
         self.is_changed = True
         new = self.file.with_suffix(".new")
         new.write_text("\n".join(tables))
         os.replace(new, self.file)
 
     def rotate(self, token: str) -> None:
-        """Give the shop another token, in its own file."""
+        """Write another token for the shop into its token file."""
         self.is_changed = True
         self.token_file.write_text(token)
 
     def start_over(self) -> None:
-        """The file as at the start, in each worker, and nothing in the store."""
+        """Restore the file of Pages in each worker, and empty the store."""
         self.redis.flushdb()  # The gates too, which a test may have closed.
         if self.is_changed:
             self.token_file.write_text(SHOP_TOKEN)
             self.starts += 1
-            # A name that no worker can know from before.
+            # A name that no worker has served before.
             mark = f"start-{self.starts}"
             self.write(self.shop("shop", f'ids = ["{SHOP_ID}"]'), self.shop(mark))
-            wait_until(lambda: self.is_known(mark), LOOKED_AT_WITHIN, "it is read")
+            wait_until(lambda: self.is_known(mark), READ_WITHIN, "it is read")
             self.is_changed = False
-        empty(self.redis, self.service)
+        empty_store(self.redis, self.service)
         for meta in (self.meta, self.shop_meta):
             meta.order("reset")
 
     def get(self, path: str) -> Any:
-        # On a connection of its own, so that both workers are asked in turn.
+        # On a new connection, so that both workers get requests.
         return self.service.get(path, headers={"Connection": "close"})
 
     def statuses_of(self, name: str) -> set[int]:
-        """What is answered about one of the Page's people, by each worker."""
+        """Return the statuses with which the workers answer for one of its people."""
         path = f"/pages/{name}/profiles/{ADA}"
         return {self.get(path).status_code for _ in range(12)}
 
@@ -119,7 +119,7 @@ class Stack:
         return all(a.json().get("code") == "unknown_page" for a in answers)
 
     def statuses(self, meta: SimulatedMeta) -> set[int]:
-        """What a Meta has answered: 400 if somebody came with another's token."""
+        """Return the statuses that *meta* sent: 400 if it got another Page's token."""
         return {call["status"] for call in meta.overview()["calls"]}
 
     def entries(self, page: str) -> set[str]:
@@ -134,32 +134,34 @@ class Stack:
         self.store.__exit__(None, None, None)
 
 
-@pytest.fixture(scope="module", params=["50000", "0"], ids=["copies", "no copies"])
+@pytest.fixture(
+    scope="module", params=["50000", "0"], ids=["near cache", "no near cache"]
+)
 def running(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Stack]:
-    running = Stack(tmp_path_factory.mktemp("pages"), request.param)
+) -> Iterator[PagesStack]:
+    running = PagesStack(tmp_path_factory.mktemp("pages"), request.param)
     yield running
     running.close()
 
 
-with_copies = pytest.mark.parametrize(
-    "running", ["50000"], indirect=True, ids=["copies"]
+with_near_cache = pytest.mark.parametrize(
+    "running", ["50000"], indirect=True, ids=["near cache"]
 )
-"""What becomes of the file makes no difference without them."""
+"""The near cache has no effect on the file, so one run of these tests is enough."""
 
 
 @pytest.fixture
-def stack(running: Stack) -> Stack:
-    """An empty store, and the file and both Metas as at the start."""
+def stack(running: PagesStack) -> PagesStack:
+    """An empty store, with the file and both Metas in their first state."""
     for meta in (running.meta, running.shop_meta):
         meta.order("reset")
     running.start_over()
     return running
 
 
-def test_each_host_sees_the_calls_and_the_token_of_its_own_page(stack) -> None:
-    """Both with all their people, several times, from both workers."""
+def test_each_host_gets_the_calls_and_the_token_of_its_own_page(stack) -> None:
+    """Both Pages' people are requested several times, from both workers."""
     people = [ADA, *map(crowd, range(10))]
 
     for _ in range(3):
@@ -170,14 +172,14 @@ def test_each_host_sees_the_calls_and_the_token_of_its_own_page(stack) -> None:
     for meta in (stack.meta, stack.shop_meta):
         assert stack.statuses(meta) == {200}
         assert meta.overview()["by_person"] == dict.fromkeys(people, 1)
-    # The secret too: the one's app wants a proof, and the other has none.
+    # The secret too: one app requires a proof, and the other has no secret.
     assert {c["proof"] for c in stack.meta.overview()["calls"]} == {False}
     assert {c["proof"] for c in stack.shop_meta.overview()["calls"]} == {True}
     assert stack.entries("default") == stack.entries("shop") == set(people)
 
 
-def test_a_dead_token_stops_only_its_own_page(stack) -> None:
-    """And a Meta that throttles one Page does not make the other wait."""
+def test_dead_token_stops_only_its_own_page(stack) -> None:
+    """And a throttle of one Page does not stop the other."""
     stack.shop_meta.order("token", alive=False)
     assert stack.get(f"/pages/shop/profiles/{ADA}").json()["code"] == "token_rejected"
     stack.meta.order("throttle", code=32, minutes=5)
@@ -197,8 +199,8 @@ def test_a_dead_token_stops_only_its_own_page(stack) -> None:
     assert stack.shop_meta.calls(crowd(1)) == 0
 
 
-def test_a_flush_of_one_page_leaves_the_others_people(stack) -> None:
-    """In the store, and where somebody has copies."""
+def test_flush_of_one_page_keeps_the_other_pages_entries(stack) -> None:
+    """In the store and in the near caches."""
     for _ in range(4):
         stack.get(f"/profiles/{ADA}"), stack.get(f"/pages/shop/profiles/{ADA}")
 
@@ -207,13 +209,13 @@ def test_a_flush_of_one_page_leaves_the_others_people(stack) -> None:
     assert (stack.entries("default"), stack.entries("shop")) == ({ADA}, set())
     for _ in range(4):
         assert "hit" in stack.get(f"/profiles/{ADA}").headers["Cache-Status"]
-    asked_again = stack.get(f"/pages/shop/profiles/{ADA}")
-    assert asked_again.headers["Cache-Status"] == "profile-proxy; fwd=uri-miss; stored"
+    again = stack.get(f"/pages/shop/profiles/{ADA}")
+    assert again.headers["Cache-Status"] == "profile-proxy; fwd=uri-miss; stored"
     assert (stack.meta.calls(), stack.shop_meta.calls()) == (1, 2)
 
 
-def test_a_message_heals_consent_at_its_own_page(stack) -> None:
-    """Signed with the secret of that Page's app."""
+def test_message_ends_a_refusal_only_at_its_own_page(stack) -> None:
+    """The webhook is signed with the secret of that Page's app."""
     for path in (f"/profiles/{BEN}", f"/pages/shop/profiles/{BEN}"):
         assert stack.get(path).json()["code"] == "consent_required"
     for meta in (stack.meta, stack.shop_meta):
@@ -229,16 +231,16 @@ def test_a_message_heals_consent_at_its_own_page(stack) -> None:
         assert stack.get(f"/profiles/{BEN}").json()["code"] == "consent_required"
 
 
-@with_copies
-def test_a_page_is_added_and_removed_while_it_runs(stack) -> None:
-    """Others notice nothing; what a Page has left behind is served to nobody."""
+@with_near_cache
+def test_page_can_be_added_and_removed_while_serving(stack) -> None:
+    """Other Pages are not affected; a removed Page's entries are not served."""
     stack.get(f"/profiles/{ADA}")
     assert stack.is_unknown("outlet")
 
     stack.write(stack.shop(), stack.shop("outlet"))
-    wait_until(lambda: stack.is_known("outlet"), LOOKED_AT_WITHIN, "it is served")
+    wait_until(lambda: stack.is_known("outlet"), READ_WITHIN, "it is served")
     stack.write(stack.shop())
-    wait_until(lambda: stack.is_unknown("outlet"), LOOKED_AT_WITHIN, "it has gone")
+    wait_until(lambda: stack.is_unknown("outlet"), READ_WITHIN, "it is removed")
 
     assert stack.entries("outlet") == {ADA}
     assert stack.get(f"/pages/outlet/v25.0/{ADA}").json()["error"]["code"] == 100
@@ -251,13 +253,13 @@ def test_a_page_is_added_and_removed_while_it_runs(stack) -> None:
     assert stack.entries("outlet") == set()
     assert stack.meta.calls() == 1
     stack.write("[pages]")
-    wait_until(lambda: stack.is_unknown("shop"), LOOKED_AT_WITHIN, "the last has gone")
+    wait_until(lambda: stack.is_unknown("shop"), READ_WITHIN, "the last is removed")
     assert stack.get(f"/profiles/{ADA}").status_code == 200
     assert stack.service.get("/readyz").json() == {"status": "ok", "reasons": []}
 
 
-def test_the_last_page_of_all_stays(tmp_path) -> None:
-    """There would be nobody left to answer for, or to ask about the store."""
+def test_last_page_cannot_be_removed(tmp_path) -> None:
+    """No Page would be left to answer for, or to check the store with."""
     file = tmp_path / "pages.toml"
     with engine.start() as store, closing(SimulatedMeta()) as meta:
         file.write_text(f'[pages.shop]\ntoken = "{PAGE_TOKEN}"\nurl = "{meta.url}"\n')
@@ -266,7 +268,7 @@ def test_the_last_page_of_all_stays(tmp_path) -> None:
             file.write_text("[pages]")
             wait_until(
                 lambda: service.get("/readyz").json()["reasons"] == ["pages_file_bad"],
-                LOOKED_AT_WITHIN,
+                READ_WITHIN,
                 "it is noticed",
             )
             asked, log = service.get(f"/pages/shop/profiles/{ADA}"), service.log()
@@ -277,9 +279,9 @@ def test_the_last_page_of_all_stays(tmp_path) -> None:
     assert "holds no Page, and PROXY_PAGE_TOKEN is not set" in log
 
 
-@with_copies
-def test_a_rotated_token_is_used_and_opens_the_gate(stack) -> None:
-    """From its own file; what the old one did not show is asked again."""
+@with_near_cache
+def test_rotated_token_is_used_and_opens_the_gate(stack) -> None:
+    """It is read from the token file; the old token's refusals are deleted."""
     stack.get(f"/pages/shop/profiles/{CLEO}")
     stack.get(f"/profiles/{CLEO}")
     assert (stack.entries("shop"), stack.entries("default")) == ({CLEO}, {CLEO})
@@ -288,14 +290,14 @@ def test_a_rotated_token_is_used_and_opens_the_gate(stack) -> None:
 
     stack.rotate(SHOP_TOKEN + "NEW")
 
-    wait_until(lambda: stack.is_known("shop"), LOOKED_AT_WITHIN, "the new one is used")
-    wait_until(lambda: CLEO not in stack.entries("shop"), 5, "it is followed up")
+    wait_until(lambda: stack.is_known("shop"), READ_WITHIN, "the new one is used")
+    wait_until(lambda: CLEO not in stack.entries("shop"), 5, "Cleo's entry is deleted")
     assert stack.entries("default") == {CLEO}
 
 
-@with_copies
-def test_a_token_is_rotated_in_the_file_of_pages_too(stack) -> None:
-    """The Page's other host can change in the same way."""
+@with_near_cache
+def test_token_in_the_file_of_pages_can_be_rotated(stack) -> None:
+    """And so can the host of a Page."""
     stack.get(f"/pages/shop/profiles/{ADA}")
     table = f'[pages.shop]\ntoken = "{PAGE_TOKEN}"\nurl = "{stack.meta.url}"\n'
 
@@ -306,14 +308,14 @@ def test_a_token_is_rotated_in_the_file_of_pages_too(stack) -> None:
         open_gates(stack.redis)
         return stack.is_known("shop") and stack.meta.calls(ADA) > 0
 
-    wait_until(is_elsewhere, LOOKED_AT_WITHIN, "the other Meta is asked")
+    wait_until(is_elsewhere, READ_WITHIN, "the other Meta is asked")
     assert stack.statuses(stack.meta) == {200}
     assert stack.statuses(stack.shop_meta) == {200}
 
 
-@with_copies
-def test_a_new_secret_signs_though_nobody_asks_for_the_page(stack) -> None:
-    """Meta may be the first to come after the file was changed."""
+@with_near_cache
+def test_new_secret_is_read_before_any_request_for_its_page(stack) -> None:
+    """Meta's webhook may be the first request after the file has changed."""
     new = "canarynewsecret0123456789abcdef0"
     body = a_webhook(BEN)
     assert post_webhook(stack.service, body, new).status_code == 403
@@ -323,12 +325,12 @@ def test_a_new_secret_signs_though_nobody_asks_for_the_page(stack) -> None:
     def is_taken() -> bool:
         return post_webhook(stack.service, body, new).status_code == 200
 
-    wait_until(is_taken, LOOKED_AT_WITHIN, "it signs")
+    wait_until(is_taken, READ_WITHIN, "its signature is accepted")
 
 
-@with_copies
-def test_each_worker_reads_the_file_though_nobody_asks(stack) -> None:
-    """Or a mistake in the next edit would leave one with what was there before."""
+@with_near_cache
+def test_each_worker_reads_the_file_without_a_request(stack) -> None:
+    """Otherwise a mistake in the next edit would leave one worker with an old state."""
 
     def times_read() -> int:
         lines = stack.service.log().splitlines()
@@ -338,20 +340,20 @@ def test_each_worker_reads_the_file_though_nobody_asks(stack) -> None:
     before = times_read()
     stack.write(stack.shop(), stack.shop("outlet"))
 
-    wait_until(lambda: times_read() == before + 2, LOOKED_AT_WITHIN, "both have")
+    wait_until(lambda: times_read() == before + 2, READ_WITHIN, "both have")
 
 
-@with_copies
-def test_a_bad_file_keeps_all_pages_as_they_were(stack) -> None:
-    """It is told by readyz and, once by each worker, in the log; without the token."""
+@with_near_cache
+def test_invalid_file_keeps_all_pages_as_they_were(stack) -> None:
+    """readyz reports it, and each worker logs it once, without the token."""
     before = stack.service.log().count("file is no good")
     stack.write(stack.shop(), '[pages.new]\ntokn = "EAASLIP"\n')
 
     def reasons() -> list[str]:
-        told: list[str] = stack.get("/readyz").json()["reasons"]
-        return told
+        reasons: list[str] = stack.get("/readyz").json()["reasons"]
+        return reasons
 
-    wait_until(lambda: "pages_file_bad" in reasons(), LOOKED_AT_WITHIN, "it is told")
+    wait_until(lambda: "pages_file_bad" in reasons(), READ_WITHIN, "it is reported")
     assert stack.statuses_of("shop") == {200}
     assert stack.is_unknown("new")
     log = stack.service.log()
@@ -362,28 +364,28 @@ def test_a_bad_file_keeps_all_pages_as_they_were(stack) -> None:
     stack.write(stack.shop())
     wait_until(
         lambda: all("pages_file_bad" not in reasons() for _ in range(12)),
-        LOOKED_AT_WITHIN,
-        "it is good again",
+        READ_WITHIN,
+        "it is valid again",
     )
 
 
-@with_copies
-def test_a_pages_own_bad_file_is_told_with_its_name(stack) -> None:
-    """The last good token stays in use."""
+@with_near_cache
+def test_readyz_names_the_page_whose_token_file_is_invalid(stack) -> None:
+    """The last valid token stays in use."""
     stack.is_changed = True
     stack.token_file.unlink()
 
-    def is_told() -> bool:
+    def is_reported() -> bool:
         return "page_token_file_bad:shop" in stack.get("/readyz").json()["reasons"]
 
-    wait_until(is_told, LOOKED_AT_WITHIN, "it is told")
+    wait_until(is_reported, READ_WITHIN, "it is reported")
     assert stack.get(f"/pages/shop/profiles/{ADA}").status_code == 200
 
 
-def test_no_pages_token_or_secret_is_told(stack) -> None:
-    """After all of the above: in no line of the log, metric, answer or entry."""
+def test_no_output_contains_a_page_s_token_or_secret(stack) -> None:
+    """After all tests above: no line of the log, metric, answer or entry has one."""
     stack.get(f"/pages/shop/profiles/{ADA}")
-    told = [
+    outputs = [
         stack.service.log(),
         *(stack.get(path).text for path in ("/metrics", "/readyz", "/openapi.yaml")),
         stack.get("/pages/shop/admin/stats").text,
@@ -391,7 +393,7 @@ def test_no_pages_token_or_secret_is_told(stack) -> None:
         *(str(stack.redis.dump(key)) for key in stack.redis.scan_iter("*")),
     ]
 
-    assert "asked Meta" in told[0]
-    for text in told:
+    assert "asked Meta" in outputs[0]
+    for text in outputs:
         for secret in (SHOP_TOKEN, SHOP_SECRET, PAGE_TOKEN, "canary"):
             assert secret not in text

@@ -1,10 +1,9 @@
-"""A store without memory for more: it refuses to write, or drops what is used least."""
+"""A store without free memory: it rejects writes, or evicts the least used keys."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from types import SimpleNamespace
 
 import pytest
 import redis
@@ -13,60 +12,50 @@ from tests.helpers.processes import (
     ADA,
     BEN,
     CLEO,
-    PAGE_TOKEN,
-    Service,
-    SimulatedMeta,
     crowd,
-    empty,
 )
-from tests.helpers.redis_servers import Server, client_of
+from tests.helpers.redis_servers import RedisServer
+from tests.helpers.stack import Stack, start_stack
 
 PEOPLE = 300
-"""Who are asked for while the store drops entries."""
+"""People requested while the store evicts entries."""
 
-ROOM_BYTES = 2_000_000
+ROOM_BYTES = 1_700_000
+"""Enough for two thirds of OTHERS, also while Redis still frees old query buffers."""
 
 OTHERS = 6000
-"""Entries of another Page, from elsewhere, that fill the store meanwhile."""
+"""Entries of another Page that fill the store meanwhile."""
 
 
 @pytest.fixture(scope="module")
-def running() -> Iterator[SimpleNamespace]:
-    with Server("tcp") as store:
-        meta = SimulatedMeta()
-        service = Service(
-            PAGE_TOKEN=PAGE_TOKEN,
-            GRAPH_URL=meta.url,
-            STORE_URL=store.url,
-            WORKERS="1",
-            MISSES_PER_MINUTE="0",
-        )
-        with client_of(store.url) as client:
-            yield SimpleNamespace(service=service, meta=meta, redis=client)
-        service.stop()
-        meta.close()
+def running() -> Iterator[Stack]:
+    settings = {"MISSES_PER_MINUTE": "0"}
+    with (
+        RedisServer("tcp") as store,
+        start_stack(store.url, graph_timeout=5.0, settings=settings) as stack,
+    ):
+        yield stack
 
 
 @pytest.fixture
-def stack(running: SimpleNamespace) -> Iterator[SimpleNamespace]:
-    """With memory enough until a test takes it away."""
+def stack(running: Stack) -> Iterator[Stack]:
+    """The stack with enough memory until a test limits it."""
     running.redis.config_set("maxmemory", 0)
-    empty(running.redis, running.service)
+    running.reset()
     running.redis.config_resetstat()
-    running.meta.order("reset")
     yield running
     running.redis.config_set("maxmemory", 0)
 
 
-def allow_little(client: redis.Redis) -> None:
-    """Leave room for some hundreds of entries, beside what connections need."""
+def limit_memory(client: redis.Redis) -> None:
+    """Leave memory for some thousands of entries, and for the connections."""
     client.config_set("maxmemory-policy", "allkeys-lfu")
     used = int(client.info("memory")["used_memory"])
     client.config_set("maxmemory", used + ROOM_BYTES)
 
 
-def test_a_store_that_refuses_to_write_costs_nobody_the_answer(stack) -> None:
-    """What is stored is served; who is not is asked about, and said not to be kept."""
+def test_store_that_rejects_writes_does_not_cost_an_answer(stack) -> None:
+    """Stored people are hits; others are fetched, and not reported as stored."""
     stack.service.get(f"/profiles/{ADA}")
     stack.redis.config_set("maxmemory-policy", "noeviction")
     stack.redis.config_set("maxmemory", 1)
@@ -82,8 +71,8 @@ def test_a_store_that_refuses_to_write_costs_nobody_the_answer(stack) -> None:
     assert stack.meta.calls(BEN) == 2
 
 
-def test_an_erasure_in_a_full_store_is_kept(stack) -> None:
-    """It needs no memory; and what is gone is not answered again."""
+def test_erase_works_in_a_full_store(stack) -> None:
+    """It needs no memory, and the erased entry is not served again."""
     stack.meta.person(ADA, profile={"name": "Before"})
     stack.service.get(f"/profiles/{ADA}")
     stack.redis.config_set("maxmemory-policy", "noeviction")
@@ -101,8 +90,8 @@ def test_an_erasure_in_a_full_store_is_kept(stack) -> None:
     assert not stack.redis.keys("pp:[eln]:*")
 
 
-def test_a_store_with_memory_again_is_used_again(stack) -> None:
-    """By the next request."""
+def test_store_is_used_again_once_it_has_memory(stack) -> None:
+    """The next request stores its entry."""
     stack.redis.config_set("maxmemory-policy", "noeviction")
     stack.redis.config_set("maxmemory", 1)
     stack.service.get(f"/profiles/{ADA}")
@@ -110,18 +99,18 @@ def test_a_store_with_memory_again_is_used_again(stack) -> None:
     stack.redis.config_set("maxmemory", 0)
 
     for kind in ("fwd=uri-miss; stored", "hit; ttl="):
-        said = stack.service.get(f"/profiles/{ADA}").headers["Cache-Status"]
-        assert said.startswith(f"profile-proxy; {kind}")
+        status = stack.service.get(f"/profiles/{ADA}").headers["Cache-Status"]
+        assert status.startswith(f"profile-proxy; {kind}")
 
 
-def test_a_store_that_drops_entries_costs_nobody_the_answer(stack) -> None:
-    """All are answered by one call each, and who was dropped is asked about again."""
+def test_store_that_evicts_entries_does_not_cost_an_answer(stack) -> None:
+    """Each person costs one call, and one more if their lease was evicted."""
     stack.service.get(f"/profiles/{ADA}")
     entry = stack.redis.get(f"pp:e:{{default:{ADA}}}")
-    allow_little(stack.redis)
+    limit_memory(stack.redis)
     for n in range(OTHERS):
         stack.redis.set(f"pp:e:{{elsewhere:{n}}}", entry, ex=3600)
-    dropped_by_then = stack.redis.info("stats")["evicted_keys"]
+    evicted_before = stack.redis.info("stats")["evicted_keys"]
 
     with ThreadPoolExecutor(8) as pool:
         paths = [f"/profiles/{crowd(n)}" for n in range(PEOPLE)]
@@ -131,18 +120,18 @@ def test_a_store_that_drops_entries_costs_nobody_the_answer(stack) -> None:
     assert {answer.headers["Cache-Status"] for answer in answers} == {
         "profile-proxy; fwd=uri-miss; stored"
     }
-    assert 0 < dropped_by_then < stack.redis.info("stats")["evicted_keys"]
-    # A lease can be dropped too, and then its person is asked about once more.
+    assert 0 < evicted_before < stack.redis.info("stats")["evicted_keys"]
+    # A lease can be evicted too, and then its person is fetched once more.
     assert 0 <= stack.meta.overview()["total"] - (1 + PEOPLE) <= PEOPLE // 20
 
 
-def test_a_closed_gate_outlives_thousands_of_entries(stack) -> None:
-    """It is looked at with each miss, and so is not among what is used least."""
+def test_closed_gate_outlives_thousands_of_entries(stack) -> None:
+    """Each miss reads it, so it is not among the least used keys."""
     stack.service.get(f"/profiles/{ADA}")
     entry = stack.redis.get(f"pp:e:{{default:{ADA}}}")
     stack.meta.order("throttle", code=4, minutes=10)
     stack.service.get(f"/profiles/{crowd(0)}")
-    allow_little(stack.redis)
+    limit_memory(stack.redis)
 
     codes = set()
     for n in range(OTHERS):

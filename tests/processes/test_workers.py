@@ -16,7 +16,7 @@ import requests
 from proxy.config.settings import usable_cores
 from proxy.server.thread_priority import NETWORK_NICENESS, THREAD_POLL_INTERVAL
 from tests.helpers.processes import Service, all_at_once, wait_until
-from tests.helpers.redis_servers import may_go_first, require
+from tests.helpers.redis_servers import can_raise_priority, require
 
 CALLERS = 20
 
@@ -109,7 +109,7 @@ def await_priority(stack, worker: int) -> int:
     Without the near cache, or where the system does not permit it, it is the usual.
     """
     has_near_cache = stack.settings["NEAR_ENTRIES"] != "0"
-    first = NETWORK_NICENESS if has_near_cache and may_go_first() else USUAL
+    first = NETWORK_NICENESS if has_near_cache and can_raise_priority() else USUAL
     wait_until(
         lambda: (found := niceness_of_threads(worker))[0] == first and len(found) > 1,
         5,
