@@ -1,4 +1,4 @@
-"""Whatever Meta sends: the right failure, in time, and nothing is stored by it."""
+"""Any reply of Meta: the right failure in time, and nothing stored."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ import time
 
 import pytest
 
-from tests.helpers.processes import PAGE_TOKEN, crowd
+from tests.helpers.processes import PAGE_TOKEN, Service, crowd, free_port
 
 WHO = crowd(7)
-NOT_KEPT = ("graph_unavailable", 502)
+NOT_STORED = ("graph_unavailable", 502)
 TOO_LATE = ("graph_timeout", 504)
 
 
@@ -19,25 +19,25 @@ def raw(text: str) -> dict:
 
 
 BAD = {
-    "html": (raw("<!DOCTYPE html><title>Facebook | Error</title>"), NOT_KEPT),
-    "html with 502": (raw("<html>Sorry</html>") | {"status": 502}, NOT_KEPT),
-    "truncated json": (raw('{"id":"' + WHO + '","name":"A'), NOT_KEPT),
-    "broken json": (raw("{name: 1}"), NOT_KEPT),
-    "a list": (raw("[]"), NOT_KEPT),
-    "null": (raw("null"), NOT_KEPT),
-    "a string": (raw('"hello"'), NOT_KEPT),
-    "an empty object": (raw("{}"), NOT_KEPT),
-    "nothing": (raw(""), NOT_KEPT),
-    "deep json": (raw("[" * 200_000), NOT_KEPT),
-    "another person": ({"body": {"id": crowd(8), "name": "Eve"}}, NOT_KEPT),
-    "an id as a number": ({"body": {"id": int(WHO), "name": "A"}}, NOT_KEPT),
-    "a name as a number": ({"body": {"id": WHO, "name": 7}}, NOT_KEPT),
-    "a count as text": ({"body": {"id": WHO, "follower_count": "7"}}, NOT_KEPT),
-    "a flag as a number": ({"body": {"id": WHO, "is_verified_user": 1}}, NOT_KEPT),
-    "a picture as a list": ({"body": {"id": WHO, "profile_pic": []}}, NOT_KEPT),
+    "html": (raw("<!DOCTYPE html><title>Facebook | Error</title>"), NOT_STORED),
+    "html with 502": (raw("<html>Sorry</html>") | {"status": 502}, NOT_STORED),
+    "truncated json": (raw('{"id":"' + WHO + '","name":"A'), NOT_STORED),
+    "broken json": (raw("{name: 1}"), NOT_STORED),
+    "a list": (raw("[]"), NOT_STORED),
+    "null": (raw("null"), NOT_STORED),
+    "a string": (raw('"hello"'), NOT_STORED),
+    "an empty object": (raw("{}"), NOT_STORED),
+    "nothing": (raw(""), NOT_STORED),
+    "deep json": (raw("[" * 200_000), NOT_STORED),
+    "another person": ({"body": {"id": crowd(8), "name": "Eve"}}, NOT_STORED),
+    "an id as a number": ({"body": {"id": int(WHO), "name": "A"}}, NOT_STORED),
+    "a name as a number": ({"body": {"id": WHO, "name": 7}}, NOT_STORED),
+    "a count as text": ({"body": {"id": WHO, "follower_count": "7"}}, NOT_STORED),
+    "a flag as a number": ({"body": {"id": WHO, "is_verified_user": 1}}, NOT_STORED),
+    "a picture as a list": ({"body": {"id": WHO, "profile_pic": []}}, NOT_STORED),
     "a picture of another kind": (
         {"body": {"id": WHO, "profile_pic": "javascript:alert(1)"}},
-        NOT_KEPT,
+        NOT_STORED,
     ),
     "an error in a 200": (
         {"body": {"error": {"code": 190, "message": "dead"}}, "status": 200},
@@ -45,9 +45,9 @@ BAD = {
     ),
     "an error of an unknown code": (
         {"body": {"error": {"code": 31337}}, "status": 400},
-        NOT_KEPT,
+        NOT_STORED,
     ),
-    "an error that says its token": (
+    "an error that quotes its token": (
         {
             "body": {
                 "error": {
@@ -62,29 +62,29 @@ BAD = {
     ),
     "a gateway's own error": (
         {"body": {"name": "Bad Gateway", "message": "upstream"}, "status": 502},
-        NOT_KEPT,
+        NOT_STORED,
     ),
     "a profile with a redirect": (
         {"body": {"id": WHO, "name": "A"}, "status": 307},
-        NOT_KEPT,
+        NOT_STORED,
     ),
     "a redirect": (
         {"status": 302, "headers": {"Location": "http://127.0.0.1:9/"}, "raw": ""},
-        NOT_KEPT,
+        NOT_STORED,
     ),
-    "not what its encoding says": (
+    "an encoding that does not match": (
         {"raw": "plainly not gzip", "headers": {"Content-Encoding": "gzip"}},
-        NOT_KEPT,
+        NOT_STORED,
     ),
     "bytes": (
         {"raw_base64": base64.b64encode(bytes(range(256))).decode()},
-        NOT_KEPT,
+        NOT_STORED,
     ),
-    "30 MB": ({"wire": "huge"}, NOT_KEPT),
-    "a gzip bomb": ({"wire": "gzip_bomb"}, NOT_KEPT),
-    "a body cut short": ({"wire": "truncate"}, NOT_KEPT),
-    "a closed connection": ({"wire": "drop"}, NOT_KEPT),
-    "a reset connection": ({"wire": "reset"}, NOT_KEPT),
+    "30 MB": ({"wire": "huge"}, NOT_STORED),
+    "a gzip bomb": ({"wire": "gzip_bomb"}, NOT_STORED),
+    "a body cut short": ({"wire": "truncate"}, NOT_STORED),
+    "a closed connection": ({"wire": "drop"}, NOT_STORED),
+    "a reset connection": ({"wire": "reset"}, NOT_STORED),
     "a byte a second": ({"wire": "drip"}, TOO_LATE),
     "a byte of the head a second": ({"wire": "drip_headers"}, TOO_LATE),
     "silence": ({"wire": "hang"}, TOO_LATE),
@@ -92,8 +92,8 @@ BAD = {
 
 
 @pytest.mark.parametrize("name", BAD)
-def test_a_reply_that_is_none_is_a_failure_in_time(stack, name) -> None:
-    """The code tells which; the deadline holds; no entry, no 500, no token."""
+def test_invalid_reply_is_a_failure_in_time(stack, name) -> None:
+    """It has its own code, and causes no entry, no 500 and no leak of the token."""
     script, (code, status) = BAD[name]
     stack.meta.person(WHO, **script)
 
@@ -108,17 +108,15 @@ def test_a_reply_that_is_none_is_a_failure_in_time(stack, name) -> None:
 
 
 @pytest.mark.parametrize("wire", ["gzip", "chunked"])
-def test_a_good_reply_may_come_in_any_wrapping(stack, wire) -> None:
-    """Compressed or chunked, it is the same profile."""
+def test_valid_reply_may_be_compressed_or_chunked(stack, wire) -> None:
+    """It is the same profile."""
     stack.meta.person(WHO, wire=wire)
 
     assert stack.service.get(f"/profiles/{WHO}").json()["id"] == WHO
 
 
-def test_meta_that_is_not_there_is_a_failure(stack) -> None:
-    """A connection that is refused, tried once more, and told."""
-    from tests.helpers.processes import Service, free_port
-
+def test_refused_connection_to_meta_is_a_failure(stack) -> None:
+    """The service retries once, and then answers 502."""
     settings = stack.settings | {"GRAPH_URL": f"http://127.0.0.1:{free_port()}"}
     service = Service(**settings)
     try:
@@ -131,7 +129,7 @@ def test_meta_that_is_not_there_is_a_failure(stack) -> None:
     assert PAGE_TOKEN not in log
 
 
-def test_a_throttle_says_for_how_long(stack) -> None:
+def test_throttled_answer_has_a_retry_after(stack) -> None:
     """Meta counts in minutes, Retry-After in seconds."""
     stack.meta.order("throttle", code=80002, minutes=3)
 

@@ -1,6 +1,6 @@
-"""Clients made for Meta, before and after: other base URL, other token, same answers.
+"""Clients made for Meta get the same answers from us, by another URL and token.
 
-Both are used as they come from PyPI, and told where Meta is in their own ways.
+Both are unchanged packages of PyPI, each configured in its own way.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ FIELDS = (
 META = "https://graph.facebook.com/"
 
 
-class At(requests.Session):
-    """A session for which Meta is elsewhere: facebook-sdk takes one, and no URL."""
+class RedirectedSession(requests.Session):
+    """A session that replaces Meta's URL: facebook-sdk takes a session, but no URL."""
 
     def __init__(self, url: str) -> None:
         super().__init__()
@@ -47,10 +47,11 @@ class At(requests.Session):
 
 
 def facebook_sdk(url: str, token: str, igsid: str, fields: str) -> Any:
-    """What facebook-sdk makes of the answer, or the error that it raises."""
-    api = facebook.GraphAPI(token, version="3.1", timeout=10, session=At(url))
-    key, proven = APP_SECRET.encode(), token.encode()
-    proof = hmac.new(key, proven, hashlib.sha256).hexdigest()
+    """Return facebook-sdk's result, or the body of the error that it raises."""
+    session = RedirectedSession(url)
+    api = facebook.GraphAPI(token, version="3.1", timeout=10, session=session)
+    key, message = APP_SECRET.encode(), token.encode()
+    proof = hmac.new(key, message, hashlib.sha256).hexdigest()
     try:
         return api.get_object(igsid, fields=fields, appsecret_proof=proof)
     except facebook.GraphAPIError as exc:
@@ -58,7 +59,7 @@ def facebook_sdk(url: str, token: str, igsid: str, fields: str) -> Any:
 
 
 def python_facebook_api(url: str, token: str, igsid: str, fields: str) -> Any:
-    """The same, of python-facebook-api, which makes the proof by itself."""
+    """Return python-facebook-api's result or error. It makes the proof by itself."""
     api = pyfacebook.GraphAPI(
         access_token=token,
         app_secret=APP_SECRET,
@@ -74,8 +75,8 @@ def python_facebook_api(url: str, token: str, igsid: str, fields: str) -> Any:
 CLIENTS = [facebook_sdk, python_facebook_api]
 
 
-def told(answer: Any) -> Any:
-    """*answer* without what Meta makes anew each time: a signature, a trace id."""
+def comparable(answer: Any) -> Any:
+    """Return *answer* without the parts that change: a signature, a trace id."""
     error = answer.get("error")
     if error:
         return {key: error[key] for key in error if key != "fbtrace_id"}
@@ -84,33 +85,33 @@ def told(answer: Any) -> Any:
 
 @pytest.mark.parametrize("ask", CLIENTS)
 @pytest.mark.parametrize("igsid", [ADA, EVE, FINN, BEN, CLEO, DOV, JO, "12345"])
-def test_a_client_reads_of_each_person_what_meta_told_it(
+def test_client_gets_the_answer_that_meta_would_give(
     stack, guarded, ask, igsid
 ) -> None:
-    """A profile with its nulls and gaps, or a refusal with code, type and words."""
+    """A profile with its nulls and gaps, or a refusal with code, type and message."""
     before = ask(stack.meta.url, PAGE_TOKEN, igsid, FIELDS)
     after = ask(guarded.service.url, guarded.inbox, igsid, FIELDS)
     again = ask(guarded.service.url, guarded.inbox, igsid, FIELDS)
 
-    assert told(after) == told(before)
+    assert comparable(after) == comparable(before)
     assert after == again
 
 
 @pytest.mark.parametrize("ask", CLIENTS)
-def test_a_client_is_told_190_of_its_own_key_only(stack, guarded, ask) -> None:
-    """Our dead token is a moment's trouble to it, and no reason to log in again."""
+def test_client_gets_190_only_for_its_own_key(stack, guarded, ask) -> None:
+    """A dead token of ours is a transient error to it, not a reason to log in."""
     stack.meta.order("token", alive=False)
 
-    of_ours = ask(guarded.service.url, guarded.inbox, ADA, FIELDS)
-    of_its_own = ask(guarded.service.url, "pp_unknown", ADA, FIELDS)
+    dead_token = ask(guarded.service.url, guarded.inbox, ADA, FIELDS)
+    bad_key = ask(guarded.service.url, "pp_unknown", ADA, FIELDS)
 
-    assert (of_ours["error"]["code"], of_its_own["error"]["code"]) == (2, 190)
-    assert of_ours["error"]["is_transient"] is True
+    assert (dead_token["error"]["code"], bad_key["error"]["code"]) == (2, 190)
+    assert dead_token["error"]["is_transient"] is True
 
 
 @pytest.mark.parametrize("ask", CLIENTS)
-def test_a_client_that_asks_in_vain_can_read_why(stack, guarded, ask) -> None:
-    """Code 100 on both sides: a field that Meta does not know."""
+def test_client_gets_code_100_for_an_unknown_field(stack, guarded, ask) -> None:
+    """As from Meta, and the message names the field."""
     before = ask(stack.meta.url, PAGE_TOKEN, ADA, "name,birthday")
     after = ask(guarded.service.url, guarded.inbox, ADA, "name,birthday")
 
@@ -118,9 +119,10 @@ def test_a_client_that_asks_in_vain_can_read_why(stack, guarded, ask) -> None:
     assert "birthday" in after["error"]["message"]
 
 
-def test_many_at_once_are_refused_in_the_envelope(stack, guarded) -> None:
-    """As Meta refuses ``ids`` by now, though with another status."""
-    api = facebook.GraphAPI(guarded.inbox, session=At(guarded.service.url))
+def test_client_gets_code_100_for_a_batch_of_ids(stack, guarded) -> None:
+    """Meta refuses ``ids`` too by now, though with another status."""
+    session = RedirectedSession(guarded.service.url)
+    api = facebook.GraphAPI(guarded.inbox, session=session)
 
     with pytest.raises(facebook.GraphAPIError) as raised:
         api.get_objects([ADA, BEN])

@@ -1,4 +1,4 @@
-"""openapi.yaml is the truth, and the answers are good HTTP."""
+"""The answers agree with openapi.yaml and with the rules of HTTP."""
 
 from __future__ import annotations
 
@@ -32,18 +32,18 @@ positive_data_acceptance.expected-statuses = [
     "2xx", "3xx", "400", "401", "403", "404", "5xx"
 ]
 """
-"""Below ``/pages/`` are the same functions, which are tried well enough without it.
-So many strangers in a row make a lost permission likely, which is a 502; and on a
-busy machine the simulated Meta or the store may take too long. Where a path may answer
-with which of them is in the description, and is checked. A 500 never is.
-At the Graph door a refusal is a 400, though nothing is wrong with the question; and
-an ``access_token`` that is made up counts, beside a header that is right."""
+"""The routes below ``/pages/`` are the same functions, so few examples are enough.
+Many unknown people in a row make a lost permission likely, which is a 502; and on a
+busy machine the simulated Meta or the store may time out. The description lists the
+routes that may answer so, and that is checked. A 500 is never accepted.
+At the Graph door a refusal is a 400 of a valid request; and an invented
+``access_token`` is refused even beside a valid header."""
 
 
-def test_every_answer_is_as_described(stack, guarded) -> None:
-    """Whatever is sent, good or bad: a described status, shape and type; no 500.
+def test_every_answer_matches_the_description(stack, guarded) -> None:
+    """Valid or not, each request gets a described status, shape and type; no 500.
 
-    With a key, because the description says that one is needed.
+    Requests have a key, because the description requires one.
     """
     config = guarded.file.parent / "schemathesis.toml"
     config.write_text(EXPECTED)
@@ -68,18 +68,18 @@ def test_every_answer_is_as_described(stack, guarded) -> None:
 
 
 def lint(port: int, method: str, path: str, **headers: str) -> set[tuple[str, str]]:
-    """What httplint holds against the answer: (field, summary) of each bad note."""
+    """Return the (field, summary) of each bad note of httplint on the answer."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
-    asked = HttpRequestLinter(start_time=time.time())
-    asked.process_request_topline(
+    request = HttpRequestLinter(start_time=time.time())
+    request.process_request_topline(
         method.encode(), f"http://localhost:{port}{path}".encode(), b"1.1"
     )
-    asked.process_headers([(b"Host", f"localhost:{port}".encode())])
-    asked.finish_content(True)
+    request.process_headers([(b"Host", f"localhost:{port}".encode())])
+    request.finish_content(True)
     connection.request(method, path, headers={"Host": "localhost"} | headers)
     answer = connection.getresponse()
     linter = HttpResponseLinter(start_time=time.time())
-    linter.request = asked
+    linter.request = request
     linter.is_head_response = method == "HEAD"
     linter.process_response_topline(
         b"1.1", str(answer.status).encode(), answer.reason.encode()
@@ -101,10 +101,10 @@ PATHS: dict[str, Callable[[], tuple[str, str]]] = {
     "a profile": lambda: ("GET", f"/profiles/{ADA}"),
     "a profile's head": lambda: ("HEAD", f"/profiles/{ADA}"),
     "a refusal": lambda: ("GET", f"/profiles/{BEN}"),
-    "somebody gone": lambda: ("GET", f"/profiles/{CLEO}"),
+    "a person not found": lambda: ("GET", f"/profiles/{CLEO}"),
     "a picture": lambda: ("GET", f"/profiles/{ADA}/picture"),
     "initials": lambda: ("GET", f"/profiles/{BEN}/picture?fallback=initials"),
-    "a page": lambda: ("GET", f"/profiles?ids={ADA},{BEN},x"),
+    "a batch": lambda: ("GET", f"/profiles?ids={ADA},{BEN},x"),
     "a failure": lambda: ("GET", f"/profiles/{IVO}"),
     "a node": lambda: ("GET", f"/v25.0/{ADA}"),
     "a node that is refused": lambda: ("GET", f"/v25.0/{BEN}"),
@@ -126,8 +126,8 @@ PATHS: dict[str, Callable[[], tuple[str, str]]] = {
 
 
 @pytest.mark.parametrize("what", PATHS)
-def test_httplint_finds_nothing_bad(stack, what) -> None:
-    """As a cache, a proxy and a browser would read our headers."""
+def test_answer_has_no_bad_note_of_httplint(stack, what) -> None:
+    """httplint reads the headers as a cache, a proxy or a browser would."""
     method, path = PATHS[what]()
 
     first = lint(stack.service.port, method, path)
@@ -136,8 +136,8 @@ def test_httplint_finds_nothing_bad(stack, what) -> None:
     assert (first, second) == (set(), set())
 
 
-def test_httplint_finds_nothing_bad_in_a_304(stack) -> None:
-    """The conditional request of a caller with its own cache."""
+def test_304_has_no_bad_note_of_httplint(stack) -> None:
+    """It answers the conditional request of a caller with its own cache."""
     tag = stack.service.get(f"/profiles/{ADA}").headers["ETag"]
 
     bad = lint(stack.service.port, "GET", f"/profiles/{ADA}", **{"If-None-Match": tag})

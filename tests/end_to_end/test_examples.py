@@ -1,4 +1,4 @@
-"""Every answer that docs/api.md shows is one that the service gives."""
+"""Every answer shown in docs/api.md equals the service's answer."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from tests.helpers.processes import ADA, BEN, Service
 PAGE = (Path(__file__).parents[2] / "docs" / "api.md").read_text()
 
 CHANGES = {"profile_pic", "fbtrace_id", "detail"}
-"""What is another text each time, or shortened on the page."""
+"""Fields whose text changes each time, or is shortened on the page."""
 
-IS_TOLD = {"code", "subcode", "status"}
-"""Numbers that are not merely counts, or different each time."""
+FIXED_NUMBERS = {"code", "subcode", "status"}
+"""Fields whose numbers are compared; other numbers are counts or change each time."""
 
 MOMENT_OR_RECEIPT = re.compile(r"\d{4}-\d\d-\d\dT[\d:]+Z|[0-9a-f]{8}(-[0-9a-f]+){4}")
 
 
 ELSEWHERE = {"Several Pages"}
-"""Tried by test_instagram_login.py, whose service has another Page."""
+"""Tested by test_instagram_login.py, whose service has another Page."""
 
 
 def examples() -> list[tuple[str, Any]]:
-    """The heading that each example stands under, and what it shows."""
+    """Return each example with the heading above it."""
     found = []
     for section in re.split(r"^###? ", PAGE, flags=re.MULTILINE):
         heading = section.partition("\n")[0]
@@ -39,7 +39,7 @@ def examples() -> list[tuple[str, Any]]:
     return found
 
 
-def page_of_people(service: Service) -> Any:
+def batch(service: Service) -> Any:
     path = re.search(r"^GET (/profiles\?\S+)$", PAGE, re.M)
     assert path
     return service.get(path[1])
@@ -51,7 +51,7 @@ def stats(service: Service) -> Any:
 
 ASKED: list[tuple[str, Callable[[Service], Any]]] = [
     ("`GET /profiles/<igsid>`", lambda service: service.get(f"/profiles/{ADA}")),
-    ("`GET /profiles`", page_of_people),
+    ("`GET /profiles`", batch),
     (
         "`GET /v<version>/<igsid>`",
         lambda service: service.get(
@@ -76,34 +76,34 @@ ASKED: list[tuple[str, Callable[[Service], Any]]] = [
 ]
 
 
-def lasting(told: Any, key: str = "") -> Any:
-    """*told*, in its order, without what is different each time."""
-    if isinstance(told, dict):
-        return [(name, lasting(value, name)) for name, value in told.items()]
-    if isinstance(told, str):
-        changes = key in CHANGES or MOMENT_OR_RECEIPT.fullmatch(told)
-        return "text" if changes else told
-    if isinstance(told, int | float) and not isinstance(told, bool):
-        return told if key in IS_TOLD else "number"
-    return told
+def comparable(value: Any, key: str = "") -> Any:
+    """Return *value* in its order, with a placeholder for each part that changes."""
+    if isinstance(value, dict):
+        return [(name, comparable(inner, name)) for name, inner in value.items()]
+    if isinstance(value, str):
+        changes = key in CHANGES or MOMENT_OR_RECEIPT.fullmatch(value)
+        return "text" if changes else value
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return value if key in FIXED_NUMBERS else "number"
+    return value
 
 
 @pytest.mark.parametrize("number", range(len(ASKED)), ids=lambda n: ASKED[n][0])
-def test_the_example_is_what_is_answered(stack, number) -> None:
-    """About Ada, who is known, and Ben, who has not consented."""
+def test_example_equals_the_answer(stack, number) -> None:
+    """Ada's profile and Ben's refusal are stored."""
     stack.service.get(f"/profiles?ids={ADA},{BEN}")
     _, shown = examples()[number]
     _, ask = ASKED[number]
 
-    told = ask(stack.service).json()
+    body = ask(stack.service).json()
 
-    if ask is stats:  # On the page, the list of outcomes is shortened.
+    if ask is stats:  # The page shows only some outcomes.
         listed = shown["instance"]["outcomes"]
-        all_of_them = told["instance"]["outcomes"]
-        told["instance"]["outcomes"] = {name: all_of_them[name] for name in listed}
-    assert lasting(told) == lasting(shown)
+        outcomes = body["instance"]["outcomes"]
+        body["instance"]["outcomes"] = {name: outcomes[name] for name in listed}
+    assert comparable(body) == comparable(shown)
 
 
-def test_every_example_is_asked_for() -> None:
-    """A new one needs a row above."""
+def test_every_example_has_a_request() -> None:
+    """A new example needs a row in ASKED."""
     assert [heading for heading, _ in examples()] == [heading for heading, _ in ASKED]

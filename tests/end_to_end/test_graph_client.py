@@ -1,4 +1,4 @@
-"""The client by itself, on the wire: connections, TLS, and one deadline for all."""
+"""The Graph client on the wire: connections, TLS, redirects, and one deadline."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import threading
 import time
 import tracemalloc
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -29,37 +29,46 @@ LOGGER = GraphClient.__module__
 Address = tuple[int, int, int, str, Any]
 
 
-@pytest.fixture
-def meta() -> Iterator[SimpleNamespace]:
-    """A server that counts connections; ``reply`` may be replaced."""
-    seen = SimpleNamespace(connections=0, requests=[], status=200, headers={})
-    seen.reply = b'{"id":"1254001234567890","name":"Ada"}'
+@dataclass
+class RecordingServer:
+    """A server that records connections and requests; a test may set its reply."""
 
+    server: ThreadingHTTPServer
+    port: int
+    connections: int = 0
+    requests: list[tuple[str, dict[str, str]]] = field(default_factory=list)
+    status: int = 200
+    headers: dict[str, str] = field(default_factory=dict)
+    reply: bytes = b'{"id":"1254001234567890","name":"Ada"}'
+
+
+@pytest.fixture
+def meta() -> Iterator[RecordingServer]:
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
 
         def setup(self) -> None:
-            seen.connections += 1
+            meta.connections += 1
             super().setup()
 
         def do_GET(self) -> None:
-            seen.requests.append((self.path, dict(self.headers)))
-            self.send_response(seen.status)
-            for name, value in seen.headers.items():
+            meta.requests.append((self.path, dict(self.headers)))
+            self.send_response(meta.status)
+            for name, value in meta.headers.items():
                 self.send_header(name, value)
-            self.send_header("Content-Length", str(len(seen.reply)))
+            self.send_header("Content-Length", str(len(meta.reply)))
             self.end_headers()
-            self.wfile.write(seen.reply)
+            self.wfile.write(meta.reply)
 
         def log_message(self, *args: object) -> None:
-            """Nothing to say."""
+            """Log nothing."""
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     server.daemon_threads = True
-    seen.server, seen.port = server, server.server_address[1]
+    meta = RecordingServer(server, server.server_address[1])
     thread = threading.Thread(target=server.serve_forever, args=(0.01,))
     thread.start()
-    yield seen
+    yield meta
     server.shutdown()
     thread.join()
     server.server_close()
@@ -75,8 +84,8 @@ def a_client(base_url: str) -> GraphClient:
     )
 
 
-def test_a_connection_is_used_for_many_calls(meta) -> None:
-    """Good answers and refusals leave it open; a handshake each would cost more."""
+def test_client_reuses_its_connection(meta) -> None:
+    """After profiles and refusals alike: a handshake for each call would cost more."""
     client = a_client(f"http://127.0.0.1:{meta.port}")
 
     client.fetch(ADA, 2.0)
@@ -87,8 +96,8 @@ def test_a_connection_is_used_for_many_calls(meta) -> None:
     assert (len(meta.requests), meta.connections) == (3, 1)
 
 
-def test_a_cookie_is_not_sent_back(meta) -> None:
-    """What one call brings must not follow the next."""
+def test_client_sends_no_cookies(meta) -> None:
+    """A cookie of one reply must not go into the next call."""
     meta.headers = {"Set-Cookie": "datr=secret; Path=/"}
     client = a_client(f"http://127.0.0.1:{meta.port}")
 
@@ -98,8 +107,8 @@ def test_a_cookie_is_not_sent_back(meta) -> None:
     assert all("Cookie" not in headers for _, headers in meta.requests)
 
 
-def test_the_environment_has_no_say(meta, monkeypatch) -> None:
-    """Neither a proxy nor a .netrc of the machine gets to see the token."""
+def test_client_ignores_the_environment(meta, monkeypatch) -> None:
+    """Neither a proxy nor a .netrc of the machine may get the token."""
     monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
     monkeypatch.setenv("ALL_PROXY", "http://127.0.0.1:9")
     client = a_client(f"http://127.0.0.1:{meta.port}")
@@ -113,8 +122,8 @@ def test_the_environment_has_no_say(meta, monkeypatch) -> None:
     [("http", "ConnectionRefusedError"), ("https", "SSLError")],
     ids=["refused", "not TLS"],
 )
-def test_the_log_says_why_meta_was_not_reached(meta, caplog, scheme, kind) -> None:
-    """By the kind of the error alone: what libraries say has the URL."""
+def test_log_names_the_class_of_a_connection_error(meta, caplog, scheme, kind) -> None:
+    """Only the class, because the texts of libraries contain the URL."""
     caplog.set_level(logging.INFO)
     port = meta.port
     if scheme == "http":
@@ -128,16 +137,16 @@ def test_the_log_says_why_meta_was_not_reached(meta, caplog, scheme, kind) -> No
     assert ADA not in str(line)
 
 
-def test_a_redirect_is_not_followed(meta) -> None:
-    """The token would go wherever it points."""
+def test_redirect_is_not_followed(meta) -> None:
+    """Otherwise the token would go to its target."""
     meta.status = 302
     meta.headers = {"Location": f"http://127.0.0.1:{meta.port}/elsewhere"}
     meta.reply = b""
     client = a_client(f"http://127.0.0.1:{meta.port}")
 
-    told = client.fetch(ADA, 2.0)
+    result = client.fetch(ADA, 2.0)
 
-    assert isinstance(told.outcome, GraphUnavailable)
+    assert isinstance(result.outcome, GraphUnavailable)
     assert len(meta.requests) == 1
 
 
@@ -149,19 +158,19 @@ def test_a_redirect_is_not_followed(meta) -> None:
     ],
     ids=["30 MB", "a gzip bomb"],
 )
-def test_the_body_of_a_redirect_is_bounded_too(meta, body, headers) -> None:
-    """Nobody wants it, so it must not fill the memory."""
+def test_body_of_a_redirect_is_bounded(meta, body, headers) -> None:
+    """It is not used, so it must not fill the memory."""
     meta.status, meta.reply = 302, body
     meta.headers = {"Location": "/elsewhere", **headers}
     client = a_client(f"http://127.0.0.1:{meta.port}")
     tracemalloc.start()
 
     try:
-        told = client.fetch(ADA, 2.0)
+        result = client.fetch(ADA, 2.0)
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
-    assert isinstance(told.outcome, GraphUnavailable)
+    assert isinstance(result.outcome, GraphUnavailable)
     assert peak < 10 << 20
 
 
@@ -177,8 +186,8 @@ def test_the_body_of_a_redirect_is_bounded_too(meta, body, headers) -> None:
         "http://a:99999999/",
     ],
 )
-def test_where_a_redirect_leads_is_not_looked_at(meta, location) -> None:
-    """A place that makes no sense is Meta's trouble, not a bug of ours."""
+def test_location_of_a_redirect_is_not_parsed(meta, location) -> None:
+    """An invalid location is a failure of Meta, not a bug of ours."""
     meta.status, meta.reply, meta.headers = 302, b"", {"Location": location}
     client = a_client(f"http://127.0.0.1:{meta.port}")
 
@@ -187,7 +196,7 @@ def test_where_a_redirect_leads_is_not_looked_at(meta, location) -> None:
 
 @pytest.fixture
 def authority(meta) -> trustme.CA:
-    """Puts the server behind TLS, under a certificate of this authority."""
+    """Put the server behind TLS, with a certificate of this authority."""
     authority = trustme.CA()
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     authority.issue_cert("127.0.0.1").configure_cert(context)
@@ -195,18 +204,18 @@ def authority(meta) -> trustme.CA:
     return authority
 
 
-def test_tls_is_verified(meta, authority) -> None:
-    """A certificate nobody vouches for ends the call before the token is sent."""
+def test_untrusted_certificate_ends_the_call(meta, authority) -> None:
+    """Before the token is sent."""
     client = a_client(f"https://127.0.0.1:{meta.port}")
 
-    told = client.fetch(ADA, 2.0)
+    result = client.fetch(ADA, 2.0)
 
-    assert isinstance(told.outcome, GraphUnavailable)
+    assert isinstance(result.outcome, GraphUnavailable)
     assert meta.requests == []
 
 
-def test_a_call_over_tls_keeps_its_connection(meta, authority, tmp_path) -> None:
-    """The same reading against a deadline, over TLS."""
+def test_client_reuses_its_connection_over_tls(meta, authority, tmp_path) -> None:
+    """TLS connections have the same deadline stream."""
     trusted = tmp_path / "ca.pem"
     authority.cert_pem.write_to_path(str(trusted))
     client = a_client(f"https://127.0.0.1:{meta.port}")
@@ -217,20 +226,20 @@ def test_a_call_over_tls_keeps_its_connection(meta, authority, tmp_path) -> None
     assert meta.connections == 1
 
 
-def test_a_tls_handshake_that_stalls_ends_in_time() -> None:
-    """A server that accepts and says nothing is a timeout, not a hang."""
+def test_stalled_tls_handshake_ends_at_the_deadline() -> None:
+    """The server accepts and never replies."""
     with socket.create_server(("127.0.0.1", 0)) as silent:
         client = a_client(f"https://127.0.0.1:{silent.getsockname()[1]}")
         started = time.monotonic()
 
-        told = client.fetch(ADA, 0.5)
+        result = client.fetch(ADA, 0.5)
 
-    assert isinstance(told.outcome, GraphTimeout | GraphUnavailable)
+    assert isinstance(result.outcome, GraphTimeout | GraphUnavailable)
     assert time.monotonic() - started < 1.0
 
 
-def test_a_slow_tls_handshake_is_on_the_same_clock(tmp_path) -> None:
-    """What it takes is taken off the time for the reply, which never comes here."""
+def test_tls_handshake_counts_against_the_deadline(tmp_path) -> None:
+    """Its time is not added to the time for the reply, which never comes here."""
     authority = trustme.CA()
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     authority.issue_cert("127.0.0.1").configure_cert(context)
@@ -252,18 +261,18 @@ def test_a_slow_tls_handshake_is_on_the_same_clock(tmp_path) -> None:
         client._session.verify = str(trusted)
         started = time.monotonic()
 
-        told = client.fetch(ADA, 1.0)
+        result = client.fetch(ADA, 1.0)
 
         took = time.monotonic() - started
         over.set()
         slow.join()
-    assert isinstance(told.outcome, GraphTimeout)
+    assert isinstance(result.outcome, GraphTimeout)
     assert 0.7 < took < 1.3
 
 
 @pytest.fixture
 def silent() -> Iterator[Address]:
-    """An address that takes no connection and says so to nobody: its queue is full."""
+    """An address that does not reply to a connection: its queue is full."""
     with socket.socket() as full, socket.socket() as first, socket.socket() as second:
         full.bind(("127.0.0.1", 0))
         full.listen(0)
@@ -274,12 +283,12 @@ def silent() -> Iterator[Address]:
 
 
 def address_of(server: socket.socket) -> Address:
-    """As ``getaddrinfo`` would give it."""
+    """Return the address of *server* as a row of ``getaddrinfo``."""
     return (server.family, server.type, server.proto, "", server.getsockname())
 
 
 def test_all_addresses_of_a_host_share_one_deadline(silent) -> None:
-    """Four that are silent take no longer than one."""
+    """Four silent ones take no longer than one."""
     started = time.monotonic()
 
     with pytest.raises(TimeoutError):
@@ -288,8 +297,8 @@ def test_all_addresses_of_a_host_share_one_deadline(silent) -> None:
     assert 0.5 < time.monotonic() - started < 0.9
 
 
-def test_a_silent_address_leaves_time_for_the_next(silent) -> None:
-    """An IPv6 that leads nowhere must not cost the IPv4 its turn."""
+def test_silent_address_leaves_time_for_the_next(silent) -> None:
+    """A dead IPv6 address must not use up the time of the IPv4 address."""
     until = time.monotonic() + 1.0
 
     with (
@@ -300,8 +309,8 @@ def test_a_silent_address_leaves_time_for_the_next(silent) -> None:
         assert 0 < (connection.gettimeout() or 0) <= 0.5
 
 
-def test_an_address_that_cannot_be_reached_is_passed_over() -> None:
-    """One that refuses, or of a kind that this machine does not know."""
+def test_unreachable_address_is_skipped() -> None:
+    """It refuses, or this machine does not know its family."""
     with socket.create_server(("127.0.0.1", 0)) as closed:
         refusing = address_of(closed)
     unknown = (250, *refusing[1:])
@@ -315,8 +324,8 @@ def test_an_address_that_cannot_be_reached_is_passed_over() -> None:
         assert connection.getpeername() == server.getsockname()
 
 
-def test_where_no_address_can_be_reached_the_last_one_tells_why() -> None:
-    """As it would if there were no other."""
+def test_last_unreachable_address_gives_the_error() -> None:
+    """As if it were the only one."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         refusing = address_of(server)
 
@@ -324,8 +333,8 @@ def test_where_no_address_can_be_reached_the_last_one_tells_why() -> None:
         connect_to_any([refusing] * 3, time.monotonic() + 1.0)
 
 
-def test_nothing_of_the_call_is_in_what_is_raised_or_logged(caplog) -> None:
-    """At DEBUG too: no token, no URL, no whole id, in no link of the chain."""
+def test_failure_and_log_contain_no_secret_of_the_call(caplog) -> None:
+    """At DEBUG too: no token, no proof and no whole id, nor in a chained exception."""
     caplog.set_level(logging.DEBUG)
     client = GraphClient(
         "http://127.0.0.1:9",
@@ -339,6 +348,6 @@ def test_nothing_of_the_call_is_in_what_is_raised_or_logged(caplog) -> None:
 
     assert isinstance(failure, GraphUnavailable)
     assert failure.__context__ is None
-    told = caplog.text + repr(failure) + "".join(map(str, map(vars, caplog.records)))
+    output = caplog.text + repr(failure) + "".join(map(str, map(vars, caplog.records)))
     for secret in (TOKEN, "canarysecret", "appsecret_proof", ADA):
-        assert secret not in told
+        assert secret not in output

@@ -1,4 +1,4 @@
-"""A Page of an Instagram login, by itself: other words and headers, same outcomes."""
+"""A Page of an Instagram login: other messages and headers, same outcomes."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from types import SimpleNamespace
+from typing import NamedTuple
 
 import pytest
 
@@ -19,15 +19,20 @@ SECRET = "canaryloginsecret0123456789abcde"
 
 
 def her(number: int) -> str:
-    """One of the cast, by the id that this Page knows."""
+    """Return a simulated person's id at this Page."""
     return f"12541010000000{number:02}"
+
+
+class LoginService(NamedTuple):
+    meta: SimulatedMeta
+    service: Service
 
 
 @pytest.fixture(scope="module")
 def login(
     running: Stack, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[SimpleNamespace]:
-    """A service that has no other Page, not even a default one."""
+) -> Iterator[LoginService]:
+    """A service with this Page alone: it has no default Page."""
     file = tmp_path_factory.mktemp("pages") / "pages.toml"
     meta = SimulatedMeta(f"--page=shop={LOGIN_TOKEN}:{SECRET}")
     file.write_text(
@@ -36,12 +41,12 @@ def login(
     )
     service = Service(
         PAGES_FILE=str(file),
-        GRAPH_URL="http://127.0.0.1:1",  # Nobody's, as there is no default Page.
-        STORE_URL=running.store.url,
+        GRAPH_URL="http://127.0.0.1:1",  # Unused, as there is no default Page.
+        STORE_URL=running.settings["STORE_URL"],
         KEY_PREFIX="login",
         WORKERS="1",
     )
-    yield SimpleNamespace(meta=meta, service=service)
+    yield LoginService(meta=meta, service=service)
     service.stop()
     meta.close()
 
@@ -57,8 +62,10 @@ def login(
         (10, "unavailable"),
     ],
 )
-def test_everybody_is_told_of_as_at_any_page(login, number: int, code: str) -> None:
-    """By code and subcode: the type is another, and no message begins with its code."""
+def test_login_page_has_the_same_outcomes_as_any_page(
+    login, number: int, code: str
+) -> None:
+    """Codes and subcodes agree; types differ, and messages do not name the code."""
     answer = login.service.get(f"/pages/shop/profiles/{her(number)}")
     again = login.service.get(f"/pages/shop/profiles/{her(number)}")
 
@@ -68,8 +75,8 @@ def test_everybody_is_told_of_as_at_any_page(login, number: int, code: str) -> N
     assert {call["page"] for call in login.meta.overview()["calls"]} == {"shop"}
 
 
-def test_the_example_of_the_documentation(login) -> None:
-    """The request that stands there, and the answer below it."""
+def test_documented_example_equals_the_answer(login) -> None:
+    """The request in docs/api.md gets the answer below it."""
     shown = API.read_text().partition("### Several Pages\n")[2]
     path = re.search(r"^GET (/pages/\S+)$", shown, re.M)[1]
     example = json.loads(re.search(r"```json\n(.*?)```", shown, re.DOTALL)[1])
@@ -80,8 +87,8 @@ def test_the_example_of_the_documentation(login) -> None:
     assert (body["id"], body["name"]) == (example["id"], example["name"])
 
 
-def test_the_quota_is_read_by_its_names(login) -> None:
-    """``call_volume`` and ``cpu_time`` in ``x-app-usage``."""
+def test_quota_is_read_by_the_login_api_s_names(login) -> None:
+    """These are ``call_volume`` and ``cpu_time`` in ``x-app-usage``."""
     login.meta.order("usage", page="shop", call_count=64)
     login.service.get(f"/pages/shop/profiles/{her(5)}")
 
@@ -91,8 +98,8 @@ def test_the_quota_is_read_by_its_names(login) -> None:
     login.meta.order("usage", page="shop")
 
 
-def test_without_a_default_page_whoever_names_none_is_told_so(login) -> None:
-    """The service is well all the same."""
+def test_path_without_a_page_is_404_if_there_is_no_default_page(login) -> None:
+    """The service is ready all the same."""
     answer = login.service.get(f"/profiles/{her(1)}")
 
     assert (answer.status_code, answer.json()["code"]) == (404, "unknown_page")

@@ -1,23 +1,21 @@
-"""Who may call, over real HTTP."""
+"""API keys and scopes, over real HTTP."""
 
 from __future__ import annotations
 
-import time
-
 import pytest
 
-from tests.helpers.processes import ADA, Service, new_key
+from tests.helpers.processes import ADA, Service, new_key, wait_until
 
 
 def bearing(key: str) -> dict[str, str]:
     return {"Authorization": f"Bearer {key}"}
 
 
-def test_a_key_opens_what_its_scopes_say(stack, guarded) -> None:
+def test_key_opens_only_the_routes_of_its_scopes(stack, guarded) -> None:
     """admin does not imply read, nor read admin."""
     profile, admin = f"/profiles/{ADA}", f"/admin/profiles/{ADA}"
 
-    opened = {
+    statuses = {
         (name, path.split("/")[1]): guarded.service.get(
             path, headers=bearing(getattr(guarded, name))
         ).status_code
@@ -25,7 +23,7 @@ def test_a_key_opens_what_its_scopes_say(stack, guarded) -> None:
         for path in (profile, admin)
     }
 
-    assert opened == {
+    assert statuses == {
         ("inbox", "profiles"): 200,
         ("inbox", "admin"): 403,
         ("ops", "profiles"): 403,
@@ -45,8 +43,8 @@ def test_a_key_opens_what_its_scopes_say(stack, guarded) -> None:
         {"Authorization": "Bearer \xe9\xe8"},
     ],
 )
-def test_without_a_known_key_there_is_nothing(stack, guarded, headers) -> None:
-    """401 with what to send; nobody is asked."""
+def test_unknown_key_is_401(stack, guarded, headers) -> None:
+    """The answer says how to authenticate, and Meta is not asked."""
     answer = guarded.service.get(f"/profiles/{ADA}", headers=headers)
 
     assert (answer.status_code, answer.json()["code"]) == (401, "unknown_key")
@@ -54,44 +52,40 @@ def test_without_a_known_key_there_is_nothing(stack, guarded, headers) -> None:
     assert stack.meta.calls() == 0
 
 
-def test_a_key_in_the_query_is_not_taken(stack, guarded) -> None:
+def test_key_in_the_query_is_ignored(stack, guarded) -> None:
     """Queries end up in logs."""
     answer = guarded.service.get(f"/profiles/{ADA}?access_token={guarded.inbox}")
 
     assert answer.status_code == 401
 
 
-def test_the_probes_need_no_key(stack, guarded) -> None:
+def test_probes_need_no_key(stack, guarded) -> None:
     """A load balancer has none."""
     paths = ("/healthz", "/readyz", "/openapi.yaml")
 
     assert {guarded.service.get(p).status_code for p in paths} == {200}
 
 
-def test_a_key_can_be_rotated_without_a_restart(stack, guarded) -> None:
-    """Two lines of one name overlap; a bad line keeps the last good keys."""
-    fresh, line = new_key("inbox", "read")
-    good = guarded.file.read_text()
+def test_key_can_be_rotated_without_a_restart(stack, guarded) -> None:
+    """Two keys of one name work side by side; an invalid file keeps the last keys."""
+    new, line = new_key("inbox", "read")
+    valid = guarded.file.read_text()
     profile = f"/profiles/{ADA}"
 
     def opens(key: str) -> bool:
         return bool(guarded.service.get(profile, headers=bearing(key)).ok)
 
-    def soon(what) -> bool:
-        deadline = time.monotonic() + 6
-        while not what():
-            assert time.monotonic() < deadline
-            time.sleep(0.1)
-        return True
+    def reasons() -> list[str]:
+        return list(guarded.service.get("/readyz").json()["reasons"])
 
     try:
-        guarded.file.write_text(good + line + "\n")
-        assert soon(lambda: opens(fresh))
+        guarded.file.write_text(valid + line + "\n")
+        wait_until(lambda: opens(new), 6, "the new key is read")
         assert opens(guarded.inbox)
 
-        guarded.file.write_text(good + "what is this\n")
-        assert soon(lambda: guarded.service.get("/readyz").json()["reasons"])
-        assert opens(fresh)
+        guarded.file.write_text(valid + "what is this\n")
+        wait_until(lambda: reasons() != [], 6, "the invalid line is reported")
+        assert opens(new)
         assert "line 5" in guarded.service.log()
         assert "what is this" not in guarded.service.log()
 
@@ -99,8 +93,8 @@ def test_a_key_can_be_rotated_without_a_restart(stack, guarded) -> None:
         assert opens(guarded.inbox)
         assert guarded.service.get(profile).status_code == 401
     finally:
-        guarded.file.write_text(good)
-        assert soon(lambda: not guarded.service.get("/readyz").json()["reasons"])
+        guarded.file.write_text(valid)
+        wait_until(lambda: reasons() == [], 6, "the file is valid again")
 
 
 @pytest.mark.parametrize(
@@ -113,16 +107,16 @@ def test_a_key_can_be_rotated_without_a_restart(stack, guarded) -> None:
         {"Via": "1.1 somewhere"},
     ],
 )
-def test_without_keys_only_this_machine_is_served(stack, headers) -> None:
-    """A page in a browser, or a proxy in between, is not this machine."""
+def test_service_without_keys_serves_only_its_own_machine(stack, headers) -> None:
+    """It refuses requests of a web page in a browser, and of a proxy in between."""
     answer = stack.service.get(f"/profiles/{ADA}", headers=headers)
 
     assert (answer.status_code, answer.json()["code"]) == (403, "not_local")
     assert stack.meta.calls() == 0
 
 
-def test_anybody_may_read_if_the_operator_says_so(stack) -> None:
-    """Read, from anywhere; and nothing else."""
+def test_allow_anonymous_permits_reading_from_anywhere(stack) -> None:
+    """And nothing else."""
     service = Service(**stack.settings, ALLOW_ANONYMOUS="1")
     try:
         host = {"Host": "proxy.internal", "X-Forwarded-For": "10.0.0.1"}

@@ -1,4 +1,4 @@
-"""Pictures over HTTP, as docs/api.md shows them: a redirect, or initials."""
+"""Pictures over HTTP, as in docs/api.md: a redirect, or initials."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ API = Path(__file__).parents[2] / "docs" / "api.md"
 
 
 def picture(stack: Stack, igsid: str) -> requests.Response:
-    """What the service says, without going where it leads."""
+    """Return the service's own answer, without following the redirect."""
     path = f"/profiles/{igsid}/picture"
     answer: requests.Response = stack.service.get(path, allow_redirects=False)
     return answer
 
 
-def test_the_picture_is_where_the_redirect_leads(stack) -> None:
-    """And is alive; the second redirect is a hit."""
+def test_picture_route_redirects_to_the_profile_s_picture(stack) -> None:
+    """The picture exists, and the second redirect is a hit."""
     answers = [picture(stack, ADA) for _ in range(2)]
     links = {answer.headers["Location"] for answer in answers}
     profile = stack.service.get(f"/profiles/{ADA}").json()
@@ -33,8 +33,8 @@ def test_the_picture_is_where_the_redirect_leads(stack) -> None:
     assert stack.meta.calls(ADA) == 1
 
 
-def test_the_request_of_the_documentation(stack) -> None:
-    """Ben has not consented, and gets a question mark."""
+def test_documented_picture_request_draws_initials(stack) -> None:
+    """Ben has not consented, so it draws a question mark."""
     path = re.search(r"^GET (\S+fallback=initials)$", API.read_text(), re.M)[1]
 
     answer = stack.service.get(path)
@@ -47,8 +47,8 @@ def test_the_request_of_the_documentation(stack) -> None:
     assert text == "?"
 
 
-def test_who_has_no_picture_has_initials(stack) -> None:
-    """Finn has neither a picture nor a name; Cleo is gone."""
+def test_person_without_a_picture_gets_initials_on_request(stack) -> None:
+    """Finn has neither a picture nor a name; Cleo is not found."""
     plain = picture(stack, FINN)
     drawn = stack.service.get(f"/profiles/{FINN}/picture?fallback=initials")
     gone = stack.service.get(f"/profiles/{CLEO}/picture?fallback=initials")

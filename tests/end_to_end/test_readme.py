@@ -1,4 +1,4 @@
-"""What README.md, docs/api.md and the demo tell to type does what they say."""
+"""The commands in README.md, docs/api.md and the demo print what is shown."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ README, API = ROOT / "README.md", ROOT / "docs" / "api.md"
 
 
 def sessions(text: str) -> list[tuple[str, str]]:
-    """Each ``$ command`` in the console blocks, and what is printed under it."""
+    """Return each ``$ command`` of the console blocks with the output below it."""
     found: list[tuple[str, str]] = []
     for block in re.findall(r"```console\n(.*?)```", text, re.DOTALL):
         for part in re.split(r"^\$ ", block, flags=re.MULTILINE)[1:]:
@@ -32,7 +32,7 @@ def sessions(text: str) -> list[tuple[str, str]]:
 
 
 def without_chance(printed: str) -> str:
-    """*printed* without what differs from run to run: moments, ports, ids, jitter."""
+    """Replace the parts of *printed* that change: moments, ports, ids, jitter."""
     printed = printed.replace("\r", "")
     for pattern, instead in (
         (r"\w{3}, \d\d \w{3} \d{4} [\d:]+ GMT", "DATE"),
@@ -54,27 +54,27 @@ def without_chance(printed: str) -> str:
 
 @pytest.fixture(scope="module")
 def demo() -> Iterator[tuple[str, str, str]]:
-    """``profile-proxy demo``, which is what ``make run`` starts.
+    """``profile-proxy demo``, as started by ``make run``.
 
-    Where it is, where its simulated Meta, and what it has printed.
+    Yields its address, its simulated Meta's address, and its output.
     """
     port = free_port()
     env = {k: v for k, v in os.environ.items() if not k.startswith("PROXY_")}
-    # Whatever else is set in a terminal is none of the demo's business.
+    # The demo ignores the other settings of a terminal.
     env |= {"PROXY_LISTEN": f"127.0.0.1:{port}", "PROXY_PROFILE_TTL": "nonsense"}
-    # Its own place for what it must not leave behind; short, for the socket's path.
-    place = Path(tempfile.mkdtemp(prefix="demo-"))
-    env["TMPDIR"] = str(place)
+    # Its own folder, to check that it leaves nothing; short, for the socket's path.
+    folder = Path(tempfile.mkdtemp(prefix="demo-"))
+    env["TMPDIR"] = str(folder)
     process = subprocess.Popen(
         [BIN / "profile-proxy", "demo"], env=env, stdout=subprocess.PIPE, text=True
     )
     assert process.stdout
-    told = ""
-    while "Ctrl-C" not in told:
+    printed = ""
+    while "Ctrl-C" not in printed:
         line = process.stdout.readline()
-        assert line, told
-        told += line
-    (simulator,) = re.findall(r"a simulated Meta at (\S+)", told)
+        assert line, printed
+        printed += line
+    (simulator,) = re.findall(r"a simulated Meta at (\S+)", printed)
 
     def is_up() -> bool:
         try:
@@ -83,47 +83,49 @@ def demo() -> Iterator[tuple[str, str, str]]:
             return False
 
     wait_until(is_up, 15, "the demo answers")
-    yield f"localhost:{port}", simulator.removeprefix("http://"), told
+    yield f"localhost:{port}", simulator.removeprefix("http://"), printed
     process.send_signal(signal.SIGINT)
     process.communicate(timeout=20)
     assert process.returncode == 0
-    assert f"http://127.0.0.1:{port}/profiles/1254001000000001" in told
-    assert f"{simulator}/_sim/people/1254001000000002/writes" in told
-    assert f"http://127.0.0.1:{port}/pages/shop/profiles/1254101000000001" in told
-    place.rmdir()  # which is an error if anything is left in it
+    assert f"http://127.0.0.1:{port}/profiles/1254001000000001" in printed
+    assert f"{simulator}/_sim/people/1254001000000002/writes" in printed
+    assert f"http://127.0.0.1:{port}/pages/shop/profiles/1254101000000001" in printed
+    folder.rmdir()  # It fails if the folder is not empty.
     with pytest.raises(requests.ConnectionError):
         requests.get(simulator, timeout=1)
 
 
-def test_every_command_of_the_readme_prints_what_it_says(
+def test_every_command_of_the_readme_prints_the_output_shown(
     demo: tuple[str, str, str],
 ) -> None:
-    """In the order of the page, as a reader would type them."""
+    """Run in the order of the page, as a reader would type them."""
     require(shutil.which("curl") is not None, "curl")
 
     proxy, simulator, _ = demo
     for command, printed in sessions(README.read_text()):
         typed = command.replace("localhost:8080", proxy)
         typed = re.sub(r"127\.0\.0\.1:\d+", simulator, typed)
-        told = subprocess.run(
+        run = subprocess.run(
             ["bash", "-c", typed.replace("curl ", "curl --silent ", 1)],
             capture_output=True,
             text=True,
             timeout=20,
         )
-        assert without_chance(told.stdout) == without_chance(printed), command
+        assert without_chance(run.stdout) == without_chance(printed), command
 
 
 def in_a_shell(typed: str) -> str:
-    """What *typed* prints; it must not fail."""
-    told = subprocess.run(
+    """Run *typed*, which must not fail, and return its output."""
+    run = subprocess.run(
         ["bash", "-c", typed], capture_output=True, text=True, timeout=20, check=True
     )
-    return told.stdout
+    return run.stdout
 
 
-def test_the_commands_of_the_api_print_what_it_says(demo: tuple[str, str, str]) -> None:
-    """Each block as it would be pasted into a shell."""
+def test_commands_of_the_api_page_print_the_output_shown(
+    demo: tuple[str, str, str],
+) -> None:
+    """Each block is run as if pasted into a shell."""
     require(shutil.which("curl") is not None, "curl")
 
     blocks = re.findall(r"```console\n(.*?)```", API.read_text(), re.DOTALL)
@@ -137,17 +139,17 @@ def test_the_commands_of_the_api_print_what_it_says(demo: tuple[str, str, str]) 
     assert len(blocks) == 2
 
 
-def test_every_command_that_the_demo_prints_does_what_it_says(
+def test_every_command_of_the_demo_has_the_status_shown(
     demo: tuple[str, str, str],
 ) -> None:
-    """Where no status stands beside it, it is answered with what was asked for."""
+    """If none is shown beside a command, it succeeds."""
     require(shutil.which("curl") is not None, "curl")
 
-    proxy, simulator, told = demo
+    proxy, simulator, printed = demo
     assert requests.post(f"http://{simulator}/_sim/reset", timeout=5).ok
     flush = {"url": f"http://{proxy}/admin/flush", "json": {"what": "all"}}
     assert requests.post(**flush, timeout=5).ok
-    commands = re.findall(r"^  (curl .+?)(?:   (.*))?$", told, re.MULTILINE)
+    commands = re.findall(r"^  (curl .+?)(?:   (.*))?$", printed, re.MULTILINE)
     for command, about in commands:
         answer = in_a_shell(command.replace("curl ", "curl --silent ", 1))
         if " -i " in command:
@@ -158,8 +160,10 @@ def test_every_command_that_the_demo_prints_does_what_it_says(
     assert len(commands) > 15
 
 
-def test_the_operators_commands_find_the_demo(demo: tuple[str, str, str]) -> None:
-    """With the settings that it prints for them."""
+def test_operator_commands_work_with_the_demo_s_settings(
+    demo: tuple[str, str, str],
+) -> None:
+    """The demo prints the settings to use."""
     typed = "\n".join(demo[2].partition("And the commands: ")[2].splitlines()[1:5])
     command = typed.split()[-2]
 
@@ -171,8 +175,8 @@ def test_the_operators_commands_find_the_demo(demo: tuple[str, str, str]) -> Non
     assert Path(command).name == "profile-proxy"
 
 
-def test_the_readme_has_the_sessions_it_should() -> None:
-    """A miss, a hit, a refusal that heals, somebody gone, an erasure and a flush."""
+def test_readme_shows_each_kind_of_request() -> None:
+    """A miss, a hit, a refusal that ends, a person not found, an erase and a flush."""
     commands = " ".join(command for command, _ in sessions(README.read_text()))
 
     for what in ("000001", "fields=", "000002", "writes", "000003", "DELETE", "flush"):

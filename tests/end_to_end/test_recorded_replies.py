@@ -1,18 +1,17 @@
-"""Every recorded reply of Meta's, played to the service, twice in a row."""
+"""Every recorded reply of Meta, sent to the service twice."""
 
 from __future__ import annotations
 
 import pytest
 
-from tests.helpers.processes import open_gates
+from tests.helpers.processes import SimulatedMeta, open_gates
 from tests.helpers.recorded_replies import REPLIES
-from tests.helpers.stack import Stack
 
 KINDS = "graph_error", "graph_success", "graph_html", "graph_batch"
 PLAYED = {name: reply for name, reply in REPLIES.items() if reply["kind"] in KINDS}
 
-# suggested_class of a recorded reply: our code, whether it is kept, calls to Meta
-# for two requests of which the second comes when note and gate of the first are gone.
+# suggested_class of a recorded reply: our code, whether it is stored, and the calls to
+# Meta for two requests. The second comes after the first one's note and gate are gone.
 EXPECTED = {
     "ok": (None, True, 1),
     "consent_required": ("consent_required", True, 1),
@@ -25,29 +24,30 @@ EXPECTED = {
     "rate_limited": ("throttled", False, 2),
     "transient": ("graph_unavailable", False, 2),
     "batch": ("graph_unavailable", False, 2),
-    # Asked again without the field, which this reply refuses just the same.
+    # Fetched again without the field, and this reply refuses that call too.
     "bad_field": ("permission_missing", False, 4),
 }
 
 
-def play(stack: Stack, igsid: str, reply: dict) -> None:
+def play(meta: SimulatedMeta, igsid: str, reply: dict) -> None:
+    """Script *reply* as Meta's answer about *igsid*."""
     wire = (
         {"raw": reply["body"]}
         if isinstance(reply["body"], str)
         else {"body": reply["body"]}
     )
-    stack.meta.person(igsid, status=reply["status"], headers=reply["headers"], **wire)
+    meta.person(igsid, status=reply["status"], headers=reply["headers"], **wire)
 
 
 @pytest.mark.parametrize("name", PLAYED)
-def test_a_recorded_reply_means_what_the_table_says_twice(stack, name) -> None:
-    """The same answer both times, kept or not, with the right number of calls."""
+def test_recorded_reply_has_the_outcome_of_its_class_twice(stack, name) -> None:
+    """The answer is the same both times, stored or not, for the expected calls."""
     reply = PLAYED[name]
-    code, kept, calls = EXPECTED[reply["suggested_class"]]
+    code, is_stored, calls = EXPECTED[reply["suggested_class"]]
     body = reply["body"]
     own_id = body.get("id") if isinstance(body, dict) else None
     igsid = own_id or "1254001234567890"
-    play(stack, igsid, reply)
+    play(stack.meta, igsid, reply)
 
     first = stack.service.get(f"/profiles/{igsid}")
     stack.redis.delete(f"pp:n:{{default:{igsid}}}")
@@ -55,6 +55,6 @@ def test_a_recorded_reply_means_what_the_table_says_twice(stack, name) -> None:
     second = stack.service.get(f"/profiles/{igsid}")
 
     assert first.json().get("code") == second.json().get("code") == code
-    assert second.headers["Cache-Status"].startswith("profile-proxy; hit") is kept
+    assert second.headers["Cache-Status"].startswith("profile-proxy; hit") is is_stored
     assert stack.meta.calls(igsid) == calls
-    assert bool(list(stack.redis.scan_iter("pp:e:*"))) is kept
+    assert bool(list(stack.redis.scan_iter("pp:e:*"))) is is_stored

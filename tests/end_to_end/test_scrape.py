@@ -1,4 +1,4 @@
-"""GET /metrics of a service that has been used: good form, and no secrets."""
+"""GET /metrics after use: valid form, known labels, and no secrets."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ ALLOWED = {
     "page": {"default"},
     "le": {*map(str, SECONDS_OF_A_CALL), "+Inf"},
 }
-"""Every label there is, and what it may say."""
+"""Every label, and its possible values."""
 
 
 @pytest.fixture
 def scrape(stack, guarded) -> str:
-    """After hits, refusals, failures, bad requests, an erasure and an inspection."""
+    """The metrics after hits, refusals, failures, an erase and an inspection."""
     both = {"Authorization": f"Bearer {guarded.both}"}
     for person in (ADA, ADA, BEN, CLEO, IVO, crowd(1), "x"):
         guarded.service.get(
@@ -49,8 +49,8 @@ def scrape(stack, guarded) -> str:
     return answer.text
 
 
-def test_promtool_finds_nothing_to_complain_of(scrape) -> None:
-    """Names, units, types and texts are as Prometheus wants them."""
+def test_metrics_pass_promtool(scrape) -> None:
+    """promtool checks names, units, types and help texts."""
     promtool = shutil.which("promtool")
     require(promtool, "promtool")
 
@@ -65,19 +65,17 @@ def test_promtool_finds_nothing_to_complain_of(scrape) -> None:
     assert check.returncode == 0, check.stdout + check.stderr
 
 
-def test_labels_say_only_what_is_in_our_tables(scrape) -> None:
-    """However the service was used: no token, name, id or URL can be a label."""
-    said = samples(scrape)
+def test_label_values_come_only_from_our_tables(scrape) -> None:
+    """So no token, name, id or URL can become a label."""
+    scraped = samples(scrape)
 
-    assert sum(s.value for s in said if s.name == "profile_proxy_answers_total") > 0
-    for sample in said:
+    assert sum(s.value for s in scraped if s.name == "profile_proxy_answers_total") > 0
+    for sample in scraped:
         for label, value in sample.labels.items():
             assert value in ALLOWED[label], sample
 
 
-def test_nothing_of_those_who_asked_and_were_asked_about_is_in_it(
-    scrape, guarded
-) -> None:
+def test_metrics_contain_no_secret_and_no_person(scrape, guarded) -> None:
     """Neither in a label nor in a text."""
     for secret in (
         *(PAGE_TOKEN, APP_SECRET, guarded.both, "inbox", "both"),

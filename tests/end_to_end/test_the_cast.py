@@ -1,4 +1,4 @@
-"""Each of the simulated people, as a caller meets them."""
+"""The answer about each of the simulated people."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from tests.helpers.processes import (
     HANA,
     IVO,
     JO,
+    Service,
     open_gates,
     wait_until,
 )
@@ -37,8 +38,8 @@ from tests.helpers.processes import (
         (JO, 404, "unavailable"),
     ],
 )
-def test_each_person_is_answered_as_meta_means_it(stack, igsid, status, code) -> None:
-    """The outcome, and one call for two requests unless it is a failure's note."""
+def test_each_person_has_their_own_outcome(stack, igsid, status, code) -> None:
+    """Two requests cost one call: the second gets the entry, or a failure's note."""
     first = stack.service.get(f"/profiles/{igsid}")
     second = stack.service.get(f"/profiles/{igsid}")
 
@@ -47,16 +48,16 @@ def test_each_person_is_answered_as_meta_means_it(stack, igsid, status, code) ->
     assert stack.meta.calls(igsid) == 1
 
 
-def test_a_name_comes_through_as_the_person_writes_it(stack) -> None:
-    """Meta escapes to ASCII; we answer in UTF-8."""
+def test_name_with_an_emoji_is_answered_in_utf_8(stack) -> None:
+    """Meta escapes it to ASCII."""
     answer = stack.service.get(f"/profiles/{EVE}")
 
     assert "🌸" in answer.json()["name"]
     assert "🌸".encode() in answer.content
 
 
-def test_somebody_without_a_picture_has_null_there(stack) -> None:
-    """Null, and not missing: a caller finds every field it asked for."""
+def test_missing_picture_is_null(stack) -> None:
+    """The field is not left out: a caller finds every field it asked for."""
     profile = stack.service.get(f"/profiles/{FINN}").json()
 
     assert profile["profile_pic"] is None
@@ -64,8 +65,8 @@ def test_somebody_without_a_picture_has_null_there(stack) -> None:
     assert profile["picture_expires_at"] is None
 
 
-def test_a_picture_about_to_die_shortens_the_entry(stack) -> None:
-    """Half of what is left, and no stale phase; Redis forgets it as soon."""
+def test_picture_in_its_last_hour_shortens_the_entry(stack) -> None:
+    """The entry lives half of the time left, without a stale phase, in Redis too."""
     answer = stack.service.get(f"/profiles/{GUS}")
 
     life = int(answer.headers["Cache-Control"].rpartition("=")[2])
@@ -73,15 +74,15 @@ def test_a_picture_about_to_die_shortens_the_entry(stack) -> None:
     assert stack.redis.pttl(f"pp:e:{{default:{GUS}}}") <= 45_000
 
 
-def test_the_picture_that_is_answered_is_alive(stack) -> None:
-    """The link is passed on unchanged: any change would break its signature."""
+def test_picture_link_is_passed_on_unchanged(stack) -> None:
+    """It works; any change would break its signature."""
     link = stack.service.get(f"/profiles/{ADA}").json()["profile_pic"]
 
     assert requests.get(link, timeout=5).status_code == 200
 
 
-def test_a_slow_meta_is_waited_for_until_the_deadline(stack) -> None:
-    """Hana takes 2 s, the deadline is 1.5 s."""
+def test_slow_call_ends_at_the_deadline(stack) -> None:
+    """Hana takes 2 s; the deadline is 1.5 s."""
     started = time.monotonic()
     answer = stack.service.get(f"/profiles/{HANA}")
 
@@ -89,8 +90,8 @@ def test_a_slow_meta_is_waited_for_until_the_deadline(stack) -> None:
     assert time.monotonic() - started < 2.0
 
 
-def test_a_failure_is_forgotten_after_a_second(stack) -> None:
-    """Ivo fails every other call: the next caller but one gets his profile."""
+def test_failure_s_note_lives_for_one_second(stack) -> None:
+    """Every second call about Ivo fails; after the note a caller gets his profile."""
     failed = stack.service.get(f"/profiles/{IVO}")
     key = f"pp:n:{{default:{IVO}}}"
     assert 0 < stack.redis.pttl(key) <= 1000
@@ -100,8 +101,8 @@ def test_a_failure_is_forgotten_after_a_second(stack) -> None:
     assert (failed.status_code, answered.status_code) == (502, 200)
 
 
-def test_the_call_is_made_as_meta_wants_it(stack) -> None:
-    """The token in a header, the proof in the query, the seven fields."""
+def test_call_to_meta_has_a_bearer_token_and_a_proof(stack) -> None:
+    """The token is in a header, and the proof and the seven fields in the query."""
     stack.service.get(f"/profiles/{ADA}")
 
     (call,) = stack.meta.overview()["calls"]
@@ -111,10 +112,8 @@ def test_the_call_is_made_as_meta_wants_it(stack) -> None:
     assert call["path"] == f"/v25.0/{ADA}"
 
 
-def test_an_account_without_pictures_is_asked_again_without_them(stack) -> None:
-    """Once; from then on the field is left out from the start."""
-    from tests.helpers.processes import Service
-
+def test_refused_picture_field_is_left_out_of_later_calls(stack) -> None:
+    """The first person costs a second call; later ones do not."""
     stack.meta.order("fields", nonexisting=["profile_pic"])
     service = Service(**stack.settings)
     try:
@@ -128,8 +127,8 @@ def test_an_account_without_pictures_is_asked_again_without_them(stack) -> None:
     assert (stack.meta.calls(ADA), stack.meta.calls(EVE)) == (2, 1)
 
 
-def test_a_token_that_changes_in_its_file_is_used(stack) -> None:
-    """No restart: the next call after two seconds bears the new one."""
+def test_token_is_read_again_after_its_file_has_changed(stack) -> None:
+    """Within two seconds, without a restart."""
     stack.meta.order("token", value="EAANEWTOKEN")
     rejected = stack.service.get(f"/profiles/{ADA}")
     old = stack.token_file.read_text()

@@ -1,4 +1,4 @@
-"""Webhooks over HTTP: as the documents say, as Meta sends them, and as others would."""
+"""Webhooks over HTTP: as documented, as recorded, and invalid ones."""
 
 from __future__ import annotations
 
@@ -42,8 +42,8 @@ def has_marker(stack: Stack, igsid: str) -> bool:
     return bool(stack.redis.exists(f"pp:w:{{default:{igsid}}}"))
 
 
-def test_a_message_ends_a_refusal(stack) -> None:
-    """What the whole is for."""
+def test_message_ends_a_refusal(stack) -> None:
+    """The next request fetches the profile."""
     assert stack.service.get(f"/profiles/{BEN}").status_code == 403
     stack.meta.person(BEN, profile={"name": "Ben"})
     assert stack.service.get(f"/profiles/{BEN}").status_code == 403
@@ -62,8 +62,8 @@ def test_a_message_ends_a_refusal(stack) -> None:
         ("standby", "8422400000000597"),
     ],
 )
-def test_a_recorded_message_marks_its_writer(stack, name, sender) -> None:
-    """With the app's own secret, as Meta does it."""
+def test_recorded_message_marks_its_sender(stack, name, sender) -> None:
+    """It is signed with the app's own secret, as by Meta."""
     recorded = json.loads((RECORDED / f"webhook-{name}.json").read_text())
     body = json.dumps(recorded["body"]).replace("/", "\\/").encode()
 
@@ -74,7 +74,7 @@ def test_a_recorded_message_marks_its_writer(stack, name, sender) -> None:
 
 
 @pytest.mark.parametrize("name", ["echo", "reaction", "seen-doc", "dashboard-test"])
-def test_another_recorded_webhook_marks_nobody(stack, name) -> None:
+def test_recorded_webhook_of_another_kind_sets_no_marker(stack, name) -> None:
     """It is acknowledged all the same."""
     recorded = json.loads((RECORDED / f"webhook-{name}.json").read_text())
 
@@ -104,8 +104,8 @@ MESSAGE = {"message": {"mid": "m"}}
     ],
     ids=["no sender", "id as number", "another object", "deep", "deeper", "bytes"],
 )
-def test_what_makes_no_sense_is_acknowledged_and_marks_nobody(stack, body) -> None:
-    """Signed, so it would come again; and nothing of it is a bug."""
+def test_unreadable_webhook_is_acknowledged_and_sets_no_marker(stack, body) -> None:
+    """It is signed, so Meta would send it again; and it causes no traceback."""
     answer = post_webhook(stack.service, body)
 
     assert (answer.status_code, answer.json()["writers"]) == (200, 0)
@@ -113,7 +113,7 @@ def test_what_makes_no_sense_is_acknowledged_and_marks_nobody(stack, body) -> No
     assert "Traceback" not in stack.service.log()
 
 
-def test_a_bad_signature_marks_nobody(stack) -> None:
+def test_webhook_with_an_invalid_signature_sets_no_marker(stack) -> None:
     """And does not end a refusal."""
     stack.service.get(f"/profiles/{BEN}")
     stack.meta.person(BEN, profile={"name": "Ben"})
@@ -125,22 +125,22 @@ def test_a_bad_signature_marks_nobody(stack) -> None:
     assert stack.redis.keys("pp:w:*") == []
 
 
-def test_ten_megabytes_are_refused_unread(stack) -> None:
-    """By the length that is announced: not a byte of it need come."""
+def test_webhook_of_10_mb_is_refused_unread(stack) -> None:
+    """By its Content-Length: the test sends no byte of the body."""
     head = "POST /webhooks/instagram HTTP/1.1\r\nHost: localhost\r\n"
     head += "Content-Type: application/json\r\nContent-Length: 10485760\r\n\r\n"
-    with socket.create_connection(("127.0.0.1", stack.service.port), 10) as line:
-        line.sendall(head.encode())
-        told = ""
-        while part := line.recv(65536).decode():
-            told += part  # Until it hangs up, as it says it will.
+    with socket.create_connection(("127.0.0.1", stack.service.port), 10) as connection:
+        connection.sendall(head.encode())
+        answer = ""
+        while part := connection.recv(65536).decode():
+            answer += part  # The service closes the connection after it.
 
-    assert told.startswith("HTTP/1.1 413 ")
-    assert "body_too_large" in told
+    assert answer.startswith("HTTP/1.1 413 ")
+    assert "body_too_large" in answer
 
 
-def test_a_body_without_a_length_is_refused(stack) -> None:
-    """It could go on for ever."""
+def test_webhook_without_a_length_is_refused(stack) -> None:
+    """Its body could be endless."""
     answer = stack.service.request(
         "POST", "/webhooks/instagram", data=iter([b"{}"]), timeout=10
     )
@@ -148,8 +148,8 @@ def test_a_body_without_a_length_is_refused(stack) -> None:
     assert (answer.status_code, answer.json()["code"]) == (411, "length_required")
 
 
-def test_a_thousand_updates_are_acknowledged_in_time(stack) -> None:
-    """Each about somebody else who was refused, duplicates among them."""
+def test_webhook_with_1001_updates_is_acknowledged_in_time(stack) -> None:
+    """A thousand different senders, and one of them twice."""
     people = [crowd(number) for number in range(1000)]
 
     began = time.monotonic()
@@ -161,8 +161,8 @@ def test_a_thousand_updates_are_acknowledged_in_time(stack) -> None:
     assert took < 1.5
 
 
-def test_it_is_logged_without_whom_it_is_about(stack) -> None:
-    """Nor with the token of the handshake."""
+def test_webhook_is_logged_without_its_sender(stack) -> None:
+    """And a handshake without its token."""
     post_webhook(stack.service, a_webhook("98765432101234567"))
     stack.service.get("/webhooks/instagram", params=HANDSHAKE)
 
@@ -172,12 +172,12 @@ def test_it_is_logged_without_whom_it_is_about(stack) -> None:
     assert VERIFY_TOKEN not in log
 
 
-# As the documents say.
+# The gateway in docs/operations.md.
 
 
 @pytest.fixture
 def gateway(stack, tmp_path: Path) -> Iterator[SimpleNamespace]:
-    """nginx, as docs/operations.md has it, in front of the service."""
+    """nginx with the configuration of docs/operations.md, in front of the service."""
     require(shutil.which("nginx") is not None, "nginx")
     page = (DOCS / "operations.md").read_text()
     [example] = re.findall(r"```nginx\n(.*?)```", page, re.DOTALL)
@@ -197,13 +197,14 @@ def gateway(stack, tmp_path: Path) -> Iterator[SimpleNamespace]:
     ):
         assert old in example, old
         example = example.replace(old, new)
-    places = "\n".join(
+    folders = "\n".join(
         f"{name}_temp_path {tmp_path}/{name};"
         for name in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
     )
     config = tmp_path / "nginx.conf"
     config.write_text(
-        f"daemon off; pid {tmp_path}/pid; events {{}}\nhttp {{\n{places}\n{example}}}\n"
+        f"daemon off; pid {tmp_path}/pid; events {{}}\n"
+        f"http {{\n{folders}\n{example}}}\n"
     )
     process = subprocess.Popen(
         ["nginx", "-p", tmp_path, "-c", config, "-e", tmp_path / "errors"]
@@ -211,8 +212,8 @@ def gateway(stack, tmp_path: Path) -> Iterator[SimpleNamespace]:
 
     def is_up() -> bool:
         assert process.poll() is None, (tmp_path / "errors").read_text()
-        with socket.socket() as line:
-            return line.connect_ex(("127.0.0.1", port)) == 0
+        with socket.socket() as connection:
+            return connection.connect_ex(("127.0.0.1", port)) == 0
 
     wait_until(is_up, 10, "the gateway listens")
     session = requests.Session()
@@ -229,8 +230,8 @@ def gateway(stack, tmp_path: Path) -> Iterator[SimpleNamespace]:
     process.wait(10)
 
 
-def test_the_gateway_lets_meta_in_and_nobody_else(stack, gateway) -> None:
-    """The service behind it would serve only its own machine."""
+def test_gateway_forwards_only_webhooks(stack, gateway) -> None:
+    """The service behind it serves only its own machine."""
     stack.service.get(f"/profiles/{BEN}")
     stack.meta.person(BEN, profile={"name": "Ben"})
 

@@ -1,4 +1,4 @@
-"""Promises 2, 5 and 8 in the store itself: our prefix, TTLs, pictures, flushes."""
+"""Promises 2, 5 and 8 in the store: our prefix, TTLs, pictures and flushes."""
 
 from __future__ import annotations
 
@@ -20,31 +20,31 @@ from tests.helpers.processes import (
     wait_until,
 )
 
-EVERYBODY = (ADA, BEN, CLEO, DOV, EVE, FINN, GUS, IVO, JO, crowd(1), crowd(2))
+PEOPLE = (ADA, BEN, CLEO, DOV, EVE, FINN, GUS, IVO, JO, crowd(1), crowd(2))
 
 
-def ask_everybody(stack) -> None:
-    for igsid in EVERYBODY:
+def request_all(stack) -> None:
+    for igsid in PEOPLE:
         stack.service.get(f"/profiles/{igsid}")
 
 
-def test_every_key_is_ours_and_has_an_end(stack) -> None:
-    """No key without our prefix, none without a TTL, whatever was asked."""
-    ask_everybody(stack)
+def test_every_key_has_our_prefix_and_a_ttl(stack) -> None:
+    """After requests about every kind of person."""
+    request_all(stack)
 
     ttls = {key: stack.redis.pttl(key) for key in stack.redis.scan_iter()}
 
     people = [key for key in ttls if re.fullmatch(rb"pp:[en]:\{default:\d+\}", key)]
-    assert len(people) == len(EVERYBODY)
+    assert len(people) == len(PEOPLE)
     assert all(re.fullmatch(rb"pp:[entaudg]:\{.+\}.*", key) for key in ttls)
     a_day = 25 * 3600 * 1000
     assert all(0 < ttls[key] <= a_day for key in people)
     assert all(0 < ttl <= 400 * a_day for ttl in ttls.values())
 
 
-def test_no_entry_outlives_its_picture(stack) -> None:
-    """What Redis holds is gone before the link it holds is dead."""
-    ask_everybody(stack)
+def test_entry_ends_before_its_picture_dies(stack) -> None:
+    """Redis deletes each entry before the link in it stops working."""
+    request_all(stack)
 
     checked = 0
     for key in stack.redis.scan_iter("pp:e:*"):
@@ -56,9 +56,9 @@ def test_no_entry_outlives_its_picture(stack) -> None:
     assert checked >= 4
 
 
-def test_what_is_stored_is_json_with_its_version(stack) -> None:
-    """Readable with redis-cli, and by the next version of this service."""
-    ask_everybody(stack)
+def test_entry_is_json_with_its_version(stack) -> None:
+    """redis-cli and the next version of this service can read it."""
+    request_all(stack)
 
     entries = [stack.redis.get(key) for key in stack.redis.scan_iter("pp:e:*")]
 
@@ -66,12 +66,12 @@ def test_what_is_stored_is_json_with_its_version(stack) -> None:
     assert all(entry.startswith(b"[3,") for entry in entries)
 
 
-def test_a_flush_of_everything_spares_other_applications(stack) -> None:
-    """Their keys survive, also those that look a little like ours."""
+def test_flush_of_all_keeps_other_applications_keys(stack) -> None:
+    """Even keys that look like ours."""
     theirs = ("session:1", "pp", "ppe:e:{default:12345}", "xpp:e:1", "pp2:e:1")
     for key in theirs:
         stack.redis.set(key, "theirs")
-    ask_everybody(stack)
+    request_all(stack)
     entries = len(list(stack.redis.scan_iter("pp:e:*")))
 
     counts = stack.service.flush(what="all")
@@ -81,24 +81,26 @@ def test_a_flush_of_everything_spares_other_applications(stack) -> None:
     assert {key for key in left if not re.match("pp:[atudg]:", key)} == set(theirs)
 
 
-def test_what_cannot_be_read_is_a_miss_and_is_replaced(stack) -> None:
-    """Truncated, of another version, somebody else's, of another type: ask Meta."""
+def test_unreadable_entry_is_a_miss_and_is_replaced(stack) -> None:
+    """Truncated, of another version, of another person, or of another type."""
     key = f"pp:e:{{default:{ADA}}}"
     stack.service.get(f"/profiles/{ADA}")
-    good = stack.redis.get(key)
-    bad = [
-        good[: len(good) // 2],
-        good.replace(b"[3,", b"[99,", 1),
-        good.replace(ADA.encode(), EVE.encode()),
+    valid = stack.redis.get(key)
+    unreadable = [
+        valid[: len(valid) // 2],
+        valid.replace(b"[3,", b"[99,", 1),
+        valid.replace(ADA.encode(), EVE.encode()),
         b"\x80\x04\x95pickle",
         b"{}",
         b"[]",
         b"",
     ]
 
-    for stored in bad:
+    for stored in unreadable:
         stack.redis.set(key, stored, ex=60)
-        wait_until(lambda: stack.service.near_entries() == 0, 5, "no copy hides it")
+        wait_until(
+            lambda: stack.service.near_entries() == 0, 5, "the near cache is empty"
+        )
         answer = stack.service.get(f"/profiles/{ADA}")
         assert answer.status_code == 200
         assert answer.headers["Cache-Status"] == "profile-proxy; fwd=uri-miss; stored"
@@ -108,4 +110,4 @@ def test_what_cannot_be_read_is_a_miss_and_is_replaced(stack) -> None:
     assert stack.service.get(f"/profiles/{ADA}").status_code == 200
     hit = stack.service.get(f"/profiles/{ADA}")
     assert hit.headers["Cache-Status"].startswith("profile-proxy; hit")
-    assert stack.meta.calls(ADA) == 2 + len(bad)
+    assert stack.meta.calls(ADA) == 2 + len(unreadable)
