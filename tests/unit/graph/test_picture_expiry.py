@@ -1,4 +1,4 @@
-"""When a picture link dies."""
+"""The moment at which a picture link stops working."""
 
 import math
 from datetime import UTC, datetime
@@ -24,8 +24,8 @@ LOOKASIDE = "https://platform-lookaside.fbsbx.com/platform/profilepic/"
         ("58AC353A", "2017-02-21 12:40:26"),
     ],
 )
-def test_a_link_of_the_cdn_tells_its_end_in_hex(oe: str, moment: str) -> None:
-    """All of these were seen live; they died when they said."""
+def test_cdn_link_has_its_expiry_in_hex(oe: str, moment: str) -> None:
+    """These are live links, which stopped working at that moment."""
     url = f"{CDN}?stp=dst-jpg_s150x150&_nc_cat=1&oh=00_AfExample&oe={oe}&_nc_sid=8b35"
 
     read = expires_at(url)
@@ -42,29 +42,29 @@ def test_a_link_of_the_cdn_tells_its_end_in_hex(oe: str, moment: str) -> None:
         "instagram.fbud4-1.fna.fbcdn.net",
     ],
 )
-def test_every_host_of_the_cdn_tells_its_end_alike(host: str) -> None:
-    """The host is an edge chosen for whoever asks, so it is no sign of anything."""
+def test_expiry_is_read_from_any_host_of_the_cdn(host: str) -> None:
+    """The host is only an edge near the client."""
     read = expires_at(f"https://{host}/ada.jpg?oe=6A842163")
 
     assert read == datetime(2026, 8, 18, 9, 9, 55, tzinfo=UTC).timestamp()
 
 
-def test_hex_in_lower_case_is_read_too() -> None:
-    """Nothing speaks against it."""
+def test_expiry_may_be_in_lower_case_hex() -> None:
+    """No live link had it, but it means the same."""
     read = expires_at(f"{CDN}?oe=6a842163")
 
     assert read == 0x6A842163
 
 
-def test_a_link_of_lookaside_tells_its_end_in_decimal() -> None:
+def test_lookaside_link_has_its_expiry_in_decimal() -> None:
     """Messenger's avatars come from there."""
     read = expires_at(f"{LOOKASIDE}?psid=1107678927&width=1024&ext=1549209201&hash=Ae")
 
     assert read == datetime(2019, 2, 3, 15, 53, 21, tzinfo=UTC).timestamp()
 
 
-def test_the_case_of_a_host_does_not_matter() -> None:
-    """Nor does its port."""
+def test_host_is_compared_without_case_and_port() -> None:
+    """As URLs are."""
     url = "https://Platform-Lookaside.FBSBX.com:443/platform/profilepic/?ext=1549209201"
 
     read = expires_at(url)
@@ -87,8 +87,8 @@ def test_the_case_of_a_host_does_not_matter() -> None:
         "https://fbcdn-profile-...",
     ],
 )
-def test_a_link_that_does_not_tell_is_not_guessed_at(url: str) -> None:
-    """``ext`` is lookaside's and ``oe`` the CDN's."""
+def test_link_without_its_host_s_parameter_has_no_expiry(url: str) -> None:
+    """``ext`` belongs to lookaside, and ``oe`` to the CDN."""
     assert expires_at(url) is None
 
 
@@ -110,8 +110,8 @@ def test_a_link_that_does_not_tell_is_not_guessed_at(url: str) -> None:
         "6A84%ff63",
     ],
 )
-def test_an_end_that_is_no_hex_moment_is_not_told(value: str) -> None:
-    """Python would read some of these as numbers; Meta never wrote them."""
+def test_invalid_hex_is_not_an_expiry(value: str) -> None:
+    """Python would read some of these as numbers, but Meta never sent them."""
     assert expires_at(f"{CDN}?oe={value}") is None
 
 
@@ -119,20 +119,20 @@ def test_an_end_that_is_no_hex_moment_is_not_told(value: str) -> None:
     "value",
     ["", "5C56E1F1", "15492092010", "-1", "1_5", "1.5", "1e9", "\u0661", "9" * 5000],
 )
-def test_an_end_that_is_no_decimal_moment_is_not_told(value: str) -> None:
+def test_invalid_decimal_is_not_an_expiry(value: str) -> None:
     """As for hex."""
     assert expires_at(f"{LOOKASIDE}?ext={value}") is None
 
 
-def test_the_earlier_end_counts_where_two_are_given() -> None:
-    """A picture given up too early is fetched again; a dead one is shown."""
+def test_earlier_of_two_expiries_counts() -> None:
+    """A picture that ends too early is fetched again; a dead one would be shown."""
     read = expires_at(f"{CDN}?oe=6A842163&x=1&oe=69EFEA01")
 
     assert read == 0x69EFEA01
 
 
-def test_an_end_is_read_beside_one_that_makes_no_sense() -> None:
-    """What can be read bounds the picture."""
+def test_expiry_is_read_beside_invalid_ones() -> None:
+    """The valid one bounds the picture."""
     read = expires_at(f"{CDN}?oe=never&oe=69EFEA01&oe=")
 
     assert read == 0x69EFEA01
@@ -152,8 +152,8 @@ def test_an_end_is_read_beside_one_that_makes_no_sense() -> None:
         "\x00",
     ],
 )
-def test_a_link_that_is_none_tells_nothing(url: str) -> None:
-    """It comes from outside, and a profile must not be lost over it."""
+def test_invalid_link_has_no_expiry(url: str) -> None:
+    """It comes from outside, and must not cost the profile."""
     assert expires_at(url) is None
 
 
@@ -166,8 +166,8 @@ links = st.builds("{}?{}".format, st.sampled_from([CDN, LOOKASIDE]), queries)
 
 @given(text | text.map("https://".__add__) | links)
 @example("http://[::1]:99999/?oe=6A842163")
-def test_any_text_is_a_moment_or_tells_nothing(url: str) -> None:
-    """A moment that a calendar can show, and never a bug of ours."""
+def test_any_text_has_a_finite_expiry_or_none(url: str) -> None:
+    """And raises no error."""
     read = expires_at(url)
 
     assert read is None or (math.isfinite(read) and 0 <= read < 1e10)

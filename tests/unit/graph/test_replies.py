@@ -1,4 +1,4 @@
-"""What each reply of Meta means."""
+"""The meaning of each reply of Meta."""
 
 import json
 import traceback
@@ -37,11 +37,11 @@ MEANS: dict[str, object] = {
     "bad_field": PictureRefused,
     "batch": GraphUnavailable,
 }
-"""What we take each recorded class for. A batch is no answer to a single call."""
+"""Our meaning of each recorded class. A batch does not answer a single call."""
 
 
 def as_sent(value: Any) -> bytes:
-    """*value* as Meta sends it: JSON in ASCII, with slashes escaped."""
+    """Encode *value* as Meta does: JSON in ASCII, with escaped slashes."""
     return json.dumps(value).replace("/", "\\/").encode()
 
 
@@ -51,7 +51,7 @@ def meaning(
     igsid: str = ADA,
     blocked: frozenset[tuple[int, int | None]] = BLOCKED,
 ) -> object:
-    """What *body* is taken for: Profile, a Reason, or the class that is raised."""
+    """Read *body*; return Profile, a Reason, or the class that was raised."""
     try:
         outcome = read_reply(body, Igsid(igsid), blocked)
     except (LookupFailure, PictureRefused) as raised:
@@ -67,7 +67,7 @@ def meaning_of_error(
 
 
 def read(**fields: object) -> Profile:
-    """The profile that a reply with *fields* is read as."""
+    """Return the profile that is read from a reply with *fields*."""
     outcome = read_reply(as_sent({"id": ADA} | fields), ADA, BLOCKED)
     assert isinstance(outcome, Profile)
     return outcome
@@ -77,8 +77,8 @@ def read(**fields: object) -> Profile:
 
 
 @pytest.mark.parametrize("name", RECORDED)
-def test_a_recorded_reply_says_where_it_is_from(name: str) -> None:
-    """A reply that was made up says so in its note, and how sure we are."""
+def test_recorded_reply_names_its_source(name: str) -> None:
+    """And our confidence in it; the note of an invented reply says so."""
     record = RECORDED[name]
 
     assert record.keys() - {"note"} == {
@@ -94,7 +94,7 @@ def test_a_recorded_reply_says_where_it_is_from(name: str) -> None:
 
 
 def row_of(code: object, subcode: object) -> Row | None:
-    """The row that decides, the more exact one first."""
+    """Return the row that decides; a row with the subcode comes first."""
     for wanted in (subcode, None):
         for row in ROWS:
             if code in row.codes and row.subcode == wanted:
@@ -104,7 +104,7 @@ def row_of(code: object, subcode: object) -> Row | None:
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: f"{min(row.codes)}")
 def test_every_row_of_the_table_has_a_recorded_reply(row: Row) -> None:
-    """One that this very row decides, and no more exact one."""
+    """A reply that this row decides, and not a row with a subcode."""
     decided_by = [
         row_of(body["error"].get("code"), body["error"].get("error_subcode"))
         for body in ERRORS.values()
@@ -118,96 +118,84 @@ def test_every_row_of_the_table_has_a_recorded_reply(row: Row) -> None:
     [1, 2, 3, 4, 5, 10, 17, 32, 100, 102, 104, 190, 200, 230, 298, 368, 551, 613]
     + [803, 2500, 9010, 36103, 80001, 80002, 80006],
 )
-def test_every_code_that_is_known_by_itself_has_a_recorded_reply(code: int) -> None:
-    """A range has one for those of its codes that this call can meet."""
+def test_every_single_code_has_a_recorded_reply(code: int) -> None:
+    """A range has one for each of its codes that this call can get."""
     recorded = {body["error"].get("code") for body in ERRORS.values()}
 
     assert code in recorded
 
 
 @pytest.mark.parametrize("name", REPLIES)
-def test_a_recorded_reply_means_what_its_class_says(name: str) -> None:
-    """Whatever its status: that one is weak, and nobody reads it here."""
+def test_recorded_reply_has_the_meaning_of_its_class(name: str) -> None:
+    """The HTTP status is not read here, because it is unreliable."""
     record = REPLIES[name]
     body = record["body"]
-    is_page = isinstance(body, str)
+    is_html = isinstance(body, str)
     igsid = body.get("id", ADA) if isinstance(body, dict) else ADA
 
-    taken_for = meaning(body.encode() if is_page else as_sent(body), igsid=igsid)
+    result = meaning(body.encode() if is_html else as_sent(body), igsid=igsid)
 
-    assert taken_for == MEANS[record["suggested_class"]]
+    assert result == MEANS[record["suggested_class"]]
 
 
 # The table of codes.
 
 
+CODES: dict[object, list[tuple[int | None, int | None]]] = {
+    Reason.CONSENT_REQUIRED: [(230, None), (230, 1234567)],
+    Reason.BLOCKED: [(551, None), (551, 1545041)],
+    Reason.NOT_FOUND: [
+        *[(9010, None), (9010, 1), (803, None)],
+        *[(100, subcode) for subcode in (2534014, 2018218)],
+    ],
+    Reason.UNAVAILABLE: [(100, 33)],
+    TokenRejected: [
+        *[(190, subcode) for subcode in (None, 458, 459, 460, 463)],
+        *[(190, subcode) for subcode in (464, 467, 492, 33, 2534014)],
+        *[(code, None) for code in (102, 104, 2500)],
+    ],
+    PermissionMissing: [
+        *[(code, None) for code in (3, 5, 10, 200, 229, 231, 298, 299)],
+        *[(code, None) for code in (100, 368, 36103)],
+        *[(10, 2534077), (200, 2534041), (200, 2534048)],
+        *[(100, subcode) for subcode in (2534013, 2018247)],
+    ],
+    Throttled: [
+        *[(code, None) for code in (4, 17, 32, 613)],
+        *[(code, None) for code in (80000, 80001, 80002, 80006, 80014)],
+        (613, 2534040),
+    ],
+    GraphUnavailable: [
+        *[(1, None), (1, 99), (2, None), (2, 33)],
+        # Not in the table, so we do not guess.
+        *[(code, None) for code in (0, -1, 33, 199, 300, 9011)],
+        *[(code, None) for code in (552, 79999, 80015, 2534014)],
+        *[(None, None), (None, 33)],
+    ],
+}
+"""Codes and subcodes by their meaning."""
+
+
 @pytest.mark.parametrize(
-    ("code", "subcode", "means"),
+    ("code", "subcode", "expected"),
     [
-        (230, None, Reason.CONSENT_REQUIRED),
-        (230, 1234567, Reason.CONSENT_REQUIRED),
-        (551, None, Reason.BLOCKED),
-        (551, 1545041, Reason.BLOCKED),
-        (9010, None, Reason.NOT_FOUND),
-        (9010, 1, Reason.NOT_FOUND),
-        (100, 2534014, Reason.NOT_FOUND),
-        (100, 2018218, Reason.NOT_FOUND),
-        (803, None, Reason.NOT_FOUND),
-        (100, 33, Reason.UNAVAILABLE),
-        *[(190, subcode, TokenRejected) for subcode in (None, 458, 459, 460, 463)],
-        *[(190, subcode, TokenRejected) for subcode in (464, 467, 492, 33, 2534014)],
-        (102, None, TokenRejected),
-        (104, None, TokenRejected),
-        (2500, None, TokenRejected),
-        (3, None, PermissionMissing),
-        (5, None, PermissionMissing),
-        (10, None, PermissionMissing),
-        (10, 2534077, PermissionMissing),
-        (200, None, PermissionMissing),
-        (200, 2534041, PermissionMissing),
-        (200, 2534048, PermissionMissing),
-        (229, None, PermissionMissing),
-        (231, None, PermissionMissing),
-        (298, None, PermissionMissing),
-        (299, None, PermissionMissing),
-        (100, None, PermissionMissing),
-        (100, 2534013, PermissionMissing),
-        (100, 2018247, PermissionMissing),
-        (368, None, PermissionMissing),
-        (36103, None, PermissionMissing),
-        (4, None, Throttled),
-        (17, None, Throttled),
-        (32, None, Throttled),
-        (613, None, Throttled),
-        (613, 2534040, Throttled),
-        (80000, None, Throttled),
-        (80001, None, Throttled),
-        (80002, None, Throttled),
-        (80006, None, Throttled),
-        (80014, None, Throttled),
-        (1, None, GraphUnavailable),
-        (1, 99, GraphUnavailable),
-        (2, None, GraphUnavailable),
-        (2, 33, GraphUnavailable),
-        # Not in the table: we do not guess.
-        *[(code, None, GraphUnavailable) for code in (0, -1, 33, 199, 300, 9011)],
-        *[(code, None, GraphUnavailable) for code in (552, 79999, 80015, 2534014)],
-        (None, None, GraphUnavailable),
-        (None, 33, GraphUnavailable),
+        (code, subcode, expected)
+        for expected, pairs in CODES.items()
+        for code, subcode in pairs
     ],
 )
-def test_a_code_and_a_subcode_decide(
-    code: int | None, subcode: int | None, means: object
+def test_code_and_subcode_decide_the_meaning(
+    code: int | None, subcode: int | None, expected: object
 ) -> None:
-    """The more exact row first, and nothing else is needed."""
-    taken_for = meaning_of_error(code, subcode)
+    """A row with the subcode wins, and no other key is needed."""
+    result = meaning_of_error(code, subcode)
 
-    assert taken_for == means
+    assert result == expected
 
 
 @pytest.mark.parametrize("is_transient", [True, False])
 @pytest.mark.parametrize(
-    ("code", "means"),
+    ("code", "expected"),
     [
         (1, GraphUnavailable),
         (2, GraphUnavailable),
@@ -215,13 +203,13 @@ def test_a_code_and_a_subcode_decide(
         (77, GraphUnavailable),
     ],
 )
-def test_is_transient_does_not_change_what_a_failure_is(
-    code: int, means: object, is_transient: bool
+def test_is_transient_does_not_change_a_failure_s_class(
+    code: int, expected: object, is_transient: bool
 ) -> None:
-    """Codes 1 and 2 say false at times, and code 4 says true."""
-    taken_for = meaning_of_error(code, is_transient=is_transient)
+    """Codes 1 and 2 have come with false, and code 4 with true."""
+    result = meaning_of_error(code, is_transient=is_transient)
 
-    assert taken_for is means
+    assert result is expected
 
 
 @pytest.mark.parametrize(
@@ -229,17 +217,17 @@ def test_is_transient_does_not_change_what_a_failure_is(
     [(230, None), (551, None), (9010, None), (100, 2534014), (100, 33), (803, None)],
 )
 @pytest.mark.parametrize("is_transient", [True, 1, "true"])
-def test_a_refusal_that_is_transient_is_kept_against_nobody(
+def test_transient_refusal_is_a_failure(
     code: int, subcode: int | None, is_transient: object
 ) -> None:
-    """What will pass is no fact about a person."""
-    taken_for = meaning_of_error(code, subcode, is_transient=is_transient)
+    """A passing state is not a fact about a person."""
+    result = meaning_of_error(code, subcode, is_transient=is_transient)
 
-    assert taken_for is GraphUnavailable
+    assert result is GraphUnavailable
 
 
 @pytest.mark.parametrize(
-    ("blocked", "code", "subcode", "means"),
+    ("blocked", "code", "subcode", "expected"),
     [
         ({(551, None)}, 551, None, Reason.BLOCKED),
         ({(551, None)}, 551, 7, Reason.BLOCKED),
@@ -253,17 +241,20 @@ def test_a_refusal_that_is_transient_is_kept_against_nobody(
         ({(77, 7)}, 77, 7, Reason.BLOCKED),
     ],
 )
-def test_the_operator_says_which_codes_mean_blocked(
-    blocked: set[tuple[int, int | None]], code: int, subcode: int | None, means: object
+def test_blocked_codes_of_the_operator_mean_blocked(
+    blocked: set[tuple[int, int | None]],
+    code: int,
+    subcode: int | None,
+    expected: object,
 ) -> None:
-    """Beside 551: nobody has seen what Meta says of who blocked the business."""
+    """In addition to 551: no live reply about a blocked business is known."""
     error = {"message": "", "code": code} | (
         {"error_subcode": subcode} if subcode else {}
     )
 
-    taken_for = meaning(as_sent({"error": error}), blocked=frozenset(blocked))
+    result = meaning(as_sent({"error": error}), blocked=frozenset(blocked))
 
-    assert taken_for == means
+    assert result == expected
 
 
 @pytest.mark.parametrize(
@@ -275,10 +266,10 @@ def test_the_operator_says_which_codes_mean_blocked(
         *[(code, 33, False) for code in (230, 190, 10, 200, 4, 613, 80002, 1, 2)],
     ],
 )
-def test_what_is_known_not_to_be_about_one_person_may_not_mean_blocked(
+def test_code_that_is_not_about_one_person_may_not_mean_blocked(
     code: int, subcode: int | None, may: bool
 ) -> None:
-    """A dead token must never become a crowd of refusals."""
+    """A dead token must never become many refusals."""
     assert may_mean_blocked(code, subcode) is may
 
 
@@ -305,13 +296,13 @@ def test_what_is_known_not_to_be_about_one_person_may_not_mean_blocked(
         (100, "(#100) Tried accessing nonexisting field (username)"),
     ],
 )
-def test_what_looks_personal_but_is_about_the_app_is_kept_against_nobody(
+def test_error_about_the_app_is_not_a_refusal_whatever_its_message(
     code: int, message: str
 ) -> None:
-    """Else one lost permission would look like a crowd of refusals."""
-    taken_for = meaning_of_error(code, message=message)
+    """Otherwise one lost permission would look like many refusals."""
+    result = meaning_of_error(code, message=message)
 
-    assert taken_for is PermissionMissing
+    assert result is PermissionMissing
 
 
 @pytest.mark.parametrize(
@@ -323,29 +314,25 @@ def test_what_looks_personal_but_is_about_the_app_is_kept_against_nobody(
         "",
     ],
 )
-def test_consent_that_is_required_is_no_permission(message: str) -> None:
-    """In any language, and with no words at all."""
-    taken_for = meaning_of_error(230, message=message)
+def test_code_230_means_consent_required_in_any_language(message: str) -> None:
+    """Also without a message."""
+    result = meaning_of_error(230, message=message)
 
-    assert taken_for is Reason.CONSENT_REQUIRED
+    assert result is Reason.CONSENT_REQUIRED
 
 
 @pytest.mark.parametrize("error", ERRORS.values(), ids=ERRORS)
 @pytest.mark.parametrize("type_", [None, "IGApiException", "GraphMethodException", 7])
-def test_the_type_of_an_error_plays_no_role(
-    error: dict[str, Any], type_: object
-) -> None:
-    """Nearly every failure says OAuthException, a dead token or not."""
+def test_type_of_an_error_is_not_used(error: dict[str, Any], type_: object) -> None:
+    """Nearly every error has OAuthException, with a dead token or not."""
     retyped = {"error": error["error"] | {"type": type_}}
 
     assert meaning(as_sent(retyped)) == meaning(as_sent(error))
 
 
 @pytest.mark.parametrize("error", ERRORS.values(), ids=ERRORS)
-def test_every_key_but_the_codes_and_the_message_may_be_missing(
-    error: dict[str, Any],
-) -> None:
-    """Replies without type and without trace have been seen."""
+def test_error_needs_only_codes_and_message(error: dict[str, Any]) -> None:
+    """Live replies have lacked the type and the trace."""
     needed = {"message", "code", "error_subcode"}
     bare = {"error": {k: v for k, v in error["error"].items() if k in needed}}
 
@@ -353,33 +340,31 @@ def test_every_key_but_the_codes_and_the_message_may_be_missing(
 
 
 @pytest.mark.parametrize("error", ERRORS.values(), ids=ERRORS)
-def test_an_error_with_nothing_but_a_message_is_kept_against_nobody(
-    error: dict[str, Any],
-) -> None:
-    """One such reply was seen. Words alone decide nothing."""
-    wordy = {"error": {"message": error["error"]["message"]}}
+def test_error_with_only_a_message_is_a_failure(error: dict[str, Any]) -> None:
+    """One live reply was so. A message alone decides nothing."""
+    bare = {"error": {"message": error["error"]["message"]}}
 
-    assert meaning(as_sent(wordy)) is GraphUnavailable
+    assert meaning(as_sent(bare)) is GraphUnavailable
 
 
-def test_an_error_need_not_have_a_message() -> None:
+def test_error_may_lack_its_message() -> None:
     """The codes are enough."""
-    taken_for = meaning(as_sent({"error": {"code": 9010}}))
+    result = meaning(as_sent({"error": {"code": 9010}}))
 
-    assert taken_for is Reason.NOT_FOUND
+    assert result is Reason.NOT_FOUND
 
 
 @pytest.mark.parametrize("code", ["230", 230.0, True, None, [230], {"code": 230}])
-def test_a_code_that_is_no_whole_number_is_kept_against_nobody(code: object) -> None:
-    """It is not the form we know, so we do not guess."""
-    taken_for = meaning(as_sent({"error": {"message": "", "code": code}}))
+def test_code_that_is_not_an_integer_is_a_failure(code: object) -> None:
+    """It is not the documented form, so we do not guess."""
+    result = meaning(as_sent({"error": {"message": "", "code": code}}))
 
-    assert taken_for is GraphUnavailable
+    assert result is GraphUnavailable
 
 
 @pytest.mark.parametrize("subcode", ["33", 33.0, True, [33]])
-def test_a_subcode_that_is_no_whole_number_was_not_told(subcode: object) -> None:
-    """It is written down, so it has to be one."""
+def test_subcode_that_is_not_an_integer_is_ignored(subcode: object) -> None:
+    """It is stored, so it has to be an integer."""
     error = {"message": "", "code": 9010, "error_subcode": subcode}
 
     outcome = read_reply(as_sent({"error": error}), ADA, BLOCKED)
@@ -388,24 +373,24 @@ def test_a_subcode_that_is_no_whole_number_was_not_told(subcode: object) -> None
 
 
 @pytest.mark.parametrize("error", [None, [], "broken", 1, True, {}])
-def test_an_error_that_is_no_description_is_kept_against_nobody(error: object) -> None:
-    """Not even where a good profile stands beside it."""
-    taken_for = meaning(as_sent({"id": ADA, "name": "Ada", "error": error}))
+def test_error_that_is_not_a_description_is_a_failure(error: object) -> None:
+    """Even beside a valid profile."""
+    result = meaning(as_sent({"id": ADA, "name": "Ada", "error": error}))
 
-    assert taken_for is GraphUnavailable
+    assert result is GraphUnavailable
 
 
-def test_an_error_beside_a_profile_wins() -> None:
-    """Whatever came with it, and whatever the status was."""
+def test_error_beside_a_profile_wins() -> None:
+    """At any HTTP status."""
     error = {"message": "Invalid OAuth access token.", "code": 190}
 
-    taken_for = meaning(as_sent({"id": ADA, "name": "Ada", "error": error}))
+    result = meaning(as_sent({"id": ADA, "name": "Ada", "error": error}))
 
-    assert taken_for is TokenRejected
+    assert result is TokenRejected
 
 
-def test_a_refusal_keeps_what_meta_said() -> None:
-    """Its codes and the trace that Meta's support asks for."""
+def test_refusal_keeps_meta_s_codes_and_trace() -> None:
+    """Meta's support asks for the trace."""
     body = as_sent(RECORDED["object-does-not-exist-100-33"]["body"])
 
     outcome = read_reply(body, ADA, BLOCKED)
@@ -414,7 +399,7 @@ def test_a_refusal_keeps_what_meta_said() -> None:
     assert outcome == Refusal(ADA, Reason.UNAVAILABLE, said)
 
 
-def test_a_failure_keeps_what_meta_said() -> None:
+def test_failure_keeps_meta_s_codes_and_trace() -> None:
     """As a refusal does."""
     body = as_sent(RECORDED["token-app-not-authorized-190-458"]["body"])
 
@@ -424,8 +409,8 @@ def test_a_failure_keeps_what_meta_said() -> None:
     assert raised.value.said == GraphError(190, 458, "A3pz5DCfhBg3mGCS6Z9z9zY")
 
 
-def test_a_refused_picture_keeps_what_meta_said() -> None:
-    """It becomes a failure if the second call fares no better."""
+def test_refused_picture_keeps_meta_s_codes() -> None:
+    """It becomes a failure if the second call is refused too."""
     body = as_sent({"error": ERRORS["nonexisting-field-profile-pic-100"]["error"]})
 
     with pytest.raises(PictureRefused) as raised:
@@ -437,8 +422,8 @@ def test_a_refused_picture_keeps_what_meta_said() -> None:
 @pytest.mark.parametrize(
     "trace", [7, None, "", "a b", "line\nbreak", "<script>", "é", "x" * 65, ["AbC"]]
 )
-def test_a_trace_that_is_none_is_left_out(trace: object) -> None:
-    """It goes into logs and answers, so it has to look like one."""
+def test_invalid_trace_is_left_out(trace: object) -> None:
+    """It goes into logs and answers, so it must have the form of a trace."""
     body = as_sent({"error": {"message": "", "code": 9010, "fbtrace_id": trace}})
 
     outcome = read_reply(body, ADA, BLOCKED)
@@ -450,8 +435,8 @@ def test_a_trace_that_is_none_is_left_out(trace: object) -> None:
 # A profile.
 
 
-def test_a_profile_is_read_with_all_its_fields() -> None:
-    """Under our one name each, and with the end of its picture."""
+def test_profile_is_read_with_all_its_fields() -> None:
+    """And with the moment at which its picture dies."""
     picture = "https://scontent.cdninstagram.com/v/t51/ada.jpg?oh=00_Af&oe=6A842163"
 
     profile = read(
@@ -477,35 +462,35 @@ def test_a_profile_is_read_with_all_its_fields() -> None:
     )
 
 
-NOTHING_TOLD = Profile(ADA, None, None, None, None, None, None, None, None)
+EMPTY_PROFILE = Profile(ADA, None, None, None, None, None, None, None, None)
 
 
 @pytest.mark.parametrize("body", [{}, dict.fromkeys(FIELDS), {"bio": "unasked"}])
-def test_what_meta_does_not_say_is_not_told(body: dict[str, Any]) -> None:
-    """Graph leaves a field out as readily as it says null."""
+def test_missing_or_null_field_is_none(body: dict[str, Any]) -> None:
+    """Meta leaves out some fields and sends null for others."""
     profile = read(**body)
 
-    assert profile == NOTHING_TOLD
+    assert profile == EMPTY_PROFILE
 
 
-def test_zero_and_false_and_empty_are_told() -> None:
-    """They are answers, not the lack of one."""
+def test_zero_false_and_empty_text_are_kept() -> None:
+    """They are values, unlike None."""
     profile = read(name="", follower_count=0, is_verified_user=False)
 
     assert (profile.name, profile.follower_count) == ("", 0)
     assert profile.is_verified_user is False
 
 
-def test_an_empty_picture_is_none() -> None:
-    """There is nothing to load."""
+def test_empty_picture_is_none() -> None:
+    """It is not a link."""
     profile = read(profile_pic="")
 
-    assert profile == NOTHING_TOLD
+    assert profile == EMPTY_PROFILE
 
 
 @pytest.mark.parametrize("body", [{"name": "Ada"}, {"name": "Ada", "id": None}])
-def test_a_profile_may_lack_its_id(body: dict[str, Any]) -> None:
-    """One live reply did. It is whom we asked for."""
+def test_profile_may_lack_its_id(body: dict[str, Any]) -> None:
+    """One live reply did. It is about the person in our call."""
     outcome = read_reply(as_sent(body), ADA, BLOCKED)
 
     assert outcome.igsid == ADA
@@ -520,14 +505,14 @@ def test_a_profile_may_lack_its_id(body: dict[str, Any]) -> None:
         ("Ada \ud83d\udc4b", "Ada \N{WAVING HAND SIGN}"),
     ],
 )
-def test_half_an_emoji_does_not_cost_the_profile(name: str, read_as: str) -> None:
-    """Meta escapes an emoji as a pair, and a name can be cut in its middle."""
+def test_lone_surrogate_in_a_name_is_replaced(name: str, read_as: str) -> None:
+    """Meta escapes an emoji as a pair, and may cut a name in the middle of one."""
     profile = read(name=name, username=name)
 
     assert (profile.name, profile.username) == (read_as, read_as)
 
 
-# Garbage.
+# Invalid replies.
 
 
 @pytest.mark.parametrize(
@@ -563,14 +548,14 @@ def test_half_an_emoji_does_not_cost_the_profile(name: str, read_as: str) -> Non
     ],
     ids=lambda fields: str(fields)[:50],
 )
-def test_a_field_of_another_type_spoils_the_reply(fields: dict[str, Any]) -> None:
-    """Half understood is not understood: nothing of it is kept."""
-    taken_for = meaning(as_sent({"id": ADA, "name": "Ada"} | fields))
+def test_field_of_another_type_makes_the_reply_invalid(fields: dict[str, Any]) -> None:
+    """No part of an invalid reply is stored."""
+    result = meaning(as_sent({"id": ADA, "name": "Ada"} | fields))
 
-    assert taken_for is GraphUnavailable
+    assert result is GraphUnavailable
 
 
-GOOD = as_sent({"id": ADA, "name": "Zo\u00eb", "follower_count": 12})
+VALID = as_sent({"id": ADA, "name": "Zo\u00eb", "follower_count": 12})
 
 
 @pytest.mark.parametrize(
@@ -584,21 +569,21 @@ GOOD = as_sent({"id": ADA, "name": "Zo\u00eb", "follower_count": 12})
         b'"Ada"',
         b"[]",
         b"{}",
-        b"[" + GOOD + b"]",
+        b"[" + VALID + b"]",
         b'{"success":true}',
-        b'{"data":' + GOOD + b"}",
+        b'{"data":' + VALID + b"}",
         b'{"id":""}',
         b"<!DOCTYPE html><title>Facebook | Error</title>",
         b"URL signature expired",
-        GOOD[:-1],
-        GOOD[: len(GOOD) // 2],
-        GOOD + GOOD,
-        GOOD + b"\x00",
+        VALID[:-1],
+        VALID[: len(VALID) // 2],
+        VALID + VALID,
+        VALID + b"\x00",
         b'{"id":"%s","name":"\xff"}' % ADA.encode(),
         b'{"id":"%s","name":"\xc3"}' % ADA.encode(),
-        b"\xff\xfe" + GOOD,
-        GOOD.decode().encode("utf-16")[:-1],
-        b"\x1f\x8b\x08\x00" + GOOD,
+        b"\xff\xfe" + VALID,
+        VALID.decode().encode("utf-16")[:-1],
+        b"\x1f\x8b\x08\x00" + VALID,
         b'{"id":"%s","follower_count":%s}' % (ADA.encode(), b"9" * 5000),
         b'{"id":"%s","follower_count":1e999}' % ADA.encode(),
         b'{"id":"%s","follower_count":NaN}' % ADA.encode(),
@@ -608,24 +593,24 @@ GOOD = as_sent({"id": ADA, "name": "Zo\u00eb", "follower_count": 12})
     ],
     ids=lambda body: repr(body[:40]),
 )
-def test_a_reply_that_is_no_profile_tells_nothing(body: bytes) -> None:
-    """With a status of 200, too, as has been seen."""
-    taken_for = meaning(body)
+def test_body_that_is_not_a_profile_is_a_failure(body: bytes) -> None:
+    """Such bodies have come with status 200 too."""
+    result = meaning(body)
 
-    assert taken_for is GraphUnavailable
+    assert result is GraphUnavailable
 
 
 @pytest.mark.parametrize("key", ["\ud800", "\udfff", "a\ud83d"])
-def test_half_a_pair_in_a_key_that_nobody_asked_for_is_no_bug(key: str) -> None:
-    """The profile beside it may be read or not, but a lookup must not crash."""
-    taken_for = meaning(as_sent({"id": ADA, "name": "Ada", key: 1}))
+def test_lone_surrogate_in_an_unknown_key_raises_no_other_error(key: str) -> None:
+    """The profile may be read or not, but a lookup must not crash."""
+    result = meaning(as_sent({"id": ADA, "name": "Ada", key: 1}))
 
-    assert taken_for in (Profile, GraphUnavailable)
+    assert result in (Profile, GraphUnavailable)
 
 
 @pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-32", "utf-8-sig"])
-def test_another_encoding_is_read_right_or_not_at_all(encoding: str) -> None:
-    """RFC 8259 wants UTF-8; what is understood anyway is understood whole."""
+def test_other_encoding_is_read_correctly_or_not_at_all(encoding: str) -> None:
+    """RFC 8259 requires UTF-8; a body that is read all the same is read whole."""
     body = json.dumps({"id": ADA, "name": "Zo\u00eb"}, ensure_ascii=False)
 
     try:
@@ -636,7 +621,7 @@ def test_another_encoding_is_read_right_or_not_at_all(encoding: str) -> None:
     assert name == "Zo\u00eb"
 
 
-# Whatever comes.
+# Random replies.
 
 SECRET = "EAAB, not for the logs"
 
@@ -657,7 +642,7 @@ anything = st.recursive(
 )
 codes = st.sampled_from(sorted({code for row in ROWS for code in row.codes}))
 subcodes = st.sampled_from([row.subcode for row in ROWS]) | st.integers()
-words = st.lists(
+messages = st.lists(
     text
     | st.sampled_from(
         [body["error"]["message"] for body in ERRORS.values()]
@@ -681,7 +666,7 @@ nearly_profiles = st.fixed_dictionaries(
 nearly_errors = st.fixed_dictionaries(
     {},
     optional={
-        "message": words | anything,
+        "message": messages | anything,
         "type": anything,
         "code": codes | anything,
         "error_subcode": subcodes | anything,
@@ -692,7 +677,7 @@ nearly_errors = st.fixed_dictionaries(
 ).map(lambda error: {"error": error})
 
 
-def check_that_it_is_an_answer_or_a_failure(body: bytes) -> None:
+def check_outcome_or_failure(body: bytes) -> None:
     try:
         outcome = read_reply(body, ADA, BLOCKED)
     except (LookupFailure, PictureRefused):
@@ -704,42 +689,42 @@ def check_that_it_is_an_answer_or_a_failure(body: bytes) -> None:
 
 @given(st.binary(max_size=200))
 @example(b"\xed\xa0\x80")
-def test_any_bytes_are_an_answer_or_a_failure(body: bytes) -> None:
-    """Never a bug of ours."""
-    check_that_it_is_an_answer_or_a_failure(body)
+def test_any_bytes_are_an_outcome_or_a_failure(body: bytes) -> None:
+    """They raise no other error."""
+    check_outcome_or_failure(body)
 
 
 @given(anything | nearly_profiles | nearly_errors)
 @example({"id": ADA, "name": "Ada", "\ud800": 1})
 @example({"id": ADA, "name": "Ada", "follower_count": 10**4000})
 @example({"error": {"code": 230, "error_subcode": 2**64}})
-def test_any_json_is_an_answer_about_the_person_or_a_failure(value: Any) -> None:
-    """And an answer can be written as JSON in UTF-8, to the store and the caller."""
-    check_that_it_is_an_answer_or_a_failure(as_sent(value))
+def test_any_json_is_an_outcome_of_the_person_or_a_failure(value: Any) -> None:
+    """An outcome can be encoded as JSON in UTF-8, for the store and the caller."""
+    check_outcome_or_failure(as_sent(value))
 
 
-@given(codes, st.none() | subcodes, words)
-def test_words_only_ever_make_us_more_careful(
+@given(codes, st.none() | subcodes, messages)
+def test_message_can_only_turn_a_refusal_into_a_failure(
     code: int, subcode: int | None, message: str
 ) -> None:
-    """They may be localised, so no refusal hangs on them."""
-    silent = meaning_of_error(code, subcode)
+    """It may be localised, so no refusal depends on it."""
+    without = meaning_of_error(code, subcode)
 
-    told = meaning_of_error(code, subcode, message)
+    result = meaning_of_error(code, subcode, message)
 
-    assert told == silent or told in (PermissionMissing, PictureRefused)
+    assert result == without or result in (PermissionMissing, PictureRefused)
 
 
 @given(
     codes | numbers,
     st.none() | subcodes,
-    words,
+    messages,
     st.sampled_from(["message", "type", "error_user_title", "error_user_msg"]),
 )
-def test_what_raises_repeats_no_word_of_meta(
+def test_exception_does_not_quote_meta_s_texts(
     code: float, subcode: int | None, message: str, key: str
 ) -> None:
-    """Messages have been seen carrying ids and tokens."""
+    """Live messages have contained ids and tokens."""
     error = {"message": message, "code": code, "error_subcode": subcode}
     error |= {key: f"{message} {SECRET}", "error_data": SECRET, "fbtrace_id": SECRET}
 
@@ -764,8 +749,8 @@ def test_what_raises_repeats_no_word_of_meta(
     ],
     ids=str,
 )
-def test_a_reply_that_makes_no_sense_is_not_quoted(value: Any) -> None:
-    """It may be half a good one, with a name in it."""
+def test_exception_does_not_quote_an_invalid_reply(value: Any) -> None:
+    """It may be part of a valid one, with a name in it."""
     body = json.dumps(value).encode()
 
     with pytest.raises(GraphUnavailable) as raised:

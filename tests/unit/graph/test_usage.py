@@ -1,4 +1,4 @@
-"""What Meta's quota headers say: how much is used, and how long to wait."""
+"""Meta's quota headers: the share used, and the wait."""
 
 import json
 from pathlib import Path
@@ -17,14 +17,14 @@ def recorded(name: str) -> Any:
     return json.loads((FOLDER / f"{name}.json").read_text())
 
 
-def wait_asked_for(header: str | None) -> float:
-    """The wait in one header of the business use cases."""
-    told = {} if header is None else {"x-business-use-case-usage": header}
-    return read_usage(told).wait
+def requested_wait(header: str | None) -> float:
+    """Return the wait in one header of the business use cases."""
+    headers = {} if header is None else {"x-business-use-case-usage": header}
+    return read_usage(headers).wait
 
 
 def a_header(*minutes: object) -> str:
-    """One use case of one account for each of *minutes*."""
+    """Return a header with one use case of one account for each of *minutes*."""
     return json.dumps(
         {
             str(1784 + n): [
@@ -41,28 +41,28 @@ def a_header(*minutes: object) -> str:
     )
 
 
-def test_metas_minutes_are_our_seconds() -> None:
+def test_wait_is_converted_from_minutes_to_seconds() -> None:
     """The recorded reply asks for 19 minutes."""
     headers = recorded("rate-limit-buc-pages-80001")["headers"]
 
-    wait = wait_asked_for(headers["x-business-use-case-usage"])
+    wait = requested_wait(headers["x-business-use-case-usage"])
 
     assert wait == 19 * 60
 
 
 @pytest.mark.parametrize("minutes", [(3, 7, 5), (7, 3), (0, 7), (7,)])
-def test_the_longest_wait_over_all_accounts_rules(minutes: tuple[int, ...]) -> None:
-    """One call reports under two ids, the business and the account."""
-    wait = wait_asked_for(a_header(*minutes))
+def test_longest_wait_of_all_accounts_counts(minutes: tuple[int, ...]) -> None:
+    """One call reports under two ids, those of the business and the account."""
+    wait = requested_wait(a_header(*minutes))
 
     assert wait == 7 * 60
 
 
-def test_the_longest_wait_over_all_use_cases_of_an_account_rules() -> None:
+def test_longest_wait_of_all_use_cases_counts() -> None:
     """One account can have several: pages, messenger, instagram."""
     cases = [{"type": "pages", "estimated_time_to_regain_access": n} for n in (2, 9, 4)]
 
-    wait = wait_asked_for(json.dumps({"1784": cases}))
+    wait = requested_wait(json.dumps({"1784": cases}))
 
     assert wait == 9 * 60
 
@@ -72,23 +72,23 @@ def test_the_longest_wait_over_all_use_cases_of_an_account_rules() -> None:
     recorded("usage-headers-live-2026-09-21")["body"]["cases"],
     ids=lambda case: case["call"],
 )
-def test_live_headers_of_an_idle_app_ask_for_no_wait(case: dict[str, str]) -> None:
-    """Zero says "not blocked now"."""
-    assert wait_asked_for(case["value"]) == 0.0
+def test_live_header_of_an_idle_app_means_no_wait(case: dict[str, str]) -> None:
+    """Zero means "not blocked now"."""
+    assert requested_wait(case["value"]) == 0.0
 
 
 @pytest.mark.parametrize("header", [None, "", "{}", '{"1784":[]}', '{"1784":[{}]}'])
-def test_a_header_that_is_absent_or_empty_asks_for_no_wait(header: str | None) -> None:
+def test_absent_or_empty_header_means_no_wait(header: str | None) -> None:
     """It appears only "once enough calls have been made"."""
-    assert wait_asked_for(header) == 0.0
+    assert requested_wait(header) == 0.0
 
 
 @pytest.mark.parametrize("estimate", [{}, {"estimated_time_to_regain_access": "5"}])
-def test_a_use_case_without_an_estimate_hides_no_other(estimate: dict) -> None:
-    """Only those that are blocked need to have one."""
+def test_use_case_without_an_estimate_does_not_hide_another(estimate: dict) -> None:
+    """Only a blocked use case must have one."""
     case = {"type": "messenger", "estimated_time_to_regain_access": 5}
 
-    wait = wait_asked_for(
+    wait = requested_wait(
         json.dumps({"1": [{"type": "pages"} | estimate], "2": [case]})
     )
 
@@ -96,9 +96,9 @@ def test_a_use_case_without_an_estimate_hides_no_other(estimate: dict) -> None:
 
 
 @pytest.mark.parametrize("minutes", [61, 600, 10**9, 10**300, 10**400, float("inf")])
-def test_nobody_makes_us_wait_for_longer_than_an_hour(minutes: float) -> None:
+def test_wait_is_at_most_an_hour(minutes: float) -> None:
     """Quotas are counted over a rolling hour."""
-    wait = wait_asked_for(a_header(minutes))
+    wait = requested_wait(a_header(minutes))
 
     assert wait == LONGEST_WAIT == 3600.0
 
@@ -128,9 +128,9 @@ def test_nobody_makes_us_wait_for_longer_than_an_hour(minutes: float) -> None:
     ],
     ids=lambda header: header[:60].encode("ascii", "backslashreplace").decode(),
 )
-def test_a_header_that_makes_no_sense_asks_for_no_wait(header: str) -> None:
+def test_unreadable_header_means_no_wait(header: str) -> None:
     """It must not fail a reply that is otherwise good."""
-    assert wait_asked_for(header) == 0.0
+    assert requested_wait(header) == 0.0
 
 
 @pytest.mark.parametrize(
@@ -155,20 +155,20 @@ def test_a_header_that_makes_no_sense_asks_for_no_wait(header: str) -> None:
         ("x-business-use-case-usage", {"1": {"call_count": 28}}, None),
     ],
 )
-def test_the_highest_share_of_any_quota_counts(
+def test_highest_share_of_any_quota_counts(
     name: str, value: object, percent: float | None
 ) -> None:
-    """Both headers, both spellings, all accounts; what makes no sense is not zero."""
+    """Of both headers, spellings and all accounts; an unreadable one is not zero."""
     assert read_usage({name: json.dumps(value)}).percent == percent
 
 
-def test_nothing_said_is_not_nothing_used() -> None:
-    """The headers come only "once enough calls have been made"."""
+def test_absent_headers_mean_an_unknown_share() -> None:
+    """They come only "once enough calls have been made"."""
     assert read_usage({}) == Usage(None, 0.0)
 
 
-def test_both_headers_together_are_both_read() -> None:
-    """The two were never seen together, but each is meant."""
+def test_both_headers_are_read_if_both_come() -> None:
+    """No live reply had both, but each is valid."""
     business = {"1": [{"call_count": 5, "estimated_time_to_regain_access": 2}]}
     headers = {
         "x-app-usage": json.dumps({"call_count": 70}),
@@ -179,11 +179,11 @@ def test_both_headers_together_are_both_read() -> None:
 
 
 @pytest.mark.parametrize(
-    ("told", "wait"), [("120", 120.0), ("999999", LONGEST_WAIT), ("soon", 0.0)]
+    ("value", "wait"), [("120", 120.0), ("999999", LONGEST_WAIT), ("soon", 0.0)]
 )
-def test_a_retry_after_would_be_meant(told: str, wait: float) -> None:
-    """None is documented and none was seen; a date is not read."""
-    assert read_usage({"retry-after": told}).wait == wait
+def test_retry_after_in_seconds_is_a_wait(value: str, wait: float) -> None:
+    """Meta documents no such header and no live reply had one; dates are not read."""
+    assert read_usage({"retry-after": value}).wait == wait
 
 
 anything = st.recursive(
@@ -199,7 +199,7 @@ usages = st.dictionaries(st.text(), st.lists(estimates | anything, max_size=3))
 @example(a_header(7, float("nan")))
 @example(a_header(True))
 def test_any_header_is_read_within_bounds(header: str) -> None:
-    """And no header is a bug of ours."""
+    """And raises no error."""
     for name in ("x-business-use-case-usage", "x-app-usage"):
         percent, wait = read_usage({name: header})
 

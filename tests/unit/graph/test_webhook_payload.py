@@ -1,4 +1,4 @@
-"""Webhooks: every recorded one, and what no Meta has sent yet."""
+"""Webhooks: every recorded one, and shapes that Meta has not sent yet."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ MEANINGS = {
 }
 
 
-def body_of(*events: Any, place: str = "messaging", **entry: Any) -> bytes:
-    """A webhook with these events, from Meta's pen."""
-    whole = {"time": 1, "id": ACCOUNT, place: list(events)} | entry
+def body_of(*events: Any, under: str = "messaging", **entry: Any) -> bytes:
+    """Return a webhook with *events* in the list *under*."""
+    whole = {"time": 1, "id": ACCOUNT, under: list(events)} | entry
     return json.dumps({"object": "instagram", "entry": [whole]}).encode()
 
 
@@ -46,15 +46,15 @@ def from_ada(**what: Any) -> dict[str, Any]:
 
 
 def test_every_recorded_webhook_has_a_meaning() -> None:
-    """One that is added has to be told here."""
+    """A new recording needs a row in MEANINGS."""
     names = {path.stem.removeprefix("webhook-") for path in RECORDED.glob("webhook-*")}
 
     assert names == {*MEANINGS, "signature-vector"}
 
 
 @pytest.mark.parametrize("name", MEANINGS)
-def test_a_recorded_webhook_is_read_as_what_it_means(name: str) -> None:
-    """Who has written, and what is not for us."""
+def test_recorded_webhook_has_its_meaning(name: str) -> None:
+    """A sender who wrote to the business, or a kind that is ignored."""
     recorded = json.loads((RECORDED / f"webhook-{name}.json").read_text())
 
     updates = read_updates(json.dumps(recorded["body"]).encode())
@@ -80,14 +80,14 @@ def test_a_recorded_webhook_is_read_as_what_it_means(name: str) -> None:
     ],
     ids=str,
 )
-@pytest.mark.parametrize("place", ["messaging", "standby"])
-def test_what_gives_no_consent_is_counted_and_ignored(event, kind, place) -> None:
-    """Whoever it is from."""
-    assert read_updates(body_of(event, place=place)) == [Update(kind, IGNORED)]
+@pytest.mark.parametrize("under", ["messaging", "standby"])
+def test_event_that_gives_no_consent_is_ignored(event, kind, under) -> None:
+    """Its kind is kept for the metrics."""
+    assert read_updates(body_of(event, under=under)) == [Update(kind, IGNORED)]
 
 
-def test_a_comment_gives_no_consent() -> None:
-    """Its author is somebody who has not written to the business."""
+def test_comment_is_ignored() -> None:
+    """Its author has not written to the business."""
     change = {"field": "comments", "value": {"from": {"id": ADA}, "text": "Nice"}}
 
     updates = read_updates(body_of(changes=[change]))
@@ -106,8 +106,8 @@ def test_a_comment_gives_no_consent() -> None:
     ],
     ids=str,
 )
-def test_any_message_to_the_business_counts(message: dict[str, Any]) -> None:
-    """What is in it says nothing of consent."""
+def test_any_message_to_the_business_has_a_sender(message: dict[str, Any]) -> None:
+    """Its content does not matter for consent."""
     updates = read_updates(body_of(a_message(**message)))
 
     assert updates == [Update(UpdateKind.MESSAGE, WRITTEN, ADA, ACCOUNT)]
@@ -128,16 +128,16 @@ def test_any_message_to_the_business_counts(message: dict[str, Any]) -> None:
     ],
     ids=ascii,
 )
-def test_an_id_that_is_none_is_nobodys(sender: object) -> None:
-    """One as a number may have lost its last digits, and be another's."""
+def test_message_with_an_invalid_sender_id_is_unreadable(sender: object) -> None:
+    """An id as a number may have lost its last digits, and belong to another person."""
     updates = read_updates(body_of(a_message(sender)))
 
     assert updates == [Update(UpdateKind.MESSAGE, UNREADABLE)]
 
 
 @pytest.mark.parametrize("sender", [{}, None, "12345", ["12345"]], ids=str)
-def test_a_message_from_nobody_is_counted(sender: object) -> None:
-    """Meta has sent such; the others in the same body count all the same."""
+def test_message_without_a_sender_is_unreadable(sender: object) -> None:
+    """Meta has sent such; other messages in the same body are read all the same."""
     missing = a_message() | {"sender": sender}
 
     updates = read_updates(body_of(missing, a_message()))
@@ -149,8 +149,8 @@ def test_a_message_from_nobody_is_counted(sender: object) -> None:
 
 
 @pytest.mark.parametrize("account", [17841400000000000, None, ["1"], {}], ids=str)
-def test_an_account_that_is_no_text_is_nobodys(account: object) -> None:
-    """Who has written is known all the same; it was to the default Page."""
+def test_account_that_is_not_text_is_none(account: object) -> None:
+    """The sender is read all the same, and wrote to the default Page."""
     [update] = read_updates(body_of(a_message(), id=account))
 
     assert update == Update(UpdateKind.MESSAGE, WRITTEN, ADA, None)
@@ -173,8 +173,8 @@ def test_an_account_that_is_no_text_is_nobodys(account: object) -> None:
     ],
     ids=lambda body: body[:20].decode("latin-1"),
 )
-def test_what_is_no_webhook_of_ours_is_no_error(body: bytes) -> None:
-    """However deep, long or wrong it is."""
+def test_body_that_is_not_an_instagram_webhook_is_none(body: bytes) -> None:
+    """And raises no error, at any depth or length."""
     assert read_updates(body) is None
 
 
@@ -183,8 +183,8 @@ def test_what_is_no_webhook_of_ours_is_no_error(body: bytes) -> None:
     [None, {}, [None], [[]], [{}], [{"messaging": None}], [{"messaging": [None, 7]}]],
     ids=str,
 )
-def test_what_has_no_updates_has_none(entry: object) -> None:
-    """And is a webhook all the same."""
+def test_webhook_without_events_has_no_updates(entry: object) -> None:
+    """It is a webhook all the same."""
     body = json.dumps({"object": "instagram", "entry": entry}).encode()
 
     assert read_updates(body) == []
@@ -209,8 +209,8 @@ anything = st.recursive(
 
 
 @given(anything)
-def test_no_shape_is_an_error(entry: object) -> None:
-    """Whatever is where something else should be."""
+def test_any_json_in_an_entry_raises_no_error(entry: object) -> None:
+    """And only a message that was written has a sender."""
     body = json.dumps({"object": "instagram", "entry": [entry]}).encode()
 
     for update in read_updates(body) or []:
