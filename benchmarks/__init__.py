@@ -1,1 +1,1 @@
-"""Measures the figures of docs/performance.md beside nginx, Varnish and others."""
+"""Measure the figures of docs/performance.md, beside nginx, Varnish and others."""

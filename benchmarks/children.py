@@ -1,6 +1,6 @@
-"""Starting what is measured: on which cores, until it listens, and its end.
+"""Start and end the measured processes, on chosen cores.
 
-Each is a context manager that ends only what it started.
+Each context manager ends only the process that it started.
 """
 
 from __future__ import annotations
@@ -20,28 +20,28 @@ from pathlib import Path
 
 BIN = Path(sys.executable).parent
 
-# Where there is no such call nothing can be measured, but the tests import this.
+# Without this call nothing can be measured, but the tests import this module.
 CORES = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else [0]
 LOAD, SERVER = CORES[:1], CORES[-1:]
-"""The core of the load and of Meta, and the core of who is measured, with its store."""
+"""The core of the load and of Meta, and the core of the contender and its store."""
 
 STARTS_WITHIN = 20.0
 ENDS_WITHIN = 30.0
 DRAINS_FOR = 0.5
-"""Seconds that one may drain before it is told a second time, for nobody calls it."""
+"""Seconds of draining before a second SIGTERM, because no client calls it any more."""
 
 
 class Missing(Exception):
-    """A program is not installed here; the text says how to get it."""
+    """A program is not installed. The text says how to get it."""
 
 
 class Failed(Exception):
-    """Something is not as it must be, so the row has no figures."""
+    """A check failed, so the row has no figures."""
 
 
 @dataclass(frozen=True, slots=True)
 class Contender:
-    """Somebody who answers ``GET /profiles/<igsid>`` on this machine."""
+    """A process that answers ``GET /profiles/<igsid>`` on this machine."""
 
     name: str
     port: int
@@ -58,7 +58,7 @@ def child(
     listeners: int = 1,
     env: dict[str, str] | None = None,
 ) -> Iterator[Contender]:
-    """*command* on *cores*, listening when this gives it, ended by its pid after."""
+    """Run *command* on *cores*; yield it once it listens, and end it by its pid."""
     inherited = {k: v for k, v in os.environ.items() if not k.startswith("PROXY_")}
     with tempfile.TemporaryFile() as errors:
         with pinned(cores):
@@ -72,8 +72,8 @@ def child(
         try:
             if not _listens(started, port, listeners):
                 errors.seek(0)
-                said = errors.read()[-2000:].decode(errors="replace")
-                raise Failed(f"{name} does not listen; it said: {said}")
+                log = errors.read()[-2000:].decode(errors="replace")
+                raise Failed(f"{name} does not listen; its output: {log}")
             yield Contender(name, port, started)
         finally:
             _end(started)
@@ -92,7 +92,7 @@ def _end(started: subprocess.Popen[bytes]) -> None:
 
 
 def _listens(started: subprocess.Popen[bytes], port: int, listeners: int) -> bool:
-    """Wait until every worker has its listener at *port*."""
+    """Wait until every worker listens at *port*."""
     until = time.monotonic() + STARTS_WITHIN
     while time.monotonic() < until and started.poll() is None:
         if _count_listeners(port) >= listeners:
@@ -102,14 +102,17 @@ def _listens(started: subprocess.Popen[bytes], port: int, listeners: int) -> boo
 
 
 def _count_listeners(port: int) -> int:
-    """Source: https://docs.kernel.org/networking/proc_net_tcp.html (0A is LISTEN)."""
+    """Count the listeners at *port*.
+
+    Source: https://docs.kernel.org/networking/proc_net_tcp.html (0A is LISTEN)
+    """
     rows = [row.split() for row in Path("/proc/net/tcp").read_text().splitlines()]
     return sum(row[1].endswith(f":{port:04X}") and row[3] == "0A" for row in rows)
 
 
 @contextmanager
 def pinned(cores: Sequence[int]) -> Iterator[None]:
-    """Be on *cores* for a while, and whoever is started meanwhile for good."""
+    """Pin this thread to *cores* for a while, and new processes for good."""
     before = os.sched_getaffinity(0)
     os.sched_setaffinity(0, cores)
     try:
@@ -120,7 +123,7 @@ def pinned(cores: Sequence[int]) -> Iterator[None]:
 
 @contextmanager
 def folder() -> Iterator[Path]:
-    """A folder in memory, if there is such a place."""
+    """Create a folder, in memory if possible, and remove it afterwards."""
     memory = Path("/dev/shm")
     with tempfile.TemporaryDirectory(
         prefix="profile-proxy-bench-", dir=memory if memory.is_dir() else None
@@ -129,13 +132,13 @@ def folder() -> Iterator[Path]:
 
 
 def find(program: str, how_to_get_it: str) -> str:
-    """Where *program* is.
+    """Return the path of *program*.
 
     Raises:
-        Missing: it is not here.
+        Missing: it is not installed.
     """
-    places = os.pathsep.join([str(BIN), os.environ.get("PATH", ""), "/usr/sbin"])
-    if found := shutil.which(program, path=places):
+    folders = os.pathsep.join([str(BIN), os.environ.get("PATH", ""), "/usr/sbin"])
+    if found := shutil.which(program, path=folders):
         return found
     raise Missing(f"not installed ({how_to_get_it})")
 

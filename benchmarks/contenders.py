@@ -1,6 +1,6 @@
-"""How each contender is started: this service, what most teams write, and two caches.
+"""Start the contenders: this service, what most teams write, and two caches.
 
-All of them ask the same simulated Meta. Each is a context manager that gives a
+All of them ask the same simulated Meta. Each is a context manager that yields a
 `Contender` and ends only what it started.
 """
 
@@ -38,15 +38,15 @@ FIELDS = (
 )
 
 APT = "apt-get install --no-install-recommends"
-"""How to get what is missing on Debian."""
+"""The command that installs a missing program on Debian."""
 
 ROOM_BYTES = 1024**3
-"""What a store may hold: as much as Varnish, and more than any row but one needs."""
+"""A store's limit: the same as Varnish's, and enough for all rows but one."""
 
 
 @dataclass(frozen=True, slots=True)
 class Meta:
-    """The simulated Meta, and what a row asks of it."""
+    """The simulated Meta, and its commands for a row."""
 
     port: int
 
@@ -54,25 +54,25 @@ class Meta:
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}"
 
-    def hold_back(self, igsids: Sequence[str], seconds: float) -> None:
-        """Let every call about these people take so long."""
+    def delay(self, igsids: Sequence[str], seconds: float) -> None:
+        """Let every call about these people take *seconds*."""
         for igsid in igsids:
             self._order("PUT", f"/_sim/people/{igsid}", {"delay": seconds})
 
     def refuse(self, igsids: Sequence[str], code: int) -> None:
-        """Let every call about these people end in this error of Meta's."""
+        """Let every call about these people end in Meta's error *code*."""
         for igsid in igsids:
             self._order("PUT", f"/_sim/people/{igsid}", {"error": {"code": code}})
 
     def calls(self, igsid: str | None = None) -> int:
-        """How many calls have come, about one person or about all."""
+        """Return the number of calls received, about one person or about all."""
         return self.wait_for(0, igsid)
 
     def wait_for(self, calls: int, igsid: str | None = None) -> int:
-        """Wait, at most 10 s, until so many calls have come; how many have."""
-        who = f"&igsid={igsid}" if igsid else ""
+        """Wait at most 10 s for that many *calls*; return the number received."""
+        person = f"&igsid={igsid}" if igsid else ""
         seconds = 10 if calls else 0
-        query = f"calls={max(1, calls)}&seconds={seconds}{who}"
+        query = f"calls={max(1, calls)}&seconds={seconds}{person}"
         return int(self._order("GET", f"/_sim/await?{query}")["total"])
 
     def _order(self, method: str, path: str, body: object = None) -> dict[str, Any]:
@@ -85,7 +85,7 @@ class Meta:
 
 @contextmanager
 def meta(cores: Sequence[int] = LOAD) -> Iterator[Meta]:
-    """``python -m proxy.simulator``, which accepts only our token."""
+    """Run ``python -m proxy.simulator``, which accepts only our token."""
     port = free_port()
     command = [sys.executable, "-m", "proxy.simulator"]
     command += [f"--listen=127.0.0.1:{port}", f"--token={TOKEN}"]
@@ -100,7 +100,7 @@ def store(
     binary: Path | None = None,
     room_bytes: int = ROOM_BYTES,
 ) -> Iterator[str]:
-    """The embedded engine, or the one of *binary*; its URL."""
+    """Run the embedded engine, or the server *binary*, and yield its URL."""
     with pinned(cores):
         running = engine.start(binary=binary, maxmemory_bytes=room_bytes)
     with running:
@@ -117,9 +117,9 @@ def profile_proxy(
     cores: Sequence[int] = SERVER,
     near_entries: int | None = None,
 ) -> Iterator[Contender]:
-    """This service, as ``profile-proxy run`` starts it, with a file of API keys.
+    """Run this service by ``profile-proxy run``, with a file of API keys.
 
-    Every other setting has its default, but that the one key may cause all the
+    Every other setting has its default, except that the one key may cause all
     misses of a row.
     """
     port = free_port()
@@ -148,7 +148,7 @@ def profile_proxy(
 def memoize(
     upstream: Meta, store_url: str, *, workers: int, cores: Sequence[int]
 ) -> Iterator[Contender]:
-    """What most teams write (``usual.py``), on the same server as ours."""
+    """Run what most teams write (``usual.py``), on the same server as ours."""
     port = free_port()
     command = [str(BIN / "granian"), "--interface", "wsgi", "--port", str(port)]
     command += ["--workers", str(workers), "--blocking-threads", "512"]
@@ -164,7 +164,7 @@ def memoize(
 def on_gunicorn(
     app: str, name: str, upstream: Meta, store_url: str
 ) -> Iterator[Contender]:
-    """*app* of ``usual.py`` on the server most teams take, one process of 8 threads."""
+    """Run *app* of ``usual.py`` on gunicorn, as most teams do, with 8 threads."""
     gunicorn = find("gunicorn", "pip install gunicorn")
     port = free_port()
     command = [gunicorn, "--bind", f"127.0.0.1:{port}", "--backlog", "4096"]
@@ -189,7 +189,7 @@ def _usual(upstream: Meta, store_url: str) -> dict[str, str]:
 
 @contextmanager
 def varnish(upstream: Meta, *, cores: Sequence[int] = SERVER) -> Iterator[Contender]:
-    """Varnish, all in memory, that keeps every profile for an hour."""
+    """Run Varnish in memory, with a TTL of an hour."""
     binary = find("varnishd", f"{APT} varnish")
     port = free_port()
     with folder() as private:
@@ -212,7 +212,7 @@ def nginx(
     cores: Sequence[int] = SERVER,
     open_file_cache: bool = False,
 ) -> Iterator[Contender]:
-    """nginx's ``proxy_cache`` in memory, one caller at a time for what it has not."""
+    """Run nginx's ``proxy_cache`` in memory, with one call at a time for a miss."""
     binary = find("nginx", f"{APT} nginx-light")
     port = free_port()
     with folder() as private:
@@ -245,7 +245,7 @@ sub vcl_backend_fetch {
 sub vcl_backend_response {
   unset beresp.http.Vary;
   set beresp.ttl = 1h;
-  # Not the built-in one, which heeds Meta's no-store.
+  # Not the built-in subroutine, which obeys Meta's no-store.
   return (deliver);
 }
 """

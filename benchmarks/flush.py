@@ -1,4 +1,4 @@
-"""The row of a flush, and of what else is asked while it goes on."""
+"""The row of a flush, and of hits while it runs."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ ORDER = b'{"what": "all"}'
 
 
 def flush(pace: Pace) -> list[Figure]:
-    """A flush of 1,000,000 entries; hits and replies of Redis that came meanwhile."""
+    """A flush of 1,000,000 entries, and the hits and replies of Redis meanwhile."""
     took: list[float] = []
     late: dict[str, list[float]] = {}
     with ExitStack() as running:
@@ -38,13 +38,13 @@ def flush(pace: Pace) -> list[Figure]:
             load.prime(ours.port, warm)
             streams = _streams(ours.port, warm, store)
             load.open_loops(list(streams.values()), load.after(CALM_FOR))
-            _note(late, streams, "before it")
+            _record(late, streams, "before it")
             streams = _streams(ours.port, warm, store)
             with ThreadPoolExecutor(1) as pool:
                 flushing = pool.submit(_flush, ours.port)
                 load.open_loops(list(streams.values()), flushing.done)
             took.append(flushing.result())
-            _note(late, streams, "meanwhile")
+            _record(late, streams, "meanwhile")
     return [
         Figure(what="1,000,000 entries", samples=took, unit="s", at_most=6, aim=5),
         *(
@@ -55,7 +55,7 @@ def flush(pace: Pace) -> list[Figure]:
 
 
 def _flush(port: int) -> float:
-    """How long the flush took, as who ordered it sees it."""
+    """Flush all entries; return the seconds from the request to its answer."""
     order = load.head(
         "POST",
         "/admin/flush",
@@ -75,7 +75,7 @@ def _deleted(answer: bytearray) -> int:
 
 
 def _streams(port: int, warm: Sequence[str], store_url: str) -> dict[str, load.Stream]:
-    """Hits, and what the engine itself is asked, each so many times a second."""
+    """Return a stream of hits, and one of commands to the engine itself."""
 
     def connect() -> socket.socket:
         connection = socket.socket(socket.AF_UNIX)
@@ -87,7 +87,7 @@ def _streams(port: int, warm: Sequence[str], store_url: str) -> dict[str, load.S
         "hit": load.hits(port, warm, rate=RATE, only=False),
         "reply of Redis": load.Stream(
             connect,
-            [b"*2\r\n$3\r\nGET\r\n$6\r\nnobody\r\n"],
+            [b"*2\r\n$3\r\nGET\r\n$6\r\nperson\r\n"],
             RATE,
             lambda received: received.endswith(b"\r\n"),
             lambda received: received == b"$-1\r\n",
@@ -95,7 +95,7 @@ def _streams(port: int, warm: Sequence[str], store_url: str) -> dict[str, load.S
     }
 
 
-def _note(
+def _record(
     late: dict[str, list[float]], streams: dict[str, load.Stream], when: str
 ) -> None:
     for what, stream in streams.items():

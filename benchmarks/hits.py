@@ -1,4 +1,4 @@
-"""Rows of hits: how many a second, beside whom, and of what kind."""
+"""Rows of hits a second: of all kinds, and beside other caches."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from benchmarks import contenders, load, stored, wrk
 from benchmarks.children import CORES, LOAD, Contender, Failed, pinned
 from benchmarks.contenders import Meta
 from benchmarks.figures import Figure, ratio
-from benchmarks.rounds import Pace, alone, page, paths, people, start
+from benchmarks.rounds import Pace, alone, batch, paths, people, start
 
 OURS, NEAR_OFF = "profile-proxy", "profile-proxy, near cache off"
 NGINX, OPEN_FILES = "nginx", "nginx with open_file_cache"
@@ -18,7 +18,7 @@ VARNISH = "varnish"
 MEMOIZE, CACHE_GET = "memoize on gunicorn", "cache.get on gunicorn"
 REQUESTS_CACHE = "requests-cache on gunicorn"
 
-RIVALS: dict[str, tuple[float, float] | None] = {
+BOUNDS: dict[str, tuple[float, float] | None] = {
     NGINX: (1.0, 1.25),
     OPEN_FILES: (0.75, 0.95),
     VARNISH: (1.1, 1.4),
@@ -26,10 +26,10 @@ RIVALS: dict[str, tuple[float, float] | None] = {
     CACHE_GET: (18, 25),
     REQUESTS_CACHE: None,
 }
-"""Whom our hits are held against: what their ratio must be at least, and should be."""
+"""The contenders of our hits: the least ratio that is required, and the aim."""
 
-IN_BRIEF = (OURS, NEAR_OFF, NGINX, VARNISH, MEMOIZE)
-"""Who takes part where there is little time."""
+QUICK_CONTENDERS = (OURS, NEAR_OFF, NGINX, VARNISH, MEMOIZE)
+"""The contenders of a quick run."""
 
 Rates = dict[str, list[float]]
 
@@ -57,28 +57,30 @@ def hits(pace: Pace) -> list[Figure]:
             ),
         }
         if pace.is_brief:
-            wanted = {name: wanted[name] for name in IN_BRIEF}
-        there = start(running, figures, wanted)
+            wanted = {name: wanted[name] for name in QUICK_CONTENDERS}
+        installed = start(running, figures, wanted)
         warm = paths(people(pace.people))
-        for contender in there:
+        for contender in installed:
             _warm_up(contender.port, warm)
-        rates = _in_turn(pace, meta, there, warm)
-    return figures + _beside_rivals(rates)
+        rates = _in_turn(pace, meta, installed, warm)
+    return figures + _compared(rates)
 
 
 def _warm_up(port: int, warm: list[str], status: int = 200) -> None:
-    """Have all of *warm* in the cache, those too that could not be stored at first.
+    """Store all of *warm* in the cache; the second time stores what failed at first.
 
-    One comes alone: memoize forgets what it is told while it draws its version.
+    One is requested alone: memoize loses results while it sets its version.
     """
-    for some in (warm[:1], warm, warm):
-        load.prime(port, some, status=status)
+    for part in (warm[:1], warm, warm):
+        load.prime(port, part, status=status)
 
 
-def _in_turn(pace: Pace, meta: Meta, there: list[Contender], order: list[str]) -> Rates:
-    """What each reaches, round by round."""
-    reached: Rates = {contender.name: [] for contender in there}
-    for contender in pace.each(there):
+def _in_turn(
+    pace: Pace, meta: Meta, installed: list[Contender], order: list[str]
+) -> Rates:
+    """Measure each contender's rate, round by round."""
+    reached: Rates = {contender.name: [] for contender in installed}
+    for contender in pace.each(installed):
         with _only_hits(meta, contender.name):
             rate = wrk.rate(contender.port, order, seconds=pace.seconds)
         reached[contender.name].append(rate)
@@ -87,10 +89,10 @@ def _in_turn(pace: Pace, meta: Meta, there: list[Contender], order: list[str]) -
 
 @contextmanager
 def _only_hits(meta: Meta, name: str) -> Iterator[None]:
-    """What is asked of *name* in here must be answered well, and without Meta.
+    """Check that all requests in this context succeed, without a call to Meta.
 
     Raises:
-        Failed: it was not; the text has the *name*.
+        Failed: one did not; the text contains *name*.
     """
     before = meta.calls()
     try:
@@ -98,16 +100,16 @@ def _only_hits(meta: Meta, name: str) -> Iterator[None]:
     except Failed as failed:
         raise Failed(f"{name}: {failed}") from None
     if calls := meta.calls() - before:
-        raise Failed(f"{name}: {calls} were not hits, for Meta was asked")
+        raise Failed(f"{name}: {calls} were not hits, because Meta was called")
 
 
-def _beside_rivals(rates: Rates) -> list[Figure]:
+def _compared(rates: Rates) -> list[Figure]:
     figures = [
         Figure(what=f"hits a second, {name}", samples=samples, plotted_as=name)
         for name, samples in rates.items()
     ]
     ours = rates[OURS]
-    for name, bounds in RIVALS.items():
+    for name, bounds in BOUNDS.items():
         if name in rates:
             must, aim = bounds or (None, None)
             what = f"{OURS} against {name}"
@@ -124,16 +126,16 @@ def refusals(pace: Pace) -> list[Figure]:
     refused = {403: 230, 404: 9010}
     with ExitStack() as running:
         meta, ours = alone(running)
-        asked = {200: paths(people(pace.people))}
-        _warm_up(ours.port, asked[200])
+        orders = {200: paths(people(pace.people))}
+        _warm_up(ours.port, orders[200])
         for status, code in refused.items():
             refusing = people(pace.people)
             meta.refuse(refusing, code)
-            asked[status] = paths(refusing)
-            _warm_up(ours.port, asked[status], status)
-        rates: dict[int, list[float]] = {status: [] for status in asked}
-        for status in pace.each(list(asked)):
-            order, seconds = asked[status], pace.seconds
+            orders[status] = paths(refusing)
+            _warm_up(ours.port, orders[status], status)
+        rates: dict[int, list[float]] = {status: [] for status in orders}
+        for status in pace.each(list(orders)):
+            order, seconds = orders[status], pace.seconds
             with _only_hits(meta, str(status)):
                 rate = wrk.rate(ours.port, order, seconds=seconds, status=status)
             rates[status].append(rate)
@@ -151,25 +153,25 @@ def refusals(pace: Pace) -> list[Figure]:
     ]
 
 
-def pages(pace: Pace) -> list[Figure]:
-    """People a second on warm pages of 50, against hits on one at a time."""
+def batches(pace: Pace) -> list[Figure]:
+    """People a second in warm batches of 50, against single hits."""
     wrk.check()
     with ExitStack() as running:
         meta, ours = alone(running)
         crowd = people(pace.people)
-        of_fifty = [page(crowd[n : n + 50]) for n in range(0, len(crowd), 50)]
-        asked = {1: paths(crowd), 50: of_fifty}
-        for order in asked.values():
+        of_fifty = [batch(crowd[n : n + 50]) for n in range(0, len(crowd), 50)]
+        orders = {1: paths(crowd), 50: of_fifty}
+        for order in orders.values():
             _warm_up(ours.port, order)
-        told: dict[int, list[float]] = {size: [] for size in asked}
-        for size in pace.each(list(asked)):
-            with _only_hits(meta, f"pages of {size}"):
-                rate = wrk.rate(ours.port, asked[size], seconds=pace.seconds)
-            told[size].append(size * rate)
+        rates: dict[int, list[float]] = {size: [] for size in orders}
+        for size in pace.each(list(orders)):
+            with _only_hits(meta, f"batches of {size}"):
+                rate = wrk.rate(ours.port, orders[size], seconds=pace.seconds)
+            rates[size].append(size * rate)
     return [
-        Figure(what="people a second, one at a time", samples=told[1]),
-        Figure(what="people a second, 50 on a page", samples=told[50]),
-        ratio("50 on a page against one", told[50], told[1], at_least=2, aim=5),
+        Figure(what="people a second, one at a time", samples=rates[1]),
+        Figure(what="people a second, 50 in a batch", samples=rates[50]),
+        ratio("50 in a batch against one", rates[50], rates[1], at_least=2, aim=5),
     ]
 
 
@@ -179,12 +181,12 @@ def pictures(pace: Pace) -> list[Figure]:
     with ExitStack() as running:
         meta, ours = alone(running)
         warm = paths(people(pace.people))
-        asked = {200: warm, 302: [f"{path}/picture" for path in warm]}
-        rates: dict[int, list[float]] = {status: [] for status in asked}
-        for status, order in asked.items():
+        orders = {200: warm, 302: [f"{path}/picture" for path in warm]}
+        rates: dict[int, list[float]] = {status: [] for status in orders}
+        for status, order in orders.items():
             _warm_up(ours.port, order, status)
-        for status in pace.each(list(asked)):
-            order, seconds = asked[status], pace.seconds
+        for status in pace.each(list(orders)):
+            order, seconds = orders[status], pace.seconds
             with _only_hits(meta, str(status)):
                 rate = wrk.rate(ours.port, order, seconds=seconds, status=status)
             rates[status].append(rate)
@@ -196,14 +198,14 @@ def pictures(pace: Pace) -> list[Figure]:
 
 
 def zipf(pace: Pace) -> list[Figure]:
-    """Hits a second on 50,000 people, the k-th 1/k as often, beside Varnish."""
+    """Hits a second on 50,000 people in a Zipf distribution, beside Varnish."""
     wrk.check()
     figures: list[Figure] = []
     with ExitStack() as running:
         running.enter_context(pinned(LOAD))
         meta = running.enter_context(contenders.meta())
         store = running.enter_context(contenders.store())
-        there = start(
+        installed = start(
             running,
             figures,
             {
@@ -215,10 +217,10 @@ def zipf(pace: Pace) -> list[Figure]:
         stored.fill(store, stored.entries(crowd))
         warm = paths(crowd)
         with _only_hits(meta, OURS):
-            load.prime(there[0].port, warm)
-        for contender in there[1:]:
+            load.prime(installed[0].port, warm)
+        for contender in installed[1:]:
             load.prime(contender.port, warm)
-        rates = _in_turn(pace, meta, there, wrk.zipf(warm, seed=1))
+        rates = _in_turn(pace, meta, installed, wrk.zipf(warm, seed=1))
     figures += [
         Figure(what=f"hits a second, {name}", samples=samples)
         for name, samples in rates.items()
@@ -231,22 +233,22 @@ def zipf(pace: Pace) -> list[Figure]:
 
 
 def two_workers(pace: Pace) -> list[Figure]:
-    """Hits a second of 2 workers on 2 cores against 1 on one, the load doubled too."""
+    """Hits a second of 2 workers on 2 cores against 1 on one, with twice the load."""
     wrk.check()
     reached: dict[int, list[float]] = {1: [], 2: []}
     with ExitStack() as running:
         meta = running.enter_context(contenders.meta(CORES))
         warm = paths(people(pace.people))
-        there = {}
+        installed = {}
         for workers in reached:
             cores = CORES[-workers:]
             store = running.enter_context(contenders.store(cores))
-            there[workers] = running.enter_context(
+            installed[workers] = running.enter_context(
                 contenders.profile_proxy(meta, store, workers=workers, cores=cores)
             )
-            _warm_up(there[workers].port, warm)
+            _warm_up(installed[workers].port, warm)
         for workers in pace.each([1, 2]):
-            cores, port = CORES[-workers:], there[workers].port
+            cores, port = CORES[-workers:], installed[workers].port
             with _only_hits(meta, f"{workers} workers"):
                 reached[workers].append(_from_each(cores, port, warm, pace))
     return [
@@ -257,10 +259,10 @@ def two_workers(pace: Pace) -> list[Figure]:
 
 
 def _from_each(cores: list[int], port: int, warm: list[str], pace: Pace) -> float:
-    """Hits a second of one ``wrk`` on each of *cores*, together."""
+    """Return the sum of hits a second of one ``wrk`` on each of *cores*."""
 
     def from_one(core: int) -> float:
-        with pinned([core]):  # The thread, and so the wrk that it starts.
+        with pinned([core]):  # Pins the thread, and so the wrk that it starts.
             return wrk.rate(port, warm, seconds=pace.seconds)
 
     with ThreadPoolExecutor(len(cores)) as pool:

@@ -1,8 +1,8 @@
 """The load: plain HTTP/1.1 over many sockets, from one thread.
 
-Written for a selector rather than with a client library, so that the caller costs
-little beside what it calls; hits by the thousand are asked for by ``wrk.py``. Moments
-are ``time.perf_counter()``, durations seconds.
+Written with a selector rather than a client library, so that the client costs little
+beside the contender; ``wrk.py`` makes the largest loads. Moments are of
+``time.perf_counter()``, and durations in seconds.
 """
 
 from __future__ import annotations
@@ -20,20 +20,20 @@ from benchmarks.children import Failed
 from proxy.web.auth import Scope, new_key
 
 WITHIN = 30.0
-"""Seconds after which an answer that has not come is given up."""
+"""Seconds after which a missing answer is given up."""
 
 CONNECTIONS = 20
 """Keep-alive connections that share an open loop."""
 
 KEY, KEY_LINE = new_key("bench", frozenset(Scope))
-"""The API key that every request bears, whoever is asked, and its line of the file."""
+"""The API key of every request to any contender, and its line of the file."""
 
 AUTHORIZATION = f"Bearer {KEY}"
 
 
 @dataclass(slots=True, eq=False)
 class Call:
-    """One request on a connection of its own. ``ended_at`` is 0.0 without an answer."""
+    """One request on its own connection. ``ended_at`` is 0.0 without an answer."""
 
     connection: socket.socket
     began_at: float
@@ -42,15 +42,15 @@ class Call:
 
     @property
     def status(self) -> int:
-        """The answer's status; 0 if none came."""
+        """The status of the answer; 0 without an answer."""
         return int(self.received.split(b" ", 2)[1]) if self.ended_at else 0
 
 
 def head(method: str, path: str, *lines: str) -> bytes:
-    """A request up to its body, with more header *lines*."""
+    """Return a request up to its body, with more header *lines*."""
     first = (f"{method} {path} HTTP/1.1", "Host: localhost")
-    ours = f"Authorization: {AUTHORIZATION}"
-    return "\r\n".join([*first, ours, *lines, "", ""]).encode()
+    key = f"Authorization: {AUTHORIZATION}"
+    return "\r\n".join([*first, key, *lines, "", ""]).encode()
 
 
 def get(path: str) -> bytes:
@@ -62,7 +62,7 @@ def connect(port: int) -> socket.socket:
 
 
 def send(port: int, path: str) -> Call:
-    """Ask, and do not wait for the answer: `collect` does."""
+    """Send a request without waiting for its answer: `collect` waits."""
     began_at = time.perf_counter()
     connection = connect(port)
     connection.sendall(get(path))
@@ -70,7 +70,7 @@ def send(port: int, path: str) -> Call:
 
 
 def collect(calls: Sequence[Call], within: float = WITHIN) -> None:
-    """Wait for every answer, or so many seconds, and hang up."""
+    """Wait for every answer, at most *within* seconds, and close the connections."""
     until, open_ones = time.perf_counter() + within, len(calls)
     with selectors.DefaultSelector() as ready:
         for call in calls:
@@ -85,7 +85,7 @@ def collect(calls: Sequence[Call], within: float = WITHIN) -> None:
 
 
 def _is_over(call: Call) -> bool:
-    """Read what has come; whether that was the end, of an answer or without one."""
+    """Read the received bytes; return whether the answer or connection has ended."""
     try:
         part = call.connection.recv(65536)
     except OSError:
@@ -98,7 +98,7 @@ def _is_over(call: Call) -> bool:
 
 
 def burst(port: int, paths: Sequence[str]) -> tuple[float, list[Call]]:
-    """Ask for all *paths* at once, one on each connection; how long it took."""
+    """Request all *paths* at once, each on its own connection; also return the time."""
     began_at = time.perf_counter()
     calls = [send(port, path) for path in paths]
     collect(calls)
@@ -108,36 +108,36 @@ def burst(port: int, paths: Sequence[str]) -> tuple[float, list[Call]]:
 def prime(
     port: int, paths: Sequence[str], *, at_once: int = 50, status: int = 200
 ) -> None:
-    """Have each of *paths* answered, so that the next time is a hit.
+    """Request each of *paths* once, so that the next request is a hit.
 
-    Who is told to come back (503) does, up to a hundred times in all: on a machine
-    that others use too, a store seems to be away now and then.
+    A 503 is retried, up to a hundred times in all: on a shared machine a store
+    sometimes does not answer in time.
 
     Raises:
-        Failed: an answer has not this *status*, or does not come.
+        Failed: an answer has another *status*, or does not come.
     """
     waiting, spare = deque(paths), 100
-    asked: dict[socket.socket, tuple[str, bytearray]] = {}
+    pending: dict[socket.socket, tuple[str, bytearray]] = {}
     with selectors.DefaultSelector() as ready, ExitStack() as closing:
         idle = [closing.enter_context(connect(port)) for _ in paths[:at_once]]
         for connection in idle:
             ready.register(connection, selectors.EVENT_READ)
-        while waiting or asked:
+        while waiting or pending:
             while waiting and idle:
                 connection, path = idle.pop(), waiting.popleft()
                 connection.sendall(get(path))
-                asked[connection] = path, bytearray()
+                pending[connection] = path, bytearray()
             if not (events := ready.select(WITHIN)):
                 raise Failed(f"nothing was answered for {WITHIN:g} s")
             for event, _ in events:
                 connection = cast(socket.socket, event.fileobj)
-                if not (part := connection.recv(65536)) or connection not in asked:
+                if not (part := connection.recv(65536)) or connection not in pending:
                     raise Failed("a connection was closed without an answer")
-                path, received = asked[connection]
+                path, received = pending[connection]
                 received += part
                 if not is_complete(received):
                     continue
-                del asked[connection]
+                del pending[connection]
                 idle.append(connection)
                 if received.startswith(b"HTTP/1.1 503") and spare:
                     spare -= 1
@@ -150,9 +150,9 @@ def prime(
 class Stream:
     """Requests at a steady *rate* a second, which do not wait for each other.
 
-    How long each took is counted from when it was due, so a service that stops for
-    a while is charged for all that were due meanwhile. An answer that *counts*
-    says no to is not counted; it raises Failed for one that must not be.
+    Each is timed from the moment it was due, so a pause of the service counts for
+    all requests that were due meanwhile. Only an answer for which *counts* returns
+    true is counted; *counts* raises Failed for an answer that must not come.
     """
 
     connect: Callable[[], socket.socket]
@@ -166,20 +166,23 @@ class Stream:
 def open_loop(
     port: int, paths: Sequence[str], *, rate: float, seconds: float
 ) -> list[float]:
-    """How long each of *rate* hits a second took."""
+    """Return the seconds that each of *rate* hits a second took."""
     stream = hits(port, paths, rate=rate)
     open_loops([stream], after(seconds))
     return stream.took
 
 
 def after(seconds: float) -> Callable[[], bool]:
-    """Whether so many seconds have passed since now."""
+    """Return a function that reports whether *seconds* have passed since now."""
     until = time.perf_counter() + seconds
     return lambda: time.perf_counter() >= until
 
 
 def hits(port: int, paths: Sequence[str], *, rate: float, only: bool = True) -> Stream:
-    """A stream of hits on *paths*; a miss fails, or is not counted without *only*."""
+    """Return a stream of hits on *paths*; without *only*, misses are not counted.
+
+    With *only* a miss raises Failed.
+    """
 
     def is_hit(received: bytearray) -> bool:
         check_status(received, 200)
@@ -194,7 +197,7 @@ def hits(port: int, paths: Sequence[str], *, rate: float, only: bool = True) -> 
 
 
 def open_loops(streams: Sequence[Stream], is_over: Callable[[], bool]) -> None:
-    """Ask in all *streams* until *is_over*, and wait for what is under way then."""
+    """Send all *streams* until *is_over*, and wait for the pending answers."""
     # select(2) waits to the microsecond, epoll only to the millisecond.
     with selectors.SelectSelector() as ready, ExitStack() as closing:
         loops = [_Loop(stream, ready, closing) for stream in streams]
@@ -203,11 +206,11 @@ def open_loops(streams: Sequence[Stream], is_over: Callable[[], bool]) -> None:
             for event, _ in ready.select(pause):
                 event.data.receive(event.fileobj)
         until = time.perf_counter() + WITHIN
-        while any(loop.asked for loop in loops) and time.perf_counter() < until:
+        while any(loop.pending for loop in loops) and time.perf_counter() < until:
             for event, _ in ready.select(1.0):
                 event.data.receive(event.fileobj)
         for loop in loops:
-            loop.stream.took += [WITHIN] * len(loop.asked)
+            loop.stream.took += [WITHIN] * len(loop.pending)
 
 
 class _Loop:
@@ -217,7 +220,7 @@ class _Loop:
         self, stream: Stream, ready: selectors.SelectSelector, closing: ExitStack
     ) -> None:
         self.stream = stream
-        self.asked: dict[socket.socket, tuple[float, bytearray]] = {}
+        self.pending: dict[socket.socket, tuple[float, bytearray]] = {}
         self._idle = deque(
             closing.enter_context(stream.connect()) for _ in range(CONNECTIONS)
         )
@@ -226,24 +229,24 @@ class _Loop:
         self._began_at, self._sent = time.perf_counter(), 0
 
     def send_due(self) -> float:
-        """Send what is due; for how long there is nothing more to send."""
+        """Send the due requests; return the seconds until the next is due."""
         while (pause := self._due_at() - time.perf_counter()) <= 0 and self._idle:
             connection = self._idle.popleft()
             requests = self.stream.requests
             connection.sendall(requests[self._sent % len(requests)])
-            self.asked[connection] = (self._due_at(), bytearray())
+            self.pending[connection] = (self._due_at(), bytearray())
             self._sent += 1
         return max(0.0, pause) if self._idle else 1.0
 
     def receive(self, connection: socket.socket) -> None:
         part = connection.recv(65536)
-        if not part or connection not in self.asked:
+        if not part or connection not in self.pending:
             raise Failed("a keep-alive connection was closed")
-        due_at, received = self.asked[connection]
+        due_at, received = self.pending[connection]
         received += part
         if self.stream.is_complete(received):
             took = time.perf_counter() - due_at
-            del self.asked[connection]
+            del self.pending[connection]
             self._idle.append(connection)
             if self.stream.counts(received):
                 self.stream.took.append(took)
@@ -257,45 +260,45 @@ def percentile(took: Sequence[float], percent: float) -> float:
 
 
 @dataclass(slots=True)
-class Asked:
-    """What became of the requests of a client that keeps asking."""
+class Result:
+    """How many requests of a client were answered, and how many were lost."""
 
     answered: int = 0
     lost: int = 0
 
 
-def keep_asking(port: int, path: str, *, every: float, until: float) -> Asked:
-    """Ask on one keep-alive connection, like a client that knows of no restart.
+def keep_asking(port: int, path: str, *, every: float, until: float) -> Result:
+    """Request *path* on one keep-alive connection, as a client without a health check.
 
-    Told ``Connection: close`` it connects anew. Nothing is lost when nobody
-    listens any more: then it is done. A request that was sent and not answered,
-    and a connection that was reset, are lost.
+    It connects again after ``Connection: close``, and ends if no one listens any more,
+    which loses nothing. A request that was sent and not answered, and a connection
+    that was reset, are lost.
     """
-    asked, connection = Asked(), None
+    result, connection = Result(), None
     while time.perf_counter() < until:
         try:
             connection = connection or connect(port)
             connection.sendall(get(path))
             stays_open = _receive(connection)
-            asked.answered += 1
+            result.answered += 1
         except ConnectionRefusedError:
-            return asked
+            return result
         except OSError:
-            stays_open, asked.lost = False, asked.lost + 1
+            stays_open, result.lost = False, result.lost + 1
         if not stays_open and connection:
             connection.close()
             connection = None
         time.sleep(every)
     if connection:
         connection.close()
-    return asked
+    return result
 
 
 def _receive(connection: socket.socket) -> bool:
-    """Read one answer; whether the connection may be used again.
+    """Read one answer; return whether the connection may be used again.
 
     Raises:
-        OSError: the connection ended before.
+        OSError: the connection ended first.
     """
     received = bytearray()
     while not is_complete(received):
@@ -312,11 +315,11 @@ def check_status(received: bytearray, status: int) -> None:
 
 
 def is_complete(received: bytearray) -> bool:
-    """Whether the whole of an answer is here."""
+    """Whether *received* is a whole answer."""
     head, blank, body = received.partition(b"\r\n\r\n")
     if not blank:
         return False
-    _, told, rest = head.lower().partition(b"\r\ncontent-length: ")
-    if not told:
+    _, found, rest = head.lower().partition(b"\r\ncontent-length: ")
+    if not found:
         return body.endswith(b"0\r\n\r\n")  # chunked
     return len(body) >= int(rest.partition(b"\r")[0])

@@ -1,10 +1,10 @@
-"""The figures of docs/performance.md: measures the rows and writes their lines.
+"""Measure the rows of docs/performance.md, and write their lines.
 
     make bench
     make bench ROWS="stampede misses"
     make bench-quick
 
-Everything is on this machine, and only ratios within one row mean anything elsewhere.
+Everything runs on this machine; only ratios within one row are valid elsewhere.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from benchmarks import figures, plot
 from benchmarks.children import Failed, Missing
 from benchmarks.figures import Figure
 from benchmarks.flush import flush
-from benchmarks.hits import hits, pages, pictures, refusals, two_workers, zipf
+from benchmarks.hits import batches, hits, pictures, refusals, two_workers, zipf
 from benchmarks.memory import redis_memory, worker_memory
-from benchmarks.misses import cold_page, misses, stampede, waiters
+from benchmarks.misses import cold_batch, misses, stampede, waiters
 from benchmarks.rounds import QUICK, THOROUGH, Pace
 from benchmarks.trouble import hits_while_misses_hang, sigterm, stalled_clients
 
@@ -29,12 +29,12 @@ ROWS: dict[str, Callable[[Pace], list[Figure]]] = {
     for row in (
         hits,
         refusals,
-        pages,
+        batches,
         pictures,
         zipf,
         hits_while_misses_hang,
         misses,
-        cold_page,
+        cold_batch,
         stampede,
         sigterm,
         stalled_clients,
@@ -47,27 +47,27 @@ ROWS: dict[str, Callable[[Pace], list[Figure]]] = {
 }
 """Every row by its name, in the order of the table."""
 
-QUICKLY = ("hits", "refusals", "hits_while_misses_hang", "misses", "stampede")
-"""Those that a change of the code is most likely to move."""
+QUICK_ROWS = ("hits", "refusals", "hits_while_misses_hang", "misses", "stampede")
+"""The rows that a change of the code is most likely to affect."""
 
 
 def main() -> None:
-    asked = _parser().parse_args()
-    wanted = asked.row or (QUICKLY if asked.quick else ROWS)
-    # So that an end from outside, too, ends what was started.
+    options = _parser().parse_args()
+    wanted = options.row or (QUICK_ROWS if options.quick else ROWS)
+    # SIGTERM must run the context managers, which end the started processes.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     measured = {}
     print(figures.HEAD, flush=True)
     for name in wanted:
-        measured[name] = _measure(name, QUICK if asked.quick else THOROUGH)
+        measured[name] = _measure(name, QUICK if options.quick else THOROUGH)
         for figure in measured[name]:
             print(figure.render(name), flush=True)
-    if asked.quick:
+    if options.quick:
         return
     if others := figures.of_elsewhere(measured):
         print(
-            f"\ndocs/performance.md stays as it is: its {', '.join(others)} are of"
-            " another machine, or of other versions. To replace them all: make bench",
+            f"\ndocs/performance.md is unchanged: its {', '.join(others)} are from"
+            " another machine, privilege or version. To replace all rows: make bench",
             file=sys.stderr,
         )
     else:
@@ -76,7 +76,7 @@ def main() -> None:
 
 
 def _draw(hits_measured: list[Figure]) -> str:
-    """Draw the hits, if there is something to draw; what shows them in the page."""
+    """Draw the hits, if nginx was measured; return the Markdown of the picture."""
     rates = {f.plotted_as: f.samples for f in hits_measured if f.plotted_as}
     if plot.BASE not in rates:
         return ""
@@ -85,7 +85,7 @@ def _draw(hits_measured: list[Figure]) -> str:
 
 
 def _measure(name: str, pace: Pace) -> list[Figure]:
-    """A row's figures, or one that says why it has none; the others go on."""
+    """Return a row's figures, or one that gives the reason for their absence."""
     try:
         return ROWS[name](pace)
     except Missing as missing:
@@ -97,7 +97,7 @@ def _measure(name: str, pace: Pace) -> list[Figure]:
 def _row(name: str) -> str:
     if name not in ROWS:
         raise argparse.ArgumentTypeError(
-            f"{name} is no row; they are, with a space between: {' '.join(ROWS)}"
+            f"{name} is not a row; the rows, with a space between: {' '.join(ROWS)}"
         )
     return name
 
@@ -112,7 +112,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--quick",
         action="store_true",
-        help="fewer rows and rounds, within two minutes, that are printed only",
+        help="fewer rows and rounds, within two minutes; prints them only",
     )
     return parser
 

@@ -1,4 +1,4 @@
-"""Rows of memory: of an entry in Redis, and of a worker."""
+"""Rows of memory: an entry in Redis, and a worker."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from benchmarks.figures import Figure
 from benchmarks.rounds import Pace, paths, people
 
 IDLE_AFTER = 2.0
-"""Seconds after which a worker has done whatever it does when it starts."""
+"""Seconds after which a worker has finished its start."""
 
 
 def redis_memory(pace: Pace) -> list[Figure]:
-    """What Redis uses for each of 50,000 profiles, by its own account."""
+    """Memory of Redis for each of 50,000 profiles, as it reports it."""
     figures = [_bytes_each("the embedded engine", None)]
     try:
         binary = Path(find("redis-server", f"{APT} redis-server"))
@@ -40,7 +40,7 @@ def _bytes_each(name: str, binary: Path | None) -> Figure:
 
 
 def worker_memory(pace: Pace) -> list[Figure]:
-    """An idle worker, and one whose near cache 200,000 people have passed."""
+    """An idle worker, and one after 200,000 people went through its near cache."""
     with ExitStack() as running:
         meta = running.enter_context(contenders.meta(CORES))
         store = running.enter_context(contenders.store(CORES))
@@ -78,7 +78,7 @@ def _figure(
 
 
 def _workers(parent: int) -> list[int]:
-    """The processes that serve: its children, but for Python's own helper."""
+    """Return the worker processes: all children except Python's resource tracker."""
     children = Path(f"/proc/{parent}/task/{parent}/children").read_text().split()
     return [
         int(pid)
@@ -88,7 +88,7 @@ def _workers(parent: int) -> list[int]:
 
 
 def _mebibytes(pid: int) -> dict[str, float]:
-    """The process's own account, by name: ``Rss``, and ``Pss`` with shared pages split.
+    """Return a process's memory by name: ``Rss``, and ``Pss`` with shared pages split.
 
     Source: https://docs.kernel.org/filesystems/proc.html
     """

@@ -1,4 +1,4 @@
-"""Rows of people who are not in the cache: who asks Meta, and who waits how long."""
+"""Rows of misses: the calls to Meta, and the waits."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from contextlib import ExitStack
 from benchmarks import contenders, load
 from benchmarks.children import CORES, LOAD, SERVER
 from benchmarks.figures import Figure, milliseconds, ratio
-from benchmarks.rounds import Pace, alone, page, path, paths, people, start
+from benchmarks.rounds import Pace, alone, batch, path, paths, people, start
 
 
 def misses(pace: Pace) -> list[Figure]:
@@ -19,32 +19,32 @@ def misses(pace: Pace) -> list[Figure]:
         load.prime(ours.port, paths(people(50)))
         for _ in pace.each([None]):
             cold = people(200)
-            meta.hold_back(cold, 0.3)
-            wall, asked = load.burst(ours.port, paths(cold))
+            meta.delay(cold, 0.3)
+            wall, calls_made = load.burst(ours.port, paths(cold))
             took.append(wall)
-            failed.append(sum(call.status != 200 for call in asked))
+            failed.append(sum(call.status != 200 for call in calls_made))
     return [
         milliseconds("200 misses until the last answer", took, at_most=1000, aim=750),
         Figure(what="failed misses", samples=failed, exactly=0),
     ]
 
 
-def cold_page(pace: Pace) -> list[Figure]:
-    """A page of 100 people who are all missing, with Meta at 300 ms."""
+def cold_batch(pace: Pace) -> list[Figure]:
+    """A batch of 100 people who are all misses, with Meta at 300 ms."""
     took, failed = [], []
     with ExitStack() as running:
         meta, ours = alone(running)
         load.prime(ours.port, paths(people(50)))
         for _ in pace.each([None]):
             cold = people(100)
-            meta.hold_back(cold, 0.3)
-            wall, [asked] = load.burst(ours.port, [page(cold)])
-            told = json.loads(asked.received.partition(b"\r\n\r\n")[2] or b"{}")
+            meta.delay(cold, 0.3)
+            wall, [call] = load.burst(ours.port, [batch(cold)])
+            body = json.loads(call.received.partition(b"\r\n\r\n")[2] or b"{}")
             took.append(wall)
-            failed.append(100 - len(told.get("profiles", [])))
+            failed.append(100 - len(body.get("profiles", [])))
     return [
-        milliseconds("a cold page of 100", took, at_most=800),
-        Figure(what="people who are missing on it", samples=failed, exactly=0),
+        milliseconds("a cold batch of 100", took, at_most=800),
+        Figure(what="people who are missing in it", samples=failed, exactly=0),
     ]
 
 
@@ -60,7 +60,7 @@ def stampede(pace: Pace) -> list[Figure]:
         store, theirs = (
             running.enter_context(contenders.store(CORES)) for _ in range(2)
         )
-        there = start(
+        installed = start(
             running,
             figures,
             {
@@ -72,16 +72,16 @@ def stampede(pace: Pace) -> list[Figure]:
                 "memoize": contenders.memoize(meta, theirs, workers=2, cores=CORES),
             },
         )
-        for contender in there:
+        for contender in installed:
             load.prime(contender.port, paths(people(64)))
-        for contender in pace.each(there):
+        for contender in pace.each(installed):
             (igsid,) = people(1)
-            meta.hold_back([igsid], seconds)
-            wall, asked = load.burst(contender.port, callers * [path(igsid)])
+            meta.delay([igsid], seconds)
+            wall, calls_made = load.burst(contender.port, callers * [path(igsid)])
             took.setdefault(contender.name, []).append(wall)
             calls.setdefault(contender.name, []).append(meta.calls(igsid))
-            bad = sum(call.status != 200 for call in asked)
-            failed.setdefault(contender.name, []).append(bad)
+            not_ok = sum(call.status != 200 for call in calls_made)
+            failed.setdefault(contender.name, []).append(not_ok)
     for name in took:
         only = 1 if name == "profile-proxy" else None
         figures.append(
@@ -97,7 +97,7 @@ def stampede(pace: Pace) -> list[Figure]:
 
 
 def waiters(pace: Pace) -> list[Figure]:
-    """50 waiters of one cold person beside the leader, 50 in another process."""
+    """50 followers of one cold person in the leader's process, and 50 in another."""
     near: list[float] = []
     far: list[float] = []
     calls: list[float] = []
@@ -112,14 +112,14 @@ def waiters(pace: Pace) -> list[Figure]:
             load.prime(contender.port, paths(people(64)))
         for _ in pace.each(range(3)):
             (igsid,) = people(1)
-            meta.hold_back([igsid], 0.5)
+            meta.delay([igsid], 0.5)
             leader = load.send(leading.port, path(igsid))
             meta.wait_for(1, igsid)
             beside = [load.send(leading.port, path(igsid)) for _ in range(50)]
-            away = [load.send(following.port, path(igsid)) for _ in range(50)]
-            load.collect([leader, *beside, *away])
+            elsewhere = [load.send(following.port, path(igsid)) for _ in range(50)]
+            load.collect([leader, *beside, *elsewhere])
             near.append(max(call.ended_at for call in beside) - leader.ended_at)
-            far.append(max(call.ended_at for call in away) - leader.ended_at)
+            far.append(max(call.ended_at for call in elsewhere) - leader.ended_at)
             calls.append(meta.calls(igsid))
     return [
         milliseconds("the slowest of 50 after its leader", near, at_most=25),

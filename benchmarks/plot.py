@@ -39,7 +39,7 @@ aria-labelledby="title desc">
 
 _BAR = """\
 <text class="text" x="{label_at}" y="{text_at}" text-anchor="end">{name}</text>
-<rect class="{whose}" x="{left}" y="{top}" width="{length:.1f}" height="{bar}"/>
+<rect class="{kind}" x="{left}" y="{top}" width="{length:.1f}" height="{bar}"/>
 <path class="line" d="M{low:.1f} {middle}H{high:.1f}"/>
 <text class="text" x="{value_at:.1f}" y="{text_at}">{value}</text>"""
 
@@ -50,10 +50,10 @@ def write(rates: Mapping[str, Sequence[float]]) -> None:
 
 
 def drawn(rates: Mapping[str, Sequence[float]]) -> str:
-    """The plot of *rates*; nginx's must be among them.
+    """Return the plot of *rates*, which must contain nginx's.
 
-    Linear and from zero, so that a bar is as long as what it stands for. A thin line
-    goes from the least round to the greatest.
+    The scale is linear and begins at zero, so that lengths are in proportion. A thin
+    line goes from the least round to the greatest.
     """
     ratios = {
         name: [mine / base for mine, base in zip(rates[name], rates[BASE], strict=True)]
@@ -68,7 +68,7 @@ def drawn(rates: Mapping[str, Sequence[float]]) -> str:
         height=TOP + STEP * len(ratios) + 8,
         title=TITLE,
         desc=escape(
-            "; ".join(f"{name}: {_say(medians[name])}" for name in best_first) + "."
+            "; ".join(f"{name}: {_format(medians[name])}" for name in best_first) + "."
         ),
         how=f"Median of {rounds} rounds; the thin line: least to greatest",
         bars="\n".join(
@@ -85,7 +85,7 @@ def _bar(name: str, ratios: Sequence[float], number: int, scale: float) -> str:
     median, top = statistics.median(ratios), TOP + STEP * number
     return _BAR.format(
         name=escape(name),
-        whose="ours" if name.startswith(OURS) else "theirs",
+        kind="ours" if name.startswith(OURS) else "theirs",
         label_at=LEFT - 10,
         left=LEFT,
         top=top,
@@ -96,9 +96,9 @@ def _bar(name: str, ratios: Sequence[float], number: int, scale: float) -> str:
         middle=top + BAR // 2,
         text_at=top + BAR // 2 + 5,
         value_at=LEFT + scale * max(ratios) + 8,
-        value=_say(median),
+        value=_format(median),
     )
 
 
-def _say(ratio: float) -> str:
+def _format(ratio: float) -> str:
     return f"{ratio:.2f} x" if ratio >= 0.1 else f"{ratio:.3f} x"

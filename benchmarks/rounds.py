@@ -1,6 +1,6 @@
-"""What every row needs: its rounds, its people, and who takes part.
+"""The parts of every row: its rounds, its people and its contenders.
 
-Rounds alternate between the contenders, so that what else the machine does meets all
+Rounds alternate between the contenders, so that other work of the machine affects all
 of them alike.
 """
 
@@ -12,7 +12,7 @@ from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 from typing import TypeVar
 
-from benchmarks import contenders, quiet
+from benchmarks import contenders, idle
 from benchmarks.children import LOAD, Contender, Missing, pinned
 from benchmarks.contenders import Meta
 from benchmarks.figures import Figure
@@ -22,27 +22,27 @@ Turn = TypeVar("Turn")
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """How thoroughly to measure: *seconds* is of one round of hits."""
+    """How much to measure. *seconds* is the length of one round of hits."""
 
     rounds: int
     seconds: int
     people: int
-    quiet_within: float
+    idle_within: float
     is_brief: bool = False
 
     def each(self, turns: Sequence[Turn]) -> Iterator[Turn]:
-        """*turns*, one after the other, as often as there are rounds, each in quiet."""
-        return quiet.rounds(list(turns) * self.rounds, self.quiet_within)
+        """Yield all *turns* once a round, each after the machine has become idle."""
+        return idle.rounds(list(turns) * self.rounds, self.idle_within)
 
 
-THOROUGH = Pace(rounds=7, seconds=3, people=5000, quiet_within=4.0)
-QUICK = Pace(rounds=3, seconds=1, people=1000, quiet_within=0.5, is_brief=True)
+THOROUGH = Pace(rounds=7, seconds=3, people=5000, idle_within=4.0)
+QUICK = Pace(rounds=3, seconds=1, people=1000, idle_within=0.5, is_brief=True)
 
 _numbers = itertools.count()
 
 
 def people(count: int) -> list[str]:
-    """So many people of whom nobody has asked yet."""
+    """Return *count* people who have not been requested before."""
     return [f"1254002{next(_numbers):09d}" for _ in range(count)]
 
 
@@ -54,8 +54,8 @@ def paths(igsids: Sequence[str]) -> list[str]:
     return [path(igsid) for igsid in igsids]
 
 
-def page(igsids: Sequence[str]) -> str:
-    """All of them in one request."""
+def batch(igsids: Sequence[str]) -> str:
+    """Return the path of one request for all of them."""
     return f"/profiles?ids={','.join(igsids)}"
 
 
@@ -64,18 +64,18 @@ def start(
     figures: list[Figure],
     wanted: Mapping[str, AbstractContextManager[Contender]],
 ) -> list[Contender]:
-    """Those that are installed here; *figures* gets a line for each that is not."""
-    there = []
+    """Start the installed contenders; add a line to *figures* for each missing one."""
+    installed = []
     for name, contender in wanted.items():
         try:
-            there.append(running.enter_context(contender))
+            installed.append(running.enter_context(contender))
         except Missing as missing:
             figures.append(Figure(what=name, note=str(missing)))
-    return there
+    return installed
 
 
 def alone(running: ExitStack) -> tuple[Meta, Contender]:
-    """One process of ours and its store on one core; load and Meta on the other."""
+    """Start our service and its store on one core; load and Meta have the other."""
     running.enter_context(pinned(LOAD))
     meta = running.enter_context(contenders.meta())
     store = running.enter_context(contenders.store())

@@ -1,7 +1,7 @@
-"""Entries written straight into a store, in the form in which this service keeps them.
+"""Entries written directly into a store, encoded as this service does.
 
-For rows that need more people than could be asked about in their time. What Meta would
-have said is what the simulator says of its crowd.
+For rows that need more people than could be fetched in their time. The profiles are
+those of the simulator's crowd.
 """
 
 from __future__ import annotations
@@ -23,38 +23,38 @@ FRESH_FOR, USABLE_FOR = 3600.0, 86400.0
 AT_ONCE = 2000
 
 PICTURES_AT = "https://scontent.cdninstagram.com"
-"""Whose links are as long as those of the real ones."""
+"""With this host the links are as long as real ones."""
 
 
 def key(igsid: str) -> str:
-    """See "One writer per entry" in docs/architecture.md."""
+    """Return an entry's key: see "One writer per entry" in docs/architecture.md."""
     return f"pp:e:{{{DEFAULT_PAGE}:{igsid}}}"
 
 
 def entries(igsids: Sequence[str]) -> Iterator[tuple[str, bytes]]:
-    """The key and the stored form of each, fresh for an hour from now."""
+    """Yield the key and the encoded entry of each, fresh for an hour from now."""
     now = time.time()
-    return ((key(igsid), _form(igsid, now)) for igsid in igsids)
+    return ((key(igsid), _encoded(igsid, now)) for igsid in igsids)
 
 
 def alike(igsids: Sequence[str]) -> Iterator[tuple[str, bytes]]:
-    """The same, quicker: all have the name and the picture of the first."""
+    """Yield the same faster: all have the name and the picture of the first."""
     first = igsids[0]
-    form = _form(first, time.time())
+    value = _encoded(first, time.time())
     for igsid in igsids:
-        yield key(igsid), form.replace(first.encode(), igsid.encode())
+        yield key(igsid), value.replace(first.encode(), igsid.encode())
 
 
-def _form(igsid: str, now: float) -> bytes:
+def _encoded(igsid: str, now: float) -> bytes:
     expires_at = now + people.PICTURE_LIFE
-    said: dict[str, Any] = {**dict.fromkeys(FIELDS), **people.generate(igsid).profile}
-    said["profile_pic"] = signed_url(PICTURES_AT, igsid, int(expires_at))
-    profile = Profile(Igsid(igsid), **said, picture_expires_at=float(int(expires_at)))
+    fields: dict[str, Any] = {**dict.fromkeys(FIELDS), **people.generate(igsid).profile}
+    fields["profile_pic"] = signed_url(PICTURES_AT, igsid, int(expires_at))
+    profile = Profile(Igsid(igsid), **fields, picture_expires_at=float(int(expires_at)))
     return encode(Entry(profile, now, now + FRESH_FOR, now + USABLE_FOR))
 
 
 def fill(store_url: str, pairs: Iterable[tuple[str, bytes]]) -> None:
-    """Write all *pairs* of key and value, as the service would, with a TTL."""
+    """Write all *pairs* of key and value with a TTL, as the service does."""
     milliseconds = int(USABLE_FOR * 1000)
     with redis.Redis.from_url(store_url) as client:
         rest = iter(pairs)
@@ -66,7 +66,7 @@ def fill(store_url: str, pairs: Iterable[tuple[str, bytes]]) -> None:
 
 
 def used_bytes(store_url: str) -> int:
-    """What the engine says that it uses: ``used_memory``.
+    """Return the memory that the engine reports: ``used_memory``.
 
     Source: https://redis.io/docs/latest/commands/info/
     """

@@ -1,4 +1,4 @@
-"""Rows of hits amid trouble, and of a service that is told to stop."""
+"""Rows of hits while misses hang or clients stall, and of a service that stops."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from benchmarks.figures import Figure, milliseconds
 from benchmarks.rounds import Pace, alone, path, paths, people
 
 STALLED_FOR = 0.5
-"""Seconds after which 300 clients have become a stall, and are no longer a burst."""
+"""Seconds after which 300 new clients no longer count as a burst."""
 
 
 def hits_while_misses_hang(pace: Pace) -> list[Figure]:
@@ -25,7 +25,7 @@ def hits_while_misses_hang(pace: Pace) -> list[Figure]:
 
         def hang() -> Callable[[], None]:
             cold = people(100)
-            meta.hold_back(cold, 2.0)
+            meta.delay(cold, 2.0)
             before = meta.calls()
             calls = [load.send(ours.port, path(igsid)) for igsid in cold]
             meta.wait_for(before + len(calls))
@@ -82,7 +82,10 @@ def _hits_beside(
     *,
     aim: float | None = None,
 ) -> list[Figure]:
-    """Hits' median and p99, alone and amid *trouble*, which gives its own end."""
+    """Return the p50 and p99 of hits, alone and during *trouble*.
+
+    *trouble* begins it, and returns the function that ends it.
+    """
     warm = paths(people(200))
     load.prime(ours.port, warm)
     calm, amid = [], []
@@ -114,10 +117,10 @@ def _percentile(
 
 
 def _stop_under_load(meta: Meta, ours: Contender) -> tuple[int, int, float]:
-    """How many of 40 were finished, how many requests lost, and how long it took."""
+    """Stop *ours*; return how many of 40 finished, how many were lost, and the time."""
     warm, cold = people(1), people(40)
     load.prime(ours.port, paths(warm))
-    meta.hold_back(cold, 1.5)
+    meta.delay(cold, 1.5)
     before = meta.calls()
     until = time.perf_counter() + load.WITHIN
     with ThreadPoolExecutor(10) as pool:

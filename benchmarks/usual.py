@@ -1,4 +1,4 @@
-"""What most teams write: a view, and one of three ways to cache what Meta said."""
+"""What most teams write: a view, and one of three ways to cache Meta's replies."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import requests
 from flask import Flask, Response, jsonify
 from flask_caching import Cache
 
-KEPT_FOR = 3600
+TTL = 3600
 
 
 def memoize() -> Flask:
@@ -18,11 +18,11 @@ def memoize() -> Flask:
     app = Flask(__name__)
     cache = _flask_caching(app)
 
-    @cache.memoize(timeout=KEPT_FOR)
+    @cache.memoize(timeout=TTL)
     def fetch(igsid: str) -> dict:
         return _ask(requests.get, igsid)
 
-    return _answering(app, fetch)
+    return _app_with(app, fetch)
 
 
 def cache_get() -> Flask:
@@ -34,10 +34,10 @@ def cache_get() -> Flask:
         profile = cache.get(igsid)
         if profile is None:
             profile = _ask(requests.get, igsid)
-            cache.set(igsid, profile, timeout=KEPT_FOR)
+            cache.set(igsid, profile, timeout=TTL)
         return profile
 
-    return _answering(app, find)
+    return _app_with(app, find)
 
 
 def requests_cache() -> Flask:
@@ -45,8 +45,8 @@ def requests_cache() -> Flask:
     from requests_cache import CachedSession, RedisCache
 
     backend = RedisCache(connection=redis.Redis.from_url(os.environ["STORE_URL"]))
-    session = CachedSession(backend=backend, expire_after=KEPT_FOR)
-    return _answering(Flask(__name__), lambda igsid: _ask(session.get, igsid))
+    session = CachedSession(backend=backend, expire_after=TTL)
+    return _app_with(Flask(__name__), lambda igsid: _ask(session.get, igsid))
 
 
 def _flask_caching(app: Flask) -> Cache:
@@ -54,7 +54,7 @@ def _flask_caching(app: Flask) -> Cache:
     return Cache(app)
 
 
-def _answering(app: Flask, find: Callable[[str], dict]) -> Flask:
+def _app_with(app: Flask, find: Callable[[str], dict]) -> Flask:
     @app.get("/profiles/<igsid>")
     def profile(igsid: str) -> Response:
         return jsonify(find(igsid))

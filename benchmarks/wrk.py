@@ -1,4 +1,4 @@
-"""Hits by the thousand: ``wrk``, with a script of ours for whom to ask about.
+"""Hits by ``wrk``, with a Lua script that requests the given paths.
 
 Source: https://github.com/wg/wrk/blob/master/SCRIPTING
 """
@@ -19,17 +19,17 @@ from benchmarks.load import AUTHORIZATION
 CONNECTIONS = 64
 
 DRAWS = 200_000
-"""Requests after which the order of `zipf` begins anew: more than one round takes."""
+"""Requests after which the order of `zipf` repeats: more than one round needs."""
 
 _SCRIPT = """\
 local requests, number, threads = {}, 0, {}
 local expected = tonumber(os.getenv("BENCH_STATUS"))
-unexpected, which = 0, 0 -- Not local, for done() to read them of each thread.
+unexpected, which = 0, 0 -- Not local, so that done() can read them in each thread.
 
 function setup(thread) table.insert(threads, thread) end
 
 function init()
-  -- The same host as when it was primed: Varnish keeps those of each apart.
+  -- The same host as for priming: Varnish has an entry for each host.
   local headers = {Host = "localhost", Authorization = os.getenv("BENCH_AUTHORIZATION")}
   for path in io.lines(os.getenv("BENCH_PATHS")) do
     requests[#requests + 1] = wrk.format("GET", path, headers)
@@ -46,29 +46,29 @@ function response(status)
 end
 
 function done(summary, latency)
-  local e, strange, last = summary.errors, 0, 0
+  local e, unexpected_count, last = summary.errors, 0, 0
   for _, thread in ipairs(threads) do
-    strange = strange + thread:get("unexpected")
+    unexpected_count = unexpected_count + thread:get("unexpected")
     last = math.max(last, thread:get("which"))
   end
   io.write(string.format("MEASURED %d %d %d %d %d %d\\n", summary.requests,
-    summary.duration, strange, last, e.connect + e.read + e.write, e.timeout))
+    summary.duration, unexpected_count, last, e.connect + e.read + e.write, e.timeout))
 end
 """
 
 
 def check() -> None:
-    """Raises Missing where there is no wrk, before anything else is started."""
+    """Raise Missing if there is no wrk, before other programs are started."""
     _find()
 
 
 def rate(port: int, paths: Sequence[str], *, seconds: int, status: int = 200) -> float:
-    """Answers a second on 64 keep-alive connections, asked for in the order of *paths*.
+    """Return answers a second on 64 keep-alive connections, to *paths* in this order.
 
-    Looking at each status costs wrk a quarter more, and it has a core of its own.
+    Checking each status costs wrk a quarter more, but it has a core of its own.
 
     Raises:
-        Failed: one was not of this *status*, or did not come.
+        Failed: an answer had another status, or did not come.
     """
     with folder() as private:
         script, order = private / "profiles.lua", private / "paths"
@@ -90,27 +90,28 @@ def rate(port: int, paths: Sequence[str], *, seconds: int, status: int = 200) ->
     return read(done.stdout + done.stderr)
 
 
-def read(said: str) -> float:
-    """Answers a second, by what our script printed at the end.
+def read(output: str) -> float:
+    """Read answers a second from the last line of our script's *output*.
 
     Raises:
-        Failed: not all were as they must be.
+        Failed: an answer was wrong or did not come.
     """
-    measured = re.search(r"^MEASURED (\d+) (\d+) (\d+) (\d+) (\d+) (\d+)$", said, re.M)
+    line = r"^MEASURED (\d+) (\d+) (\d+) (\d+) (\d+) (\d+)$"
+    measured = re.search(line, output, re.M)
     if measured is None:
-        raise Failed(f"wrk said: {said[-500:]}")
+        raise Failed(f"wrk printed: {output[-500:]}")
     numbers = map(int, measured.groups())
-    requests, microseconds, strange, last, broken, late = numbers
-    if not requests or strange or broken or late:
+    requests, microseconds, unexpected_count, last, broken, late = numbers
+    if not requests or unexpected_count or broken or late:
         raise Failed(
-            f"of {requests} answers {strange} were not what they must be (the last was"
-            f" {last}), {broken} connections broke and {late} requests had none in time"
+            f"of {requests} answers {unexpected_count} had a wrong status (the last was"
+            f" {last}), {broken} connections broke and {late} requests timed out"
         )
     return requests * 1e6 / microseconds
 
 
 def zipf(paths: Sequence[str], seed: int) -> list[str]:
-    """An order in which the *k*-th of *paths* is asked for in proportion to 1/*k*."""
+    """Return an order with the *k*-th of *paths* in proportion to 1/*k*."""
     shares = list(accumulate(1 / rank for rank in range(1, len(paths) + 1)))
     return random.Random(seed).choices(paths, cum_weights=shares, k=DRAWS)
 

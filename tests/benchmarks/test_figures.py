@@ -1,4 +1,4 @@
-"""What a figure says of itself, and how the page takes it in."""
+"""Figures: their verdicts, their lines, and their place in the page."""
 
 import pytest
 
@@ -31,15 +31,15 @@ ORDER = ["hits", "misses"]
         (Figure(what="w", samples=[5]), True, True),
     ],
 )
-def test_a_figure_is_held_against_what_must_be_and_against_the_aim(
+def test_figure_is_compared_with_its_bound_and_its_aim(
     figure: Figure, is_met: bool, is_aim_met: bool
 ) -> None:
-    """A bound by the median, from its own side; an exact number by every round."""
+    """The median is compared with a bound, and every round with an exact number."""
     assert (figure.is_met, figure.is_aim_met) == (is_met, is_aim_met)
 
 
-def test_a_line_shows_both_verdicts() -> None:
-    """Who reads the table sees what was wanted beside what was reached."""
+def test_line_shows_both_verdicts() -> None:
+    """A reader of the table sees the bound beside the figure."""
     figure = ratio("ours against theirs", [2, 3], [1, 1], at_least=2, aim=4)
 
     line = figure.render("hits")
@@ -51,7 +51,7 @@ def test_a_line_shows_both_verdicts() -> None:
     assert line.count("|") == HEAD.splitlines()[0].count("|")
 
 
-def test_a_line_says_that_what_must_be_was_missed() -> None:
+def test_line_marks_a_missed_bound() -> None:
     figure = milliseconds("p99", [0.0061], at_most=5, aim=2)
 
     line = figure.render("hits")
@@ -62,23 +62,23 @@ def test_a_line_says_that_what_must_be_was_missed() -> None:
     )
 
 
-def test_a_figure_without_samples_says_why_in_one_line() -> None:
-    """A server's last words may have lines and bars, which would end the table."""
-    figure = Figure(what="varnish", note="it said: a | b\nc")
+def test_line_without_samples_has_its_note_in_one_row() -> None:
+    """A server's output may have line breaks and bars, which would end the table."""
+    figure = Figure(what="varnish", note="its output: a | b\nc")
 
     line = figure.render("hits")
 
-    assert line == "| `hits` | varnish | it said: a / b c | | | |"
+    assert line == "| `hits` | varnish | its output: a / b c | | | |"
 
 
-def test_a_ratio_is_taken_round_by_round() -> None:
-    """So that a slow minute of the machine meets both sides of it."""
+def test_ratio_is_taken_round_by_round() -> None:
+    """So that a slow minute of the machine affects both sides."""
     figure = ratio("ours against theirs", [10, 40], [10, 20])
 
     assert figure.samples == [1, 2]
 
 
-def test_what_was_measured_takes_the_place_of_its_old_lines_alone() -> None:
+def test_measured_row_replaces_only_its_own_old_lines() -> None:
     page = merge(a_page())
 
     assert page.startswith("# Before\n") and page.endswith("\nAfter\n")
@@ -91,7 +91,7 @@ def test_what_was_measured_takes_the_place_of_its_old_lines_alone() -> None:
     ("here", "head"),
     [("Measured on another machine.", HEAD), (HERE, "| row | what |\n|---|---|")],
 )
-def test_lines_of_another_machine_or_shape_do_not_stay(here: str, head: str) -> None:
+def test_lines_of_another_machine_or_table_are_dropped(here: str, head: str) -> None:
     """Figures of two machines in one table would be compared."""
     page = merge(a_page(head), here=here)
 
@@ -108,10 +108,10 @@ def test_lines_of_another_machine_or_shape_do_not_stay(here: str, head: str) -> 
         (HERE, "| row | what |\n|---|---|", [], ["hits", "misses"]),
     ],
 )
-def test_it_is_known_which_rows_would_go(
+def test_dropped_names_the_rows_that_would_be_lost(
     here: str, head: str, measured: list[str], lost: list[str]
 ) -> None:
-    """Whoever repeats one row elsewhere must not lose the others for it."""
+    """One row measured elsewhere must not delete the others."""
     assert dropped(a_page(head), measured, here=here) == lost
 
 
@@ -124,7 +124,7 @@ def test_it_is_known_which_rows_would_go(
         (HERE, "", []),
     ],
 )
-def test_the_picture_stays_as_long_as_what_it_shows(
+def test_picture_stays_as_long_as_its_rows(
     here: str, picture: str | None, shown: list[str]
 ) -> None:
     page = merge(a_page(), here=here, picture=picture)
@@ -134,13 +134,13 @@ def test_the_picture_stays_as_long_as_what_it_shows(
 
 
 def merge(page: str, here: str = HERE, picture: str | None = None) -> str:
-    """*page* after the misses have been measured anew."""
+    """Return *page* after the misses have been measured again."""
     measured = {"misses": [Figure(what="new", samples=[2])]}
     return merged(page, measured, ORDER, here=here, picture=picture)
 
 
 def a_page(head: str = HEAD) -> str:
-    """With a line of each row, under a picture of them."""
+    """Return a page with a picture and one line of each row."""
     old = [Figure(what="old", samples=[1]).render(row) for row in ORDER]
     block = [BEGIN, HERE, "", "![old](performance.svg)\n", head, *old, END]
     return "\n".join(["# Before", *block, "After", ""])

@@ -1,4 +1,4 @@
-"""The plot of the hits: bars as long as what they stand for."""
+"""The plot of the hits: bars in proportion to the figures."""
 
 from xml.etree import ElementTree
 
@@ -12,34 +12,34 @@ RATES = {
 
 
 def bars(plot: str) -> dict[str, tuple[float, str]]:
-    """Each bar's length and class, by the name that stands before it."""
+    """Return each bar's length and class, by the name before it."""
     found, name = {}, ""
     for element in ElementTree.fromstring(plot):
         kind = element.tag.rpartition("}")[2]
         if kind == "text" and element.get("text-anchor") == "end":
             name = element.text or ""
         elif kind == "rect" and element.get("class") != "paper":
-            length, whose = element.get("width"), element.get("class")
-            assert length and whose
-            found[name] = float(length), whose
+            length, css_class = element.get("width"), element.get("class")
+            assert length and css_class
+            found[name] = float(length), css_class
     return found
 
 
-def test_bars_are_in_proportion_best_first_and_ours_stand_out() -> None:
-    """From zero and linear, by the median of what each round says."""
+def test_bars_are_in_proportion_and_best_first_with_ours_marked() -> None:
+    """They are linear from zero, by the median of the rounds."""
     drawn_bars = bars(drawn(RATES))
 
     lengths = {name: length for name, (length, _) in drawn_bars.items()}
     assert list(lengths) == ["profile-proxy", "nginx", "cache.get <slow>"]
     assert round(lengths["profile-proxy"] / lengths["nginx"], 2) == 1.5
     assert round(lengths["cache.get <slow>"] / lengths["nginx"], 2) == 0.01
-    assert [name for name, (_, whose) in drawn_bars.items() if whose == "ours"] == [
-        "profile-proxy"
-    ]
+    assert [
+        name for name, (_, css_class) in drawn_bars.items() if css_class == "ours"
+    ] == ["profile-proxy"]
 
 
-def test_nothing_is_drawn_outside_of_the_plot() -> None:
-    """The longest thin line leaves room for the number behind it."""
+def test_texts_are_inside_the_plot() -> None:
+    """The longest thin line leaves room for the number after it."""
     plot = ElementTree.fromstring(drawn(RATES))
 
     _, _, width, height = map(float, plot.attrib["viewBox"].split())
@@ -49,7 +49,7 @@ def test_nothing_is_drawn_outside_of_the_plot() -> None:
         assert 0 < float(text.attrib["y"]) < height
 
 
-def test_who_cannot_see_the_plot_is_told_every_number() -> None:
+def test_plot_has_a_description_with_every_number() -> None:
     plot = ElementTree.fromstring(drawn(RATES))
 
     described = plot.findtext("{http://www.w3.org/2000/svg}desc")

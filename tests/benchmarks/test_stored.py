@@ -1,4 +1,4 @@
-"""What the benchmarks write into a store is what the service would read."""
+"""The service can read the entries that the benchmarks write."""
 
 from benchmarks.stored import alike, entries, key
 from proxy.domain.profile import Igsid, Profile
@@ -7,7 +7,7 @@ from proxy.storage.codec import decode
 BEA, CAL = "1254002000000001", "1254002000000002"
 
 
-def test_each_person_is_stored_under_their_own_key() -> None:
+def test_entries_have_their_own_key_and_profile() -> None:
     (_, bea), (cals_key, cal) = entries([BEA, CAL])
 
     read = decode(cal, Igsid(CAL))
@@ -20,7 +20,7 @@ def test_each_person_is_stored_under_their_own_key() -> None:
     assert read.fetched_at < read.fresh_until < read.usable_until
 
 
-def test_those_made_alike_have_their_own_id_and_the_same_size() -> None:
+def test_alike_entries_have_their_own_id_and_the_same_size() -> None:
     (_, bea), (cals_key, cal) = alike([BEA, CAL])
 
     read = decode(cal, Igsid(CAL))

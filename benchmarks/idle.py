@@ -1,4 +1,4 @@
-"""Waiting until the machine has nothing else to do."""
+"""Wait until the machine is idle."""
 
 from __future__ import annotations
 
@@ -11,36 +11,40 @@ from typing import TypeVar
 Round = TypeVar("Round")
 
 BUSY_PERCENT = 10
-"""More of the machine's time than this in other hands spoils a round."""
+"""A round is spoiled if other processes use more of the machine's time than this."""
 
-LOOK_FOR = 0.25
+SAMPLE_FOR = 0.25
+"""Seconds over which the machine's load is measured."""
 
 
 def rounds(contenders: Iterable[Round], within: float) -> Iterator[Round]:
-    """Each of them in turn, once it is quiet or has not become so *within* seconds."""
+    """Yield each in turn, once the machine is idle, or after *within* seconds."""
     for contender in contenders:
         wait(within)
         yield contender
 
 
 def wait(within: float) -> None:
-    """Let what went before die away, for so many seconds, and say if it has not."""
+    """Wait until the machine is idle, at most *within* seconds; report if it is not."""
     until = time.monotonic() + within
     while time.monotonic() < until:
         if _busy_percent() < BUSY_PERCENT:
             return
-    print("others are busy, which may spoil a round", file=sys.stderr)
+    print("other processes are busy, which may spoil a round", file=sys.stderr)
 
 
 def _busy_percent() -> float:
     busy, total = _ticks()
-    time.sleep(LOOK_FOR)
+    time.sleep(SAMPLE_FOR)
     busy_now, total_now = _ticks()
     return 100 * (busy_now - busy) / max(1, total_now - total)
 
 
 def _ticks() -> tuple[int, int]:
-    """Source: https://docs.kernel.org/filesystems/proc.html, of all cores together."""
+    """Return the busy and all ticks of all cores together.
+
+    Source: https://docs.kernel.org/filesystems/proc.html
+    """
     first = Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:9]
     ticks = [int(text) for text in first]
     idle, waiting = ticks[3:5]
