@@ -1,4 +1,4 @@
-"""What we deploy: the image, the local stack, and the script that checks a commit."""
+"""The image, the local stack, and the script that checks a commit."""
 
 import json
 import os
@@ -24,13 +24,13 @@ from proxy.web import auth
 
 ROOT = Path(__file__).parent.parent
 BIN = Path(sys.executable).parent
-UNUSED_PORT = 9  # "discard", which nobody serves any more
+UNUSED_PORT = 9  # "discard", which no machine serves any more
 
 
 def run(
     *command: str | Path, env: dict[str, str] | None = None, cwd: Path = ROOT
 ) -> subprocess.CompletedProcess[str]:
-    """Run *command* with *env*, and with no setting from whoever runs the tests."""
+    """Run *command* with *env*, and without settings of the test run's environment."""
     outside = {k: v for k, v in os.environ.items() if not k.startswith(PREFIX)}
     return subprocess.run(
         command,
@@ -51,19 +51,19 @@ def stack() -> dict[str, Any]:
 
 
 def instructions() -> list[tuple[str, str]]:
-    """The Dockerfile's instructions, each as its word and the rest of it."""
+    """Return the Dockerfile's instructions, each as its word and its arguments."""
     text = (ROOT / "Dockerfile").read_text().replace("\\\n", " ")
     lines = [line for line in text.splitlines() if line and not line.startswith("#")]
     return [(word, rest) for word, _, rest in (line.partition(" ") for line in lines)]
 
 
-def the_last(word: str) -> str:
-    """What the final stage says after *word*."""
+def last_instruction(word: str) -> str:
+    """Return the arguments of the last instruction *word*, in the final stage."""
     return [rest for each, rest in instructions() if each == word][-1]
 
 
 def local_environment(stack: dict[str, Any]) -> dict[str, str]:
-    """The local proxy's settings, its secrets where they lie in this repository."""
+    """Return the local proxy's settings, with this repository's files of secrets."""
     environment = dict(stack["services"]["proxy"]["environment"])
     for name, secret in stack["secrets"].items():
         for variable, value in environment.items():
@@ -75,20 +75,20 @@ def local_environment(stack: dict[str, Any]) -> dict[str, str]:
 # The image
 
 
-def test_the_dockerfile_passes_its_linter() -> None:
+def test_dockerfile_passes_its_linter() -> None:
     linted = run(BIN / "hadolint", "Dockerfile")
 
     assert (linted.returncode, linted.stdout) == (0, "")
 
 
-def test_every_stage_has_a_python_that_we_support() -> None:
+def test_every_stage_of_the_image_has_a_supported_python() -> None:
     metadata = ConfigParser()
     metadata.read(ROOT / "setup.cfg")
     supported = SpecifierSet(metadata["options"]["python_requires"])
     bases = [rest.split()[0] for word, rest in instructions() if word == "FROM"]
     versions = [re.fullmatch(r"python:(3\.\d+)-slim", base) for base in bases]
 
-    # The environment is copied between them, so they must not differ.
+    # The environment is copied between the stages, so they must not differ.
     assert len(set(bases)) == 1
     for version in versions:
         assert version and version[1] in supported
@@ -96,11 +96,11 @@ def test_every_stage_has_a_python_that_we_support() -> None:
         assert classifier in metadata["metadata"]["classifiers"].splitlines()
 
 
-def test_the_image_says_of_itself_what_the_package_says() -> None:
+def test_image_has_the_labels_of_the_package() -> None:
     metadata = ConfigParser()
     metadata.read(ROOT / "setup.cfg")
     labels = dict(
-        re.findall(r'opencontainers\.image\.(\w+)="(.*?)"', the_last("LABEL"))
+        re.findall(r'opencontainers\.image\.(\w+)="(.*?)"', last_instruction("LABEL"))
     )
 
     assert labels == {
@@ -110,19 +110,19 @@ def test_the_image_says_of_itself_what_the_package_says() -> None:
     }
 
 
-def test_the_image_runs_the_service_as_a_numbered_user_who_is_not_root() -> None:
-    user = re.fullmatch(r"(\d+):(\d+)", the_last("USER"))
+def test_image_runs_the_service_as_a_numbered_user_other_than_root() -> None:
+    user = re.fullmatch(r"(\d+):(\d+)", last_instruction("USER"))
 
     assert user and "0" not in user.groups()
-    assert json.loads(the_last("ENTRYPOINT")) == ["profile-proxy"]
-    assert json.loads(the_last("CMD")) == ["run"]
-    assert the_last("STOPSIGNAL") == "SIGTERM"
-    assert the_last("EXPOSE") == "8080"
+    assert json.loads(last_instruction("ENTRYPOINT")) == ["profile-proxy"]
+    assert json.loads(last_instruction("CMD")) == ["run"]
+    assert last_instruction("STOPSIGNAL") == "SIGTERM"
+    assert last_instruction("EXPOSE") == "8080"
 
 
-def test_the_image_listens_where_it_can_be_reached_but_not_without_keys() -> None:
-    """On all addresses, and so it does not start before it is told who may call."""
-    environment = dict(re.findall(r"\b(PROXY_\w+)=(\S+)", the_last("ENV")))
+def test_image_listens_on_all_addresses_and_needs_api_keys() -> None:
+    """Without a file of API keys it does not start."""
+    environment = dict(re.findall(r"\b(PROXY_\w+)=(\S+)", last_instruction("ENV")))
 
     started = run(
         BIN / "profile-proxy", "run", env=environment | {"PROXY_PAGE_TOKEN": "EAA"}
@@ -133,11 +133,11 @@ def test_the_image_listens_where_it_can_be_reached_but_not_without_keys() -> Non
     assert "PROXY_API_KEYS_FILE" in started.stderr
 
 
-def test_the_build_sees_only_what_the_dockerfile_copies() -> None:
-    """Not .git, .venv, tests or deploy/local, nor what somebody leaves here next."""
+def test_build_context_has_only_the_files_that_are_copied() -> None:
+    """Not .git, .venv, tests or deploy/local, and no file that is left here later."""
     lines = (ROOT / ".dockerignore").read_text().splitlines()
     patterns = [line for line in lines if line and not line.startswith("#")]
-    seen = {pattern[1:] for pattern in patterns if pattern.startswith("!")}
+    included = {pattern[1:] for pattern in patterns if pattern.startswith("!")}
     copied = {
         source.removeprefix("./")
         for word, rest in instructions()
@@ -146,14 +146,14 @@ def test_the_build_sees_only_what_the_dockerfile_copies() -> None:
     }
 
     assert patterns[0] == "*"
-    assert seen == copied
+    assert included == copied
     assert all((ROOT / name).exists() for name in copied)
     assert "**/__pycache__" in patterns
 
 
 @contextmanager
 def answering(status: int) -> Iterator[int]:
-    """A server that answers GET /healthz with *status*; its port."""
+    """Run a server that answers GET /healthz with *status*, and yield its port."""
 
     class Health(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -174,27 +174,27 @@ def answering(status: int) -> Iterator[int]:
 
 
 def image_health(port: int, **env: str) -> int:
-    """What the image's health check exits with, when told to listen at *port*."""
-    command = json.loads(the_last("HEALTHCHECK").partition(" CMD ")[2])
+    """Return the exit status of the image's health check of *port*."""
+    command = json.loads(last_instruction("HEALTHCHECK").partition(" CMD ")[2])
     assert command[0] == "python"
     env |= {"PROXY_LISTEN": f"0.0.0.0:{port}"}
     return run(sys.executable, *command[1:], env=env).returncode
 
 
-def test_the_image_is_healthy_while_the_service_answers() -> None:
+def test_image_is_healthy_while_the_service_answers() -> None:
     with answering(200) as port:
         assert image_health(port) == 0
 
 
-def test_the_image_is_not_healthy_when_the_service_errs_or_is_away() -> None:
+def test_image_is_unhealthy_if_the_service_fails_or_is_down() -> None:
     with answering(500) as port:
         assert image_health(port) != 0
 
     assert image_health(port) != 0
 
 
-def test_the_image_asks_for_its_health_without_an_http_proxy() -> None:
-    """Docker can put HTTP_PROXY into every container."""
+def test_health_check_of_the_image_uses_no_http_proxy() -> None:
+    """Docker can set HTTP_PROXY in every container."""
     elsewhere = f"http://127.0.0.1:{UNUSED_PORT}"
 
     with answering(200) as port:
@@ -209,10 +209,10 @@ def test_the_image_asks_for_its_health_without_an_http_proxy() -> None:
     ],
     ids=["profile-proxy", "simulator"],
 )
-def test_what_the_image_runs_needs_no_home_and_no_folder_of_ours(
+def test_commands_of_the_image_need_no_home_and_no_checkout(
     command: list[str],
 ) -> None:
-    """As in the image: nothing but a PATH, no home, and no checkout around it."""
+    """The image has only a PATH, without a home and without a checkout."""
     environment = {"PATH": str(BIN), "HOME": "/nonexistent"}
 
     done = subprocess.run(
@@ -226,7 +226,7 @@ def test_what_the_image_runs_needs_no_home_and_no_folder_of_ours(
 # The local stack
 
 
-def test_the_compose_file_is_valid() -> None:
+def test_compose_file_is_valid() -> None:
     checked = run(
         BIN / "check-jsonschema",
         "--builtin-schema",
@@ -237,7 +237,7 @@ def test_the_compose_file_is_valid() -> None:
     assert checked.returncode == 0, checked.stdout
 
 
-def test_the_stack_is_published_on_this_machine_only(stack: dict[str, Any]) -> None:
+def test_stack_is_published_only_on_this_machine(stack: dict[str, Any]) -> None:
     published = {
         name: service.get("ports", []) for name, service in stack["services"].items()
     }
@@ -253,7 +253,7 @@ def test_the_stack_is_published_on_this_machine_only(stack: dict[str, Any]) -> N
 @pytest.mark.parametrize("name", ["proxy", "redis", "graph"])
 def test_every_service_is_confined(stack: dict[str, Any], name: str) -> None:
     service = stack["services"][name]
-    user = service.get("user") or the_last("USER")
+    user = service.get("user") or last_instruction("USER")
 
     assert service["read_only"] is True
     assert service["tmpfs"] == ["/tmp"]
@@ -265,7 +265,7 @@ def test_every_service_is_confined(stack: dict[str, Any], name: str) -> None:
     assert service["pids_limit"]
 
 
-def test_redis_keeps_nothing_and_is_bounded(stack: dict[str, Any]) -> None:
+def test_redis_has_no_persistence_and_limited_memory(stack: dict[str, Any]) -> None:
     redis = stack["services"]["redis"]
     words = redis["command"]
     arguments = dict(zip(words[::2], words[1::2], strict=True))
@@ -282,8 +282,8 @@ def test_redis_keeps_nothing_and_is_bounded(stack: dict[str, Any]) -> None:
     }
 
 
-def test_redis_can_be_reached_by_the_proxy_alone(stack: dict[str, Any]) -> None:
-    """It has no password, so its network is its guard."""
+def test_redis_can_be_reached_only_by_the_proxy(stack: dict[str, Any]) -> None:
+    """It has no password, so only its network protects it."""
     on_it = {
         name
         for name, service in stack["services"].items()
@@ -295,7 +295,7 @@ def test_redis_can_be_reached_by_the_proxy_alone(stack: dict[str, Any]) -> None:
     assert stack["networks"]["store"]["internal"] is True
 
 
-def test_the_proxy_starts_after_what_it_needs(stack: dict[str, Any]) -> None:
+def test_proxy_starts_after_the_services_it_needs(stack: dict[str, Any]) -> None:
     needed = stack["services"]["proxy"]["depends_on"]
 
     assert needed == {
@@ -314,7 +314,7 @@ def test_every_variable_of_the_stack_is_a_setting(stack: dict[str, Any]) -> None
         assert ours <= known
 
 
-def test_the_settings_of_the_stack_are_accepted(stack: dict[str, Any]) -> None:
+def test_settings_of_the_stack_are_valid(stack: dict[str, Any]) -> None:
     settings = Settings.from_env(local_environment(stack))
 
     assert str(settings.listen) == "0.0.0.0:8080"
@@ -322,8 +322,8 @@ def test_the_settings_of_the_stack_are_accepted(stack: dict[str, Any]) -> None:
     assert settings.graph_url == "http://graph:9100"
 
 
-def test_the_proxy_has_time_to_stop(stack: dict[str, Any]) -> None:
-    """Draining, then whoever waits: for at most two deadlines and 5 s."""
+def test_proxy_has_enough_time_to_stop(stack: dict[str, Any]) -> None:
+    """For draining, and then for waiting callers: at most two deadlines and 5 s."""
     settings = Settings.from_env(local_environment(stack))
     grace = stack["services"]["proxy"]["stop_grace_period"]
 
@@ -334,7 +334,7 @@ def test_the_proxy_has_time_to_stop(stack: dict[str, Any]) -> None:
 
 
 def test_every_secret_is_a_file(stack: dict[str, Any]) -> None:
-    """Nothing secret stands in the environment, where `docker inspect` shows it."""
+    """No secret is in the environment, where `docker inspect` shows it."""
     proxy = stack["services"]["proxy"]
     secret = {PREFIX + row.name for row in ROWS if row.secret}
 
@@ -345,18 +345,18 @@ def test_every_secret_is_a_file(stack: dict[str, Any]) -> None:
         assert f"/run/secrets/{name}" in proxy["environment"].values()
 
 
-def test_the_key_that_a_reader_is_told_opens_the_local_proxy() -> None:
+def test_key_in_the_comment_of_the_key_file_opens_the_local_proxy() -> None:
     text = (ROOT / "deploy/local/api_keys").read_text()
-    told = re.findall(r"^#.*Bearer (pp_[\w-]+)", text, re.MULTILINE)
-    known = auth.read_keys(text)
+    shown = re.findall(r"^#.*Bearer (pp_[\w-]+)", text, re.MULTILINE)
+    keys = auth.read_keys(text)
 
     assert "Local stack only" in text.splitlines()[0]
-    assert len(told) == 1
-    assert list(known) == [auth.digest_of(told[0])]
-    assert known[auth.digest_of(told[0])].scopes == {"read", "admin"}
+    assert len(shown) == 1
+    assert list(keys) == [auth.digest_of(shown[0])]
+    assert keys[auth.digest_of(shown[0])].scopes == {"read", "admin"}
 
 
-def test_the_simulated_graph_accepts_the_token_of_the_proxy(
+def test_simulated_graph_accepts_the_token_of_the_proxy(
     stack: dict[str, Any],
 ) -> None:
     settings = Settings.from_env(local_environment(stack))
@@ -365,15 +365,15 @@ def test_the_simulated_graph_accepts_the_token_of_the_proxy(
     assert simulated["SIM_TOKEN"] == settings.page_token.value
 
 
-def test_the_simulated_graph_is_healthy_while_it_answers(
+def test_simulated_graph_is_healthy_while_it_answers(
     stack: dict[str, Any],
 ) -> None:
     shell, python, *arguments = stack["services"]["graph"]["healthcheck"]["test"]
     assert (shell, python) == ("CMD", "python")
 
     def health(port: str) -> int:
-        asked = [argument.replace("9100", port) for argument in arguments]
-        return run(sys.executable, *asked).returncode
+        command = [argument.replace("9100", port) for argument in arguments]
+        return run(sys.executable, *command).returncode
 
     with Simulator() as simulator:
         port = simulator.url.rpartition(":")[2]
@@ -381,10 +381,10 @@ def test_the_simulated_graph_is_healthy_while_it_answers(
     assert health(port) != 0
 
 
-def test_the_simulated_graph_starts_as_the_stack_starts_it(
+def test_simulated_graph_starts_with_the_arguments_of_the_stack(
     stack: dict[str, Any],
 ) -> None:
-    """With the stack's own arguments, but for the port, which is a free one."""
+    """Except for the port, which is a free one."""
     graph = stack["services"]["graph"]
     assert graph["entrypoint"][0] == "python"
     words = [*graph["entrypoint"][1:], *graph["command"], "--exit-with-stdin"]
@@ -398,11 +398,11 @@ def test_the_simulated_graph_starts_as_the_stack_starts_it(
         stdout=subprocess.PIPE,
     ) as simulator:
         assert simulator.stdin and simulator.stdout
-        said = json.loads(simulator.stdout.readline())
+        printed = json.loads(simulator.stdout.readline())
         simulator.stdin.close()
         simulator.wait(timeout=10)
 
-    assert said["url"].startswith("http://127.0.0.1:")
+    assert printed["url"].startswith("http://127.0.0.1:")
     assert simulator.returncode == 0
 
 
@@ -410,7 +410,7 @@ def test_the_simulated_graph_starts_as_the_stack_starts_it(
 
 
 @pytest.mark.parametrize("script", [".ci/run", ".ci/install"])
-def test_the_scripts_of_the_checks_can_be_run(script: str) -> None:
+def test_script_of_the_checks_is_executable_and_valid(script: str) -> None:
     bash = shutil.which("bash")
     assert bash
 
@@ -420,15 +420,15 @@ def test_the_scripts_of_the_checks_can_be_run(script: str) -> None:
     assert (checked.returncode, checked.stderr) == (0, "")
 
 
-def test_what_is_here_is_not_installed_again() -> None:
-    """Nothing is asked of the network, and nothing said."""
+def test_installed_package_is_not_installed_again() -> None:
+    """The script uses no network and prints nothing."""
     done = run(".ci/install", "bash", "python3-venv")
 
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
-def test_what_cannot_be_installed_is_named_and_stops_nobody(tmp_path: Path) -> None:
-    """As on a machine that is no Debian: the rest goes on without it."""
+def test_package_that_cannot_be_installed_is_only_reported(tmp_path: Path) -> None:
+    """As on a machine without apt: the other checks run without it."""
     bash = shutil.which("bash")
     assert bash
     (tmp_path / "bash").symlink_to(bash)
@@ -439,8 +439,8 @@ def test_what_cannot_be_installed_is_named_and_stops_nobody(tmp_path: Path) -> N
     assert "Missing here: no-such." in done.stderr
 
 
-def test_the_script_of_all_checks_checks_what_make_check_does() -> None:
-    """Otherwise a commit passes at its author's and fails elsewhere."""
+def test_script_of_all_checks_runs_the_commands_of_make_check() -> None:
+    """Otherwise a commit could pass for its author and fail elsewhere."""
     makefile = (ROOT / "Makefile").read_text()
     recipe = re.search(r"^check:.*\n((?:\t.*\n)+)", makefile, re.MULTILINE)
     assert recipe

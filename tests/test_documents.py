@@ -1,4 +1,4 @@
-"""The documents name every setting, route, code, command and metric, and none gone."""
+"""The documents name every setting, route, code, command and metric, and no other."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ CODES = {
 
 
 def rows(page: Path, column: int = 0) -> dict[str, list[str]]:
-    """The rows of a page's tables whose first cell is one piece of code."""
+    """Return the table rows of *page* that begin with a piece of code."""
     found = {}
     for line in page.read_text().splitlines():
         cells = [cell.strip() for cell in line.strip().strip("|").split("|")]
@@ -45,7 +45,7 @@ def rows(page: Path, column: int = 0) -> dict[str, list[str]]:
 
 
 def routes() -> set[tuple[str, str]]:
-    """Every route of the service, as OpenAPI writes them."""
+    """Return every route of the service, as OpenAPI writes them."""
     given = {"PAGE_TOKEN": "EAATEST"}
     given |= {"WEBHOOK_VERIFY_TOKEN": "word", "WEBHOOK_SECRETS": "secret"}
     env = {f"PROXY_{name}": value for name, value in given.items()}
@@ -58,7 +58,7 @@ def routes() -> set[tuple[str, str]]:
 
 
 def test_every_setting_is_documented_with_its_default() -> None:
-    """docs/settings.md says what settings.py does, in the same words and order."""
+    """docs/settings.md has the rows of settings.py, in the same words and order."""
     documented = {
         name: cells
         for name, cells in rows(DOCS / "settings.md").items()
@@ -74,8 +74,8 @@ def test_every_setting_is_documented_with_its_default() -> None:
             assert cells[1] == f"`{row.default}`"
 
 
-def test_no_page_names_a_setting_that_is_none() -> None:
-    """Nothing to type in vain."""
+def test_no_page_names_an_unknown_setting() -> None:
+    """A reader would set it without effect."""
     known = {row.name for row in ROWS} | {
         f"{row.name}_FILE" for row in ROWS if row.secret
     }
@@ -86,7 +86,7 @@ def test_no_page_names_a_setting_that_is_none() -> None:
 
 
 def test_every_route_is_documented() -> None:
-    """In openapi.yaml and docs/api.md, and no other there."""
+    """In openapi.yaml and docs/api.md, which name no other route."""
     described = {
         (method.upper(), path)
         for path, item in OPENAPI["paths"].items()
@@ -112,7 +112,7 @@ def test_every_code_is_documented_with_its_status() -> None:
 
 
 def statuses(operation: str) -> set[int]:
-    """What openapi.yaml says that an operation can answer with."""
+    """Return the statuses of an operation in openapi.yaml."""
     for item in OPENAPI["paths"].values():
         for method, described in item.items():
             if method != "parameters" and described["operationId"] == operation:
@@ -120,8 +120,8 @@ def statuses(operation: str) -> set[int]:
     raise KeyError(operation)
 
 
-def test_every_status_that_a_lookup_can_end_in_is_documented() -> None:
-    """At every door through which one is made."""
+def test_every_status_of_a_lookup_is_documented() -> None:
+    """For every route that makes a lookup."""
     failures = set(problems.FAILURES.values())
     refusals = {status for status, _ in problems.REFUSALS.values()}
     meta_s = {status for status, _ in graph_api.FAILURES.values()}
@@ -151,36 +151,38 @@ def test_every_status_that_a_lookup_can_end_in_is_documented() -> None:
         *("inspectProfile", "eraseProfile", "refreshProfile"),
     ],
 )
-def test_a_page_with_a_name_can_answer_as_the_default_one(operation: str) -> None:
-    """They are the same routes."""
+def test_routes_of_a_named_page_have_the_statuses_of_the_default(
+    operation: str,
+) -> None:
+    """They are the same functions."""
     assert statuses(f"{operation}OfPage") == statuses(operation)
     assert 404 in statuses(operation)
 
 
 @pytest.mark.parametrize("operation", ["flush", "refreshProfile", "receiveWebhook"])
-def test_what_is_refused_of_a_body_is_documented(operation) -> None:
-    """Before it is read: of unknown length, or too long."""
+def test_refused_body_lengths_are_documented(operation) -> None:
+    """A body of unknown or too large length is refused before it is read."""
     assert {411, 413} <= statuses(operation)
 
 
-def test_every_reason_to_be_degraded_is_documented() -> None:
-    """In docs/api.md, and in docs/operations.md with what to do about it."""
+def test_every_reason_of_degraded_is_documented() -> None:
+    """In docs/api.md, and in docs/operations.md with its remedy."""
     health = OPENAPI["paths"]["/readyz"]["get"]["responses"]["200"]["content"]
     properties = health["application/json"]["schema"]["properties"]
     reasons = set(properties["reasons"]["items"]["anyOf"][0]["enum"])
     operations = (DOCS / "operations.md").read_text()
     table = operations.partition("| reason | what to do |")[2].partition("\n\n")[0]
     api = (DOCS / "api.md").read_text()
-    said = api.partition("The reasons: ")[2].partition(". ")[0]
+    listed = api.partition("The reasons: ")[2].partition(". ")[0]
 
     assert {PERSISTS, EVICTS_GATES, CLOCK_SKEW} <= reasons
     assert set(re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE)) == reasons
-    assert set(re.findall(r"`(\w+)`", said)) == reasons
+    assert set(re.findall(r"`(\w+)`", listed)) == reasons
 
 
-def test_how_long_a_refusal_is_kept_is_documented() -> None:
+def test_ttl_of_each_refusal_is_documented() -> None:
     """The table of codes agrees with the defaults of the settings."""
-    kept = {"15 min": 900, "6 h": 21600, "24 h": 86400, "10 min": 600}
+    seconds = {"15 min": 900, "6 h": 21600, "24 h": 86400, "10 min": 600}
     settings = Settings.from_env({"PROXY_PAGE_TOKEN": "EAATEST"})
     documented = rows(DOCS / "api.md")
 
@@ -190,7 +192,7 @@ def test_how_long_a_refusal_is_kept_is_documented() -> None:
         Reason.NOT_FOUND: settings.not_found_ttl,
         Reason.UNAVAILABLE: settings.unavailable_ttl,
     }.items():
-        assert kept[documented[reason.value][2]] == ttl
+        assert seconds[documented[reason.value][2]] == ttl
 
 
 def test_every_command_is_documented() -> None:
@@ -207,7 +209,7 @@ def test_every_command_is_documented() -> None:
 
 
 def exposed() -> dict[str, tuple[str, set[str]]]:
-    """Every metric there can be: its type and its labels."""
+    """Return the type and the labels of every possible metric."""
     metrics = Metrics()
     metrics.of_page("default").count_call(
         FetchResult(a_profile(), 1.0, "0badcafe", "v25.0"), 0.1
@@ -225,7 +227,7 @@ def exposed() -> dict[str, tuple[str, set[str]]]:
 
 
 def test_every_metric_is_documented() -> None:
-    """In docs/metrics.md, with its type and its labels, and no other there."""
+    """In docs/metrics.md, with its type and its labels, and no other metric."""
     documented = {
         name: (cells[1], set(re.findall(r"`(\w+)`", cells[2])))
         for name, cells in rows(DOCS / "metrics.md").items()
@@ -235,15 +237,15 @@ def test_every_metric_is_documented() -> None:
     assert documented == exposed()
 
 
-def test_no_page_names_a_metric_that_is_none() -> None:
-    """An alert on a name that is gone never fires."""
+def test_no_page_names_an_unknown_metric() -> None:
+    """An alert on an unknown name never fires."""
     for page in PAGES:
         named = set(re.findall(r"\bprofile_proxy_[a-z_]+", page.read_text()))
         assert named <= set(exposed()), page.name
 
 
 def test_every_source_of_an_answer_is_documented_with_its_outcomes() -> None:
-    """The sources of docs/metrics.md are those that are counted."""
+    """docs/metrics.md lists the sources that are counted."""
     answers = Metrics().of_page("default").answers
     sources = {source for source, _ in answers}
     failures = {code for source, code in answers if source == "none"}
@@ -254,23 +256,23 @@ def test_every_source_of_an_answer_is_documented_with_its_outcomes() -> None:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_every_link_leads_somewhere(page: Path) -> None:
-    """Links to files of this repository, from where they stand."""
+def test_every_link_to_a_file_has_a_target(page: Path) -> None:
+    """Relative links are resolved from their page."""
     for target in re.findall(r"\]\(([^)#]+?)(?:#[^)]*)?\)", page.read_text()):
         if not target.startswith("http"):
             assert (page.parent / target).exists(), target
 
 
 def test_every_test_that_a_page_names_exists() -> None:
-    """The table of promises must not point at tests that have gone."""
+    """The table of promises must not name removed tests."""
     page = (DOCS / "architecture.md").read_text()
 
     for path in re.findall(r"`((?:unit|stores|processes|end_to_end)/[\w./]*)`", page):
         assert (ROOT / "tests" / path).exists(), path
 
 
-def test_the_decisions_are_numbered_in_a_row() -> None:
-    """And each says when to look again."""
+def test_decisions_are_numbered_consecutively() -> None:
+    """And each has all four sections."""
     pages = sorted((DOCS / "decisions").glob("*.md"))
 
     assert [int(page.name[:4]) for page in pages] == list(range(1, len(pages) + 1))

@@ -1,4 +1,4 @@
-"""What an installation brings. Nothing is built: a build asks the network for tools."""
+"""The contents of an installation. No build is run: it would use the network."""
 
 import tomllib
 from configparser import ConfigParser
@@ -31,7 +31,7 @@ def test_setup_py_has_two_lines() -> None:
     assert lines == ["from setuptools import setup", "setup()"]
 
 
-def test_the_command_is_installed_as_profile_proxy() -> None:
+def test_command_is_installed_as_profile_proxy() -> None:
     installed = metadata.distribution(DISTRIBUTION).entry_points
 
     (command,) = installed.select(group="console_scripts")
@@ -39,17 +39,15 @@ def test_the_command_is_installed_as_profile_proxy() -> None:
     assert (command.name, command.value) == ("profile-proxy", "proxy.cli.commands:main")
 
 
-def test_the_extras_are_what_run_and_test_install() -> None:
+def test_extras_include_those_that_make_installs() -> None:
     extras = metadata.metadata(DISTRIBUTION).get_all("Provides-Extra")
 
     assert extras is not None
     assert {"embedded", "dev"} <= set(extras)
 
 
-def test_the_distribution_brings_the_package_and_nothing_else(
-    setup_cfg: ConfigParser,
-) -> None:
-    """Not tests or benchmarks, which another distribution may call the same."""
+def test_distribution_contains_only_the_package(setup_cfg: ConfigParser) -> None:
+    """Neither tests nor benchmarks: another distribution may have such a package."""
     found = setup_cfg["options.packages.find"]["include"].split()
 
     assert setup_cfg["metadata"]["name"] == DISTRIBUTION
@@ -58,14 +56,14 @@ def test_the_distribution_brings_the_package_and_nothing_else(
 
 
 def test_every_folder_with_code_is_a_package() -> None:
-    """``find:`` passes by a folder without ``__init__.py``, and says nothing."""
+    """``find:`` silently skips a folder without ``__init__.py``."""
     folders = {module.parent for module in (ROOT / "proxy").rglob("*.py")}
 
     assert [str(f) for f in folders if not (f / "__init__.py").exists()] == []
 
 
 def test_every_file_of_the_package_is_installed(setup_cfg: ConfigParser) -> None:
-    """A template that works from a checkout is missed only where it is deployed."""
+    """A missing template would be noticed only after deployment."""
     listed = {
         (Path(*package.split(".")), pattern)
         for package, patterns in setup_cfg["options.package_data"].items()

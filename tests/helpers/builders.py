@@ -1,4 +1,4 @@
-"""Valid objects for tests: override what matters, and say nothing of the rest."""
+"""Valid objects for tests. A test overrides only the fields that matter to it."""
 
 from dataclasses import replace
 from typing import Any
@@ -29,16 +29,16 @@ LIFETIMES = Lifetimes(
         Reason.UNAVAILABLE: 10 * MINUTE,
     },
 )
-"""The durations that hold where the operator sets none."""
+"""The default durations."""
 
 
 def picture_url(expires_at: float) -> str:
-    """A link as Meta's CDN hands them out, which dies at *expires_at*."""
+    """Return a link like those of Meta's CDN, which dies at *expires_at*."""
     return f"https://scontent.cdninstagram.com/v/ada.jpg?oe={int(expires_at):X}"
 
 
 def a_profile(**overrides: Any) -> Profile:
-    """Ada, whose picture lives for four days, with *overrides*."""
+    """Return Ada, whose picture lives for four days, with *overrides*."""
     ada = Profile(
         igsid=ADA,
         name="Ada Lovelace",
@@ -54,19 +54,22 @@ def a_profile(**overrides: Any) -> Profile:
 
 
 def a_refusal(**overrides: Any) -> Refusal:
-    """Ada has not consented, with *overrides*."""
+    """Return a refusal for lack of Ada's consent, with *overrides*."""
     said = GraphError(code=230, subcode=None, fbtrace_id="AaitxF/whwY")
     return replace(Refusal(ADA, Reason.CONSENT_REQUIRED, said), **overrides)
 
 
 def an_entry(outcome: Outcome | None = None, **overrides: Any) -> Entry:
-    """*outcome* (Ada's profile) of NOW, fresh for an hour, stale for one more."""
+    """Return an entry fetched at NOW, fresh for an hour and stale for one more.
+
+    *outcome* is Ada's profile by default.
+    """
     entry = Entry(outcome or a_profile(), NOW, NOW + HOUR, NOW + 2 * HOUR)
     return replace(entry, **overrides)
 
 
 def form_of(entry: Entry) -> StoredEntry:
-    """*entry* as it is read where it is stored."""
+    """Return *entry* as it is read from the store."""
     form = read(encode(entry))
     assert form is not None
     return form

@@ -1,4 +1,4 @@
-"""Stand-ins for what reaches outside: Meta, the clock and the background."""
+"""Fakes of Meta, the clock and the task queue."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tests.helpers.builders import NOW
 
 
 class FakeClock:
-    """The time, in epoch seconds, until a test turns it."""
+    """A clock in epoch seconds, which only a test moves."""
 
     def __init__(self, now: float = NOW) -> None:
         self.now = now
@@ -21,7 +21,7 @@ class FakeClock:
 
 
 class FakeGraph:
-    """Meta, with what it says of each person."""
+    """Meta, with an outcome for each person."""
 
     def __init__(self) -> None:
         self.outcomes: dict[Igsid, Outcome | LookupFailure] = {}
@@ -43,7 +43,7 @@ class FakeGraph:
 
 
 class FakeTaskQueue:
-    """Keeps the jobs that nobody waits for, until a test has them run."""
+    """A task queue that keeps its jobs until ``run()``."""
 
     def __init__(self) -> None:
         self.jobs: dict[Hashable, Callable[[], None]] = {}
@@ -57,4 +57,4 @@ class FakeTaskQueue:
 
 
 def no_wait(seconds: float) -> None:
-    """In place of ``time.sleep``, where nobody else is there to be waited for."""
+    """Replace ``time.sleep`` where no other thread has to be waited for."""

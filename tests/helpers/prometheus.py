@@ -1,4 +1,4 @@
-"""Reading what GET /metrics says, as Prometheus would."""
+"""Read the text of GET /metrics, as Prometheus does."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from prometheus_client.samples import Sample
 
 
 def samples(text: str) -> list[Sample]:
-    """Every line of it that is a number."""
+    """Return all samples in *text*."""
     return [
         sample
         for family in text_string_to_metric_families(text)
@@ -16,7 +16,7 @@ def samples(text: str) -> list[Sample]:
 
 
 def total(text: str, name: str, **labels: str) -> float | None:
-    """The sum of all series of *name* that have these *labels*; None: there is none."""
+    """Return the sum of all series of *name* with these *labels*; None without one."""
     found = [
         sample.value
         for sample in samples(text)

@@ -11,7 +11,7 @@ FOLDER = Path(__file__).parents[1] / "fixtures" / "graph"
 RECORDED: dict[str, dict[str, Any]] = {
     path.stem: json.loads(path.read_text()) for path in sorted(FOLDER.glob("*.json"))
 }
-"""Every recording: replies, webhooks, and what the CDN and the token pages say."""
+"""Every recording: replies, webhooks, and answers of the CDN and the token pages."""
 
 REPLIES = {k: v for k, v in RECORDED.items() if v["kind"].startswith("graph_")}
 ERRORS = {k: v["body"] for k, v in REPLIES.items() if v["kind"] == "graph_error"}

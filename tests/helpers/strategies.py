@@ -1,4 +1,4 @@
-"""What hypothesis draws of our types: whatever can be stored."""
+"""Strategies of hypothesis for our types: any value that can be stored."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A relay between a service and its store, which acts at a chosen command."""
+"""A TCP relay between a service and its store, which acts at a chosen command."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ Act = Callable[[], None]
 
 
 class Relay:
-    """Passes bytes on, both ways, on a port of its own.
+    """Forwards bytes in both directions, on a port of its own.
 
-    Whoever waits for a store's answer before it sends the next command sends each
-    in one piece, and so the relay sees one command at a time on each connection.
+    A client that waits for each answer sends each command in one piece, so the
+    relay reads one command at a time on each connection.
     """
 
     def __init__(self, port: int) -> None:
@@ -45,7 +45,7 @@ class Relay:
         self._listener.close()
 
     def before(self, command: bytes, key: bytes, nth: int, act: Act) -> None:
-        """Once, *act* just before the *nth* such command about *key* is passed on."""
+        """Call *act* once, before forwarding the *nth* such command about *key*."""
         self.acted.clear()
         with self._lock:
             self._chosen = command, key, nth, act
@@ -75,11 +75,11 @@ class Relay:
 def _pass(
     source: socket.socket,
     target: socket.socket,
-    look_at: Callable[[bytes], None] = lambda piece: None,
+    inspect: Callable[[bytes], None] = lambda piece: None,
 ) -> None:
     with suppress(OSError):
         while piece := source.recv(_READ_BYTES):
-            look_at(piece)
+            inspect(piece)
             target.sendall(piece)
     with suppress(OSError):
         target.shutdown(socket.SHUT_WR)
