@@ -306,12 +306,12 @@ def test_proxy_starts_after_the_services_it_needs(stack: dict[str, Any]) -> None
 
 
 def test_every_variable_of_the_stack_is_a_setting(stack: dict[str, Any]) -> None:
-    known = {PREFIX + row.name for row in ROWS}
-    known |= {f"{PREFIX}{row.name}_FILE" for row in ROWS if row.secret}
+    allowed = {PREFIX + row.name for row in ROWS}
+    allowed |= {f"{PREFIX}{row.name}_FILE" for row in ROWS if row.secret}
 
     for service in stack["services"].values():
         ours = {n for n in service.get("environment", {}) if n.startswith(PREFIX)}
-        assert ours <= known
+        assert ours <= allowed
 
 
 def test_settings_of_the_stack_are_valid(stack: dict[str, Any]) -> None:

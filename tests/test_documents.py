@@ -76,13 +76,13 @@ def test_every_setting_is_documented_with_its_default() -> None:
 
 def test_no_page_names_an_unknown_setting() -> None:
     """A reader would set it without effect."""
-    known = {row.name for row in ROWS} | {
+    settings = {row.name for row in ROWS} | {
         f"{row.name}_FILE" for row in ROWS if row.secret
     }
 
     for page in [*PAGES, ROOT / "docker-compose.yml", ROOT / "Dockerfile"]:
         named = set(re.findall(r"\bPROXY_([A-Z_]*[A-Z])\b", page.read_text()))
-        assert named - {"SERVICE", "PORT"} <= known, page.name
+        assert named - {"SERVICE", "PORT"} <= settings, page.name
 
 
 def test_every_route_is_documented() -> None:

@@ -1,1 +1,1 @@
-"""All that is known of Meta."""
+"""All knowledge of Meta: calls, replies, quotas and webhooks."""
