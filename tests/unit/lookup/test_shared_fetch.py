@@ -44,11 +44,11 @@ def test_note_of_a_closed_gate_says_that_meta_was_not_asked(world) -> None:
     with pytest.raises(GraphUnavailable):
         world.find()
 
-    with pytest.raises(GraphUnavailable) as noted:
+    with pytest.raises(GraphUnavailable) as raised:
         world.find()
 
     assert world.store.read(ADA).note
-    assert noted.value.asked is False
+    assert raised.value.asked is False
 
 
 def test_key_with_a_spent_allowance_takes_no_lease(world) -> None:
