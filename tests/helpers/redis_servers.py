@@ -542,7 +542,3 @@ def start_store(
         case _:
             with RedisServer(kind, password=password) as server:
                 yield server.url, [server]
-
-
-Server, Watched, Nodes = RedisServer, SentinelGroup, ClusterNodes
-replicated, store_of = start_replicated, start_store

@@ -23,7 +23,7 @@ from proxy.storage.store_guard import PROBED_EVERY
 from tests.helpers.builders import HOUR, NOW, a_profile, an_entry
 from tests.helpers.fakes import no_wait
 from tests.helpers.processes import wait_until
-from tests.helpers.redis_servers import Nodes, Server, client_of, free_port
+from tests.helpers.redis_servers import ClusterNodes, RedisServer, client_of, free_port
 from tests.helpers.store_clients import new_client
 
 LEASE = "0123456789abcdef"
@@ -33,7 +33,7 @@ CacheOn = Callable[[redis.Redis], ProfileCache]
 
 
 @pytest.fixture
-def entries(nodes: Nodes, cache_on: CacheOn) -> Iterator[EntryStore]:
+def entries(nodes: ClusterNodes, cache_on: CacheOn) -> Iterator[EntryStore]:
     """All of PEOPLE, on all nodes; a node that hangs is probed on each call."""
     with new_client(nodes.url, connections=8) as client:
         clock = itertools.count(step=PROBED_EVERY).__next__
@@ -55,16 +55,16 @@ def keep(entries: EntryStore, igsid: Igsid) -> None:
     assert entries.put(igsid, an_entry(a_profile(igsid=igsid)), LEASE, NOW)
 
 
-def people_on(nodes: Nodes, server: Server) -> list[Igsid]:
+def people_on(nodes: ClusterNodes, server: RedisServer) -> list[Igsid]:
     return [igsid for igsid in PEOPLE if nodes.home(key_of(igsid)) is server]
 
 
 @pytest.fixture
-def dead(nodes: Nodes) -> Iterator[Callable[[str], Server]]:
+def dead(nodes: ClusterNodes) -> Iterator[Callable[[str], RedisServer]]:
     """Kills or pauses the node that has no replica, until the test is over."""
     victim = min(nodes.primaries[1:], key=lambda server: server.address)
 
-    def make(how: str) -> Server:
+    def make(how: str) -> RedisServer:
         getattr(victim, how)()
         return victim
 
@@ -75,9 +75,9 @@ def dead(nodes: Nodes) -> Iterator[Callable[[str], Server]]:
 
 @pytest.mark.parametrize("how", ["kill", "pause"])
 def test_dead_node_costs_only_its_own_people(
-    nodes: Nodes,
+    nodes: ClusterNodes,
     entries: EntryStore,
-    dead: Callable[[str], Server],
+    dead: Callable[[str], RedisServer],
     caplog: pytest.LogCaptureFixture,
     how: str,
 ) -> None:
@@ -124,9 +124,9 @@ def our_records(caplog: pytest.LogCaptureFixture) -> list[logging.LogRecord]:
 
 
 def test_node_that_is_back_is_used_again(
-    nodes: Nodes,
+    nodes: ClusterNodes,
     entries: EntryStore,
-    dead: Callable[[str], Server],
+    dead: Callable[[str], RedisServer],
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     """By itself, though it has lost our scripts; logged once."""
@@ -152,7 +152,7 @@ def works(ask: Callable[[], object]) -> bool:
     return False
 
 
-def test_url_needs_one_live_node(nodes: Nodes, cache_on: CacheOn) -> None:
+def test_url_needs_one_live_node(nodes: ClusterNodes, cache_on: CacheOn) -> None:
     """The others are learnt from it."""
     one = "{}:{}".format(*nodes.primaries[2].address)
     dead = [f"127.0.0.1:{free_port()}" for _ in range(2)]
@@ -164,7 +164,9 @@ def test_url_needs_one_live_node(nodes: Nodes, cache_on: CacheOn) -> None:
         assert entries.flush(None) == Flushed(len(PEOPLE), len(PEOPLE))
 
 
-def test_flush_removes_the_keys_of_all_nodes(nodes: Nodes, entries: EntryStore) -> None:
+def test_flush_removes_the_keys_of_all_nodes(
+    nodes: ClusterNodes, entries: EntryStore
+) -> None:
     """Entries as well as leases."""
     for igsid in PEOPLE:
         entries.take(igsid, LEASE, HOUR)
@@ -200,13 +202,13 @@ def test_flush_deletes_the_leases_of_all_nodes_before_entries(
 class Slot:
     """One slot that a test moves from its node to another and back."""
 
-    def __init__(self, nodes: Nodes, number: int) -> None:
+    def __init__(self, nodes: ClusterNodes, number: int) -> None:
         self.nodes = nodes
         self.number = number
         home = number * 3 // 16_384
         self.home, self.other = nodes.primaries[home], nodes.primaries[home - 1]
 
-    def set(self, server: Server, *words: str) -> None:
+    def set(self, server: RedisServer, *words: str) -> None:
         with client_of(server.url) as client:
             client.execute_command("CLUSTER", "SETSLOT", self.number, *words)
 
@@ -227,13 +229,13 @@ class Slot:
         wait_until(self.nodes.agree, 10, "all nodes know of it")
 
 
-def name_of(server: Server) -> str:
+def name_of(server: RedisServer) -> str:
     with client_of(server.url) as client:
         return str(client.execute_command("CLUSTER", "MYID").decode())
 
 
 @pytest.fixture
-def slot(nodes: Nodes, entries: EntryStore) -> Iterator[Slot]:
+def slot(nodes: ClusterNodes, entries: EntryStore) -> Iterator[Slot]:
     """The slot of the first of PEOPLE, who is erased."""
     entries.erase(PEOPLE[0])
     slot = Slot(nodes, key_slot(key_of(PEOPLE[0]).encode()))
@@ -279,10 +281,10 @@ def test_flush_fails_if_a_slot_moves_meanwhile(
 
 
 def test_flush_fails_if_a_node_restarts_meanwhile(
-    nodes: Nodes, entries: EntryStore
+    nodes: ClusterNodes, entries: EntryStore
 ) -> None:
     """Its cursor is not valid any more."""
-    restarted: list[Server] = []
+    restarted: list[RedisServer] = []
 
     def restart_at_the_first_match(entry: Entry | None) -> bool:
         if not restarted:

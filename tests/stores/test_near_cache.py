@@ -21,7 +21,12 @@ from proxy.storage.near_cache import TRUSTED_FOR, NearCache
 from tests.helpers.builders import a_profile, an_entry
 from tests.helpers.fakes import no_wait
 from tests.helpers.processes import wait_until
-from tests.helpers.redis_servers import REAL_STORES, Server, Watched, client_of
+from tests.helpers.redis_servers import (
+    REAL_STORES,
+    RedisServer,
+    SentinelGroup,
+    client_of,
+)
 from tests.helpers.store_clients import new_client
 
 TRACKED = [store for store in REAL_STORES if store != "cluster"]
@@ -249,7 +254,7 @@ def test_local_entries_of_a_store_that_hangs_are_for_outages_only(
     begin: Begin, igsid: Igsid
 ) -> None:
     """Another process may reach it and remove entries; afterwards all are dropped."""
-    with Server("tcp") as server, client_of(server.url) as raw:
+    with RedisServer("tcp") as server, client_of(server.url) as raw:
         process = begin(server.url)
         wait_until(lambda: process.near.is_trusted, 10, "near cache is trusted")
         put_locally(process, raw, igsid)
@@ -266,7 +271,7 @@ def test_local_entries_of_a_store_that_hangs_are_for_outages_only(
 
 
 def test_listener_tracks_the_new_master_after_a_fail_over(
-    whole: Watched, begin: Begin, igsid: Igsid
+    whole: SentinelGroup, begin: Begin, igsid: Igsid
 ) -> None:
     """Entries of the old one are dropped, and changes in the new one are received."""
     whole.mend()
@@ -294,7 +299,7 @@ def test_store_without_tracking_is_served_without_a_near_cache(
     cache_on, caplog: pytest.LogCaptureFixture, igsid: Igsid
 ) -> None:
     """It is too old, or denies it: that is logged once, and costs only speed."""
-    with Server("tcp") as server, client_of(server.url) as raw:
+    with RedisServer("tcp") as server, client_of(server.url) as raw:
         raw.execute_command(
             *("ACL", "SETUSER", "us", "on", ">pw", "~*", "+@all", "-client|tracking")
         )

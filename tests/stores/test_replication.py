@@ -23,13 +23,13 @@ from tests.helpers.builders import ADA, HOUR, NOW, a_profile, a_refusal, an_entr
 from tests.helpers.fakes import no_wait
 from tests.helpers.processes import wait_until
 from tests.helpers.redis_servers import (
-    Nodes,
-    Server,
-    Watched,
+    ClusterNodes,
+    RedisServer,
+    SentinelGroup,
     client_of,
     has_replicas,
-    replicated,
     require,
+    start_replicated,
 )
 from tests.helpers.store_clients import new_client
 
@@ -41,7 +41,7 @@ CacheOn = Callable[[redis.Redis], ProfileCache]
 
 
 @pytest.fixture(scope="module", params=["installed", "bundled"])
-def pair(request: pytest.FixtureRequest) -> Iterator[list[Server]]:
+def pair(request: pytest.FixtureRequest) -> Iterator[list[RedisServer]]:
     """A master and its replica.
 
     Of the installed server, and of the engine that we bring: servers differ in the
@@ -51,12 +51,12 @@ def pair(request: pytest.FixtureRequest) -> Iterator[list[Server]]:
         binary = engine.find_binary() if request.param == "bundled" else None
     except engine.EngineMissing as exc:
         require(False, f"an engine ({exc.why})")
-    with replicated(binary=binary) as servers:
+    with start_replicated(binary=binary) as servers:
         yield servers
 
 
 @pytest.fixture
-def entries(pair: list[Server], cache_on: CacheOn) -> Iterator[EntryStore]:
+def entries(pair: list[RedisServer], cache_on: CacheOn) -> Iterator[EntryStore]:
     """The people of that master; none at first."""
     with new_client(pair[0].url, connections=64) as client:
         client.flushdb()
@@ -64,14 +64,14 @@ def entries(pair: list[Server], cache_on: CacheOn) -> Iterator[EntryStore]:
 
 
 @pytest.fixture
-def paused(pair: list[Server]) -> Iterator[Callable[[], None]]:
+def paused(pair: list[RedisServer]) -> Iterator[Callable[[], None]]:
     """Makes the replica hang until the test is over."""
     yield pair[1].pause
     pair[1].resume()
     wait_until(lambda: in_step(pair), 10, "the replica has caught up")
 
 
-def in_step(pair: list[Server]) -> bool:
+def in_step(pair: list[RedisServer]) -> bool:
     with client_of(pair[0].url) as client:
         return bool(client.wait(1, 100)) and has_replicas(pair[0], 1)
 
@@ -94,7 +94,7 @@ def assert_fails_in_time(ask: Callable[[], object]) -> None:
 
 
 def test_erase_reaches_the_replica_before_it_returns(
-    entries: EntryStore, pair: list[Server]
+    entries: EntryStore, pair: list[RedisServer]
 ) -> None:
     """And not a while later."""
     with client_of(pair[1].url) as replica:
@@ -105,7 +105,7 @@ def test_erase_reaches_the_replica_before_it_returns(
 
 
 def test_flush_reaches_the_replica_before_it_returns(
-    entries: EntryStore, pair: list[Server]
+    entries: EntryStore, pair: list[RedisServer]
 ) -> None:
     """However many slices it took."""
     for number in range(300):
@@ -194,7 +194,7 @@ def test_reads_and_leases_do_not_wait_for_replicas(
 
 
 def test_drop_refusals_reaches_the_replica_before_it_returns(
-    entries: EntryStore, pair: list[Server]
+    entries: EntryStore, pair: list[RedisServer]
 ) -> None:
     """Before Meta gets the reply to its webhook, for any number of people."""
     people = [ADA, *(Igsid(f"1254002{number:09d}") for number in range(30))]
@@ -220,7 +220,7 @@ def test_drop_refusals_fails_if_a_replica_does_not_confirm_it(
 
 
 def test_erase_works_again_once_the_replica_is_back(
-    entries: EntryStore, pair: list[Server]
+    entries: EntryStore, pair: list[RedisServer]
 ) -> None:
     """By itself."""
     keep(entries)
@@ -247,7 +247,7 @@ def test_erase_without_replicas_is_one_trip(tcp_url: str, cache_on: CacheOn) -> 
 
 
 def test_write_for_confirmation_leaves_no_key(
-    entries: EntryStore, pair: list[Server]
+    entries: EntryStore, pair: list[RedisServer]
 ) -> None:
     """Neither under our prefix nor elsewhere."""
     entries.erase(ADA)
@@ -262,7 +262,7 @@ def test_write_for_confirmation_leaves_no_key(
 
 
 @pytest.fixture
-def broken(whole: Watched) -> Iterator[Watched]:
+def broken(whole: SentinelGroup) -> Iterator[SentinelGroup]:
     """An empty store behind Sentinels that a test may break; mended afterwards."""
     whole.mend()
     with client_of(whole.master.url) as client:
@@ -273,7 +273,7 @@ def broken(whole: Watched) -> Iterator[Watched]:
 
 @pytest.mark.parametrize("way", ["erase", "flush"])
 def test_erase_and_flush_fail_on_a_former_master(
-    broken: Watched, cache_on: CacheOn, way: str
+    broken: SentinelGroup, cache_on: CacheOn, way: str
 ) -> None:
     """It was cut off, is back, and has not learnt yet that another server leads.
 
@@ -303,10 +303,10 @@ def test_erase_and_flush_fail_on_a_former_master(
 
 
 def test_flush_fails_if_a_fail_over_happens_meanwhile(
-    broken: Watched, cache_on: CacheOn
+    broken: SentinelGroup, cache_on: CacheOn
 ) -> None:
     """Its cursor is of another server."""
-    failed_over: list[Server] = []
+    failed_over: list[RedisServer] = []
 
     def fail_over_at_the_first_match(entry: Entry | None) -> bool:
         if not failed_over:
@@ -333,7 +333,7 @@ def key_of(igsid: Igsid) -> str:
 
 
 def test_replicas_of_every_node_of_a_cluster_count(
-    nodes: Nodes, cache_on: CacheOn
+    nodes: ClusterNodes, cache_on: CacheOn
 ) -> None:
     """An erase waits for those of the person's node, a flush for those of all nodes."""
     replicated_node, *others = nodes.primaries
@@ -358,7 +358,7 @@ def test_replicas_of_every_node_of_a_cluster_count(
     )
 
 
-def person_on(nodes: Nodes, server: Server) -> Igsid:
+def person_on(nodes: ClusterNodes, server: RedisServer) -> Igsid:
     """A person whose keys are on that node."""
     people = (Igsid(f"1254002{number:09d}") for number in range(100))
     return next(igsid for igsid in people if nodes.home(key_of(igsid)) is server)

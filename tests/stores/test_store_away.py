@@ -22,7 +22,7 @@ from proxy.storage.flask_cache import ProfileCache
 from proxy.storage.snapshot import Snapshot
 from proxy.storage.store_guard import CALLS_AT_ONCE, PROBED_EVERY
 from tests.helpers.builders import form_of
-from tests.helpers.redis_servers import Server, client_of, free_port, store_of
+from tests.helpers.redis_servers import RedisServer, client_of, free_port, start_store
 from tests.helpers.store_clients import new_client
 
 NOW = 1_800_000_000.0
@@ -85,7 +85,7 @@ KINDS = ("tcp", "unix", "tls", "sentinel", "cluster")
 @pytest.fixture(scope="module", params=KINDS)
 def stopped(request: pytest.FixtureRequest, open_store: Open) -> EntryStore:
     """A store that was used before its server stopped: nothing listens."""
-    with store_of(request.param, PASSWORD) as (url, _):
+    with start_store(request.param, PASSWORD) as (url, _):
         entries = open_store(url)
         entries.take(ADA, LEASE, MINUTE)
     return entries
@@ -94,7 +94,7 @@ def stopped(request: pytest.FixtureRequest, open_store: Open) -> EntryStore:
 @pytest.fixture(scope="module", params=KINDS)
 def hanging(request: pytest.FixtureRequest, open_store: Open) -> Iterator[EntryStore]:
     """A store that accepts connections and then sends nothing."""
-    with store_of(request.param, PASSWORD) as (url, servers):
+    with start_store(request.param, PASSWORD) as (url, servers):
         entries = open_store(url)
         entries.take(ADA, LEASE, MINUTE)
         entries.read(ADA)  # Reads have connections of their own.
@@ -104,18 +104,18 @@ def hanging(request: pytest.FixtureRequest, open_store: Open) -> Iterator[EntryS
 
 
 @pytest.fixture
-def server() -> Iterator[Server]:
-    with Server("tcp", password=PASSWORD) as server:
+def server() -> Iterator[RedisServer]:
+    with RedisServer("tcp", password=PASSWORD) as server:
         yield server
 
 
 @pytest.fixture
-def entries(server: Server, open_store: Open) -> EntryStore:
+def entries(server: RedisServer, open_store: Open) -> EntryStore:
     return open_store(server.url)
 
 
 @contextmanager
-def full(server: Server) -> Iterator[None]:
+def full(server: RedisServer) -> Iterator[None]:
     """Leave *server* without memory for new keys."""
     with client_of(server.url) as client:
         client.config_set("maxmemory-policy", "noeviction")
@@ -197,7 +197,7 @@ def test_store_that_hangs_is_unavailable_in_time(
 
 
 def test_flush_without_permission_to_remove_is_unavailable(
-    server: Server, open_store: Open, caplog: pytest.LogCaptureFixture
+    server: RedisServer, open_store: Open, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Although it may scan for keys."""
     with client_of(server.url) as raw:
@@ -218,7 +218,10 @@ def test_flush_without_permission_to_remove_is_unavailable(
 
 @pytest.mark.parametrize("name", WRITES)
 def test_full_store_is_unavailable_for_writes(
-    server: Server, entries: EntryStore, caplog: pytest.LogCaptureFixture, name: str
+    server: RedisServer,
+    entries: EntryStore,
+    caplog: pytest.LogCaptureFixture,
+    name: str,
 ) -> None:
     """Also with the lease taken: the entry cannot be stored."""
     if name != "take":
@@ -230,7 +233,7 @@ def test_full_store_is_unavailable_for_writes(
 
 @pytest.mark.parametrize("name", OPERATIONS.keys() - set(WRITES))
 def test_full_store_still_reads_and_removes(
-    server: Server, entries: EntryStore, name: str
+    server: RedisServer, entries: EntryStore, name: str
 ) -> None:
     """An erase must not wait for memory that it would free."""
     entries.take(ADA, LEASE, MINUTE)
@@ -241,7 +244,10 @@ def test_full_store_still_reads_and_removes(
 
 @pytest.mark.parametrize("password", [f"wrong-{PASSWORD}", ""], ids=["wrong", "none"])
 def test_store_that_rejects_our_password_is_unavailable(
-    server: Server, open_store: Open, caplog: pytest.LogCaptureFixture, password: str
+    server: RedisServer,
+    open_store: Open,
+    caplog: pytest.LogCaptureFixture,
+    password: str,
 ) -> None:
     """And the password that we tried is in no text."""
     entries = open_store(server.url.replace(f":{PASSWORD}@", f":{password}@"))
@@ -282,7 +288,7 @@ def assert_fails(entries: EntryStore, *, times: int = 3) -> None:
 
 
 def test_store_that_is_restarted_is_used_again(
-    server: Server, entries: EntryStore, caplog: pytest.LogCaptureFixture
+    server: RedisServer, entries: EntryStore, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Although it has lost our scripts; each change is logged once."""
     entries.take(ADA, LEASE, MINUTE)
@@ -295,7 +301,7 @@ def test_store_that_is_restarted_is_used_again(
 
 
 def test_store_that_hung_is_used_again(
-    server: Server, entries: EntryStore, caplog: pytest.LogCaptureFixture
+    server: RedisServer, entries: EntryStore, caplog: pytest.LogCaptureFixture
 ) -> None:
     """No late reply is taken for the next, and a lease still has its owner."""
     entries.read(ADA)
@@ -310,7 +316,7 @@ def test_store_that_hung_is_used_again(
 @pytest.mark.parametrize("kind", ["tcp", "sentinel", "cluster"])
 def test_late_reply_is_not_taken_for_the_next(kind: str) -> None:
     """It arrives while the client waits for the reply to another command."""
-    with store_of(kind) as (url, servers), new_client(url, connections=1) as client:
+    with start_store(kind) as (url, servers), new_client(url, connections=1) as client:
         client.set("{3}one", b"1", px=60_000)
         client.set("{3}other", b"2", px=60_000)
         for _ in range(2):
@@ -323,7 +329,7 @@ def test_late_reply_is_not_taken_for_the_next(kind: str) -> None:
 
 
 def test_store_that_was_full_is_used_again(
-    server: Server, entries: EntryStore, caplog: pytest.LogCaptureFixture
+    server: RedisServer, entries: EntryStore, caplog: pytest.LogCaptureFixture
 ) -> None:
     """As soon as there is memory."""
     with full(server):
@@ -333,7 +339,7 @@ def test_store_that_was_full_is_used_again(
 
 
 def test_store_that_starts_late_is_used(
-    server: Server, open_store: Open, caplog: pytest.LogCaptureFixture
+    server: RedisServer, open_store: Open, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The service may start before its store."""
     server.stop()
@@ -346,7 +352,7 @@ def test_store_that_starts_late_is_used(
 
 
 def test_full_store_that_can_be_read_is_logged_once_as_away(
-    server: Server, entries: EntryStore, caplog: pytest.LogCaptureFixture
+    server: RedisServer, entries: EntryStore, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Every miss reads, and then fails to take the lease: no two lines for each."""
     with full(server):
@@ -374,7 +380,7 @@ def slow_log() -> Iterator[None]:
 
 @pytest.mark.usefixtures("slow_log")
 def test_many_threads_log_once_that_the_store_is_away(
-    server: Server, entries: EntryStore, caplog: pytest.LogCaptureFixture
+    server: RedisServer, entries: EntryStore, caplog: pytest.LogCaptureFixture
 ) -> None:
     """And once that it is back, however many notice during a slow log write."""
     start = threading.Barrier(32)
@@ -394,7 +400,7 @@ def test_many_threads_log_once_that_the_store_is_away(
 
 
 def test_dead_connection_is_replaced_without_a_log_line(
-    server: Server, entries: EntryStore, caplog: pytest.LogCaptureFixture
+    server: RedisServer, entries: EntryStore, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The store, or a firewall, closes idle connections without notice."""
     entries.take(ADA, LEASE, MINUTE)
@@ -407,7 +413,7 @@ def test_dead_connection_is_replaced_without_a_log_line(
 
 
 def test_restart_between_two_requests_is_not_logged(
-    server: Server, entries: EntryStore, caplog: pytest.LogCaptureFixture
+    server: RedisServer, entries: EntryStore, caplog: pytest.LogCaptureFixture
 ) -> None:
     """One operation replaces dead connections and lost scripts."""
     with ThreadPoolExecutor(8) as pool:
@@ -421,7 +427,7 @@ def test_restart_between_two_requests_is_not_logged(
 
 
 def test_concurrent_reads_open_at_most_calls_at_once_connections(
-    server: Server, entries: EntryStore
+    server: RedisServer, entries: EntryStore
 ) -> None:
     """However many threads read at once."""
     start = threading.Barrier(128)

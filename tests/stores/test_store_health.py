@@ -11,7 +11,7 @@ import redis
 from proxy.storage.entries import EntryStore
 from proxy.storage.flask_cache import ProfileCache
 from proxy.storage.store_health import config_warnings
-from tests.helpers.redis_servers import Server, client_of
+from tests.helpers.redis_servers import RedisServer, client_of
 from tests.helpers.store_clients import new_client
 
 GOOD = {"maxmemory-policy": "allkeys-lfu"}
@@ -39,7 +39,7 @@ def test_warnings_name_each_setting_that_may_break_a_promise(
     cache_on: CacheOn, settings: dict[str, str], warnings: list[str]
 ) -> None:
     """A restart from disk brings back the erased; most policies evict gates."""
-    with Server("tcp") as server, client_of(server.url) as theirs:
+    with RedisServer("tcp") as server, client_of(server.url) as theirs:
         for name, value in settings.items():
             theirs.config_set(name, value)
         with new_client(server.url, connections=1) as client:
@@ -76,7 +76,10 @@ def test_one_bad_node_of_a_cluster_is_a_warning(
 def test_store_that_hides_its_settings_is_judged_by_info(cache_on: CacheOn) -> None:
     """As with managed services: whether there are snapshots stays unknown."""
     settings = {"save": "3600 1", "appendonly": "no"}
-    with Server("tcp", settings=settings) as server, client_of(server.url) as theirs:
+    with (
+        RedisServer("tcp", settings=settings) as server,
+        client_of(server.url) as theirs,
+    ):
         theirs.execute_command(
             "ACL", "SETUSER", "guest", "on", ">pw", "~*", "+@all", "-config"
         )
@@ -115,7 +118,7 @@ def test_slow_reply_is_not_taken_for_a_wrong_clock(
 
 def test_store_that_hides_its_clock_has_no_clock_warning(cache_on: CacheOn) -> None:
     """Its settings are checked all the same."""
-    with Server("tcp") as server, client_of(server.url) as theirs:
+    with RedisServer("tcp") as server, client_of(server.url) as theirs:
         theirs.execute_command(
             "ACL", "SETUSER", "guest", "on", ">pw", "~*", "+@all", "-time"
         )

@@ -109,7 +109,7 @@ def test_invalidation_before_a_reply_is_applied_before_trust_is_renewed(
     """Otherwise a local entry could be used that is known to have changed."""
     events: list[str] = []
 
-    class Watched(NearCache):
+    class SentinelGroup(NearCache):
         def invalidate(self, keys: list[str] | None) -> None:
             events.append("invalidate")
 
@@ -117,7 +117,7 @@ def test_invalidation_before_a_reply_is_applied_before_trust_is_renewed(
             events.append("renew")
 
     beat(
-        Watched(4, outage_grace=GRACE, monotonic=clock),
+        SentinelGroup(4, outage_grace=GRACE, monotonic=clock),
         clock,
         CHANGED,
         b"PONG",

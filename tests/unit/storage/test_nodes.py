@@ -1,4 +1,4 @@
-"""The choice of an implementation of `Nodes`, and answers without a trip."""
+"""The choice of an implementation of `ClusterNodes`, and answers without a trip."""
 
 import fakeredis
 import pytest
