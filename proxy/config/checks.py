@@ -48,7 +48,7 @@ def _keys_or_anonymous(values: Values) -> list[str]:
     if values.get("api_keys_file") and values.get("allow_anonymous"):
         return [
             "PROXY_ALLOW_ANONYMOUS=1 and PROXY_API_KEYS_FILE contradict each other:"
-            " with keys, nobody is anonymous"
+            " with keys, no caller is anonymous"
         ]
     return []
 
@@ -66,7 +66,7 @@ def _open_to_strangers(values: Values) -> list[str]:
     if isinstance(listen, Address) and not (listen.is_loopback or has_rule):
         return [
             f"PROXY_LISTEN={listen} is not a loopback address: set"
-            " PROXY_API_KEYS_FILE, or PROXY_ALLOW_ANONYMOUS=1 to let anybody read"
+            " PROXY_API_KEYS_FILE, or PROXY_ALLOW_ANONYMOUS=1 to let every caller read"
         ]
     return []
 

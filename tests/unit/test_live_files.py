@@ -133,5 +133,5 @@ def test_mistake_in_the_keys_file_is_reported_with_all_others(
         "PROXY_THREADS must be a whole number between 96 and 4096",
         f"PROXY_API_KEYS_FILE {mistake}",
         "PROXY_ALLOW_ANONYMOUS=1 and PROXY_API_KEYS_FILE contradict each other:"
-        " with keys, nobody is anonymous",
+        " with keys, no caller is anonymous",
     ]
