@@ -1,12 +1,8 @@
-"""The Lua scripts that Redis runs for this package, each in a file of its own."""
+"""The Lua scripts that Redis runs for the gate and the allowance, one file each."""
 
-from __future__ import annotations
+from functools import partial
 
-from functools import cache
-from importlib.resources import files
+from proxy.storage import lua
 
-
-@cache
-def load_script(*names: str) -> str:
-    """Return the scripts *names*, joined: one after another can use its functions."""
-    return "\n".join((files(__name__) / f"{name}.lua").read_text() for name in names)
+load_script = partial(lua.load_script, __name__)
+"""Returns the scripts of these names, joined: ``gate`` is a prelude of some."""

@@ -3,8 +3,9 @@
 import fakeredis
 import pytest
 
-from proxy.storage.client_factory import StoreClient, new_client
+from proxy.storage.client_factory import StoreClient
 from proxy.storage.nodes import ClusterNodes, PipelinedReader, SingleServer, nodes_of
+from tests.helpers.store_clients import new_client
 
 URLS = {
     "redis://store.invalid/0": SingleServer,
@@ -32,7 +33,7 @@ def test_single_server_reads_with_the_fast_reader() -> None:
     client = new_client("redis://store.invalid/0", 1)
     assert isinstance(client, StoreClient)
 
-    assert nodes_of(client, "pp:").reader is client.reads
+    assert nodes_of(client, "pp:").reader is client.fast_reader
     fake = nodes_of(fakeredis.FakeRedis(), "pp:")
     assert isinstance(fake.reader, PipelinedReader)
 
