@@ -45,7 +45,7 @@ from proxy.web import (
 from proxy.web.auth import Authenticator
 from proxy.web.request_body import BodyReader
 
-PAGES = "profile-proxy.lookup.pages"
+PAGES = "profile-proxy.pages"
 """Key in an app's extensions: its `Pages`."""
 
 BEGIN = "profile-proxy.begin"
@@ -64,7 +64,7 @@ def create_app(
     client: redis.Redis | None = None,
     graph: Graph | None = None,
     graphs: Mapping[str, Graph] = {},
-    later: Submit | None = None,
+    submit: Submit | None = None,
     near: NearCache | None = None,
     now: Callable[[], float] = time.time,
     jitter: Callable[[], float] = random.random,
@@ -74,7 +74,7 @@ def create_app(
     """Build the service, from the environment if *settings* is left out.
 
     Everything that reaches outside can be replaced: *client* is the store's, *graph*
-    asks Meta (*graphs* for other Pages, by name), *later* runs a background job,
+    asks Meta (*graphs* for other Pages, by name), *submit* runs a background job,
     *near* is this process's near cache, which the caller must keep valid, *now* is
     epoch seconds, *jitter* draws from [0, 1). *draining* returns whether the server is
     about to stop. Opens no connection, so a store that is down is not an error here.
@@ -97,7 +97,7 @@ def create_app(
         near=near,
         graphs={**graphs, DEFAULT_PAGE: graph} if graph else graphs,
         metrics=metrics,
-        submit=later,
+        submit=submit,
         now=now,
         jitter=jitter,
         sleep=sleep,

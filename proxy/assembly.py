@@ -225,7 +225,9 @@ class _NamedPages:
         if previous and previous.settings == page:
             return previous
         if page.is_in_clear:
-            log.warning("url is http: the token goes in clear", extra={"page": name})
+            log.warning(
+                "url is http, so the token is sent unencrypted", extra={"page": name}
+            )
         files, secret = LiveFiles(), page.app_secret
         new_graph = partial(
             _new_graph, self._settings, name, files, page.token, secret, page.url

@@ -110,7 +110,7 @@ class LiveFiles:
             try:
                 self.problems()
             except Exception:
-                log.exception("cannot look at the files")
+                log.exception("cannot read the files again")
             time.sleep(READ_EVERY)
 
     def secret(

@@ -11,7 +11,7 @@ from proxy.config.settings import Settings
 from proxy.coordination.allowance import Allowance
 from proxy.coordination.bulkhead import Bulkhead
 from proxy.coordination.gate import Gate
-from proxy.coordination.single_flight import Flight, lease_for
+from proxy.coordination.single_flight import SingleFlight, lease_for
 from proxy.domain.backoff import backoffs
 from proxy.domain.freshness import Lifetimes
 from proxy.domain.profile import DEFAULT_PAGE, Reason
@@ -46,7 +46,7 @@ class Parts:
     bulkhead: Bulkhead
     metrics: PageMetrics
     submit: Submit
-    new_flight: Callable[..., Flight] = Flight
+    new_flight: Callable[..., SingleFlight] = SingleFlight
     now: Callable[[], float] = time.time
     monotonic: Callable[[], float] = time.monotonic
     sleep: Callable[[float], None] = time.sleep
@@ -99,7 +99,7 @@ def build_page(parts: Parts, graph: Graph) -> ProfileLookup:
     )
 
 
-def _new_flight(parts: Parts) -> Flight:
+def _new_flight(parts: Parts) -> SingleFlight:
     return parts.new_flight(
         parts.store,
         graph_timeout=parts.settings.graph_timeout,
@@ -151,7 +151,7 @@ def _new_fetcher(
 
 
 def _new_refresher(
-    parts: Parts, flight: Flight, fetcher: Fetcher, gate: Gate
+    parts: Parts, flight: SingleFlight, fetcher: Fetcher, gate: Gate
 ) -> Refresher:
     return Refresher(
         page=parts.store.page,

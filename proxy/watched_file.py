@@ -70,12 +70,12 @@ class WatchedFile(Generic[T]):
                 self._value, self._text = self._read(text), text
                 log.info("file read again", extra={"file": self._path.name})
             elif self.problem is not None:
-                log.info("file is good again", extra={"file": self._path.name})
+                log.info("file is valid again", extra={"file": self._path.name})
             self.problem = None
         except BadFile as exc:
             if self.problem != str(exc):
                 log.error(
-                    "file is no good, the last good content stays",
+                    "file is invalid, the last valid content stays",
                     extra={"file": self._path.name, "problem": str(exc)},
                 )
             self.problem = str(exc)

@@ -136,6 +136,25 @@ def test_every_wall_is_a_contract_of_its_name() -> None:
     assert sorted(walls) == sorted(contracts)
 
 
+def test_glossary_has_at_most_25_words() -> None:
+    """A longer one is not read."""
+    rows = re.findall(r"^\| ([^|]+) \|", section("Glossary"), re.MULTILINE)
+    words = [word for row in rows[1:] for word in row.split(",")]
+
+    assert 10 <= len(words) <= 25
+
+
+def test_map_names_every_package_and_module() -> None:
+    """Of the first level of proxy/."""
+    found = {
+        f"{path.name}/" if path.is_dir() else path.name
+        for path in (ROOT / "proxy").iterdir()
+        if (path / "__init__.py").exists() or path.suffix == ".py"
+    } - {"__init__.py"}
+
+    assert {name for name in found if name not in section("The map")} == set()
+
+
 def test_every_question_of_a_newcomer_leads_to_one_file() -> None:
     """The table has each question once, and each file in it exists."""
     rows = re.findall(

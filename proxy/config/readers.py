@@ -163,7 +163,7 @@ def read_graph_url(text: str) -> str:
     if parts.scheme not in ("http", "https") or not host or not is_bare:
         raise ValueError("https://host, with no user, query or space")
     if parts.scheme == "http" and _METAS_HOST.search(host):
-        raise ValueError("https for Meta's own hosts: the token must not go in clear")
+        raise ValueError("https for Meta's own hosts: no token may be sent unencrypted")
     return text.rstrip("/")
 
 

@@ -322,7 +322,7 @@ class Settings:
     def warnings(self) -> list[str]:
         """What is allowed, but unsafe."""
         if is_in_clear(self.graph_url):
-            return ["PROXY_GRAPH_URL is http: the token goes over the wire in clear"]
+            return ["PROXY_GRAPH_URL is http, so the token is sent unencrypted"]
         return []
 
 

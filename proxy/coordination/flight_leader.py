@@ -45,7 +45,7 @@ class FlightLeader:
         now: Callable[[], float],
         monotonic: Callable[[], float],
     ) -> None:
-        """*now* is epoch seconds, *monotonic* monotonic, the others are seconds."""
+        """*now* is epoch seconds, *monotonic* the clock of deadlines; in seconds."""
         self._store = store
         self._registry = registry
         self._graph_timeout = graph_timeout

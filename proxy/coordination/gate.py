@@ -43,7 +43,7 @@ from proxy.storage.store_guard import GuardedCall, StoreGuard
 from proxy.storage.token_digest import token_key
 
 USAGE_TTL = 300.0
-"""Seconds for which a reading of Meta's quota headers is believed."""
+"""Seconds for which a reading of Meta's quota headers is used."""
 
 REMEMBERED_FOR = 3600.0
 """Seconds for which failures and back-off are remembered after they mattered last."""

@@ -44,19 +44,19 @@ EMPTY_SNAPSHOT = Snapshot(stored_entry=None, lease=None, note=None)
 
 
 def lease_for(graph_timeout: float) -> float:
-    """Return for how long a lease is taken, in seconds."""
+    """Return the length of a lease, in seconds."""
     return graph_timeout + LEASE_MARGIN
 
 
 def max_wait(graph_timeout: float) -> float:
-    """Return for how long a caller waits at most, in seconds.
+    """Return the longest wait of a caller, in seconds.
 
     Long enough for the follower of a dead leader to see its successor's answer.
     """
     return 2 * lease_for(graph_timeout)
 
 
-class Flight:
+class SingleFlight:
     """Lets one caller fetch, over all processes, and gives its answer to the others."""
 
     def __init__(
@@ -70,7 +70,7 @@ class Flight:
         sleep: Callable[[float], None],
         registry: FlightRegistry | None = None,
     ) -> None:
-        """*graph_timeout* in seconds; *now* is epoch seconds, *monotonic* monotonic."""
+        """*graph_timeout* in seconds; *now* is epoch seconds."""
         self._store = store
         self._graph_timeout = graph_timeout
         self.lease_for = lease_for(graph_timeout)
@@ -89,7 +89,7 @@ class Flight:
         )
 
     def deadline(self) -> float:
-        """Return until when a caller that joins now waits, by the flights' clock."""
+        """Return the moment at which a caller that joins now gives up."""
         return self._monotonic() + max_wait(self._graph_timeout)
 
     def join(
@@ -111,7 +111,7 @@ class Flight:
         raises a LookupFailure for a caller that may only follow.
 
         Raises:
-            LookupFailure: Meta told nothing, or too many callers wait.
+            LookupFailure: Meta returned no outcome, or too many callers wait.
             StoreUnavailable: the store went away.
         """
         previous = snapshot if force else EMPTY_SNAPSHOT
@@ -168,7 +168,7 @@ class Flight:
         """While the store is away: make a few calls, shared within this process.
 
         Raises:
-            LookupFailure: Meta told nothing, or too many callers wait.
+            LookupFailure: Meta returned no outcome, or too many callers wait.
         """
         with self._bulkhead.waiting():
             while self._monotonic() < deadline:

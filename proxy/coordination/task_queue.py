@@ -50,7 +50,7 @@ class TaskQueue:
             try:
                 job()
             except Exception:
-                log.exception("a bug in the background")
+                log.exception("bug in a background job")
             finally:
                 with self._lock:
                     self._pending.discard(key)

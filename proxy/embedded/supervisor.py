@@ -1,4 +1,4 @@
-"""The supervisor of the engine: it leaves nothing of it behind when the owner is gone.
+"""Stop the engine and remove its folder when the owner ends.
 
 ``engine`` runs this file as a script, in a process group of its own, with the read end
 of a pipe as stdin. No process writes to that pipe: it ends when the owner closes it or

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Mapping
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any, ClassVar, NamedTuple
 
 import msgspec
 
@@ -90,6 +90,9 @@ class PictureRefused(Exception):
     Some accounts get this for every person; without the field they get all
     other fields. *said* is as in LookupFailure.
     """
+
+    code: ClassVar[str] = "picture_refused"
+    """What the log calls it."""
 
     def __init__(self, said: GraphError) -> None:
         super().__init__("Meta does not know profile_pic for this account")

@@ -12,7 +12,7 @@ from proxy.domain.profile import Igsid
 from proxy.lookup.batch import BatchLookup
 from proxy.lookup.cached_answers import CachedAnswers, ReadResult
 from proxy.lookup.fetcher import Graph
-from proxy.lookup.invalidation import Invalidation, on_message_received
+from proxy.lookup.invalidation import Invalidation, What, on_message_received
 from proxy.lookup.shared_fetch import SharedFetch
 from proxy.lookup.token_rotation import TokenRotation
 from proxy.observability.metrics import PageMetrics, name_of
@@ -54,9 +54,7 @@ class ProfileLookup:
         """*now* is epoch seconds."""
         self.store = store
         self.invalidation = invalidation
-        self.erase = invalidation.erase
-        self.flush = invalidation.flush
-        self.notice_token = token_rotation.notice
+        self._token_rotation = token_rotation
         self._gate = gate
         self._graph = graph
         self._cached = cached
@@ -85,7 +83,7 @@ class ProfileLookup:
         all the same where Meta returns nothing newer.
 
         Raises:
-            LookupFailure: no usable entry is stored, and Meta returned nothing.
+            LookupFailure: no usable entry is stored, and Meta returned no outcome.
         """
         return self._counted(lambda: self._find(igsid, client, snapshot, directives))
 
@@ -98,9 +96,8 @@ class ProfileLookup:
     ) -> dict[Igsid, Answer | LookupFailure]:
         """`find` for each of *igsids*, in their order, all by one deadline.
 
-        One trip to each server of the store for all of whom this process has no local
-        copy. The missing are fetched in parallel, each as if asked for alone: first
-        those about whom no fetch is under way, while the others' flights go on.
+        One trip to each node for the people without a local copy. Missing people are
+        fetched in parallel, each as if asked for alone, those without a flight first.
         """
         deadline = self._shared_fetch.deadline()
         self.notice_token()
@@ -118,7 +115,7 @@ class ProfileLookup:
         until Meta has returned a newer outcome.
 
         Raises:
-            LookupFailure: Meta returned nothing.
+            LookupFailure: Meta returned no outcome.
             StoreUnavailable: the result could not be stored.
         """
         deadline = self._shared_fetch.deadline()
@@ -143,6 +140,27 @@ class ProfileLookup:
             StoreUnavailable: the store cannot be reached.
         """
         return self.store.read(igsid)
+
+    def erase(self, igsid: Igsid) -> Erased:
+        """Drop what is stored about a person, and any fetch under way."""
+        return self.invalidation.erase(igsid)
+
+    def flush(
+        self,
+        what: What,
+        *,
+        older_than: float | None = None,
+        dry_run: bool = False,
+        every_page: bool = False,
+    ) -> Flushed:
+        """Drop the entries that *what* covers: `Invalidation.flush`."""
+        return self.invalidation.flush(
+            what, older_than=older_than, dry_run=dry_run, every_page=every_page
+        )
+
+    def notice_token(self) -> None:
+        """If the Page token has changed, follow the change in the background."""
+        self._token_rotation.notice()
 
     def on_message_received(
         self, people: Collection[Igsid], *, prefetch: bool = False

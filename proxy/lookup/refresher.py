@@ -8,7 +8,7 @@ from contextlib import suppress
 from functools import partial
 
 from proxy.coordination.gate import Gate, RefreshCounter
-from proxy.coordination.single_flight import Flight
+from proxy.coordination.single_flight import SingleFlight
 from proxy.domain.answer import Answer
 from proxy.domain.entry import Entry, Freshness
 from proxy.domain.failures import LookupFailure, StoreUnavailable
@@ -28,7 +28,7 @@ class Refresher:
         self,
         *,
         page: str,
-        flight: Flight,
+        flight: SingleFlight,
         fetcher: Fetcher,
         gate: Gate,
         metrics: PageMetrics,

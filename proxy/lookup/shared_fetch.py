@@ -6,7 +6,7 @@ from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 
-from proxy.coordination.single_flight import Flight
+from proxy.coordination.single_flight import SingleFlight
 from proxy.domain.answer import Answer, Directives, Source
 from proxy.domain.entry import Entry
 from proxy.domain.failures import LookupFailure, StoreUnavailable
@@ -20,7 +20,7 @@ class SharedFetch:
     """Answers about one Page's people by fetches that concurrent callers share."""
 
     def __init__(
-        self, *, flight: Flight, fetcher: Fetcher, cached: CachedAnswers
+        self, *, flight: SingleFlight, fetcher: Fetcher, cached: CachedAnswers
     ) -> None:
         self._flight = flight
         self._fetcher = fetcher

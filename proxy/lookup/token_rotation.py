@@ -63,7 +63,7 @@ class TokenRotation:
             if self._store.token_digest() not in (None, digest):
                 flushed = self._store.flush(_is_dropped)
                 log.warning(
-                    "token changed, what the old one did not show is dropped",
+                    "token changed, refusals that depend on it are dropped",
                     extra={"page": self._store.page, "deleted": flushed.deleted},
                 )
             self._store.note_token(digest)

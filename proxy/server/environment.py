@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections.abc import MutableMapping
 
 SECRET_WORDS = frozenset(
-    "AUTH COOKIE CREDENTIAL CREDENTIALS KEY KEYS PASS PASSPHRASE PASSWD PASSWORD"
-    " PASSWORDS SECRET SECRETS TOKEN TOKENS"
+    "APIKEY AUTH COOKIE CREDENTIAL CREDENTIALS KEY KEYS PASS PASSPHRASE PASSWD"
+    " PASSWORD PASSWORDS PAT PRIVATE PW SECRET SECRETS TOKEN TOKENS"
     # Our own settings (PROXY_PAGE_TOKEN), and the addresses of proxies (HTTPS_PROXY).
     " PROXY"
     # An address often has a password in it.
-    " DSN URI URL"
+    " CONNECTION DSN URI URL"
     # Written as one word. With the last, TLS would write its session keys to a file.
     " PGPASSWORD SSLKEYLOGFILE".split()
 )
@@ -34,7 +34,9 @@ Source: https://www.rfc-editor.org/rfc/rfc3875#section-4.1
 def scrub_secrets(environ: MutableMapping[str, str]) -> None:
     """Remove our settings (``PROXY_*``) and all variables whose name says secret."""
     for name in list(environ):
-        if not SECRET_WORDS.isdisjoint(name.upper().split("_")):
+        words = name.upper().split("_")
+        # PWD by itself is the working directory.
+        if not SECRET_WORDS.isdisjoint(words) or "PWD" in words[1:]:
             del environ[name]
 
 

@@ -1,1 +1,1 @@
-"""All that is known of Redis."""
+"""Redis: connections, entries, the near cache. `coordination` adds its own keys."""

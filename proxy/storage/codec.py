@@ -26,8 +26,8 @@ LUA_LIFE = "^[^,]*,[^,]*,([%d.]+),[^,]*,([%d.]+),"
 _UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 """The errors that msgspec raises for bytes that we would not store."""
 
-_FAILURES = {failure.code: failure for failure in FAILURES if failure.is_shared}
-"""The failures that a note can report, by their codes."""
+_FAILURES = {failure.__name__: failure for failure in FAILURES if failure.is_shared}
+"""The failures that a note can report, by the names that stored notes have for them."""
 
 _Moment = Annotated[float, msgspec.Meta(ge=0, lt=1e11)]
 """Epoch seconds that a calendar can show."""
@@ -160,7 +160,9 @@ def read(stored: bytes, igsid: Igsid | None = None) -> StoredEntry | None:
 def encode_note(failure: LookupFailure) -> bytes:
     """Encode *failure* for its followers."""
     said = _stored_error(failure.said) if failure.said else None
-    note = _Note(SCHEMA, failure.code, said, failure.retry_after, failure.asked)
+    note = _Note(
+        SCHEMA, type(failure).__name__, said, failure.retry_after, failure.asked
+    )
     return msgspec.json.encode(note)
 
 

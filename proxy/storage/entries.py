@@ -304,10 +304,9 @@ class EntryStore:
         Whatever is under way goes too, because Meta may have been asked before the
         message. A profile stays. The drop reaches every replica. True means that a
         process may still have a local copy, so the caller must `wait_out_local_caches`
-        before it promises anything. That is so for a person without a profile here,
-        and for one who had none half a second ago: because of the message before, or
-        because the profile has only just been stored, which takes no longer after the
-        fetch than a lease lasts.
+        before it promises anything: a person has no profile here, or wrote within the
+        last half second, or has a profile fetched no longer ago than that and a lease's
+        length, which may have replaced a refusal just now.
 
         A trip to each server, and for replicas another.
         """

@@ -71,7 +71,7 @@ class InvalidationListener:
                 # The store is away or has hung up: its other callers log that.
                 self._sleep(RECONNECT_EVERY)
             except Exception:
-                log.exception("a bug in following")
+                log.exception("bug in the invalidation listener")
                 near.clear()
                 self._sleep(RETRY_TRACKING_AFTER)
 

@@ -168,7 +168,7 @@ class CircuitBreaker:
         monotonic: Callable[[], float],
         last_reply_at: Callable[[], float],
     ) -> None:
-        """As `StoreGuard`'s."""
+        """*node_names*, *monotonic* and *last_reply_at* are those of `StoreGuard`."""
         self._node_names = node_names
         self._monotonic = monotonic
         self._last_reply_at = last_reply_at

@@ -98,12 +98,14 @@ class StoreUrl:
             options.pop("password", None),
         )
         name = unquote(parts.path.strip("/"))
+        # Elsewhere the path is a socket's, or the name that Sentinels give a master.
+        is_database = scheme in ("redis", "rediss") and name.isdecimal()
         return cls(
             text,
             scheme,
             hosts,
             master_name=name if scheme == SENTINEL else "",
-            database=int(options.pop("db", name if name.isdecimal() else "0")),
+            database=int(options.pop("db", name if is_database else "0")),
             username=unquote(parts.username) if parts.username else username,
             password=unquote(parts.password) if parts.password else password,
             options=options,
@@ -170,7 +172,7 @@ def _split_one(text: str, scheme: str) -> tuple[SplitResult, Hosts]:
 def _split_many(
     text: str, path: str, form: str, default_port: int
 ) -> tuple[SplitResult, Hosts]:
-    """Split a URL of the *stored_entry* that names several hosts."""
+    """Split a URL that names several hosts; *form* is how it should look."""
     try:
         parts = urlsplit(text)
     except ValueError:

@@ -35,7 +35,7 @@ def _render_http_error(error: HTTPException) -> Response:
 
 
 def _render_bug(exc: Exception) -> Response:
-    log.exception("a bug", extra={"request_id": g.request_id})
+    log.exception("bug", extra={"request_id": g.request_id})
     if graph_api.is_graph_path(request.path):
         return graph_api.render_bug()
     return responses.render_problem(

@@ -61,7 +61,7 @@ def json_representation(
 
 
 class Bounds(Protocol):
-    """The moments that bound freshness, of an `Entry` or of its stored form."""
+    """The moments that bound freshness, of an `Entry` or a `StoredEntry`."""
 
     @property
     def fetched_at(self) -> float: ...

@@ -16,7 +16,7 @@ import redis
 from fakeredis import FakeRedis
 
 from proxy.coordination.flight_registry import FlightRegistry, FlightResult
-from proxy.coordination.single_flight import Flight
+from proxy.coordination.single_flight import SingleFlight
 
 _TURN_ENDS_WITHIN = 20.0
 
@@ -134,7 +134,7 @@ class StagedRedis(FakeRedis):
         return reply
 
 
-class StagedFlight(Flight):
+class StagedFlight(SingleFlight):
     """A flight with followers that pause instead of blocking the test's thread."""
 
     def __init__(self, stage: Stage, *args: Any, **kwargs: Any) -> None:

@@ -11,7 +11,7 @@ import pytest
 from proxy.config.settings import Settings
 from proxy.coordination.allowance import Allowance
 from proxy.coordination.bulkhead import Bulkhead
-from proxy.coordination.single_flight import Flight
+from proxy.coordination.single_flight import SingleFlight
 from proxy.domain.answer import Answer
 from proxy.domain.failures import GraphUnavailable
 from proxy.domain.profile import DEFAULT_PAGE, Igsid, Profile
@@ -43,7 +43,7 @@ class World:
     background: FakeTaskQueue = field(default_factory=FakeTaskQueue)
     process_metrics: Metrics = field(default_factory=Metrics)
     seats: int = 100
-    new_flight: Callable[..., Flight] = Flight
+    new_flight: Callable[..., SingleFlight] = SingleFlight
 
     def __post_init__(self) -> None:
         self.metrics = self.process_metrics.of_page("default")

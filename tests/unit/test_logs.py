@@ -97,7 +97,7 @@ def test_value_that_json_cannot_hold_is_written_as_text() -> None:
 
 def test_traceback_is_a_field_of_the_same_line() -> None:
     """Log collectors read line by line."""
-    record = a_record("a bug")
+    record = a_record("bug")
     try:
         raise RuntimeError("it broke")
     except RuntimeError:

@@ -303,9 +303,9 @@ def test_end_of_a_problem_is_logged(
         file.value()
 
     assert [record.message for record in caplog.records] == [
-        "file is no good, the last good content stays",
-        "file is good again",
-        "file is no good, the last good content stays",
+        "file is invalid, the last valid content stays",
+        "file is valid again",
+        "file is invalid, the last valid content stays",
         "file read again",
     ]
 

@@ -78,8 +78,8 @@ def test_all_mistakes_are_reported_at_once(tmp_path: Path) -> None:
         "page is not a key; did you mean pages?",
         "pages.shop: tokn is not a key; did you mean token?",
         "pages.shop: token or token_file must be set",
-        "pages.shop.url must be https for Meta's own hosts: the token must not go in"
-        " clear",
+        "pages.shop.url must be https for Meta's own hosts: no token may be sent"
+        " unencrypted",
         "pages.outlet: token and token_file are both set; keep one",
         "pages.outlet.app_secret must be a string",
         'pages.outlet.ids must be a list of digits in quotes: ["17841400000000000"]',

@@ -15,7 +15,7 @@ from proxy.coordination.flight_registry import FlightRegistry, FlightResult
 from proxy.coordination.single_flight import (
     FLIGHTS_OF_A_CALLER,
     NO_LEASE,
-    Flight,
+    SingleFlight,
     lease_for,
     max_wait,
 )
@@ -94,7 +94,7 @@ def time() -> Time:
     return Time()
 
 
-class Client(Flight):
+class Client(SingleFlight):
     """A caller who has just read the store, found nothing usable, and joins."""
 
     def find(self, igsid: Igsid, fetch: Fetch) -> Answer:
@@ -125,7 +125,7 @@ def a_flight(
     )
 
 
-def find_forced(flight: Flight, store: EntryStore, fetch: Fetch) -> Answer:
+def find_forced(flight: SingleFlight, store: EntryStore, fetch: Fetch) -> Answer:
     """Find as a caller who does not accept what is stored."""
     deadline = flight.deadline()
     return flight.join(ADA, store.read(ADA), fetch, deadline=deadline, force=True)

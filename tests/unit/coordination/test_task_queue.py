@@ -70,4 +70,4 @@ def test_bug_in_a_job_is_logged_and_stops_no_other(caplog) -> None:
     tasks.submit("b", after.set)
 
     assert after.wait(10)
-    assert [record.message for record in caplog.records] == ["a bug in the background"]
+    assert [record.message for record in caplog.records] == ["bug in a background job"]

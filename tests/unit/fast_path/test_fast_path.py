@@ -57,7 +57,7 @@ class Service:
             client=self.redis,
             near=near,
             graph=self.graph,
-            later=self.background.submit,
+            submit=self.background.submit,
             now=self.clock,
             jitter=lambda: 0.0,
             sleep=no_wait,

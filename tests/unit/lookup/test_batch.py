@@ -13,7 +13,7 @@ import pytest
 import redis
 
 from proxy.coordination.bulkhead import CALLS_WITHOUT_STORE
-from proxy.coordination.single_flight import Flight
+from proxy.coordination.single_flight import SingleFlight
 from proxy.domain.answer import Answer, Directives, FetchResult, Source
 from proxy.domain.failures import (
     GraphTimeout,
@@ -260,7 +260,7 @@ def test_batch_shares_the_flights_of_other_batches(world) -> None:
     assert sorted(world.graph.asked + others.graph.asked) == PEOPLE
 
 
-class RecordingFlight(Flight):
+class RecordingFlight(SingleFlight):
     """Flights that note in *begun* who is joined; Ada's and Cleo's time out."""
 
     def __init__(self, begun: list[Igsid], *args, **kwargs) -> None:

@@ -21,6 +21,12 @@ from proxy.server.environment import scrub_framework_names, scrub_secrets
         "DATABASE_URL",
         "HTTPS_PROXY",
         "SSLKEYLOGFILE",
+        "MYSQL_PWD",
+        "DB_PW",
+        "OPENAI_APIKEY",
+        "GITHUB_PAT",
+        "PRIVATE_PEM",
+        "AZURE_STORAGE_CONNECTION_STRING",
     ],
 )
 def test_scrub_secrets_removes_our_settings_and_secrets(name: str) -> None:
@@ -35,6 +41,7 @@ def test_scrub_secrets_removes_our_settings_and_secrets(name: str) -> None:
     "name",
     [
         "TZ",
+        "PWD",
         "LC_ALL",
         "SSL_CERT_FILE",
         "PYTHONUNBUFFERED",

@@ -109,6 +109,16 @@ def test_damaged_entry_is_decoded_or_a_miss(stored: bytes) -> None:
     assert isinstance(decode(stored), Entry | None)
 
 
+def test_note_keeps_the_form_in_which_older_versions_wrote_it() -> None:
+    """Two versions share a store during an update, and a known note is compared."""
+    stored = b'{"v":3,"failure":"Throttled","retry_after":60.0}'
+
+    note = decode_note(stored)
+
+    assert type(note) is Throttled
+    assert encode_note(note) == stored
+
+
 @settings(deadline=None, max_examples=400)
 @given(damaged(failures.map(encode_note)))
 def test_damaged_note_is_still_a_failure(stored: bytes) -> None:

@@ -237,7 +237,7 @@ def test_reply_to_tracking_proves_that_the_store_answers(
 
 
 @pytest.mark.parametrize(
-    "refusal", [redis.ResponseError("unknown subcommand 'TRACKING'"), KeyError("a bug")]
+    "refusal", [redis.ResponseError("unknown subcommand 'TRACKING'"), KeyError("bug")]
 )
 def test_listener_clears_the_near_cache_of_a_store_without_tracking(
     near: NearCache, clock: FakeClock, refusal: Exception

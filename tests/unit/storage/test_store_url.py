@@ -25,6 +25,8 @@ from proxy.storage.store_url import EMBEDDED, StoreUrl, mask
                 "options": {"sentinel_password": "pw"},
             },
         ),
+        ("redis+sentinel://one/7", {"master_name": "7", "database": 0}),
+        ("unix:///7", {"database": 0}),
         (
             "redis+cluster://ada:pw@one,two:7001/",
             {"hosts": (("one", 6379), ("two", 7001)), "username": "ada"},

@@ -44,7 +44,7 @@ def client(graph, clock, store, background):
         Settings.from_env({"PROXY_PAGE_TOKEN": "EAACANARY"}),
         client=store,
         graph=graph,
-        later=background.submit,
+        submit=background.submit,
         now=clock,
         jitter=lambda: 0.0,
         sleep=lambda seconds: None,

@@ -56,7 +56,7 @@ class Service:
             near=near,
             graph=self.default,
             graphs={"shop": self.shop},
-            later=self.background.submit,
+            submit=self.background.submit,
             now=self.clock,
             jitter=lambda: 0.0,
             sleep=no_wait,

@@ -193,7 +193,7 @@ def test_initials_do_not_replace_a_429(graph, clock, store, background) -> None:
         ),
         client=store,
         graph=graph,
-        later=background.submit,
+        submit=background.submit,
         now=clock,
         sleep=no_wait,
     )

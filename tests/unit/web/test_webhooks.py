@@ -44,7 +44,7 @@ def new_client(store, naps):
             Settings.from_env(given),
             client=store,
             graph=graph,
-            later=background.submit,
+            submit=background.submit,
             now=FakeClock(),
             jitter=lambda: 0.0,
             sleep=naps.append,
