@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# nginx's proxy_cache takes no notice of Age, and hands on the one that it was told for as
-# long as it keeps the answer.
+# nginx's proxy_cache ignores Age for freshness, and sends the upstream's Age unchanged for
+# as long as it keeps the response.
 #
 # The guess: behind another cache, an answer of max-age=60 that comes with Age: 58 has two
 # seconds left (RFC 9111, 4.2.3), and what nginx serves from its own cache says how old it
@@ -8,8 +8,8 @@
 #
 # What happens: nginx counts max-age from the moment it got the answer, even where Age is
 # past it already and the answer was stale when it came. The Age header is stored with the
-# rest and sent as it is, beside a Date that nginx writes anew. So whoever comes next takes
-# an old answer for a younger one. Without a cache behind nginx there is no Age at all.
+# rest and sent as it is, beside a Date that nginx writes anew. So the next cache or
+# client takes an old response for a younger one. Without a cache behind nginx there is no Age at all.
 #
 # Seen with nginx 1.22.1 (Debian 12) and two answers of max-age=60, asked for at once and
 # after two seconds:

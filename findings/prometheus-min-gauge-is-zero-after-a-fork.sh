@@ -2,8 +2,8 @@
 # In prometheus_client's multiprocess mode, a fork that counts something else turns a gauge
 # of mode "min" to 0.
 #
-# The guess: a gauge that a parent has set to 5 is 5 until somebody sets it; a child that
-# never touches it has no say in it.
+# The guess: a gauge that a parent has set to 5 is 5 until it is set again; a child that
+# never touches it does not change it.
 #
 # What happens: at its first count of anything, a forked child gives each metric that it
 # has inherited a value of its own in its own file, and that begins at 0. From then on the

@@ -8,7 +8,7 @@
 # What happens: redis-py takes whatever is an int and writes its repr(). That is the digits
 # of a plain int; of a member of an IntEnum it is for people to read. With hiredis in the
 # same environment, which redis-py then uses without being told, the same call raises
-# DataError, for hiredis wants the very class. A str that is an Enum passes in both.
+# DataError, because hiredis takes no subclass. A str that is an Enum passes in both.
 #
 # Seen with redis-py 8.1.0, hiredis 3.5.0 (server: Valkey 9.1.2):
 #
@@ -16,7 +16,7 @@
 #     with hiredis     IntEnum: DataError                        str and Enum: stored b'red'
 #
 # For a service: counters and statuses from enums corrupt the store in silence on one
-# machine and raise on another, by a package that nobody imports. Write int(status).
+# machine and raise on another, by a package that no module imports. Write int(status).
 set -euo pipefail
 room=$(mktemp -d)
 trap 'rm -rf "$room"' EXIT

@@ -15,8 +15,8 @@
 #     ?decode_responses=       option None     GET gives b'a value'
 #     ?retry_on_timeout=False  option False    GET gives b'a value'
 #
-# For a service: whose settings come as one URL, bytes are had by leaving the option out;
-# writing it down as off breaks whatever stores pickles, images or packed values.
+# For a service: to get bytes, leave the option out of the URL. Writing it as False breaks
+# code that stores pickles, images or packed values.
 set -euo pipefail
 room=$(mktemp -d)
 trap 'rm -rf "$room"' EXIT

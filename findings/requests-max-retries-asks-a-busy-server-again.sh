@@ -10,7 +10,7 @@
 # A GET that the server took and then hung up on is sent a second time. A 503 (or 429 or
 # 413) with Retry-After is waited for, outside any timeout and up to six hours, and asked
 # again; a 503 without the header is not. A POST is left alone, and so is a session whose
-# max_retries nobody has set.
+# max_retries has its default.
 #
 # Seen with requests 2.34.2 and urllib3 2.8.0 (times rounded down to whole seconds):
 #

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# requests reads the whole body of a redirect before it gives it back, though it was told
-# stream=True and not to follow it.
+# requests reads the whole body of a redirect before it returns the response, despite
+# stream=True and allow_redirects=False.
 #
 # The guess: with stream=True a call returns with the head, and the body waits until it is
 # read; with allow_redirects=False a 302 is an answer like any other.
@@ -8,7 +8,7 @@
 # What happens: told not to follow, requests still prepares the next request (for
 # response.next), and for that it reads the body to its end. Of a redirect that drips, the
 # head is in the caller's hands only when the last byte is, and the body is in memory,
-# however long. The timeout does not end it, for it bounds each single read. urllib3, asked
+# however long. The timeout does not end it, because it bounds each single read. urllib3, asked
 # for the same by itself, returns with the head.
 #
 # Seen with requests 2.34.2 and urllib3 2.8.0, of 6 bytes in 1.5 s, the timeout being 1 s:

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# In Flask-Caching's SimpleCache, what is stored for ever is the first to be thrown out.
+# Flask-Caching's SimpleCache evicts entries without an expiry first.
 #
 # The guess: timeout=0 means that an entry never expires, as the documentation says, so
 # when the cache is full (CACHE_THRESHOLD), entries near their end make room for it.
