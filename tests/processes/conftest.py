@@ -15,7 +15,8 @@ from tests.helpers.stack import Stack, start_stack
 def running(request: pytest.FixtureRequest) -> Iterator[Stack]:
     """The stack of a whole test file; a test takes ``stack``, which is reset.
 
-    Each promise must hold with and without the near cache.
+    Each promise must hold with and without the near cache. A file that needs longer
+    calls than 2 s says so in its GRAPH_TIMEOUT.
     """
     settings = {
         "WEBHOOK_VERIFY_TOKEN": VERIFY_TOKEN,
@@ -24,7 +25,12 @@ def running(request: pytest.FixtureRequest) -> Iterator[Stack]:
     }
     with (
         engine.start() as store,
-        start_stack(store.url, services=({}, {}), settings=settings) as stack,
+        start_stack(
+            store.url,
+            services=({}, {}),
+            graph_timeout=getattr(request.module, "GRAPH_TIMEOUT", 2.0),
+            settings=settings,
+        ) as stack,
     ):
         yield stack
 
