@@ -9,8 +9,10 @@ import pytest
 from proxy.app import create_app
 from proxy.config.settings import Settings
 from proxy.domain.failures import (
+    FAILURES,
     GraphTimeout,
     GraphUnavailable,
+    NotCached,
     Overloaded,
     PermissionMissing,
     Throttled,
@@ -247,6 +249,19 @@ def test_graph_failure_codes_have_messages() -> None:
     codes = {code for _, code in graph_api.FAILURES.values()} | {graph_api.TRANSIENT[1]}
 
     assert codes == {*graph_api.MESSAGES, None}
+
+
+def test_failures_that_callers_should_retry_have_no_row() -> None:
+    """Add a new failure here, or give it a row."""
+    transient = {
+        TokenRejected,  # A caller must not take the Page token for its own key.
+        GraphTimeout,
+        GraphUnavailable,
+        NotCached,
+        Overloaded,
+    }
+
+    assert set(FAILURES) - set(graph_api.FAILURES) == transient
 
 
 @pytest.mark.parametrize(
