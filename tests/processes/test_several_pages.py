@@ -346,7 +346,7 @@ def test_each_worker_reads_the_file_without_a_request(stack) -> None:
 @with_near_cache
 def test_invalid_file_keeps_all_pages_as_they_were(stack) -> None:
     """readyz reports it, and each worker logs it once, without the token."""
-    before = stack.service.log().count("file is no good")
+    before = stack.service.log().count("file is invalid")
     stack.write(stack.shop(), '[pages.new]\ntokn = "EAASLIP"\n')
 
     def reasons() -> list[str]:
@@ -359,7 +359,7 @@ def test_invalid_file_keeps_all_pages_as_they_were(stack) -> None:
     log = stack.service.log()
     assert "pages.new: tokn is not a key; did you mean token?" in log
     assert "EAASLIP" not in log
-    assert 1 <= log.count("file is no good") - before <= 2
+    assert 1 <= log.count("file is invalid") - before <= 2
 
     stack.write(stack.shop())
     wait_until(
