@@ -11,8 +11,9 @@ from proxy.coordination.bulkhead import Bulkhead
 from proxy.domain.entry import Entry
 from proxy.domain.profile import Igsid, Outcome, Profile, Reason
 from proxy.lookup.refresher import Refresher
-from proxy.storage.entries import EntryStore, Erased
+from proxy.storage.entries import EntryStore
 from proxy.storage.flush import Flushed
+from proxy.storage.removal import Erased
 
 Matcher = Callable[[Entry | None], bool]
 """Picks the entries of a flush; None stands for an entry that cannot be read."""

@@ -16,8 +16,9 @@ from proxy.lookup.invalidation import Invalidation, What, on_message_received
 from proxy.lookup.shared_fetch import SharedFetch
 from proxy.lookup.token_rotation import TokenRotation
 from proxy.observability.metrics import PageMetrics, name_of
-from proxy.storage.entries import EntryStore, Erased
+from proxy.storage.entries import EntryStore
 from proxy.storage.flush import Census, Flushed
+from proxy.storage.removal import Erased
 from proxy.storage.snapshot import Snapshot
 
 __all__ = [

@@ -19,6 +19,7 @@ from proxy.observability.metrics import Metrics
 from proxy.page_assembly import Parts, build_page
 from proxy.storage.entries import EntryStore
 from proxy.storage.flask_cache import ProfileCache
+from proxy.storage.near_cache import NearCache
 from tests.helpers.builders import (
     ADA,
     HOUR,
@@ -44,13 +45,15 @@ class World:
     process_metrics: Metrics = field(default_factory=Metrics)
     seats: int = 100
     new_flight: Callable[..., SingleFlight] = SingleFlight
+    near: NearCache | None = None
 
     def __post_init__(self) -> None:
         self.metrics = self.process_metrics.of_page("default")
-        cache = ProfileCache(host=self.redis, key_prefix="pp:")
+        self.cache = cache = ProfileCache(host=self.redis, key_prefix="pp:")
         self.store = EntryStore(
             cache,
             DEFAULT_PAGE,
+            near=self.near,
             count_error=self.process_metrics.count_store_error,
             sleep=no_wait,
         )

@@ -8,8 +8,9 @@ from proxy.domain.failures import (
 )
 from proxy.domain.profile import GraphError, Profile, Reason
 from proxy.storage.codec import encode, encode_note
-from proxy.storage.entries import EntryStore, Erased
+from proxy.storage.entries import EntryStore
 from proxy.storage.flask_cache import ProfileCache
+from proxy.storage.removal import Erased
 from proxy.storage.snapshot import Snapshot
 from tests.helpers.builders import form_of
 from tests.helpers.stored_people import (

@@ -15,9 +15,10 @@ from proxy.domain.entry import Entry
 from proxy.domain.failures import StoreUnavailable
 from proxy.domain.profile import Igsid
 from proxy.embedded import engine
-from proxy.storage.entries import EntryStore, Erased
+from proxy.storage.entries import EntryStore
 from proxy.storage.flask_cache import ProfileCache
 from proxy.storage.flush import Flushed
+from proxy.storage.removal import Erased
 from proxy.storage.replication import REPLICATED_WITHIN
 from tests.helpers.builders import ADA, HOUR, NOW, a_profile, a_refusal, an_entry
 from tests.helpers.fakes import no_wait

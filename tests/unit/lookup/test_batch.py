@@ -24,7 +24,7 @@ from proxy.domain.failures import (
     TooManyMisses,
 )
 from proxy.domain.profile import Igsid
-from proxy.storage.entries import LONGEST_LOCAL_ENTRY
+from proxy.storage.entry_reader import LONGEST_LOCAL_ENTRY
 from proxy.storage.near_cache import NearCache
 from tests.helpers.builders import HOUR, a_profile, a_refusal, picture_url
 from tests.helpers.fakes import FakeGraph
@@ -77,13 +77,13 @@ def test_cached_people_cost_one_trip_together(world) -> None:
     """However many they are."""
     world.lookup.find_many(PEOPLE)
     trips = []
-    read_many = world.store._keyspace.read_many
+    read_many = world.cache.keyspace.read_many
 
     def counted(kinds, tags, **options):
         trips.append(len(tags))
         return read_many(kinds, tags, **options)
 
-    world.store._keyspace.read_many = counted
+    world.cache.keyspace.read_many = counted
     world.store.read = None
 
     found = world.lookup.find_many(PEOPLE)
@@ -97,8 +97,7 @@ def world_with_near_cache() -> tuple[World, fakeredis.FakeServer]:
     near = NearCache(100, outage_grace=600.0, monotonic=lambda: 0.0)
     near.renew(0.0)
     server = fakeredis.FakeServer()
-    world = World(redis=fakeredis.FakeRedis(server=server))
-    world.store._near = near
+    world = World(redis=fakeredis.FakeRedis(server=server), near=near)
     for igsid in PEOPLE:
         world.graph.outcomes[igsid] = a_profile(igsid=igsid)
     return world, server
@@ -122,18 +121,18 @@ def test_entry_that_changes_during_its_read_is_not_copied() -> None:
     """The near cache learns of the read before it is made."""
     world, _ = world_with_near_cache()
     world.find(ADA)
-    near, read = world.store._near, world.store._keyspace.read
+    near, read = world.near, world.cache.keyspace.read
 
     def overtaken(kinds, tag, **options):
         values = read(kinds, tag, **options)
         near.invalidate([tag])
         return values
 
-    world.store._keyspace.read = overtaken
+    world.cache.keyspace.read = overtaken
     world.find(ADA)
     assert near.size == 0
 
-    world.store._keyspace.read = read
+    world.cache.keyspace.read = read
     world.find(ADA)
     assert near.size == 1
 
@@ -145,10 +144,10 @@ def test_failed_read_is_no_longer_pending() -> None:
 
     with suppress(StoreUnavailable):
         world.store.read(ADA)
-    assert world.store._near._pending == {}
+    assert world.near._pending == {}
 
     world.store.read_many([ADA])
-    assert world.store._near._pending == {}
+    assert world.near._pending == {}
 
 
 @pytest.mark.parametrize(("length", "copies"), [(100, 1), (LONGEST_LOCAL_ENTRY, 0)])
@@ -160,23 +159,23 @@ def test_very_long_entry_is_not_copied(length: int, copies: int) -> None:
     for _ in range(3):
         world.find(ADA)
 
-    assert world.store._near.size == copies
+    assert world.near.size == copies
 
 
-def test_entry_that_changes_while_its_batch_is_read_is_not_copied(world) -> None:
+def test_entry_that_changes_while_its_batch_is_read_is_not_copied() -> None:
     """The others are copied."""
-    near = NearCache(100, outage_grace=600.0, monotonic=lambda: 0.0)
-    near.renew(0.0)
+    world, _ = world_with_near_cache()
+    near = world.near
     world.lookup.find_many([ADA, BEN])
-    world.store._near = near
-    read_many = world.store._keyspace.read_many
+    near.invalidate(None)
+    read_many = world.cache.keyspace.read_many
 
     def overtaken(kinds, tags, **options):
         values = read_many(kinds, tags, **options)
-        near.invalidate([world.store._tag + ADA])
+        near.invalidate([f"default:{ADA}"])
         return values
 
-    world.store._keyspace.read_many = overtaken
+    world.cache.keyspace.read_many = overtaken
 
     world.lookup.find_many([ADA, BEN])
 
@@ -527,16 +526,16 @@ def test_node_that_is_away_fails_only_its_own_people(world) -> None:
     """On a Cluster; people on other nodes are answered as ever."""
     world.find(ADA)
     world.find(BEN)
-    node_name = world.store._nodes.node_name
-    world.store._nodes.node_name = lambda key: "away" if BEN in key else node_name(key)
-    read_many = world.store._keyspace.read_many
+    node_name = world.cache.nodes.node_name
+    world.cache.nodes.node_name = lambda key: "away" if BEN in key else node_name(key)
+    read_many = world.cache.keyspace.read_many
 
     def counted_read(kinds, tags, **options):
         if any(BEN in tag for tag in tags):
             raise redis.ConnectionError()
         return read_many(kinds, tags, **options)
 
-    world.store._keyspace.read_many = counted_read
+    world.cache.keyspace.read_many = counted_read
 
     found = world.store.read_many([ADA, BEN])
 

@@ -26,7 +26,7 @@ from tests.helpers.world import World, name_of
 def test_flush_removes_entries_stored_during_its_first_pass(world, older_than) -> None:
     """A fetch under way either loses its lease or is removed with the rest."""
     world.graph.outcomes[ADA] = a_profile()
-    remove = world.store._keyspace.remove
+    remove = world.cache.keyspace.remove
 
     def remove_and_land(pattern: str, *args: Any, **options: Any):
         if pattern == "[ln]:*":
@@ -34,7 +34,7 @@ def test_flush_removes_entries_stored_during_its_first_pass(world, older_than) -
             world.find()
         return remove(pattern, *args, **options)
 
-    world.store._keyspace.remove = remove_and_land
+    world.cache.keyspace.remove = remove_and_land
     world.lookup.flush(What.PROFILES, older_than=older_than)
 
     assert world.store.read(ADA).entry is None
