@@ -18,7 +18,8 @@ import pytest
 import yaml
 from packaging.specifiers import SpecifierSet
 
-from proxy.config.settings import PREFIX, ROWS, Settings
+from proxy.config.rows import ROWS
+from proxy.config.settings import PREFIX, Settings
 from proxy.simulator.server import Simulator
 from proxy.web import auth
 

@@ -12,7 +12,8 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from proxy.app import create_app
 from proxy.cli.commands import main
-from proxy.config.settings import ROWS, Settings
+from proxy.config.rows import ROWS
+from proxy.config.settings import Settings
 from proxy.domain.answer import FetchResult
 from proxy.domain.failures import Cause
 from proxy.domain.profile import Reason

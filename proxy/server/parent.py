@@ -21,7 +21,8 @@ from granian.server.mp import MPServer, WorkerProcess
 
 from proxy.app import create_app
 from proxy.config.readers import Address
-from proxy.config.settings import Settings, SettingsError, usable_cores
+from proxy.config.rows import usable_cores
+from proxy.config.settings import Settings, SettingsError
 from proxy.logs import JsonLines
 from proxy.server.phase import Phase, SharedPhase
 from proxy.server.worker import cores_of_workers, current_affinity, load_worker

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import requests
 
-from proxy.config.settings import usable_cores
+from proxy.config.rows import usable_cores
 from proxy.server.thread_priority import NETWORK_NICENESS, THREAD_POLL_INTERVAL
 from tests.helpers.processes import Service, all_at_once, wait_until
 from tests.helpers.redis_servers import can_raise_priority, require

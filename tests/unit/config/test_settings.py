@@ -7,15 +7,8 @@ from pathlib import Path
 import pytest
 
 from proxy.config.readers import Address, Secret
-from proxy.config.settings import (
-    ROWS,
-    SECRET_SHOWN_AS,
-    Row,
-    Settings,
-    SettingsError,
-    show,
-    usable_cores,
-)
+from proxy.config.rows import ROWS, Row, usable_cores
+from proxy.config.settings import SECRET_SHOWN_AS, Settings, SettingsError, show
 from proxy.storage.store_url import StoreUrl
 from tests.unit.config.environment import (
     ENOUGH,
