@@ -184,7 +184,7 @@ class FastPath:
     def _find_batch(
         self, environ: Environ, now: float
     ) -> dict[str, CachedResponse] | None:
-        query = environ["QUERY_STRING"]
+        query = environ["QUERY_STRING"].replace("&ids=", ",")
         if IDS.fullmatch(query) is None:
             return None
         ids = query[len("ids=") :].upper().replace("%2C", ",").split(",")

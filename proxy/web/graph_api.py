@@ -119,20 +119,18 @@ def is_graph_path(path: str) -> bool:
 
 
 def read_fields(asked: list[str]) -> tuple[str, ...]:
-    """Read the ``fields`` parameters as Meta does.
-
-    The last one counts; spaces, empty names and repeated names are ignored.
+    """Read the ``fields`` parameters; without any name, the default is Meta's.
 
     Raises:
         Problem: ``invalid_fields``; one is unknown, and Meta fails the whole call.
     """
-    names = [name.strip() for name in (asked or [""])[-1].split(",")]
+    names = request_params.read_list(asked)
     for name in names:
-        if name and name != "id" and name not in FIELDS:
+        if name != "id" and name not in FIELDS:
             raise Problem(
                 "invalid_fields", f"Tried accessing nonexisting field ({name})"
             )
-    return tuple(dict.fromkeys(filter(None, names))) or DEFAULT_FIELDS
+    return tuple(names) or DEFAULT_FIELDS
 
 
 def render_failure(failure: LookupFailure) -> Response:

@@ -17,6 +17,9 @@ MOST_IDS = 100
 LONGEST_ECHO = 40
 """Characters of a caller's own text that a problem repeats, at most."""
 
+MOST_ECHOES = 5
+"""Such texts in one problem, at most."""
+
 INVALID_IGSID = "Invalid igsid: it must be 5 to 25 ASCII digits."
 
 SNAPSHOT = "profile-proxy.snapshot"
@@ -41,17 +44,28 @@ def is_igsid(text: str) -> TypeGuard[Igsid]:
     return IGSID.fullmatch(text) is not None
 
 
+def read_list(asked: list[str]) -> list[str]:
+    """Read a list parameter, given each time it was sent, with items by comma or not.
+
+    Blanks around an item and empty items are ignored; a repeated item counts once.
+    """
+    items = (item.strip() for text in asked for item in text.split(","))
+    return list(dict.fromkeys(filter(None, items)))
+
+
 def read_ids(asked: list[str]) -> list[str]:
     """Read the ``ids`` parameters: each id once, even if it is not an igsid.
 
     Raises:
         Problem: ``invalid_ids``; there are none, or too many.
     """
-    ids = list(dict.fromkeys(asked[0].split(","))) if asked else [""]
-    if ids == [""] or len(asked) > 1 or len(ids) > MOST_IDS:
+    ids = read_list(asked)
+    if not 0 < len(ids) <= MOST_IDS:
+        sent = f"There are {len(ids)} different ids." if ids else "There is no id."
         raise Problem(
             "invalid_ids",
-            f"Send one parameter ids: 1 to {MOST_IDS} igsids, separated by commas.",
+            f"{sent} Send 1 to {MOST_IDS} igsids: ids=<igsid>,<igsid> or"
+            " ids=<igsid>&ids=<igsid>.",
         )
     return ids
 
@@ -59,26 +73,24 @@ def read_ids(asked: list[str]) -> list[str]:
 def read_fields(asked: list[str]) -> tuple[str, ...]:
     """Read the ``fields`` parameters, and return the fields in the order of FIELDS.
 
-    All of them if the parameter is left out. ``id`` is allowed, as at Meta, but is
-    always included anyway.
+    All of them if none is named. ``id`` is allowed, as at Meta, but is always
+    included anyway.
 
     Raises:
-        Problem: ``invalid_fields``; a field is unknown or repeated.
+        Problem: ``invalid_fields``; a field is unknown.
     """
-    if not asked:
+    names = read_list(asked)
+    if not names:
         return FIELDS
-    names = asked[0].split(",")
     unknown = [name for name in names if name not in FIELDS and name != "id"]
-    wrong = None
-    if len(asked) > 1:
-        wrong = "There is more than one parameter fields."
-    elif unknown:
-        wrong = f"There is no field {unknown[0][:LONGEST_ECHO]!r}."
-    elif len(set(names)) < len(names):
-        wrong = "A field is repeated."
-    if wrong:
-        valid = f"Send one or more of id,{','.join(FIELDS)}, each once."
-        raise Problem("invalid_fields", f"{wrong} {valid}")
+    if unknown:
+        shown = ", ".join(repr(name[:LONGEST_ECHO]) for name in unknown[:MOST_ECHOES])
+        more = len(unknown) - MOST_ECHOES
+        shown += f" and {more} more" if more > 0 else ""
+        raise Problem(
+            "invalid_fields",
+            f"There is no field {shown}. The fields are id,{','.join(FIELDS)}.",
+        )
     return tuple(field for field in FIELDS if field in names)
 
 

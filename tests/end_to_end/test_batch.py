@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import time
 
-from tests.helpers.processes import crowd
+import pytest
+
+from tests.helpers.processes import ADA, BEN, crowd
 
 
 def test_cold_batch_takes_as_long_as_its_slowest_person(stack) -> None:
@@ -20,3 +22,31 @@ def test_cold_batch_takes_as_long_as_its_slowest_person(stack) -> None:
     assert list(batch.json()["profiles"]) == people
     assert took < 5.0
     assert stack.meta.calls() == 50
+
+
+@pytest.mark.parametrize(
+    "ids", [[ADA, BEN], f"{ADA}, {BEN},", [f" {ADA}", f"{BEN},{ADA}"]]
+)
+@pytest.mark.parametrize("fields", [["name", "username"], "name, username"])
+def test_lists_are_read_as_requests_and_people_write_them(stack, ids, fields) -> None:
+    """`requests` and generated clients repeat the parameter for each item."""
+    asked = {"ids": ids, "fields": fields}
+
+    batch = stack.service.get("/profiles", params=asked).json()
+
+    assert list(batch["profiles"][ADA])[:3] == ["id", "name", "username"]
+    assert list(batch["problems"]) == [BEN]
+    for path in (f"/profiles/{ADA}", f"/v25.0/{ADA}"):
+        one = stack.service.get(path, params={"fields": fields}).json()
+        assert {"id", "name", "username"} <= set(one)
+        assert "follower_count" not in one
+
+
+def test_batch_of_101_says_so(stack) -> None:
+    """So that the caller need not count."""
+    answer = stack.service.get(
+        "/profiles", params={"ids": list(map(crowd, range(101)))}
+    )
+
+    assert (answer.status_code, answer.json()["code"]) == (400, "invalid_ids")
+    assert "101" in answer.json()["detail"]

@@ -561,6 +561,7 @@ QUERIES = [
     f"ids={ADA}",
     f"ids={ADA},{BEN}",
     f"ids={BEN}%2C{ADA}%2c{BEN}",
+    f"ids={BEN}&ids={ADA},{BEN}",
 ]
 
 
@@ -600,6 +601,8 @@ def test_fast_path_batch_sends_the_bytes_of_the_view(
         ("/profiles", {"query_string": f"ids={ADA}", "method": "HEAD"}),
         ("/profiles", {"query_string": f"ids={ADA},12"}),
         ("/profiles", {"query_string": f"ids={ADA},"}),
+        ("/profiles", {"query_string": f"ids={ADA}&ids="}),
+        ("/profiles", {"query_string": f"ids={ADA}&ids={BEN}&fields=name"}),
         ("/profiles", {"query_string": ""}),
         ("/profiles", {"query_string": "ids=" + ",".join([ADA] * 101)}),
         (

@@ -55,12 +55,15 @@ def test_batch_of_problems_is_200(ask, graph) -> None:
     [
         (f"ids={BEN},{DOV},{BEN},{BEN}", [BEN, DOV]),
         (f"ids={BEN}%2C{DOV}", [BEN, DOV]),
-        (f"ids=,{BEN},", ["", BEN]),
+        (f"ids={BEN}&ids={DOV}", [BEN, DOV]),
+        (f"ids={BEN},{DOV}&ids={BEN},12x", [BEN, DOV, "12x"]),
+        (f"ids=,{BEN},&ids=", [BEN]),
+        (f"ids={BEN},%20{DOV}%09,+,+12x+", [BEN, DOV, "12x"]),
         (f"ids=%22%5C%F0%9F%8C%B8%ED%A0%80,{BEN}", ['"\\🌸%ED%A0%80', BEN]),
     ],
 )
 def test_batch_has_each_id_once_in_the_order_of_the_request(ask, query, ids) -> None:
-    """Invalid ids too, unchanged, even odd ones."""
+    """By comma, repeated or both; invalid ids too, without the blanks around them."""
     assert list(ask(query).json["problems"]) == ids
 
 
@@ -77,20 +80,26 @@ def test_batch_may_have_100_different_ids(ask, graph) -> None:
 
 
 @pytest.mark.parametrize(
-    "query",
+    ("query", "number"),
     [
-        "",
-        "ids=",
-        "id=12345",
-        "ids=12345&ids=12346",
-        f"ids={','.join(map(str, range(101)))}",
+        ("", "no id"),
+        ("ids=", "no id"),
+        ("ids=,%20,&ids=", "no id"),
+        ("id=12345", "no id"),
+        ("ids[]=12345", "no id"),
+        (f"ids={','.join(map(str, range(101)))}", "101 different ids"),
+        ("&".join(f"ids={n},{n}" for n in range(250)), "250 different ids"),
     ],
-    ids=["none", "empty", "another", "two", "too many"],
+    ids=["none", "empty", "blanks", "another", "brackets", "101", "250 twice"],
 )
-def test_batch_without_ids_or_with_over_100_is_invalid(ask, graph, query) -> None:
+def test_batch_without_ids_or_with_over_100_says_how_many(
+    ask, graph, query, number
+) -> None:
     answer = ask(query)
 
     assert (answer.status_code, answer.json["code"]) == (400, "invalid_ids")
+    assert number in answer.json["detail"]
+    assert "1 to 100" in answer.json["detail"]
     assert graph.calls == 0
 
 

@@ -115,7 +115,8 @@ def test_graph_endpoint_accepts_any_version(client, graph, version) -> None:
         ("?fields=username,", {"id", "username"}),
         ("?fields=username,%20name", {"id", "username", "name"}),
         ("?fields=name,name,id", {"id", "name"}),
-        ("?fields=name&fields=username", {"id", "username"}),
+        ("?fields=name&fields=username", {"id", "name", "username"}),
+        ("?fields=%20,", {"id", "name"}),
         (f"?fields={','.join(FIELDS)}", {"id", *FIELDS}),
     ],
 )
