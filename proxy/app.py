@@ -73,6 +73,9 @@ def create_app(
 ) -> Flask:
     """Build the service, from the environment if *settings* is left out.
 
+    Then their warnings are logged too; the caller who has read them does it otherwise,
+    once for all processes.
+
     Everything that reaches outside can be replaced: *client* is the store's, *graph*
     asks Meta (*graphs* for other Pages, by name), *submit* runs a background job,
     *near* is this process's near cache, which the caller must keep valid, *now* is
@@ -82,7 +85,9 @@ def create_app(
     Raises:
         SettingsError: the settings, or a file that they name, are invalid.
     """
-    settings = settings or read_settings(os.environ)
+    if settings is None:
+        settings = read_settings(os.environ)
+        log_warnings(settings)
     app = _new_flask()
     files, metrics = LiveFiles(), Metrics()
     if client is None:
@@ -107,9 +112,13 @@ def create_app(
         settings, files, metrics, near, pages, authenticator, now, draining
     )
     _serve(app, service)
+    return app
+
+
+def log_warnings(settings: Settings) -> None:
+    """Log what the *settings* allow although it is unsafe, one line each."""
     for warning in settings.warnings:
         log.warning(warning)
-    return app
 
 
 @dataclass(frozen=True, slots=True)

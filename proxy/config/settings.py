@@ -105,9 +105,15 @@ class Settings:
     @property
     def warnings(self) -> list[str]:
         """What is allowed, but unsafe."""
+        warnings = []
         if is_in_clear(self.graph_url):
-            return ["PROXY_GRAPH_URL is http, so the token is sent unencrypted"]
-        return []
+            warnings.append("PROXY_GRAPH_URL is http, so the token is sent unencrypted")
+        if self.profile_ttl > self.picture_margin:
+            warnings.append(
+                "PROXY_PROFILE_TTL is above PROXY_PICTURE_MARGIN, so a cache of a"
+                " caller that ignores Age may show a picture whose link has expired"
+            )
+        return warnings
 
 
 class Shown(NamedTuple):

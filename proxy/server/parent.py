@@ -19,7 +19,7 @@ from granian.http import HTTP1Settings
 from granian.log import LogLevels
 from granian.server.mp import MPServer, WorkerProcess
 
-from proxy.app import create_app
+from proxy.app import create_app, log_warnings
 from proxy.config.readers import Address
 from proxy.config.rows import usable_cores
 from proxy.config.settings import Settings, SettingsError
@@ -114,6 +114,7 @@ def serve(settings: Settings, announce: Callable[[], None] = lambda: None) -> No
     """
     create_app(settings)  # Report mistakes here; a worker could only die of them.
     check_free(settings.listen)
+    log_warnings(settings)  # Not in each worker.
     announce()
     log.info(
         "serving",

@@ -6,6 +6,8 @@ from collections.abc import Callable
 from functools import cache
 from math import floor
 
+from werkzeug.datastructures import Headers
+
 from proxy.domain.answer import Answer, Source
 from proxy.domain.entry import Entry
 from proxy.domain.failures import LookupFailure
@@ -54,9 +56,23 @@ Counted from the fetch, not from this response: clients subtract Age.
 """
 
 
+STALE = "private, max-age=0"
+"""The Cache-Control of a stale profile. Most caches of clients ignore ``Age``, and
+would keep it for as long as a fresh one."""
+
+
 def cache_control(entry: Entry) -> str:
-    """Return the Cache-Control of a profile, or of what is made of it."""
+    """Return the Cache-Control of a fresh profile, or of what is made of it."""
     return MAX_AGES[floor(entry.fresh_until - entry.fetched_at)][1]
+
+
+def set_headers(headers: Headers, answer: Answer, now: float) -> None:
+    """Set the headers of an *answer* that depend on the moment or on the caller."""
+    entry = answer.entry
+    if now >= entry.fresh_until and not isinstance(entry.outcome, Refusal):
+        headers["Cache-Control"] = STALE
+    headers["Age"] = str(age(entry.fetched_at, now))
+    headers["Cache-Status"] = cache_status(answer, now)
 
 
 def cache_status(answer: Answer, now: float) -> str:

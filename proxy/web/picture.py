@@ -90,8 +90,7 @@ def render(answer: Answer, *, fallback: bool, now: float) -> Response:
     response = kind(made.body, made.status, made.headers)
     if made.status == 302:
         del response.headers["Content-Type"]  # Flask adds it even to an empty body.
-    response.headers["Age"] = str(cache_headers.age(answer.entry.fetched_at, now))
-    response.headers["Cache-Status"] = cache_headers.cache_status(answer, now)
+    cache_headers.set_headers(response.headers, answer, now)
     return response
 
 

@@ -108,8 +108,7 @@ def to_response(made: Representation, answer: Answer, *, now: float) -> Response
     response = Response(made.body, made.status, made.headers)
     if is_not_modified(request, made.tag):
         response.status_code = 304
-    response.headers["Age"] = str(cache_headers.age(answer.entry.fetched_at, now))
-    response.headers["Cache-Status"] = cache_headers.cache_status(answer, now)
+    cache_headers.set_headers(response.headers, answer, now)
     return response
 
 

@@ -112,6 +112,21 @@ def test_http_to_another_machine_gives_a_warning(url: str, warned: bool) -> None
 
 
 @pytest.mark.parametrize(
+    ("ttl", "margin", "warned"),
+    [("1h", "1h", False), ("3601s", "1h", True), ("1s", "0s", True)],
+)
+def test_profile_ttl_above_the_picture_margin_gives_a_warning(
+    ttl: str, margin: str, warned: bool
+) -> None:
+    """A client's cache that ignores Age may keep a profile for its TTL once more."""
+    warnings = settings(PROFILE_TTL=ttl, PICTURE_MARGIN=margin).warnings
+
+    assert ["PROXY_PICTURE_MARGIN" in warning for warning in warnings] == warned * [
+        True
+    ]
+
+
+@pytest.mark.parametrize(
     "url",
     [
         "embedded:",
