@@ -187,12 +187,15 @@ def _open_keys(path: Path) -> WatchedFile[Keys]:
 
 def _check_blocked_codes(codes: BlockedCodes) -> None:
     wrong = sorted(
-        {code for code, subcode in codes if not may_mean_blocked(code, subcode)}
+        str(code) if subcode is None else f"{code}/{subcode}"
+        for code, subcode in codes
+        if not may_mean_blocked(code, subcode)
     )
     if wrong:
         raise SettingsError(
             [
-                f"PROXY_BLOCKED_CODES must not list {', '.join(map(str, wrong))}: known"
-                " to be about the token, the app, the quota or consent"
+                f"PROXY_BLOCKED_CODES must not list {', '.join(wrong)}: a code of the"
+                " token or the quota never means blocked, and a code that has another"
+                " meaning here may only be listed with a subcode, as code/subcode"
             ]
         )

@@ -22,7 +22,10 @@ MESSAGES: dict[tuple[int, int | None], ErrorMessage] = {
     (551, None): ErrorMessage(400, "(#551) This person isn't available right now."),
     (9010, None): ErrorMessage(400, "(#9010) No matching Instagram user"),
     (100, 2534014): ErrorMessage(400, "No matching Instagram user"),
+    (100, 2018001): ErrorMessage(400, "(#100) No matching user found"),
     (100, 2018218): ErrorMessage(400, "(#100) No profile available for this user."),
+    (2018001, None): ErrorMessage(400, "No matching user found"),
+    (2018218, None): ErrorMessage(400, "No profile available for this user."),
     (803, None): ErrorMessage(
         400, "(#803) Some of the aliases you requested do not exist: {igsid}"
     ),
@@ -48,7 +51,7 @@ replies (tests/fixtures/graph).
 
 
 def error_message(refusal: Refusal) -> ErrorMessage:
-    """Return Meta's message for the code of *refusal*, or one like it.
+    """Return Meta's message for the code of *refusal*, or that of a block.
 
     BLOCKED_CODES can name codes whose message is not in the table.
     """
@@ -56,5 +59,5 @@ def error_message(refusal: Refusal) -> ErrorMessage:
     code = said.code or 0
     row = MESSAGES.get((code, said.subcode)) or MESSAGES.get((code, None))
     if row is None:
-        return ErrorMessage(400, f"(#{code}) This person isn't available.")
+        return ErrorMessage(400, f"(#{code}) This person isn't available right now.")
     return row._replace(message=row.message.format(igsid=refusal.igsid))

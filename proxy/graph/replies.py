@@ -42,10 +42,12 @@ ROWS = (
     # About the person.
     Row([230], None, Reason.CONSENT_REQUIRED),
     Row([551], None, Reason.BLOCKED),
-    Row([9010], None, Reason.NOT_FOUND),
+    Row([803, 9010], None, Reason.NOT_FOUND),
     Row([100], 2534014, Reason.NOT_FOUND),
+    Row([100], 2018001, Reason.NOT_FOUND),
     Row([100], 2018218, Reason.NOT_FOUND),
-    Row([803], None, Reason.NOT_FOUND),
+    # Meta's table of errors has some subcodes in the column of codes too.
+    Row([2018001, 2018218], None, Reason.NOT_FOUND),
     Row([100], 33, Reason.UNAVAILABLE),
     # About the token.
     Row([102, 104, 190, 2500], None, TokenRejected),
@@ -53,7 +55,7 @@ ROWS = (
     Row([3, 5, 10], None, PermissionMissing),
     Row([100], None, PermissionMissing),
     Row([code for code in range(200, 300) if code != 230], None, PermissionMissing),
-    Row([368, 36103], None, PermissionMissing),
+    Row([368, 36103, 2018247], None, PermissionMissing),
     # About how often we ask.
     Row([4, 17, 32, 613], None, Throttled),
     Row(range(80000, 80015), None, Throttled),
@@ -171,26 +173,24 @@ def meaning_of(said: GraphError, message: str, blocked: BlockedCodes) -> Meaning
     if said.code is None:
         return GraphUnavailable
     exact, plain = (said.code, said.subcode), (said.code, None)
+    if said.code == 230 and _NAMES_A_PERMISSION.search(message):
+        return PermissionMissing
     if exact in blocked or plain in blocked:
         return Reason.BLOCKED
-    meaning = MEANINGS.get(exact) or MEANINGS.get(plain) or GraphUnavailable
-    if meaning is Reason.CONSENT_REQUIRED and _NAMES_A_PERMISSION.search(message):
-        return PermissionMissing
-    return meaning
+    return MEANINGS.get(exact) or MEANINGS.get(plain) or GraphUnavailable
 
 
 def may_mean_blocked(code: int, subcode: int | None) -> bool:
     """Whether BLOCKED_CODES may name *code* and *subcode*.
 
-    Not if the table maps it to a failure: otherwise a dead token would be
-    stored as a refusal of each person fetched. Not consent either, because
-    only the message tells it from a lost permission. Code 100 has many
-    meanings, so it needs a subcode.
+    A code with a subcode may, unless the code is about the token or the quota:
+    otherwise a dead token would be stored as a refusal of each person fetched. A code
+    by itself may only if it has no other meaning here.
     """
-    if code == 100:
-        return subcode is not None
-    meaning = MEANINGS.get((code, None), Reason.BLOCKED)
-    return isinstance(meaning, Reason) and meaning is not Reason.CONSENT_REQUIRED
+    meaning = MEANINGS.get((code, None))
+    if subcode is not None:
+        return meaning not in (TokenRejected, Throttled)
+    return meaning in (None, Reason.BLOCKED)
 
 
 def _read_profile(reply: dict[str, Any], igsid: Igsid) -> Profile:

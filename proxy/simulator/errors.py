@@ -42,6 +42,11 @@ CONSENT_REQUIRED = GraphError(
     403, 230, "(#230) User consent is required to access user profile"
 )
 NO_MATCHING_USER = GraphError(400, 9010, "(#9010) No matching Instagram user")
+NO_MATCHING_USER_FOUND = GraphError(
+    400, 100, "(#100) No matching user found", subcode=2018001
+)
+# Meta's table of errors has some subcodes in the column of codes too.
+NO_PROFILE_AVAILABLE = GraphError(400, 2018218, "No profile available for this user.")
 # No real body is known for a customer who has blocked the business. Meta answers
 # *sends* like this; the answer to a profile call may differ.
 BLOCKED = GraphError(400, 551, "(#551) This person isn't available right now.")
@@ -161,12 +166,22 @@ _KNOWN: Mapping[tuple[int, int | None], GraphError] = {
     for error in (
         CONSENT_REQUIRED,
         NO_MATCHING_USER,
+        NO_MATCHING_USER_FOUND,
+        NO_PROFILE_AVAILABLE,
+        GraphError(400, 2018001, "No matching user found"),
         BLOCKED,
+        GraphError(
+            400,
+            200,
+            "(#200) This person isn't available right now.",
+            subcode=1545041,
+        ),
         UNAVAILABLE_FOR_NOW,
         TOKEN_MISSING,
         ACTIVE_TOKEN_MISSING,
         TOKEN_INVALID,
         PROOF_MISSING,
+        GraphError(500, 2, "Service temporarily unavailable", subcode=2018344),
         GraphError(500, 1, "An unknown error occurred"),
         GraphError(500, 1, "An unknown error occurred", subcode=99),
         GraphError(
@@ -178,6 +193,12 @@ _KNOWN: Mapping[tuple[int, int | None], GraphError] = {
         GraphError(
             403, 10, "(#10) Application does not have permission for this action"
         ),
+        GraphError(
+            403,
+            10,
+            "(#10) This Page has been restricted from messaging.",
+            subcode=1893063,
+        ),
         GraphError(400, 100, "No matching Instagram user", subcode=2534014),
         GraphError(
             400, 100, "(#100) No profile available for this user.", subcode=2018218
@@ -188,6 +209,7 @@ _KNOWN: Mapping[tuple[int, int | None], GraphError] = {
             "(#100) Insufficient permission to access user profile.",
             subcode=2018247,
         ),
+        GraphError(403, 2018247, "Insufficient permission to access user profile."),
         GraphError(
             403,
             200,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.helpers.processes import SimulatedMeta, open_gates
+from tests.helpers.processes import Service, SimulatedMeta, crowd, open_gates
 from tests.helpers.recorded_replies import REPLIES
 
 KINDS = "graph_error", "graph_success", "graph_html", "graph_batch"
@@ -58,3 +58,26 @@ def test_recorded_reply_has_the_outcome_of_its_class_twice(stack, name) -> None:
     assert second.headers["Cache-Status"].startswith("profile-proxy; hit") is is_stored
     assert stack.meta.calls(igsid) == calls
     assert bool(list(stack.redis.scan_iter("pp:e:*"))) is is_stored
+
+
+def test_listed_subcode_of_a_code_about_the_app_is_a_block(stack) -> None:
+    """As Meta documents 200/1545041; 200 by itself stays a lost permission."""
+    blocked, plain = crowd(1), crowd(2)
+    play(stack.meta, blocked, REPLIES["blocked-200-1545041"])
+    play(stack.meta, plain, REPLIES["permission-200-no-type"])
+    service = Service(**stack.settings, BLOCKED_CODES="551,200/1545041")
+    try:
+        answers = [service.get(f"/profiles/{who}") for who in (blocked, blocked, plain)]
+        in_metas_shape = service.get(f"/v25.0/{blocked}")
+    finally:
+        service.stop()
+
+    assert [(each.status_code, each.json()["code"]) for each in answers] == [
+        *[(403, "blocked")] * 2,
+        (502, "permission_missing"),
+    ]
+    assert stack.meta.calls(blocked) == 1
+    error, recorded = in_metas_shape.json()["error"], REPLIES["blocked-200-1545041"]
+    said = recorded["body"]["error"]
+    assert in_metas_shape.status_code == recorded["status"]
+    assert {key: error[key] for key in said} == said

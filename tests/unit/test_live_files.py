@@ -86,20 +86,24 @@ def test_webhooks_need_an_app_secret_which_may_be_a_pages(
         assert "a Page's app_secret must be" in found
 
 
-@pytest.mark.parametrize("codes", ["551", "9010", "100/33,803", "12345", ","])
-def test_blocked_codes_may_list_codes_about_a_person(codes: str) -> None:
+@pytest.mark.parametrize(
+    "codes",
+    ["551", "551,200/1545041", "100/33", "9010/7,230/7", "2/7", "12345", ","],
+)
+def test_blocked_codes_may_list_an_unknown_code_or_a_subcode(codes: str) -> None:
     """An operator who has seen one can list it."""
     assert settings(BLOCKED_CODES=codes).blocked_codes is not None
 
 
-def test_blocked_codes_must_not_list_codes_about_token_app_or_quota() -> None:
+def test_blocked_codes_must_not_list_codes_with_another_meaning() -> None:
     """They are reported with all other mistakes, without the valid codes."""
-    found = mistakes(BLOCKED_CODES="551,190/463,4,100,100/33", THREADS="1")
+    found = mistakes(BLOCKED_CODES="551,190/463,4/1,9010,100/33", THREADS="1")
 
     assert found == [
         "PROXY_THREADS must be a whole number between 96 and 4096",
-        "PROXY_BLOCKED_CODES must not list 4, 100, 190: known to be about the token,"
-        " the app, the quota or consent",
+        "PROXY_BLOCKED_CODES must not list 190/463, 4/1, 9010: a code of the token or"
+        " the quota never means blocked, and a code that has another meaning here may"
+        " only be listed with a subcode, as code/subcode",
     ]
 
 

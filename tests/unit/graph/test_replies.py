@@ -116,7 +116,7 @@ def test_every_row_of_the_table_has_a_recorded_reply(row: Row) -> None:
 @pytest.mark.parametrize(
     "code",
     [1, 2, 3, 4, 5, 10, 17, 32, 100, 102, 104, 190, 200, 230, 298, 368, 551, 613]
-    + [803, 2500, 9010, 36103, 80001, 80002, 80006],
+    + [803, 2500, 9010, 36103, 80001, 80002, 80006, 2018001, 2018218, 2018247],
 )
 def test_every_single_code_has_a_recorded_reply(code: int) -> None:
     """A range has one for each of its codes that this call can get."""
@@ -146,7 +146,8 @@ CODES: dict[object, list[tuple[int | None, int | None]]] = {
     Reason.BLOCKED: [(551, None), (551, 1545041)],
     Reason.NOT_FOUND: [
         *[(9010, None), (9010, 1), (803, None)],
-        *[(100, subcode) for subcode in (2534014, 2018218)],
+        *[(100, subcode) for subcode in (2534014, 2018001, 2018218)],
+        *[(code, None) for code in (2018001, 2018218)],
     ],
     Reason.UNAVAILABLE: [(100, 33)],
     TokenRejected: [
@@ -156,8 +157,9 @@ CODES: dict[object, list[tuple[int | None, int | None]]] = {
     ],
     PermissionMissing: [
         *[(code, None) for code in (3, 5, 10, 200, 229, 231, 298, 299)],
-        *[(code, None) for code in (100, 368, 36103)],
-        *[(10, 2534077), (200, 2534041), (200, 2534048)],
+        *[(code, None) for code in (100, 368, 36103, 2018247)],
+        *[(10, 1893063), (10, 2534077)],
+        *[(200, 1545041), (200, 2534041), (200, 2534048)],
         *[(100, subcode) for subcode in (2534013, 2018247)],
     ],
     Throttled: [
@@ -166,7 +168,7 @@ CODES: dict[object, list[tuple[int | None, int | None]]] = {
         (613, 2534040),
     ],
     GraphUnavailable: [
-        *[(1, None), (1, 99), (2, None), (2, 33)],
+        *[(1, None), (1, 99), (2, None), (2, 33), (2, 2018344)],
         # Not in the table, so we do not guess.
         *[(code, None) for code in (0, -1, 33, 199, 300, 9011)],
         *[(code, None) for code in (552, 79999, 80015, 2534014)],
@@ -236,7 +238,12 @@ def test_transient_refusal_is_a_failure(
         ({(100, 33)}, 100, 33, Reason.BLOCKED),
         ({(100, 33)}, 100, 2534014, Reason.NOT_FOUND),
         ({(100, 33)}, 100, None, PermissionMissing),
-        ({(9010, None)}, 9010, None, Reason.BLOCKED),
+        ({(200, 1545041)}, 200, 1545041, Reason.BLOCKED),
+        ({(200, 1545041)}, 200, None, PermissionMissing),
+        ({(200, 1545041)}, 200, 2534041, PermissionMissing),
+        ({(9010, 7)}, 9010, 7, Reason.BLOCKED),
+        ({(9010, 7)}, 9010, None, Reason.NOT_FOUND),
+        ({(2, 7)}, 2, 7, Reason.BLOCKED),
         ({(77, 7)}, 77, None, GraphUnavailable),
         ({(77, 7)}, 77, 7, Reason.BLOCKED),
     ],
@@ -260,16 +267,19 @@ def test_blocked_codes_of_the_operator_mean_blocked(
 @pytest.mark.parametrize(
     ("code", "subcode", "may"),
     [
-        *[(code, None, True) for code in (551, 9010, 803, 77)],
-        *[(code, 7, True) for code in (551, 9010, 100, 77)],
-        *[(code, None, False) for code in (100, 230, 190, 2500, 10, 200, 368, 4, 2)],
-        *[(code, 33, False) for code in (230, 190, 10, 200, 4, 613, 80002, 1, 2)],
+        *[(code, None, True) for code in (551, 77, 9011)],
+        *[(code, None, False) for code in (1, 2, 3, 4, 10, 100, 190, 200, 230, 368)],
+        *[(code, None, False) for code in (803, 2500, 9010, 2018218, 2018247)],
+        *[(code, 7, True) for code in (1, 2, 10, 77, 100, 200, 230, 368, 551, 9010)],
+        (200, 1545041, True),
+        *[(code, 33, False) for code in (102, 104, 190, 2500)],
+        *[(code, 33, False) for code in (4, 17, 32, 613, 80000, 80002, 80014)],
     ],
 )
-def test_code_that_is_not_about_one_person_may_not_mean_blocked(
+def test_only_some_codes_may_mean_blocked(
     code: int, subcode: int | None, may: bool
 ) -> None:
-    """A dead token must never become many refusals."""
+    """A dead token must never become many refusals, nor a code with another meaning."""
     assert may_mean_blocked(code, subcode) is may
 
 
@@ -319,6 +329,16 @@ def test_code_230_means_consent_required_in_any_language(message: str) -> None:
     result = meaning_of_error(230, message=message)
 
     assert result is Reason.CONSENT_REQUIRED
+
+
+def test_listed_230_that_names_a_permission_is_not_a_block() -> None:
+    """The message makes it more cautious, also where an operator lists the code."""
+    body = {"error": ERRORS["profile-230-requires-pages-messaging-403"]["error"]}
+    body["error"] = body["error"] | {"error_subcode": 7}
+
+    result = meaning(as_sent(body), blocked=frozenset([(230, 7)]))
+
+    assert result is PermissionMissing
 
 
 @pytest.mark.parametrize("error", ERRORS.values(), ids=ERRORS)
