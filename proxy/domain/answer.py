@@ -45,12 +45,14 @@ class FetchResult:
     *usage_percent* is how much of our quota Meta says is used, None where it
     does not say; *token_digest* identifies the Page token that was used without
     revealing it. *graph_version* is the version that answered, such as ``v25.0``.
+    *odd_fields* are the names of the profile's fields that could not be read.
     """
 
     outcome: Outcome | LookupFailure
     usage_percent: float | None
     token_digest: str
     graph_version: str | None = None
+    odd_fields: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,7 +34,7 @@ from proxy.domain.profile import (
     Refusal,
 )
 from proxy.graph.deadline_transport import new_session
-from proxy.graph.replies import BlockedCodes, PictureRefused, read_reply
+from proxy.graph.replies import BlockedCodes, PictureRefused, Reading, read_reply
 from proxy.graph.usage import Usage, read_usage
 from proxy.logs import code_of, last_four
 
@@ -137,6 +137,7 @@ class GraphClient:
         usage = Usage(None, 0.0)
         version: str | None = None
         outcome: Outcome | LookupFailure | PictureRefused
+        odd_fields: tuple[str, ...] = ()
         try:
             reply = self._send_with_connect_retry(
                 igsid, fields, token, deadline, logged
@@ -144,27 +145,31 @@ class GraphClient:
             logged["status"] = reply.status
             logged["graph_version"] = version = _answering_version(reply.headers)
             usage = read_usage(reply.headers)
-            outcome = self._read(reply, igsid, usage)
+            outcome, odd_fields = self._read(reply, igsid, usage)
         except (LookupFailure, PictureRefused) as failure:
             outcome = failure
         logged |= _log_fields(outcome)
         logged["usage_percent"] = usage.percent
         logged["seconds"] = round(self._monotonic() - started, 3)
+        if odd_fields:
+            logged["odd_fields"] = odd_fields
         log.info("asked Meta", extra=logged)
         if isinstance(outcome, PictureRefused):
             raise outcome
-        return FetchResult(outcome, usage.percent, _digest_of(token), version)
+        return FetchResult(
+            outcome, usage.percent, _digest_of(token), version, odd_fields
+        )
 
-    def _read(self, reply: _Reply, igsid: Igsid, usage: Usage) -> Outcome:
+    def _read(self, reply: _Reply, igsid: Igsid, usage: Usage) -> Reading:
         """Return the outcome in *reply*. Only a 200 can be a profile."""
         try:
-            outcome = read_reply(reply.body, igsid, self._blocked)
+            reading = read_reply(reply.body, igsid, self._blocked)
         except Throttled as throttled:
             throttled.retry_after = usage.wait or None
             raise
-        if isinstance(outcome, Profile) and reply.status != 200:
+        if isinstance(reading.outcome, Profile) and reply.status != 200:
             raise GraphUnavailable()
-        return outcome
+        return reading
 
     def _send_with_connect_retry(
         self,

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable, Mapping
-from typing import Annotated, Any, ClassVar, NamedTuple
-
-import msgspec
+from typing import ClassVar, NamedTuple
 
 from proxy.domain.failures import (
     GraphUnavailable,
@@ -16,16 +13,9 @@ from proxy.domain.failures import (
     Throttled,
     TokenRejected,
 )
-from proxy.domain.profile import (
-    FIELDS,
-    GraphError,
-    Igsid,
-    Outcome,
-    Profile,
-    Reason,
-    Refusal,
-)
-from proxy.graph import picture_expiry
+from proxy.domain.profile import GraphError, Igsid, Outcome, Reason, Refusal
+from proxy.graph.lenient_json import read_json
+from proxy.graph.profile_payload import read_profile
 
 Meaning = Reason | type[LookupFailure]
 
@@ -82,8 +72,6 @@ BlockedCodes = frozenset[tuple[int, int | None]]
 
 _NAMES_A_PERMISSION = re.compile(r"\brequires\b|permission", re.IGNORECASE)
 _TRACE_ID = re.compile(r"[A-Za-z0-9_+/=-]{1,32}")  # a token is several times longer
-_HTTP_URL = re.compile(r"https?://[^\s\x00-\x1f\x7f]+")
-_LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 class PictureRefused(Exception):
@@ -101,44 +89,27 @@ class PictureRefused(Exception):
         self.said = said
 
 
-_Count = Annotated[int, msgspec.Meta(ge=0, lt=2**53)]
+class Reading(NamedTuple):
+    """A fact about a person, and the names of the fields that could not be read."""
+
+    outcome: Outcome
+    odd_fields: tuple[str, ...] = ()
 
 
-class _Person(msgspec.Struct):
-    """A profile as Meta sends it. Any field can be null or missing."""
-
-    id: str | None = None
-    name: str | None = None
-    username: str | None = None
-    profile_pic: str | None = None
-    is_verified_user: bool | None = None
-    follower_count: _Count | None = None
-    is_user_follow_business: bool | None = None
-    is_business_follow_user: bool | None = None
-
-
-def read_reply(body: bytes, igsid: Igsid, blocked: BlockedCodes) -> Outcome:
+def read_reply(body: bytes, igsid: Igsid, blocked: BlockedCodes) -> Reading:
     """Read Meta's reply to a call about *igsid*.
 
     Raises:
         LookupFailure: the reply states no fact about the person; its class says why.
         PictureRefused: the same call without ``profile_pic`` may succeed.
     """
-    reply = _read_object(body)
-    if "error" in reply:
-        return _read_error(reply["error"], igsid, blocked)
-    return _read_profile(reply, igsid)
-
-
-def _read_object(body: bytes) -> dict[str, Any]:
-    """Parse a JSON object. Error pages in HTML have come with any status."""
-    try:
-        reply = json.loads(body)
-    except (ValueError, RecursionError):
-        reply = None
+    reply = read_json(body)
     if not isinstance(reply, dict):
+        # Error pages in HTML have come with any status.
         raise GraphUnavailable()
-    return reply
+    if "error" in reply:
+        return Reading(_read_error(reply["error"], igsid, blocked))
+    return Reading(*read_profile(reply, igsid))
 
 
 def _read_error(error: object, igsid: Igsid, blocked: BlockedCodes) -> Outcome:
@@ -191,43 +162,6 @@ def may_mean_blocked(code: int, subcode: int | None) -> bool:
     if subcode is not None:
         return meaning not in (TokenRejected, Throttled)
     return meaning in (None, Reason.BLOCKED)
-
-
-def _read_profile(reply: dict[str, Any], igsid: Igsid) -> Profile:
-    """Read a profile, and check that it is the profile of *igsid*.
-
-    Meta sends ``id`` unasked, but one live reply lacked it, so it may be
-    missing if a known field shows that this is a profile.
-    """
-    try:
-        person = msgspec.convert(reply, _Person)
-    except ValueError:  # From msgspec, or from a lone surrogate in a key.
-        raise GraphUnavailable() from None
-    if person.id != igsid and (person.id or not reply.keys() & set(FIELDS)):
-        raise GraphUnavailable()
-    picture = _encodable(person.profile_pic) or None
-    if picture and not _HTTP_URL.fullmatch(picture):
-        raise GraphUnavailable()
-    return Profile(
-        igsid=igsid,
-        name=_encodable(person.name),
-        username=_encodable(person.username),
-        profile_pic=picture,
-        is_verified_user=person.is_verified_user,
-        follower_count=person.follower_count,
-        is_user_follow_business=person.is_user_follow_business,
-        is_business_follow_user=person.is_business_follow_user,
-        picture_expires_at=picture_expiry.expires_at(picture) if picture else None,
-    )
-
-
-def _encodable(text: str | None) -> str | None:
-    """Replace the lone surrogates in *text*, which UTF-8 cannot encode.
-
-    Meta escapes an emoji as a surrogate pair, and a name cut in the middle of
-    a pair must not cost the whole profile.
-    """
-    return text and _LONE_SURROGATE.sub("\N{REPLACEMENT CHARACTER}", text)
 
 
 def _number(value: object) -> int | None:

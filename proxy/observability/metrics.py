@@ -28,7 +28,14 @@ from prometheus_client.registry import Collector
 
 from proxy.domain.answer import Answer, FetchResult, Source
 from proxy.domain.failures import FAILURES, Cause, LookupFailure
-from proxy.domain.profile import DEFAULT_PAGE, Outcome, Profile, Reason, Refusal
+from proxy.domain.profile import (
+    DEFAULT_PAGE,
+    FIELDS,
+    Outcome,
+    Profile,
+    Reason,
+    Refusal,
+)
 from proxy.domain.webhook_update import Update, UpdateKind, UpdateResult
 from proxy.observability.multiprocess import WorkersCollector, shared_folder
 from proxy.observability.series import PREFIX, Declaration, Fold, Key, WithoutCreated
@@ -81,6 +88,11 @@ GRAPH_VERSION = Declaration(
     "graph_version_info",
     "1 for the version of the Graph API that answered last.",
     ("version",),
+)
+ODD_FIELDS = Declaration(
+    "graph_odd_fields_total",
+    "Fields of profiles that Meta sent with a value of another type or shape.",
+    ("field",),
 )
 NEAR_ENTRIES = Declaration("near_entries", "Entries in the near caches, all workers'.")
 NEAR_TRUSTED = Declaration(
@@ -161,6 +173,8 @@ class PageMetrics:
         """Count one call to Meta, which took so many seconds."""
         self.calls[name_of(result.outcome)] += 1
         self._call_metrics.observe(seconds, result.graph_version)
+        for field in result.odd_fields:
+            self._call_metrics.odd_fields[field] += 1
 
 
 class Metrics:
@@ -210,6 +224,9 @@ class Metrics:
             Fold(self._near_drops, NEAR_DROPS.counter(registry)),
         ]
         self._call_metrics = _CallMetrics(registry)
+        self._folds.append(
+            Fold(self._call_metrics.odd_fields, ODD_FIELDS.counter(registry))
+        )
         self._entries = NEAR_ENTRIES.gauge(registry, "livesum")
         self._trusted = NEAR_TRUSTED.gauge(registry, "livemin")
         # Its series exist from the start, even if all Pages are of the file.
@@ -318,9 +335,10 @@ def _zeros(*keys: Key) -> dict[Key, int]:
 
 
 class _CallMetrics:
-    """How long calls to Meta take, and the version that answered last, of all Pages."""
+    """Of the calls of all Pages: how long they take, the version, and odd fields."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
+        self.odd_fields = _zeros(*FIELDS)
         self._seconds = Histogram(
             PREFIX + CALL_SECONDS.name,
             CALL_SECONDS.help,

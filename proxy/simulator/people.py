@@ -139,6 +139,28 @@ CAST: Mapping[str, Person] = {
             _profile("Jo March", "jo.march", 1868),
             refusal=HIDDEN,
         ),
+        Person(
+            "1254001000000011",
+            "Kim",
+            "no such user: 400, code 100, subcode 2018001",
+            _profile("Kim Novak", "kim.novak", 31),
+            refusal=errors.NO_MATCHING_USER_FOUND,
+        ),
+        Person(
+            "1254001000000012",
+            "Lev",
+            "no profile: 400, code 2018218",
+            _profile("Lev Yashin", "lev.yashin", 270),
+            refusal=errors.NO_PROFILE_AVAILABLE,
+        ),
+        Person(
+            "1254001000000013",
+            "Mia",
+            "odd values: a count below zero, a flag as text, a picture that is no link",
+            _profile("Mia Farrow", "mia.farrow", -1)
+            | {"is_verified_user": "no", "profile_pic": "no link"},
+            picture_life=None,
+        ),
     )
 }
 

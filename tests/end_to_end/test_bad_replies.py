@@ -30,15 +30,8 @@ BAD = {
     "nothing": (raw(""), NOT_STORED),
     "deep json": (raw("[" * 200_000), NOT_STORED),
     "another person": ({"body": {"id": crowd(8), "name": "Eve"}}, NOT_STORED),
-    "an id as a number": ({"body": {"id": int(WHO), "name": "A"}}, NOT_STORED),
-    "a name as a number": ({"body": {"id": WHO, "name": 7}}, NOT_STORED),
-    "a count as text": ({"body": {"id": WHO, "follower_count": "7"}}, NOT_STORED),
-    "a flag as a number": ({"body": {"id": WHO, "is_verified_user": 1}}, NOT_STORED),
-    "a picture as a list": ({"body": {"id": WHO, "profile_pic": []}}, NOT_STORED),
-    "a picture of another kind": (
-        {"body": {"id": WHO, "profile_pic": "javascript:alert(1)"}},
-        NOT_STORED,
-    ),
+    "an id as a list": ({"body": {"id": [WHO], "name": "A"}}, NOT_STORED),
+    "an id without a field": ({"body": {"id": WHO, "bio": "A"}}, NOT_STORED),
     "an error in a 200": (
         {"body": {"error": {"code": 190, "message": "dead"}}, "status": 200},
         ("token_rejected", 502),

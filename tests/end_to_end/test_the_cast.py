@@ -18,6 +18,9 @@ from tests.helpers.processes import (
     HANA,
     IVO,
     JO,
+    KIM,
+    LEV,
+    MIA,
     Service,
     open_gates,
     wait_until,
@@ -36,6 +39,9 @@ from tests.helpers.processes import (
         (GUS, 200, None),
         (IVO, 502, "graph_unavailable"),
         (JO, 404, "unavailable"),
+        (KIM, 404, "not_found"),
+        (LEV, 404, "not_found"),
+        (MIA, 200, None),
     ],
 )
 def test_each_person_has_their_own_outcome(stack, igsid, status, code) -> None:

@@ -16,7 +16,15 @@ from proxy.domain.failures import (
     Throttled,
     TokenRejected,
 )
-from proxy.domain.profile import FIELDS, GraphError, Igsid, Profile, Reason, Refusal
+from proxy.domain.profile import (
+    FIELDS,
+    GraphError,
+    Igsid,
+    Outcome,
+    Profile,
+    Reason,
+    Refusal,
+)
 from proxy.graph.replies import ROWS, PictureRefused, Row, may_mean_blocked, read_reply
 from tests.helpers.builders import ADA
 from tests.helpers.recorded_replies import ERRORS, RECORDED, REPLIES
@@ -53,7 +61,7 @@ def meaning(
 ) -> object:
     """Read *body*; return Profile, a Reason, or the class that was raised."""
     try:
-        outcome = read_reply(body, Igsid(igsid), blocked)
+        outcome = read_reply(body, Igsid(igsid), blocked).outcome
     except (LookupFailure, PictureRefused) as raised:
         return type(raised)
     return outcome.reason if isinstance(outcome, Refusal) else type(outcome)
@@ -66,11 +74,9 @@ def meaning_of_error(
     return meaning(as_sent({"error": {k: v for k, v in said.items() if v is not None}}))
 
 
-def read(**fields: object) -> Profile:
-    """Return the profile that is read from a reply with *fields*."""
-    outcome = read_reply(as_sent({"id": ADA} | fields), ADA, BLOCKED)
-    assert isinstance(outcome, Profile)
-    return outcome
+def outcome_of(body: bytes) -> Outcome:
+    """Return the outcome in a reply about Ada."""
+    return read_reply(body, ADA, BLOCKED).outcome
 
 
 # The recorded replies.
@@ -387,7 +393,7 @@ def test_subcode_that_is_not_an_integer_is_ignored(subcode: object) -> None:
     """It is stored, so it has to be an integer."""
     error = {"message": "", "code": 9010, "error_subcode": subcode}
 
-    outcome = read_reply(as_sent({"error": error}), ADA, BLOCKED)
+    outcome = outcome_of(as_sent({"error": error}))
 
     assert outcome == Refusal(ADA, Reason.NOT_FOUND, GraphError(9010, None, None))
 
@@ -413,7 +419,7 @@ def test_refusal_keeps_meta_s_codes_and_trace() -> None:
     """Meta's support asks for the trace."""
     body = as_sent(RECORDED["object-does-not-exist-100-33"]["body"])
 
-    outcome = read_reply(body, ADA, BLOCKED)
+    outcome = outcome_of(body)
 
     said = GraphError(100, 33, "A7qVRrTcBm8Pt6iUvnBrxwf")
     assert outcome == Refusal(ADA, Reason.UNAVAILABLE, said)
@@ -446,133 +452,13 @@ def test_invalid_trace_is_left_out(trace: object) -> None:
     """It goes into logs and answers, so it must have the form of a trace."""
     body = as_sent({"error": {"message": "", "code": 9010, "fbtrace_id": trace}})
 
-    outcome = read_reply(body, ADA, BLOCKED)
+    outcome = outcome_of(body)
 
     assert isinstance(outcome, Refusal)
     assert outcome.said.fbtrace_id is None
 
 
-# A profile.
-
-
-def test_profile_is_read_with_all_its_fields() -> None:
-    """And with the moment at which its picture dies."""
-    picture = "https://scontent.cdninstagram.com/v/t51/ada.jpg?oh=00_Af&oe=6A842163"
-
-    profile = read(
-        name="Ada \N{SPARKLES}",
-        username="ada",
-        profile_pic=picture,
-        is_verified_user=True,
-        follower_count=12,
-        is_user_follow_business=True,
-        is_business_follow_user=False,
-    )
-
-    assert profile == Profile(
-        igsid=ADA,
-        name="Ada \N{SPARKLES}",
-        username="ada",
-        profile_pic=picture,
-        is_verified_user=True,
-        follower_count=12,
-        is_user_follow_business=True,
-        is_business_follow_user=False,
-        picture_expires_at=1787044195.0,
-    )
-
-
-EMPTY_PROFILE = Profile(ADA, None, None, None, None, None, None, None, None)
-
-
-@pytest.mark.parametrize("body", [{}, dict.fromkeys(FIELDS), {"bio": "unasked"}])
-def test_missing_or_null_field_is_none(body: dict[str, Any]) -> None:
-    """Meta leaves out some fields and sends null for others."""
-    profile = read(**body)
-
-    assert profile == EMPTY_PROFILE
-
-
-def test_zero_false_and_empty_text_are_kept() -> None:
-    """They are values, unlike None."""
-    profile = read(name="", follower_count=0, is_verified_user=False)
-
-    assert (profile.name, profile.follower_count) == ("", 0)
-    assert profile.is_verified_user is False
-
-
-def test_empty_picture_is_none() -> None:
-    """It is not a link."""
-    profile = read(profile_pic="")
-
-    assert profile == EMPTY_PROFILE
-
-
-@pytest.mark.parametrize("body", [{"name": "Ada"}, {"name": "Ada", "id": None}])
-def test_profile_may_lack_its_id(body: dict[str, Any]) -> None:
-    """One live reply did. It is about the person in our call."""
-    outcome = read_reply(as_sent(body), ADA, BLOCKED)
-
-    assert outcome.igsid == ADA
-
-
-@pytest.mark.parametrize(
-    ("name", "read_as"),
-    [
-        ("Ada \ud83d", "Ada \ufffd"),
-        ("\udc4b Ada", "\ufffd Ada"),
-        ("\udc4b\ud83d", "\ufffd\ufffd"),
-        ("Ada \ud83d\udc4b", "Ada \N{WAVING HAND SIGN}"),
-    ],
-)
-def test_lone_surrogate_in_a_name_is_replaced(name: str, read_as: str) -> None:
-    """Meta escapes an emoji as a pair, and may cut a name in the middle of one."""
-    profile = read(name=name, username=name)
-
-    assert (profile.name, profile.username) == (read_as, read_as)
-
-
 # Invalid replies.
-
-
-@pytest.mark.parametrize(
-    "fields",
-    [
-        {"id": "1254009999999999"},
-        {"id": int(ADA)},
-        {"id": ADA + " "},
-        {"id": [ADA]},
-        {"id": "\ud800"},
-        {"name": 1},
-        {"name": ["Ada"]},
-        {"name": {"first": "Ada"}},
-        {"name": True},
-        {"username": 1},
-        {"profile_pic": 1},
-        {"profile_pic": {"data": {"url": "https://scontent.cdninstagram.com/a"}}},
-        {"profile_pic": "javascript:alert(1)"},
-        {"profile_pic": "//scontent.cdninstagram.com/a.jpg"},
-        {"profile_pic": "data:image/png;base64,AAAA"},
-        {"is_verified_user": "true"},
-        {"is_verified_user": 1},
-        {"follower_count": "12"},
-        {"follower_count": 12.5},
-        {"follower_count": -1},
-        {"follower_count": True},
-        {"follower_count": 2**53},
-        {"follower_count": 10**4000},
-        {"follower_count": float("nan")},
-        {"follower_count": float("inf")},
-        {"is_user_follow_business": "no"},
-        {"is_business_follow_user": []},
-    ],
-    ids=lambda fields: str(fields)[:50],
-)
-def test_field_of_another_type_makes_the_reply_invalid(fields: dict[str, Any]) -> None:
-    """No part of an invalid reply is stored."""
-    result = meaning(as_sent({"id": ADA, "name": "Ada"} | fields))
-
-    assert result is GraphUnavailable
 
 
 VALID = as_sent({"id": ADA, "name": "Zo\u00eb", "follower_count": 12})
@@ -604,9 +490,7 @@ VALID = as_sent({"id": ADA, "name": "Zo\u00eb", "follower_count": 12})
         b"\xff\xfe" + VALID,
         VALID.decode().encode("utf-16")[:-1],
         b"\x1f\x8b\x08\x00" + VALID,
-        b'{"id":"%s","follower_count":%s}' % (ADA.encode(), b"9" * 5000),
-        b'{"id":"%s","follower_count":1e999}' % ADA.encode(),
-        b'{"id":"%s","follower_count":NaN}' % ADA.encode(),
+        b'{"id":"%s"}' % ADA.encode(),
         b"[" * 200_000,
         b'{"name":' * 200_000,
         b"[" * 200_000 + b"]" * 200_000,
@@ -621,11 +505,11 @@ def test_body_that_is_not_a_profile_is_a_failure(body: bytes) -> None:
 
 
 @pytest.mark.parametrize("key", ["\ud800", "\udfff", "a\ud83d"])
-def test_lone_surrogate_in_an_unknown_key_raises_no_other_error(key: str) -> None:
-    """The profile may be read or not, but a lookup must not crash."""
+def test_lone_surrogate_in_an_unknown_key_costs_nothing(key: str) -> None:
+    """The profile is read."""
     result = meaning(as_sent({"id": ADA, "name": "Ada", key: 1}))
 
-    assert result in (Profile, GraphUnavailable)
+    assert result is Profile
 
 
 @pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-32", "utf-8-sig"])
@@ -634,7 +518,7 @@ def test_other_encoding_is_read_correctly_or_not_at_all(encoding: str) -> None:
     body = json.dumps({"id": ADA, "name": "Zo\u00eb"}, ensure_ascii=False)
 
     try:
-        name = getattr(read_reply(body.encode(encoding), ADA, BLOCKED), "name", None)
+        name = getattr(outcome_of(body.encode(encoding)), "name", None)
     except GraphUnavailable:
         return
 
@@ -699,7 +583,7 @@ nearly_errors = st.fixed_dictionaries(
 
 def check_outcome_or_failure(body: bytes) -> None:
     try:
-        outcome = read_reply(body, ADA, BLOCKED)
+        outcome = outcome_of(body)
     except (LookupFailure, PictureRefused):
         return
     assert isinstance(outcome, Profile | Refusal)
@@ -762,10 +646,8 @@ def test_exception_does_not_quote_meta_s_texts(
     [
         SECRET,
         [SECRET],
-        {"id": SECRET},
-        {"id": ADA, "name": [SECRET]},
-        {"id": ADA, "profile_pic": SECRET},
-        {"id": ADA, "is_verified_user": SECRET},
+        {"id": SECRET, "name": SECRET},
+        {"id": ADA, "bio": SECRET},
     ],
     ids=str,
 )

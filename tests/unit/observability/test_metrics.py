@@ -11,7 +11,7 @@ import pytest
 
 from proxy.domain.answer import Answer, FetchResult, Source
 from proxy.domain.failures import FAILURES, Cause, LookupFailure, Throttled
-from proxy.domain.profile import Outcome, Reason
+from proxy.domain.profile import FIELDS, Outcome, Reason
 from proxy.observability.metrics import (
     FAILURE_CODES,
     MOST_VERSIONS,
@@ -78,6 +78,20 @@ def test_every_series_exists_before_its_first_event(metrics) -> None:
         assert total(text, "answers_total", source="none", outcome=code) == 0
     for name in ("refreshes_total", "store_errors_total", "near_looks_total"):
         assert total(text, name) == 0
+
+
+def test_odd_fields_of_a_call_are_counted_by_field(metrics, page) -> None:
+    """Every field has a series from the start; all Pages share them."""
+    before = scrape(metrics)
+    odd = ("follower_count", "profile_pic")
+    for named in (page, metrics.of_page("shop")):
+        named.count_call(FetchResult(a_profile(), None, "0badcafe", None, odd), 0.1)
+    after = scrape(metrics)
+
+    for field in FIELDS:
+        assert total(before, "graph_odd_fields_total", field=field) == 0
+        counted = total(after, "graph_odd_fields_total", field=field)
+        assert counted == (2 if field in odd else 0)
 
 
 def test_scrape_has_no_created_series(metrics) -> None:

@@ -135,12 +135,12 @@ def test_field_can_be_removed(meta: Client) -> None:
 
 
 def test_people_are_listed_with_their_peculiarity(meta: Client) -> None:
-    """Ten people, and those with a script."""
+    """Thirteen people, and those with a script."""
     meta.script(BEN, profile={})
 
     answer = meta.sim("GET", "people")[1]
 
-    assert len(answer["people"]) == 10 and answer["scripted"] == [BEN]
+    assert len(answer["people"]) == 13 and answer["scripted"] == [BEN]
     assert [p["name"] for p in answer["people"] if p["scripted"]] == ["Ben"]
 
 
