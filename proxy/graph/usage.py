@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
+
+from proxy.graph.lenient_json import read_json
 
 _BUSINESS = "x-business-use-case-usage"
 _APP = "x-app-usage"
@@ -13,6 +14,9 @@ _SHARES = ("call_count", "call_volume", "total_time", "total_cputime", "cpu_time
 """Percentages of a quota. Live replies of graph.instagram.com rename two of them."""
 
 _ESTIMATE = "estimated_time_to_regain_access"
+_NOT_OURS = re.compile("(?:ads_|catalog_|whatsapp).*|custom_audience|leadgen")
+"""Use cases that no call of ours can count in: other products of the same app."""
+
 _TOO_LARGE = 1e9  # so that a number of 400 digits does not overflow
 _SECONDS = re.compile(r"[0-9]{1,9}", re.ASCII)
 
@@ -39,44 +43,44 @@ def read_usage(headers: Mapping[str, str]) -> Usage:
 
     *headers* is read by lower-case names. One header can cover several
     accounts and use cases, and the worst one counts: the highest percentage,
-    and the longest wait (Meta counts it in minutes; at most an hour). An
-    unreadable value counts as absent, because it must not fail a reply that
-    is otherwise good. Meta documents no ``Retry-After``; if one comes, it counts.
+    and the longest wait (Meta counts it in minutes; at most an hour). Use cases
+    of other products, such as advertising, do not count. An unreadable value
+    counts as absent, because it must not fail a reply that is otherwise good.
+    Meta documents no ``Retry-After``; if one comes, it counts.
 
     Source: https://developers.facebook.com/docs/graph-api/overview/rate-limiting
     """
-    cases = [*_business_cases(headers.get(_BUSINESS)), _read(headers.get(_APP))]
+    cases = [
+        *_business_cases(headers.get(_BUSINESS)),
+        *_objects([read_json(headers.get(_APP, ""))]),
+    ]
     shares = [
         min(share, LARGEST_PERCENT)
         for case in cases
-        if isinstance(case, dict)
         for share in map(_number, map(case.get, _SHARES))
         if share is not None
     ]
-    waits = [
-        60.0 * (_number(case.get(_ESTIMATE)) or 0.0)
-        for case in cases
-        if isinstance(case, dict)
-    ]
+    waits = [60.0 * (_number(case.get(_ESTIMATE)) or 0.0) for case in cases]
     retry_after = headers.get("retry-after", "")
     waits.append(float(retry_after) if _SECONDS.fullmatch(retry_after) else 0.0)
     return Usage(max(shares, default=None), min(max(waits), LONGEST_WAIT))
 
 
-def _business_cases(header: str | None) -> Iterator[object]:
-    """Yield every use case of every account in ``{"<id>": [{...}, ...], ...}``."""
-    accounts = _read(header)
+def _business_cases(header: str | None) -> Iterator[Mapping[str, object]]:
+    """Yield the use cases of every account in ``{"<id>": [{...}, ...], ...}``."""
+    accounts = read_json(header or "")
     if isinstance(accounts, dict):
         for cases in accounts.values():
-            if isinstance(cases, list):
-                yield from cases
+            for case in _objects(cases):
+                if not _NOT_OURS.fullmatch(str(case.get("type"))):
+                    yield case
 
 
-def _read(header: str | None) -> object:
-    try:
-        return json.loads(header or "null")
-    except (ValueError, RecursionError):
-        return None
+def _objects(values: object) -> list[dict[str, object]]:
+    """Return the objects in *values*, if it is a list."""
+    if not isinstance(values, list):
+        return []
+    return [value for value in values if isinstance(value, dict)]
 
 
 def _number(value: object) -> float | None:

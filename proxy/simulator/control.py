@@ -175,14 +175,15 @@ class Control:
         return own_json(200, {"alive": self._scenario.rules_of(page).death is None})
 
     def _usage(self, body: object) -> Reply:
-        order = read_object(body, {"call_count", "minutes", "page"})
+        order = read_object(body, {"call_count", "minutes", "type", "page"})
         page = self._page(order)
         if order.get("call_count") is None:
             self._scenario.set_usage(None, page)
             return own_json(200, {"scripted": False})
         percent = read_integer(order["call_count"], "call_count", low=0, high=1000)
         minutes = read_integer(order.get("minutes", 0), "minutes", low=0, high=100_000)
-        self._scenario.set_usage(Usage(percent, minutes), page)
+        kind = read_text(order["type"], "type") if "type" in order else None
+        self._scenario.set_usage(Usage(percent, minutes, kind), page)
         return own_json(200, {"scripted": True})
 
     def _fields(self, body: object) -> Reply:

@@ -31,10 +31,14 @@ class Throttle:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """The values of the usage header, in place of the real usage."""
+    """The values of the usage header, in place of the real usage.
+
+    ``type`` is the use case; None means that of the call.
+    """
 
     percent: int
     minutes: int
+    type: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,7 +32,7 @@ def usage_headers(rules: Rules, this_hour: int) -> dict[str, str]:
         used = {"call_volume": usage.percent, "cpu_time": usage.percent // 4}
         return {"x-app-usage": _compact(used)}
     case = {
-        "type": pool,
+        "type": usage.type or pool,
         **_percentages(usage.percent),
         "estimated_time_to_regain_access": usage.minutes,
     }

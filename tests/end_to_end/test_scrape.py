@@ -8,10 +8,11 @@ import subprocess
 import pytest
 
 from proxy.domain.failures import Cause
+from proxy.domain.profile import FIELDS
 from proxy.domain.webhook_update import UpdateKind, UpdateResult
 from proxy.observability.metrics import FAILURE_CODES, OUTCOMES, SECONDS_OF_A_CALL
 from tests.helpers.processes import ADA, APP_SECRET, BEN, CLEO, IVO, PAGE_TOKEN, crowd
-from tests.helpers.prometheus import samples
+from tests.helpers.prometheus import samples, total
 from tests.helpers.redis_servers import require
 
 ALLOWED = {
@@ -25,11 +26,24 @@ ALLOWED = {
     },
     "kind": {"reads", "writes", *(kind.value for kind in UpdateKind)},
     "cause": {*(cause.value for cause in Cause), "invalidated", "evicted"},
+    "field": {*FIELDS},
     "version": {"v25.0"},
     "page": {"default"},
     "le": {*map(str, SECONDS_OF_A_CALL), "+Inf"},
 }
 """Every label, and its possible values."""
+
+
+def test_usage_of_another_product_is_not_ours(stack) -> None:
+    """Neither refreshes nor misses are slowed by a spent quota for advertising."""
+    stack.meta.order("usage", call_count=97, minutes=30, type="ads_management")
+    stack.service.get(f"/profiles/{crowd(1)}")
+    foreign = total(stack.service.get("/metrics").text, "graph_usage_ratio")
+    stack.meta.order("usage", call_count=97, type="messenger")
+    stack.service.get(f"/profiles/{crowd(2)}")
+    own = total(stack.service.get("/metrics").text, "graph_usage_ratio")
+
+    assert (foreign, own) == (None, 0.97)
 
 
 @pytest.fixture

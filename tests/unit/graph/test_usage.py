@@ -10,6 +10,8 @@ from hypothesis import strategies as st
 
 from proxy.graph.usage import LARGEST_PERCENT, LONGEST_WAIT, Usage, read_usage
 
+_BUSINESS = "x-business-use-case-usage"
+_ESTIMATE = "estimated_time_to_regain_access"
 FOLDER = Path(__file__).parents[2] / "fixtures" / "graph"
 
 
@@ -75,6 +77,52 @@ def test_longest_wait_of_all_use_cases_counts() -> None:
 def test_live_header_of_an_idle_app_means_no_wait(case: dict[str, str]) -> None:
     """Zero means "not blocked now"."""
     assert requested_wait(case["value"]) == 0.0
+
+
+@pytest.mark.parametrize(
+    ("case", "percent"),
+    list(
+        zip(
+            recorded("usage-headers-live-2026-09-21")["body"]["cases"],
+            [12.0, 0.0, 1.0, 1.0],
+            strict=True,
+        )
+    ),
+    ids=lambda case: case["call"] if isinstance(case, dict) else None,
+)
+def test_live_header_has_its_share(case: dict[str, str], percent: float) -> None:
+    """Of each kind of token, by the one header that came with it."""
+    assert read_usage({case["header"]: case["value"]}).percent == percent
+
+
+@pytest.mark.parametrize(
+    "type_",
+    ["ads_insights", "ads_management", "custom_audience", "leadgen", "catalog_batch"]
+    + ["catalog_management", "whatsapp", "whatsapp_business_management"],
+)
+def test_use_case_of_another_product_does_not_count(type_: str) -> None:
+    """An app at the end of its advertising quota may still read profiles."""
+    foreign = {"type": type_, "call_count": 100, _ESTIMATE: 50}
+    own = {"type": "instagram", "call_count": 7, _ESTIMATE: 2}
+
+    alone = read_usage({_BUSINESS: json.dumps({"1": [foreign]})})
+    beside = read_usage({_BUSINESS: json.dumps({"1": [foreign, own], "2": [foreign]})})
+
+    assert alone == Usage(None, 0.0)
+    assert beside == Usage(7.0, 120.0)
+
+
+@pytest.mark.parametrize(
+    "type_",
+    ["instagram", "messenger", "pages", "new_use_case", "ads", "leadgen2", None, 7]
+    + [["ads_insights"]],
+    ids=str,
+)
+def test_use_case_that_may_be_ours_counts(type_: object) -> None:
+    """An unknown one too, because Meta does not say which one a profile counts in."""
+    case = {"type": type_, "call_count": 96, _ESTIMATE: 3}
+
+    assert read_usage({_BUSINESS: json.dumps({"1": [case]})}) == Usage(96.0, 180.0)
 
 
 @pytest.mark.parametrize("header", [None, "", "{}", '{"1784":[]}', '{"1784":[{}]}'])
