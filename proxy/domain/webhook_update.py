@@ -14,6 +14,7 @@ class UpdateKind(StrEnum):
     MESSAGE = "message"
     POSTBACK = "postback"
     ECHO = "echo"
+    SELF = "self"
     DELETED = "deleted"
     SEEN = "seen"
     REACTION = "reaction"

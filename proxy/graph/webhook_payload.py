@@ -5,21 +5,34 @@ Source: https://developers.facebook.com/docs/messenger-platform/webhooks
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from typing import Any
 
 from proxy.domain.profile import IGSID, Igsid
 from proxy.domain.webhook_update import Update, UpdateKind, UpdateResult
+from proxy.graph.lenient_json import read_id, read_json
 
 OBJECT = "instagram"
 """The ``object`` of a webhook of Instagram."""
 
-TEST_ACCOUNT = "0"
-"""The account id that the test button of Meta's dashboard sends."""
+TEST_ACCOUNTS = frozenset(["0", "23245"])
+"""The account ids that the test buttons of Meta's dashboard send."""
 
 _LISTS = ("messaging", "standby")
 """The lists of events in an entry; ``standby`` while another app has the thread."""
+
+_MESSAGING_FIELDS = ("messages", "messaging_postbacks")
+"""The fields of a change whose value is an event, as in the lists above."""
+
+_INCOMING = {"message": UpdateKind.MESSAGE, "postback": UpdateKind.POSTBACK}
+"""The kinds of event by which a person writes to the business, by their key."""
+
+_NOT_INCOMING = {
+    "is_echo": UpdateKind.ECHO,
+    "is_self": UpdateKind.SELF,
+    "is_deleted": UpdateKind.DELETED,
+}
+"""The kinds of message that are not new mail to the business, by their flag."""
 
 _NOT_MESSAGES = {
     "read": UpdateKind.SEEN,
@@ -29,34 +42,31 @@ _NOT_MESSAGES = {
 }
 """The kinds of event that give no consent, by their key."""
 
-_NOT_INCOMING = {"is_echo": UpdateKind.ECHO, "is_deleted": UpdateKind.DELETED}
-"""The kinds of message that are not new mail to the business, by their flag."""
-
 
 def read_updates(body: bytes) -> list[Update] | None:
     """Read the updates in *body*; None if it is not an Instagram webhook.
 
     Never raises: Meta would send the same body again for 36 hours.
     """
-    try:
-        # Not msgspec, which refuses a lone surrogate: half an emoji in one person's
-        # text would cost all other updates in the same body.
-        payload = json.loads(body)
-    except (ValueError, RecursionError):
+    payload = read_json(body)
+    if not isinstance(payload, dict):
         return None
-    if not isinstance(payload, dict) or payload.get("object") != OBJECT:
-        return None
-    return list(_updates(payload))
+    if payload.get("object") == OBJECT:
+        return list(_updates(payload))
+    if "object" not in payload and "field" in payload:
+        # The dashboard's test button sends a change by itself.
+        return [_change(payload, None)]
+    return None
 
 
 def _updates(payload: dict[str, Any]) -> Iterator[Update]:
     for entry in _objects(payload.get("entry")):
-        is_test = entry.get("id") == TEST_ACCOUNT
+        account = read_id(entry.get("id"))
         for name in _LISTS:
             for event in _objects(entry.get(name)):
-                yield _update(event, entry.get("id"), is_test)
-        for _ in _objects(entry.get("changes")):
-            yield Update(UpdateKind.CHANGE, UpdateResult.IGNORED)
+                yield _update(event, account)
+        for change in _objects(entry.get("changes")):
+            yield _change(change, account)
 
 
 def _objects(value: Any) -> list[dict[str, Any]]:
@@ -66,37 +76,54 @@ def _objects(value: Any) -> list[dict[str, Any]]:
     return [item for item in value if isinstance(item, dict)]
 
 
-def _update(event: dict[str, Any], account: object, is_test: bool) -> Update:
+def _change(change: dict[str, Any], account: str | None) -> Update:
+    """Read ``{"field", "value"}``; its value may be an event of the other lists."""
+    event = change.get("value")
+    if change.get("field") in _MESSAGING_FIELDS and isinstance(event, dict):
+        return _update(event, account)
+    return Update(UpdateKind.CHANGE, UpdateResult.IGNORED)
+
+
+def _update(event: dict[str, Any], account: str | None) -> Update:
+    """Read one event of *account*, which is its recipient where an entry has no id."""
     kind = _kind(event)
-    if is_test or kind not in (UpdateKind.MESSAGE, UpdateKind.POSTBACK):
+    if kind not in _INCOMING.values():
         return Update(kind, UpdateResult.IGNORED)
-    sender = _sender(event)
-    if sender is None:
+    sender, recipient = _id_of(event, "sender"), _id_of(event, "recipient")
+    account = account or recipient
+    if account in TEST_ACCOUNTS:
+        return Update(kind, UpdateResult.IGNORED)
+    if sender is not None and sender in (account, recipient):
+        return Update(kind, UpdateResult.IGNORED)
+    if sender is None or not IGSID.fullmatch(sender):
         return Update(kind, UpdateResult.UNREADABLE)
-    # No Page is configured with an account id that is not text.
-    recipient = account if isinstance(account, str) else None
-    return Update(kind, UpdateResult.WRITTEN, sender, recipient)
+    return Update(kind, UpdateResult.WRITTEN, Igsid(sender), account)
 
 
 def _kind(event: dict[str, Any]) -> UpdateKind:
-    message = event.get("message")
-    if isinstance(message, dict):
-        for flag, kind in _NOT_INCOMING.items():
-            if message.get(flag):
-                return kind
-        return UpdateKind.MESSAGE
-    if isinstance(event.get("postback"), dict):
-        return UpdateKind.POSTBACK
+    for key, kind in _INCOMING.items():
+        if isinstance(content := event.get(key), dict):
+            return _kind_by_flag(content, kind)
+    edit = event.get("message_edit")
+    if isinstance(edit, dict) and _is_new(edit) and _id_of(event, "sender"):
+        return _kind_by_flag(edit, UpdateKind.MESSAGE)
     for key, kind in _NOT_MESSAGES.items():
         if key in event:
             return kind
     return UpdateKind.OTHER
 
 
-def _sender(event: dict[str, Any]) -> Igsid | None:
-    """Return the sender's id if it is text: a number may have lost digits."""
-    sender = event.get("sender")
-    igsid = sender.get("id") if isinstance(sender, dict) else None
-    if isinstance(igsid, str) and IGSID.fullmatch(igsid):
-        return Igsid(igsid)
-    return None
+def _kind_by_flag(content: dict[str, Any], kind: UpdateKind) -> UpdateKind:
+    flags = (other for flag, other in _NOT_INCOMING.items() if content.get(flag))
+    return next(flags, kind)
+
+
+def _is_new(edit: dict[str, Any]) -> bool:
+    """Whether the message is new: some apps get one only as its zeroth edit."""
+    return edit.get("num_edit") == 0 and not isinstance(edit["num_edit"], bool)
+
+
+def _id_of(event: dict[str, Any], role: str) -> str | None:
+    """Return the id of the ``sender`` or the ``recipient``."""
+    party = event.get(role)
+    return read_id(party.get("id")) if isinstance(party, dict) else None

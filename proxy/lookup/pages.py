@@ -78,6 +78,10 @@ class Pages:
         name = self._named().accounts.get(account or "", DEFAULT_PAGE)
         return name if self.get(name) else None
 
+    def is_account_of(self, page: str, id_: str) -> bool:
+        """Whether *id_* is one of the accounts that *page* lists."""
+        return self._named().accounts.get(id_) == page
+
     def flush(
         self,
         what: What,

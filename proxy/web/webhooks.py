@@ -84,7 +84,7 @@ def blueprint(
             # Signed by Meta, which would send the same bytes again after an error.
             metrics.webhooks["unreadable"] += 1
             return responses.render_ok(render_updates(0, 0))
-        updates, people = _senders_by_page(updates, pages.of_account)
+        updates, people = _senders_by_page(updates, pages)
         try:
             pages.on_message_received(people, prefetch=prefetch)
         except (StoreUnavailable, Overloaded):
@@ -111,19 +111,22 @@ def render_updates(updates: int, senders: int) -> dict[str, int]:
 
 
 def _senders_by_page(
-    updates: list[Update], of_account: Callable[[str | None], str | None]
+    updates: list[Update], pages: Pages
 ) -> tuple[list[Update], dict[str, list[Igsid]]]:
     """Return the updates, and the senders by Page, each of them once.
 
-    An update for an account without a Page here gets the result NO_PAGE.
+    An update for an account without a Page here gets the result NO_PAGE. One from an
+    account of its own Page, under another id than the webhook's, is IGNORED.
     """
     assigned: list[Update] = []
     people: dict[str, dict[Igsid, None]] = {}
     for update in updates:
         if (sender := update.sender) is not None:
-            page = of_account(update.account)
+            page = pages.of_account(update.account)
             if page is None:
                 update = update._replace(result=UpdateResult.NO_PAGE, sender=None)
+            elif pages.is_account_of(page, sender):
+                update = update._replace(result=UpdateResult.IGNORED, sender=None)
             else:
                 people.setdefault(page, {})[sender] = None
         assigned.append(update)

@@ -20,6 +20,7 @@ from tests.helpers.processes import (
     APP_SECRET,
     BEN,
     VERIFY_TOKEN,
+    Service,
     a_webhook,
     crowd,
     free_port,
@@ -54,34 +55,80 @@ def test_message_ends_a_refusal(stack) -> None:
     assert stack.service.get(f"/profiles/{BEN}").json()["name"] == "Ben"
 
 
+def recorded(name: str) -> bytes:
+    """Return a recorded webhook as Meta sends it."""
+    body = json.loads((RECORDED / f"webhook-{name}.json").read_text())["body"]
+    return json.dumps(body).replace("/", "\\/").encode()
+
+
+WRITER = "1254001234567890"
+WITHOUT_ENVELOPE = json.dumps(
+    {
+        "field": "messages",
+        "value": {
+            "sender": {"id": WRITER},
+            "recipient": {"id": "17841400000000000"},
+            "message": {"mid": "m"},
+        },
+    }
+).encode()
+
+
 @pytest.mark.parametrize(
-    ("name", "sender"),
+    ("body", "sender"),
     [
-        ("message-text", "1254001234567890"),
-        ("postback-icebreaker", "1254001234567890"),
-        ("standby", "8422400000000597"),
+        (recorded("message-text"), WRITER),
+        (recorded("message-edit-is-new"), WRITER),
+        (recorded("changes-messages"), WRITER),
+        (recorded("numeric-ids"), WRITER),
+        (recorded("postback-icebreaker"), WRITER),
+        (recorded("postback-from-ad"), WRITER),
+        (recorded("standby"), "8422400000000597"),
+        (WITHOUT_ENVELOPE, WRITER),
     ],
+    ids=["text", "edit", "changes", "numbers", "icebreaker", "ad", "standby", "bare"],
 )
-def test_recorded_message_marks_its_sender(stack, name, sender) -> None:
+def test_message_in_any_form_ends_a_refusal(stack, body, sender) -> None:
     """It is signed with the app's own secret, as by Meta."""
-    recorded = json.loads((RECORDED / f"webhook-{name}.json").read_text())
-    body = json.dumps(recorded["body"]).replace("/", "\\/").encode()
+    stack.meta.person(sender, error={"code": 230})
+    assert stack.service.get(f"/profiles/{sender}").status_code == 403
+    stack.meta.person(sender, profile={"name": "Ada"})
 
     answer = post_webhook(stack.service, body, APP_SECRET)
 
-    assert answer.json() == {"updates": 1, "writers": 1}
+    assert (answer.status_code, answer.json()["writers"]) == (200, 1)
     assert has_marker(stack, sender)
+    assert stack.service.get(f"/profiles/{sender}").json()["name"] == "Ada"
 
 
-@pytest.mark.parametrize("name", ["echo", "reaction", "seen-doc", "dashboard-test"])
+@pytest.mark.parametrize(
+    "name", ["echo", "self-message", "reaction", "seen-doc", "dashboard-test"]
+)
 def test_recorded_webhook_of_another_kind_sets_no_marker(stack, name) -> None:
     """It is acknowledged all the same."""
-    recorded = json.loads((RECORDED / f"webhook-{name}.json").read_text())
-
-    answer = post_webhook(stack.service, json.dumps(recorded["body"]).encode())
+    answer = post_webhook(stack.service, recorded(name))
 
     assert answer.json() == {"updates": 1, "writers": 0}
     assert stack.redis.keys("pp:w:*") == []
+
+
+def test_messages_of_the_business_to_itself_cause_no_call(stack) -> None:
+    """With prefetch, 20 of 20 different accounts; then a person's message does."""
+    service = Service(**stack.settings, WEBHOOK_PREFETCH="1")
+    try:
+        for number in range(20):
+            account = b"%d" % (17841400000000000 + number)
+            body = recorded("self-message").replace(b"17841400000000000", account)
+            if number % 2:  # The account is known by its id alone.
+                body = body.replace(b'"is_self": true', b'"is_self": false')
+            assert post_webhook(service, body).json() == {"updates": 1, "writers": 0}
+        post_webhook(service, a_webhook(crowd(1)))
+        stack.meta.await_calls(crowd(1))
+    finally:
+        service.stop()
+
+    assert stack.meta.calls() == 1
+    assert not list(stack.redis.scan_iter("pp:g:*:permission"))
 
 
 def odd(event: dict[str, object], **whole: object) -> bytes:
@@ -96,13 +143,13 @@ MESSAGE = {"message": {"mid": "m"}}
     "body",
     [
         odd(MESSAGE),
-        odd(MESSAGE | {"sender": {"id": 1254001234567890}}),
+        odd(MESSAGE | {"sender": {"id": 1254001234567890.5}}),
         odd(MESSAGE | {"sender": {"id": "1254001234567890"}}, object="page"),
         b"[" * 1_000_000,
         b'{"object":"instagram","entry":' + b"[" * 900_000,
         b"\x00\xff" * 1000,
     ],
-    ids=["no sender", "id as number", "another object", "deep", "deeper", "bytes"],
+    ids=["no sender", "id as float", "another object", "deep", "deeper", "bytes"],
 )
 def test_unreadable_webhook_is_acknowledged_and_sets_no_marker(stack, body) -> None:
     """It is signed, so Meta would send it again; and it causes no traceback."""

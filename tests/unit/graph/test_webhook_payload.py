@@ -20,14 +20,22 @@ ADA = "1254001234567890"
 WRITTEN, IGNORED = UpdateResult.WRITTEN, UpdateResult.IGNORED
 UNREADABLE = UpdateResult.UNREADABLE
 
+MESSAGE_OF_ADA = Update(UpdateKind.MESSAGE, WRITTEN, ADA, ACCOUNT)
+POSTBACK_OF_ADA = Update(UpdateKind.POSTBACK, WRITTEN, ADA, ACCOUNT)
+
 MEANINGS = {
-    "message-text": Update(UpdateKind.MESSAGE, WRITTEN, ADA, ACCOUNT),
-    "postback-icebreaker": Update(UpdateKind.POSTBACK, WRITTEN, ADA, ACCOUNT),
-    "standby": Update(UpdateKind.MESSAGE, WRITTEN, "8422400000000597", ACCOUNT),
-    "echo": Update(UpdateKind.ECHO, IGNORED),
-    "reaction": Update(UpdateKind.REACTION, IGNORED),
-    "seen-doc": Update(UpdateKind.SEEN, IGNORED),
-    "dashboard-test": Update(UpdateKind.MESSAGE, IGNORED),
+    "message-text": [MESSAGE_OF_ADA],
+    "message-edit-is-new": [MESSAGE_OF_ADA],
+    "changes-messages": [MESSAGE_OF_ADA],
+    "numeric-ids": [Update(UpdateKind.MESSAGE, UNREADABLE), MESSAGE_OF_ADA],
+    "postback-icebreaker": [POSTBACK_OF_ADA],
+    "postback-from-ad": [POSTBACK_OF_ADA],
+    "standby": [Update(UpdateKind.MESSAGE, WRITTEN, "8422400000000597", ACCOUNT)],
+    "echo": [Update(UpdateKind.ECHO, IGNORED)],
+    "self-message": [Update(UpdateKind.SELF, IGNORED)],
+    "reaction": [Update(UpdateKind.REACTION, IGNORED)],
+    "seen-doc": [Update(UpdateKind.SEEN, IGNORED)],
+    "dashboard-test": [Update(UpdateKind.MESSAGE, IGNORED)],
 }
 
 
@@ -45,6 +53,18 @@ def from_ada(**what: Any) -> dict[str, Any]:
     return {"sender": {"id": ADA}, "recipient": {"id": ACCOUNT}} | what
 
 
+def envelopes_of(event: dict[str, Any]) -> list[bytes]:
+    """Return *event* in each envelope that Meta uses."""
+    change = {"field": "messages", "value": event}
+    return [
+        body_of(event),
+        body_of(event, under="standby"),
+        body_of(change, under="changes"),
+        body_of(change | {"field": "messaging_postbacks"}, under="changes"),
+        json.dumps(change).encode(),
+    ]
+
+
 def test_every_recorded_webhook_has_a_meaning() -> None:
     """A new recording needs a row in MEANINGS."""
     names = {path.stem.removeprefix("webhook-") for path in RECORDED.glob("webhook-*")}
@@ -59,7 +79,7 @@ def test_recorded_webhook_has_its_meaning(name: str) -> None:
 
     updates = read_updates(json.dumps(recorded["body"]).encode())
 
-    assert updates == [MEANINGS[name]]
+    assert updates == MEANINGS[name]
 
 
 @pytest.mark.parametrize(
@@ -67,8 +87,18 @@ def test_recorded_webhook_has_its_meaning(name: str) -> None:
     [
         (a_message(is_deleted=True), UpdateKind.DELETED),
         (a_message(is_echo=True, is_self=True), UpdateKind.ECHO),
+        (a_message(is_self=True), UpdateKind.SELF),
+        (from_ada(postback={"mid": "m", "is_self": True}), UpdateKind.SELF),
+        (from_ada(message_edit={"num_edit": 0, "is_self": True}), UpdateKind.SELF),
+        (from_ada(message_edit={"num_edit": 0, "is_echo": True}), UpdateKind.ECHO),
         (from_ada(message_edit={"mid": "m", "num_edit": 1}), UpdateKind.EDIT),
         ({"message_edit": {"mid": "m"}}, UpdateKind.EDIT),
+        ({"message_edit": {"mid": "m", "num_edit": 0}}, UpdateKind.EDIT),
+        *[
+            (from_ada(message_edit={"num_edit": number}), UpdateKind.EDIT)
+            for number in (1, 2, -1, None, False, "", [], {})
+        ],
+        (from_ada(message_edit=0), UpdateKind.EDIT),
         ({"read": {"mid": "m"}}, UpdateKind.SEEN),
         (from_ada(reaction={"mid": "m", "action": "unreact"}), UpdateKind.REACTION),
         (from_ada(referral={"ref": "r", "source": "ADS"}), UpdateKind.REFERRAL),
@@ -80,19 +110,85 @@ def test_recorded_webhook_has_its_meaning(name: str) -> None:
     ],
     ids=str,
 )
-@pytest.mark.parametrize("under", ["messaging", "standby"])
-def test_event_that_gives_no_consent_is_ignored(event, kind, under) -> None:
-    """Its kind is kept for the metrics."""
-    assert read_updates(body_of(event, under=under)) == [Update(kind, IGNORED)]
+def test_event_that_gives_no_consent_is_ignored(event, kind) -> None:
+    """Its kind is kept for the metrics, in whichever envelope it comes."""
+    for body in envelopes_of(event):
+        assert read_updates(body) == [Update(kind, IGNORED)]
 
 
-def test_comment_is_ignored() -> None:
-    """Its author has not written to the business."""
-    change = {"field": "comments", "value": {"from": {"id": ADA}, "text": "Nice"}}
+@pytest.mark.parametrize(
+    ("event", "kind"),
+    [
+        (a_message(), UpdateKind.MESSAGE),
+        (from_ada(message_edit={"mid": "m", "num_edit": 0}), UpdateKind.MESSAGE),
+        (from_ada(postback={"mid": "m"}), UpdateKind.POSTBACK),
+        (
+            from_ada(postback={"mid": "m", "referral": {"source": "ADS"}}),
+            UpdateKind.POSTBACK,
+        ),
+    ],
+    ids=str,
+)
+def test_event_by_which_a_person_writes_has_a_sender(event, kind) -> None:
+    """In whichever envelope it comes."""
+    event = event | {"recipient": {"id": ACCOUNT}}
 
+    for body in envelopes_of(event):
+        assert read_updates(body) == [Update(kind, WRITTEN, ADA, ACCOUNT)]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"field": "comments", "value": {"from": {"id": ADA}, "text": "Nice"}},
+        {"field": "comments", "value": a_message()},
+        {"field": "message_reactions", "value": a_message()},
+        {"field": ["messages"], "value": a_message()},
+        {"value": a_message()},
+        {"field": "messages"},
+        {"field": "messages", "value": [a_message()]},
+    ],
+    ids=str,
+)
+def test_change_that_is_no_event_is_ignored(change) -> None:
+    """The author of a comment has not written to the business."""
     updates = read_updates(body_of(changes=[change]))
 
     assert updates == [Update(UpdateKind.CHANGE, IGNORED)]
+
+
+def test_change_of_the_dashboard_s_test_button_is_ignored() -> None:
+    """It has Meta's sample ids, and neither ``object`` nor ``entry``."""
+    sample = {
+        "sender": {"id": "12334"},
+        "recipient": {"id": "23245"},
+        "timestamp": "1527459824",
+        "message": {"mid": "random_mid", "text": "random_text"},
+    }
+
+    updates = read_updates(json.dumps({"field": "messages", "value": sample}).encode())
+
+    assert updates == [Update(UpdateKind.MESSAGE, IGNORED)]
+
+
+@pytest.mark.parametrize(
+    "ids",
+    [
+        {"sender": ACCOUNT, "account": ACCOUNT, "recipient": "17841400000000001"},
+        {"sender": int(ACCOUNT), "account": ACCOUNT, "recipient": None},
+        {"sender": ACCOUNT, "account": int(ACCOUNT), "recipient": None},
+        {"sender": ACCOUNT, "account": None, "recipient": ACCOUNT},
+        {"sender": ACCOUNT, "account": "17841400000000001", "recipient": ACCOUNT},
+    ],
+    ids=str,
+)
+def test_message_of_the_account_itself_is_ignored(ids) -> None:
+    """A business that writes to itself is no person."""
+    event = a_message(ids["sender"]) | {"recipient": {"id": ids["recipient"]}}
+
+    updates = read_updates(body_of(event, id=ids["account"]))
+
+    assert updates == [Update(UpdateKind.MESSAGE, IGNORED)]
 
 
 @pytest.mark.parametrize(
@@ -116,8 +212,13 @@ def test_any_message_to_the_business_has_a_sender(message: dict[str, Any]) -> No
 @pytest.mark.parametrize(
     "sender",
     [
-        1254001234567890,
+        1254001234567890.0,
         1.25e15,
+        True,
+        1234,
+        10**25,
+        10**4000,
+        -1254001234567890,
         "",
         "1234",
         "1" * 26,
@@ -148,12 +249,30 @@ def test_message_without_a_sender_is_unreadable(sender: object) -> None:
     ]
 
 
-@pytest.mark.parametrize("account", [17841400000000000, None, ["1"], {}], ids=str)
-def test_account_that_is_not_text_is_none(account: object) -> None:
-    """The sender is read all the same, and wrote to the default Page."""
-    [update] = read_updates(body_of(a_message(), id=account))
+@pytest.mark.parametrize(
+    "igsid", ["12345", "1254001234567890", "12540012345678901", "9" * 25], ids=len
+)
+def test_integer_is_exact_as_an_id(igsid: str) -> None:
+    """At any length of an id, of sender, recipient and account."""
+    event = a_message(int(igsid)) | {"recipient": {"id": int(ACCOUNT)}}
 
-    assert update == Update(UpdateKind.MESSAGE, WRITTEN, ADA, None)
+    for account in (int(ACCOUNT), None):
+        [update] = read_updates(body_of(event, id=account))
+
+        assert update == Update(UpdateKind.MESSAGE, WRITTEN, igsid, ACCOUNT)
+
+
+@pytest.mark.parametrize("account", [None, ["1"], {}, 1.5, True, ""], ids=str)
+def test_entry_without_an_account_is_of_the_recipient(account: object) -> None:
+    """Without one either, the sender is read all the same."""
+    addressed = a_message() | {"recipient": {"id": ACCOUNT}}
+
+    updates = read_updates(body_of(a_message(), addressed, id=account))
+
+    assert updates == [
+        Update(UpdateKind.MESSAGE, WRITTEN, ADA, None),
+        Update(UpdateKind.MESSAGE, WRITTEN, ADA, ACCOUNT),
+    ]
 
 
 @pytest.mark.parametrize(
@@ -167,7 +286,7 @@ def test_account_that_is_not_text_is_none(account: object) -> None:
         b"\xff\xfe",
         b"[" * 1_000_000,
         b'{"object":' * 50_000,
-        b'{"object":"instagram","entry":' + b"9" * 5000 + b"}",
+        b'{"field":7,"object":null}',
         b'{"object":"page","entry":[]}',
         b'{"entry":[]}',
     ],
@@ -180,7 +299,16 @@ def test_body_that_is_not_an_instagram_webhook_is_none(body: bytes) -> None:
 
 @pytest.mark.parametrize(
     "entry",
-    [None, {}, [None], [[]], [{}], [{"messaging": None}], [{"messaging": [None, 7]}]],
+    [
+        None,
+        {},
+        10**4000,
+        [None],
+        [[]],
+        [{}],
+        [{"messaging": None}],
+        [{"messaging": [None, 7]}],
+    ],
     ids=str,
 )
 def test_webhook_without_events_has_no_updates(entry: object) -> None:
@@ -198,7 +326,8 @@ anything = st.recursive(
             st.sampled_from(
                 [
                     *("id", "sender", "message", "postback", "read", "is_echo"),
-                    *("messaging", "standby", "changes"),
+                    *("messaging", "standby", "changes", "field", "value"),
+                    *("recipient", "message_edit", "num_edit", "is_self"),
                 ]
             ),
             inner,
@@ -211,7 +340,9 @@ anything = st.recursive(
 @given(anything)
 def test_any_json_in_an_entry_raises_no_error(entry: object) -> None:
     """And only a message that was written has a sender."""
-    body = json.dumps({"object": "instagram", "entry": [entry]}).encode()
+    bodies = [{"object": "instagram", "entry": [entry]}, {"field": "messages"}]
+    bodies[1]["value"] = entry
 
-    for update in read_updates(body) or []:
-        assert (update.sender is not None) == (update.result is WRITTEN)
+    for body in bodies:
+        for update in read_updates(json.dumps(body).encode()) or []:
+            assert (update.sender is not None) == (update.result is WRITTEN)

@@ -307,6 +307,18 @@ def test_message_to_an_account_affects_its_page_only(new_service, account) -> No
     }
 
 
+def test_message_of_a_page_s_own_account_affects_nobody(new_service) -> None:
+    """Even where the webhook names the account by its other id."""
+    service = new_service(**WEBHOOKS)
+    refuse(service)
+    stored = service.keys()
+
+    answer = post_webhook(service, **{f"a{SHOP_ID}": "27841400000000001"})
+
+    assert answer.json == {"updates": 1, "writers": 0}
+    assert service.keys() == stored
+
+
 def test_unlisted_account_belongs_to_the_default_page(new_service) -> None:
     """So a service with one Page need not list accounts."""
     service = new_service(**WEBHOOKS)
