@@ -5,9 +5,13 @@ from __future__ import annotations
 import json
 import logging
 import sys
-from collections.abc import Iterator
+import threading
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from datetime import UTC, datetime
+from typing import NamedTuple
 
 log = logging.getLogger(__name__)
 
@@ -21,8 +25,55 @@ _SHOWN_DIGITS = 4
 """Digits of an id that logs show: enough to find a line, too few to find a person."""
 
 
+class Caller(NamedTuple):
+    """The request that a thread works for, and the name of its API key.
+
+    *key* is in parentheses for background work, which no key is charged for.
+    """
+
+    request_id: str
+    key: str
+
+
+NO_CALLER = Caller("-", "-")
+
+_caller: ContextVar[Caller] = ContextVar("caller", default=NO_CALLER)
+
+
+def set_caller(request_id: str, key: str = NO_CALLER.key) -> None:
+    """Name the request, and the key, in all lines that follow in this context."""
+    _caller.set(Caller(request_id, key))
+
+
+def clear_caller() -> None:
+    """Forget the request: threads serve many, one after the other."""
+    _caller.set(NO_CALLER)
+
+
+def caller() -> dict[str, str]:
+    """The fields ``request_id`` and ``key``, for a line that always has them."""
+    return _caller.get()._asdict()
+
+
+def in_background(cause: str, job: Callable[[], None]) -> Callable[[], None]:
+    """*job*, whose lines name the request of now, and *cause* in place of a key."""
+    named = Caller(_caller.get().request_id, f"({cause})")
+
+    def run() -> None:
+        before = _caller.set(named)
+        try:
+            job()
+        finally:
+            _caller.reset(before)
+
+    return run
+
+
 class JsonLines(logging.Formatter):
-    """One record as one line of JSON: time, level, message, then its fields."""
+    """One record as one line of JSON: time, level, message, pid, then its fields.
+
+    Among them are ``request_id`` and ``key``, if the record is about a request.
+    """
 
     def format(self, record: logging.LogRecord) -> str:
         line: dict[str, object] = {
@@ -32,7 +83,10 @@ class JsonLines(logging.Formatter):
             "level": record.levelname.lower(),
             "logger": record.name,
             "message": record.getMessage(),
+            "pid": record.process,
         }
+        if _caller.get() is not NO_CALLER:
+            line |= caller()
         line |= {k: v for k, v in vars(record).items() if k not in _STANDARD}
         if record.exc_info:
             line["traceback"] = self.formatException(record.exc_info)
@@ -84,6 +138,7 @@ def log_access(
     cache_status: str | None,
     seconds: float,
     request_id: str,
+    key: str,
     method: str = "GET",
     route: str | None = "/profiles/<igsid>",
     page: str | None = "default",
@@ -100,10 +155,31 @@ def log_access(
             "cache_status": cache_status,
             "seconds": round(seconds, 4),
             "request_id": request_id,
+            "key": key,
         },
     )
 
 
+class OncePerSecond:
+    """Lets one line a second through, and counts those that it leaves out."""
+
+    def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self._monotonic = monotonic
+        self._lock = threading.Lock()
+        self._next_at = -1.0
+        self._left_out = 0
+
+    def take(self) -> int | None:
+        """How many were left out since the last line; None: leave this one out too."""
+        with self._lock:
+            now = self._monotonic()
+            if now < self._next_at:
+                self._left_out += 1
+                return None
+            left_out, self._left_out, self._next_at = self._left_out, 0, now + 1.0
+            return left_out
+
+
 def last_four(igsid: str) -> str:
     """A person's id as logs may show it."""
-    return f"…{igsid[-_SHOWN_DIGITS:]}"
+    return f"...{igsid[-_SHOWN_DIGITS:]}"

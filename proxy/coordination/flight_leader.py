@@ -73,7 +73,12 @@ class FlightLeader:
         result: FlightResult = None
         try:
             snapshot = self._take(igsid, lease, previous_note)
-            if snapshot.lease != lease:
+            is_ours = snapshot.lease == lease
+            log.debug(
+                "lease taken" if is_ours else "lease is another's",
+                extra={"person": last_four(igsid)},
+            )
+            if not is_ours:
                 return snapshot
             if is_done(snapshot.entry, self._now()):
                 self._store.release(igsid, lease)

@@ -33,6 +33,7 @@ from proxy.coordination.scripts import load_script
 from proxy.domain.answer import FetchResult
 from proxy.domain.backoff import LONGEST_CLOSURE, Backoff
 from proxy.domain.failures import (
+    HINTS,
     Cause,
     LookupFailure,
     Overloaded,
@@ -171,6 +172,8 @@ class Gate:
         if number:
             cause = tuple(Cause)[number - 1]
             self._local.close(cause, token_digest, wait / 1000)
+            line = {"page": self._page, "cause": cause.value, "seconds": wait / 1000}
+            log.debug("gate stops a call", extra=line)
             raise RAISED[cause](retry_after=wait / 1000, asked=False)
         self._local.open()
         return Permit(
@@ -264,6 +267,7 @@ class Gate:
                     "cause": cause.value,
                     "seconds": seconds,
                     "failures": failures,
+                    "hint": HINTS[cause],
                 },
             )
         if left:

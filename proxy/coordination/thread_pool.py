@@ -6,6 +6,8 @@ import threading
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from contextvars import copy_context
+from functools import partial
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -29,9 +31,12 @@ class CallerRunsPool:
     def run(self, jobs: Sequence[Callable[[], T]]) -> list[T]:
         """Run *jobs*, begun in their order, and return their results in that order.
 
-        Each job must end by itself. Threads take one job of each caller in turn.
+        Each job must end by itself. Threads take one job of each caller in turn. The
+        context variables are the caller's, whose request log lines name.
         """
-        own: deque[Task] = deque((Future(), job) for job in jobs)
+        own: deque[Task] = deque(
+            (Future(), partial(copy_context().run, job)) for job in jobs
+        )
         results = [future for future, _ in own]
         with self._lock:
             self._queues.append(own)

@@ -17,6 +17,27 @@ class Cause(StrEnum):
     UNAVAILABLE = "unavailable"
 
 
+HINTS: dict[Cause, str] = {
+    Cause.THROTTLED: (
+        "Wait: Meta is asked again when this is over. If it happens often, ask for"
+        " fewer people who are not stored, or raise PROXY_PROFILE_TTL."
+    ),
+    Cause.TOKEN_REJECTED: (
+        "Get a new Page token and write it into the file of the Page's token; it is"
+        " used within two seconds."
+    ),
+    Cause.PERMISSION: (
+        "Give the app or the Page at Meta what the call lacks: `asked Meta` has the"
+        " code. One call a minute finds out whether it is there."
+    ),
+    Cause.UNAVAILABLE: (
+        "Meta is down, or cannot be reached from here: check name server, firewall and"
+        " PROXY_GRAPH_URL. It heals by itself."
+    ),
+}
+"""What an operator can do about each cause, for the log."""
+
+
 class LookupFailure(Exception):
     """We could not learn a fact just now. Never stored against a person.
 

@@ -32,6 +32,7 @@ from proxy.fast_path.cached_response import (
     response_from_stored,
 )
 from proxy.fast_path.middleware import Environ, FastPathCall, RawResponse, no_fast_path
+from proxy.logs import NO_CALLER
 from proxy.storage.codec import StoredEntry
 from proxy.storage.near_cache import LocalEntry
 from proxy.storage.snapshot import Snapshot
@@ -105,7 +106,7 @@ class FastPath:
         self._answers = answers
         self._log_access = log_access
         self._recall = entries.recall
-        self._authorized: set[str | None] = set()
+        self._authorized: dict[str | None, str] = {}
         self._tick_at = -math.inf
 
     def __call__(self, environ: Environ) -> RawResponse | None:
@@ -149,6 +150,7 @@ class FastPath:
                             cache_status=dict(headers)["Cache-Status"],
                             seconds=self._now() - now,
                             request_id=request_id,
+                            key=self._key_of(environ),
                         )
                     self._answers[cached.counted_as] += 1
                     return cached.status, headers, cached.body
@@ -179,7 +181,9 @@ class FastPath:
                 request_params.request_id(environ.get("HTTP_X_REQUEST_ID")),
             ),
         ]
-        return self._send(200, headers, body, started_at=now, igsid=None, route=BATCH)
+        return self._send(
+            environ, 200, headers, body, started_at=now, igsid=None, route=BATCH
+        )
 
     def _find_batch(
         self, environ: Environ, now: float
@@ -209,6 +213,7 @@ class FastPath:
             return None
         self._answers[cached.counted_as] += 1
         return self._send(
+            environ,
             cached.status,
             cached.headers(
                 now, request_params.request_id(environ.get("HTTP_X_REQUEST_ID"))
@@ -233,6 +238,7 @@ class FastPath:
 
     def _send(
         self,
+        environ: Environ,
         status: int,
         headers: list[tuple[str, str]],
         body: bytes,
@@ -252,6 +258,7 @@ class FastPath:
                 cache_status=sent.get("Cache-Status"),
                 seconds=self._now() - started_at,
                 request_id=sent["X-Request-ID"],
+                key=self._key_of(environ),
                 route=route,
             )
         return status, headers, body
@@ -269,17 +276,26 @@ class FastPath:
         self._on_tick()
 
     def _authorize(self, environ: Environ) -> bool:
-        """Check that the caller may read, and remember its header until the tick."""
+        """Check that the caller may read; remember header and key until the tick."""
         try:
-            self._authenticator.authorize(environ, Scope.READ)
+            client = self._authenticator.authorize(environ, Scope.READ)
         except Problem:
             return False  # The view reports why.
         if (
             self._authenticator.asks_for_keys
             and len(self._authorized) < MOST_AUTHORIZED
         ):
-            self._authorized.add(environ.get("HTTP_AUTHORIZATION"))
+            self._authorized[environ.get("HTTP_AUTHORIZATION")] = client.name
         return True
+
+    def _key_of(self, environ: Environ) -> str:
+        """Return the name of the caller's key, for the access log."""
+        if name := self._authorized.get(environ.get("HTTP_AUTHORIZATION")):
+            return name
+        try:
+            return self._authenticator.authorize(environ, Scope.READ).name
+        except Problem:  # Its key has been removed at this moment.
+            return NO_CALLER.key
 
     def _find(
         self, environ: Environ, text: str, local: LocalEntry | None, now: float

@@ -36,7 +36,7 @@ from proxy.domain.profile import (
 from proxy.graph.deadline_transport import new_session
 from proxy.graph.replies import BlockedCodes, PictureRefused, Reading, read_reply
 from proxy.graph.usage import Usage, read_usage
-from proxy.logs import code_of, last_four
+from proxy.logs import caller, code_of, last_four
 
 MAX_BODY_BYTES = 1024 * 1024
 """Counted after decompression. A profile takes half a kilobyte."""
@@ -132,7 +132,8 @@ class GraphClient:
             PictureRefused: as ``read_reply`` does.
         """
         started = self._monotonic()
-        logged: dict[str, Any] = {"page": self._page, "person": last_four(igsid)}
+        logged: dict[str, Any] = caller() | {"page": self._page}
+        logged["person"] = last_four(igsid)
         token = self._token()
         usage = Usage(None, 0.0)
         version: str | None = None

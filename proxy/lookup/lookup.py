@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Collection, Sequence
 
 from proxy.coordination.gate import Gate, GateState, RefreshCounter
@@ -9,6 +10,7 @@ from proxy.domain.answer import NO_DIRECTIVES, Answer, Directives
 from proxy.domain.entry import Entry
 from proxy.domain.failures import LookupFailure, StoreUnavailable
 from proxy.domain.profile import Igsid
+from proxy.logs import last_four
 from proxy.lookup.batch import BatchLookup
 from proxy.lookup.cached_answers import CachedAnswers, ReadResult
 from proxy.lookup.fetcher import Graph
@@ -30,6 +32,8 @@ __all__ = [
     "RefreshCounter",
     "Snapshot",
 ]
+
+log = logging.getLogger(__name__)
 
 CENSUS_LIMIT = 100_000
 """Entries that a census reads at most."""
@@ -86,7 +90,9 @@ class ProfileLookup:
         Raises:
             LookupFailure: no usable entry is stored, and Meta returned no outcome.
         """
-        return self._counted(lambda: self._find(igsid, client, snapshot, directives))
+        return self._counted(
+            igsid, lambda: self._find(igsid, client, snapshot, directives)
+        )
 
     def find_many(
         self,
@@ -105,8 +111,8 @@ class ProfileLookup:
         found = self._batch.find_many(
             igsids, client=client, directives=directives, deadline=deadline
         )
-        for result in found.values():
-            self._count(result)
+        for igsid, result in found.items():
+            self._count(igsid, result)
         return found
 
     def refresh(self, igsid: Igsid, *, client: str | None = None) -> Answer:
@@ -122,13 +128,14 @@ class ProfileLookup:
         deadline = self._shared_fetch.deadline()
         self.notice_token()
         answer = self._counted(
+            igsid,
             lambda: self._shared_fetch.join(
                 igsid,
                 self.store.read(igsid),
                 client=client,
                 deadline=deadline,
                 force=True,
-            )
+            ),
         )
         if not answer.stored:
             raise StoreUnavailable()
@@ -224,17 +231,23 @@ class ProfileLookup:
             igsid, read_result, client=client, directives=directives, deadline=deadline
         )
 
-    def _counted(self, find: Callable[[], Answer]) -> Answer:
+    def _counted(self, igsid: Igsid, find: Callable[[], Answer]) -> Answer:
         try:
             answer = find()
         except LookupFailure as failure:
-            self._count(failure)
+            self._count(igsid, failure)
             raise
-        self._count(answer)
+        self._count(igsid, answer)
         return answer
 
-    def _count(self, result: Answer | LookupFailure) -> None:
+    def _count(self, igsid: Igsid, result: Answer | LookupFailure) -> None:
         if isinstance(result, Answer):
-            self._metrics.count_answer(result, self._now())
+            source = self._metrics.count_answer(result, self._now())
+            outcome = name_of(result.entry.outcome)
         else:
+            source, outcome = "none", result.code
             self._metrics.count_failure(result)
+        if log.isEnabledFor(logging.DEBUG):
+            line = {"page": self.store.page, "person": last_four(igsid)}
+            extra = line | {"source": source, "outcome": outcome}
+            log.debug("looked up", extra=extra)

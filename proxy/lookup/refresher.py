@@ -13,7 +13,7 @@ from proxy.domain.answer import Answer
 from proxy.domain.entry import Entry, Freshness
 from proxy.domain.failures import LookupFailure, StoreUnavailable
 from proxy.domain.profile import Igsid
-from proxy.logs import code_of, last_four
+from proxy.logs import caller, code_of, in_background, last_four
 from proxy.lookup.fetcher import Fetcher
 from proxy.observability.metrics import PageMetrics
 from proxy.storage.snapshot import Snapshot
@@ -47,11 +47,13 @@ class Refresher:
     def refresh_later(self, igsid: Igsid, entry: Entry, snapshot: Snapshot) -> None:
         """Refresh *entry*, read in *snapshot*, in the background if that is due."""
         if is_refresh_due(entry, snapshot, self._now()):
-            self._submit(igsid, partial(self._refresh, igsid))
+            job = in_background("refresh", partial(self._refresh, igsid))
+            self._submit(igsid, job)
 
     def prefetch_later(self, igsid: Igsid) -> None:
         """Fetch a person, unless a fresh entry is stored by then."""
-        self._submit(("prefetch", igsid), partial(self._prefetch, igsid))
+        job = in_background("prefetch", partial(self._prefetch, igsid))
+        self._submit(("prefetch", igsid), job)
 
     def _prefetch(self, igsid: Igsid) -> None:
         """Callers who ask meanwhile share it; if it fails they fetch for themselves."""
@@ -70,7 +72,8 @@ class Refresher:
         if isinstance(result, Exception):
             ended, counter = "failed", RefreshCounter.REFRESH_FAILED
             line = {"person": last_four(igsid), "result": code_of(result)}
-            log.info("refresh failed", extra={"page": self._page} | line)
+            extra = caller() | {"page": self._page} | line
+            log.info("refresh failed", extra=extra)
         else:
             ended, counter = "succeeded", RefreshCounter.REFRESHED
         self._metrics.refreshes[ended] += 1

@@ -157,13 +157,14 @@ class PageMetrics:
         self.refreshes = _zeros("succeeded", "failed")
         self._call_metrics = call_metrics
 
-    def count_answer(self, answer: Answer, now: float) -> None:
-        """Count one answer, given at *now*, in epoch seconds."""
+    def count_answer(self, answer: Answer, now: float) -> str:
+        """Count one answer, given at *now*, in epoch seconds; return its source."""
         source, outcome = answer.source.name.lower(), name_of(answer.entry.outcome)
         if answer.source in (Source.HIT, Source.STALE):
             is_stale = now >= answer.entry.fresh_until and outcome == PROFILE
             source = "stale" if is_stale else "hit"
         self.answers[source, outcome] += 1
+        return source
 
     def count_failure(self, failure: LookupFailure) -> None:
         """Count one lookup that failed."""

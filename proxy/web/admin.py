@@ -92,7 +92,7 @@ def flush_blueprint(
 
     @bp.before_request
     def authorize() -> None:
-        g.client = authenticator.authorize(request.environ, Scope.ADMIN)
+        page_prefix.authorize_request(authenticator, Scope.ADMIN, request.environ)
 
     @bp.post("/flush")
     def flush() -> Response:

@@ -38,8 +38,9 @@ class Client:
     scopes: frozenset[Scope]
 
 
-ANONYMOUS_CLIENT = Client("anybody", frozenset({Scope.READ}))
-LOCAL_CLIENT = Client("anybody here", frozenset(Scope))
+ANONYMOUS_CLIENT = Client("(anonymous)", frozenset({Scope.READ}))
+LOCAL_CLIENT = Client("(local)", frozenset(Scope))
+"""Callers without a key. No key has a name in parentheses."""
 
 Keys = Mapping[str, Client]
 """Clients by the SHA-256 of their key, in hex. The keys themselves are only in
@@ -134,6 +135,7 @@ class Authenticator:
             raise Problem(
                 "scope_missing",
                 f"This request needs the scope {scope.value}. Use a key that has it.",
+                key=client.name,
             )
         return client
 

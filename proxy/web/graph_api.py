@@ -153,7 +153,11 @@ def render_failure(failure: LookupFailure) -> Response:
 
 
 def render_problem(problem: Problem) -> Response:
-    """Render a problem in Meta's envelope; only an unknown key has code 190."""
+    """Render a problem in Meta's envelope; only an unknown key has code 190.
+
+    Sets ``g.problem``, for the log.
+    """
+    g.problem = problem
     code = PROBLEMS.get(problem.code, INVALID)
     message = f"(#{code}) {problem.detail}"
     if problem.code == "unknown_key":

@@ -13,6 +13,7 @@ from typing import Any
 from flask import Blueprint, Flask, Response, g, request
 
 from proxy.domain.profile import DEFAULT_PAGE
+from proxy.logs import set_caller
 from proxy.lookup.pages import Pages, UnknownPage
 from proxy.web import responses
 from proxy.web.auth import Authenticator, Environ, Scope
@@ -42,8 +43,22 @@ def prepare_requests(
 
     @bp.before_request
     def authorize() -> None:
-        g.client = authenticator.authorize(environ(), scope)
+        authorize_request(authenticator, scope, environ())
         g.lookup = pages.find(g.page)
+
+
+def authorize_request(
+    authenticator: Authenticator, scope: Scope, environ: Environ
+) -> None:
+    """Authorize the caller, and name its key in the log lines about this request.
+
+    Sets ``g.client``.
+
+    Raises:
+        Problem: ``unknown_key``, ``scope_missing`` or ``not_local``.
+    """
+    g.client = authenticator.authorize(environ, scope)
+    set_caller(g.request_id, g.client.name)
 
 
 def register(app: Flask, bp: Blueprint) -> None:

@@ -96,11 +96,14 @@ class Problem(Exception):
         detail: str,
         *,
         headers: Mapping[str, str] | None = None,
+        key: str | None = None,
     ) -> None:
+        """*key* is the name of the API key that the log blames; None: not told."""
         super().__init__(detail)
         self.code = code
         self.detail = detail
         self.headers = dict(headers or {})
+        self.key = key
 
 
 def refusal_body(refusal: Refusal) -> dict[str, Any]:

@@ -1,15 +1,29 @@
-"""Hooks that run before and after every route: id, length, headers, access log."""
+"""Hooks that run before and after every route: id, length, headers, logs."""
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable
 
 from flask import Flask, Response, g, request
 
-from proxy.logs import log_access
+from proxy.logs import (
+    NO_CALLER,
+    OncePerSecond,
+    clear_caller,
+    log_access,
+    set_caller,
+)
 from proxy.web import request_params, responses
+from proxy.web.problems import Problem
 from proxy.web.request_body import check_length
+
+log = logging.getLogger(__name__)
+
+OF_A_CALLER = frozenset({"unknown_key", "scope_missing", "not_local"})
+"""The problems of one of the operator's own services. Its address is logged; that of
+others, such as a browser, may be a person's."""
 
 
 def register(app: Flask, *, access_log: bool, draining: Callable[[], bool]) -> None:
@@ -17,11 +31,13 @@ def register(app: Flask, *, access_log: bool, draining: Callable[[], bool]) -> N
 
     While the server is *draining*, responses close their connection.
     """
+    refusals = OncePerSecond()
 
     @app.before_request
     def begin_request() -> None:
         g.started = time.monotonic()
         g.request_id = request_params.request_id(request.headers.get("X-Request-ID"))
+        set_caller(g.request_id)
         if request.routing_exception is None:
             check_length(request)
 
@@ -33,17 +49,42 @@ def register(app: Flask, *, access_log: bool, draining: Callable[[], bool]) -> N
             response.headers.update([responses.CLOSE])
         if access_log:
             _log(response)
+        if response.status_code in (401, 403) and "problem" in g:
+            _log_refusal(g.problem, refusals)
         return response
+
+    @app.teardown_request
+    def end_request(_: BaseException | None) -> None:
+        clear_caller()
 
 
 def _log(response: Response) -> None:
     log_access(
         method=request.method,
-        route=request.url_rule.rule if request.url_rule else None,
+        route=_route(),
         igsid=(request.view_args or {}).get("igsid"),
         status=response.status_code,
         page=g.get("page"),
         cache_status=response.headers.get("Cache-Status"),
         seconds=time.monotonic() - g.started,
         request_id=g.request_id,
+        key=g.client.name if "client" in g else NO_CALLER.key,
     )
+
+
+def _log_refusal(problem: Problem, refusals: OncePerSecond) -> None:
+    """Warn that a caller may not do this; once a second at most, in this process."""
+    left_out = refusals.take()
+    if left_out is None:
+        return
+    line: dict[str, object] = {"route": _route(), "code": problem.code}
+    line["left_out"] = left_out
+    if problem.key is not None:
+        line["key"] = problem.key
+    if problem.code in OF_A_CALLER:
+        line["address"] = request.remote_addr
+    log.warning("caller refused", extra=line)
+
+
+def _route() -> str | None:
+    return request.url_rule.rule if request.url_rule else None

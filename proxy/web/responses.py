@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import msgspec
-from flask import Response, request
+from flask import Response, g, request
 from werkzeug.exceptions import HTTPException
 
 from proxy.domain.failures import LookupFailure, StoreUnavailable
@@ -37,7 +37,11 @@ def render_ok(body: Mapping[str, Any]) -> Response:
 
 
 def render_problem(problem: Problem) -> Response:
-    """Render a problem, with the igsid in the path if there is one."""
+    """Render a problem, with the igsid in the path if there is one.
+
+    Sets ``g.problem``, for the log.
+    """
+    g.problem = problem
     response = _problem(
         problem_body(
             PROBLEMS[problem.code], problem.code, problem.detail, igsid=_igsid_in_path()
