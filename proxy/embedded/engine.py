@@ -214,6 +214,8 @@ def _settings(folder: Path, version: int, maxmemory_bytes: int) -> list[str]:
         "appendonly": "no",
         "maxmemory": str(maxmemory_bytes),
         "maxmemory-policy": "allkeys-lfu",
+        # It would keep the arguments of slow commands, and names with them.
+        "slowlog-max-len": "0",
         "daemonize": "no",
         "loglevel": "warning",
     }

@@ -198,6 +198,18 @@ with begin() as started:
 """
 
 
+def test_slow_log_of_the_engine_keeps_no_command(binary: Path, under: Path) -> None:
+    """It would keep names, also those of people erased since."""
+    with (
+        start(binary=binary, under=under) as started,
+        Redis.from_url(started.url) as client,
+    ):
+        client.config_set("slowlog-log-slower-than", 0)  # Every command is slow.
+        client.set("pp:e:{default:1}", "Ada Lovelace", ex=60)
+
+        assert client.slowlog_get() == []
+
+
 @linux_only
 def test_engine_inherits_niceness_and_session_of_its_owner(
     binary: Path, under: Path
