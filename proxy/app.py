@@ -200,7 +200,13 @@ def _register_routes(app: Flask, service: _Service) -> None:
     for blueprint in (
         profiles.blueprint(pages, authenticator, now),
         graph_api.blueprint(pages, authenticator, error_message, now),
-        admin.blueprint(pages, authenticator, now, partial(totals_of, service.metrics)),
+        admin.blueprint(
+            pages,
+            authenticator,
+            now,
+            partial(totals_of, service.metrics),
+            service.settings.key_prefix,
+        ),
     ):
         page_prefix.register(app, blueprint)
     app.register_blueprint(admin.flush_blueprint(pages, authenticator, bodies))

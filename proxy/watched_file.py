@@ -45,7 +45,7 @@ class WatchedFile(Generic[T]):
         self._read = read
         self._monotonic = monotonic
         self._reading = threading.Lock()
-        self._text = _text_of(path)
+        self._text = read_text(path)
         self._value = read(self._text)
         self._read_at = monotonic()
         self.problem: str | None = None
@@ -65,7 +65,7 @@ class WatchedFile(Generic[T]):
             return
         try:
             self._read_at = self._monotonic()
-            text = _text_of(self._path)
+            text = read_text(self._path)
             if text != self._text:
                 self._value, self._text = self._read(text), text
                 log.info("file read again", extra={"file": self._path.name})
@@ -83,7 +83,12 @@ class WatchedFile(Generic[T]):
             self._reading.release()
 
 
-def _text_of(path: Path) -> str:
+def read_text(path: Path) -> str:
+    """The text of the file at *path*, which may have 1 MiB.
+
+    Raises:
+        BadFile: it is unreadable, too long or not UTF-8.
+    """
     try:
         with path.open("rb") as file:
             content = file.read(MAX_BYTES + 1)

@@ -13,7 +13,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from proxy.app import create_app
 from proxy.cli.commands import main
 from proxy.config.rows import ROWS
-from proxy.config.settings import Settings
+from proxy.config.settings import OF_COMMANDS, Settings
 from proxy.domain.answer import FetchResult
 from proxy.domain.failures import Cause
 from proxy.domain.profile import Reason
@@ -77,9 +77,8 @@ def test_every_setting_is_documented_with_its_default() -> None:
 
 def test_no_page_names_an_unknown_setting() -> None:
     """A reader would set it without effect."""
-    settings = {row.name for row in ROWS} | {
-        f"{row.name}_FILE" for row in ROWS if row.secret
-    }
+    settings = {row.name for row in ROWS} | OF_COMMANDS
+    settings |= {f"{row.name}_FILE" for row in ROWS if row.secret}
 
     for page in [*PAGES, ROOT / "docker-compose.yml", ROOT / "Dockerfile"]:
         named = set(re.findall(r"\bPROXY_([A-Z_]*[A-Z])\b", page.read_text()))

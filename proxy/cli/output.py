@@ -20,8 +20,23 @@ from proxy.web.problems import Problem
 REFUSED, MISUSED, AWAY = 1, 2, 3
 """Exit codes: a refusal, or a check failed; usage or settings; store or Graph away."""
 
+STORE_HINT = (
+    "Is it up, and is it the store of the service? `profile-proxy config` shows"
+    " PROXY_STORE_URL."
+)
+"""Follows the error of a store that cannot be reached."""
+
 P = ParamSpec("P")
 T = TypeVar("T")
+
+
+class CommandFailed(Exception):
+    """A command has failed: *lines* say how and what to do, *code* is its exit code."""
+
+    def __init__(self, code: int, *lines: str) -> None:
+        super().__init__("\n".join(lines))
+        self.code = code
+        self.lines = lines
 
 
 def with_exit_code(command: Callable[P, T]) -> Callable[P, T]:
@@ -35,7 +50,11 @@ def with_exit_code(command: Callable[P, T]) -> Callable[P, T]:
             fail(MISUSED, *exc.mistakes)
         except (Problem, UnknownPage, GilDisabled) as exc:
             fail(MISUSED, str(exc))
-        except (EngineMissing, EngineFailed, StoreUnavailable) as exc:
+        except CommandFailed as exc:
+            fail(exc.code, *exc.lines)
+        except StoreUnavailable as exc:
+            fail(AWAY, str(exc), STORE_HINT)
+        except (EngineMissing, EngineFailed) as exc:
             fail(AWAY, str(exc))
 
     return wrapped

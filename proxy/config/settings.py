@@ -16,6 +16,9 @@ from proxy.storage.store_url import StoreUrl
 PREFIX = "PROXY_"
 SECRET_SHOWN_AS = "***"
 
+OF_COMMANDS = {"API_KEY"}
+"""Variables that are no settings, but that commands read."""
+
 
 class SettingsError(Exception):
     """The settings are invalid. *mistakes* are all of them, one sentence each."""
@@ -83,7 +86,7 @@ class Settings:
         """
         given = {k: v for k, v in env.items() if k.startswith(PREFIX) and v != ""}
         names = {row.name for row in ROWS}
-        names |= {f"{row.name}_FILE" for row in ROWS if row.secret}
+        names |= {f"{row.name}_FILE" for row in ROWS if row.secret} | OF_COMMANDS
         mistakes = unknown_names(
             (name.removeprefix(PREFIX) for name in given), names, PREFIX
         )

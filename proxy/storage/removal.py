@@ -34,6 +34,7 @@ class Erased:
     entry: bool
     lease: bool
     note: bool
+    marker: bool
 
 
 class Removal:

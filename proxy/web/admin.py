@@ -34,10 +34,12 @@ def blueprint(
     authenticator: Authenticator,
     now: Callable[[], float],
     totals: Callable[[str], Totals],
+    key_prefix: str,
 ) -> Blueprint:
     """Build the routes about one Page; *now* is epoch seconds.
 
-    *totals* returns the counters of this instance, by the name of a Page.
+    *totals* returns the counters of this instance, by the name of a Page. *key_prefix*
+    is that of the keys in the store, for receipts.
     """
     bp = Blueprint("admin", __name__, url_prefix="/admin")
     page_prefix.prepare_requests(bp, pages, authenticator, Scope.ADMIN)
@@ -57,11 +59,18 @@ def blueprint(
 
     @bp.delete("/profiles/<igsid>")
     def erase(igsid: str) -> Response:
-        """Erase every key of the person. The audit line has the receipt's ``id``."""
+        """Erase every key of the person. The audit line has the receipt's fields."""
         person = request_params.read_igsid(igsid)
         with _audited("erase", page=g.page, person=last_four(person)) as line:
-            receipt = operator_json.erase_receipt(person, g.lookup.erase(person), now())
-            line["id"] = receipt["id"]
+            receipt = operator_json.erase_receipt(
+                person,
+                g.lookup.erase(person),
+                now(),
+                page=g.page,
+                key_prefix=key_prefix,
+                by=g.client.name,
+            )
+            line |= operator_json.audit_fields(receipt)
         return responses.render_ok(receipt)
 
     @bp.post("/profiles/<igsid>/refresh")

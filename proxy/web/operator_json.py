@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from dataclasses import asdict
 from math import ceil
 from typing import Any
 
@@ -22,6 +23,11 @@ from proxy.observability.metrics import OUTCOMES
 from proxy.observability.totals import Totals
 from proxy.web.problems import render_graph_error
 from proxy.web.timestamps import format_timestamp
+
+NOTHING_ERASED = (
+    "Nothing was stored about this person on this Page, under this key prefix. "
+)
+"""The beginning of a receipt's ``detail`` if no key was there."""
 
 
 def render_snapshot(igsid: Igsid, snapshot: Snapshot, now: float) -> dict[str, Any]:
@@ -108,16 +114,27 @@ def render_flushed(flushed: Flushed) -> dict[str, int]:
     return {"matched": flushed.matched, "deleted": flushed.deleted}
 
 
-def erase_receipt(igsid: Igsid, erased: Erased, now: float) -> dict[str, Any]:
-    """Return the proof of an erasure; its audit line has the same ``id``."""
+def erase_receipt(
+    igsid: Igsid, erased: Erased, now: float, *, page: str, key_prefix: str, by: str
+) -> dict[str, Any]:
+    """Return the proof of an erasure: what was removed, where, when and by whom.
+
+    *key_prefix* is that of the keys in the store, and *by* names who has erased.
+    """
+    was_there = asdict(erased)
+    found = "" if any(was_there.values()) else NOTHING_ERASED
     return {
         "id": str(uuid.uuid4()),
         "igsid": igsid,
         "erased_at": format_timestamp(now),
-        "was_there": {
-            "entry": erased.entry,
-            "lease": erased.lease,
-            "note": erased.note,
-        },
-        "detail": "The next GET of this person asks Meta again.",
+        "page": page,
+        "key_prefix": key_prefix,
+        "by": by,
+        "was_there": was_there,
+        "detail": f"{found}The next GET of this person asks Meta again.",
     }
+
+
+def audit_fields(receipt: dict[str, Any]) -> dict[str, Any]:
+    """Return what the audit line has of a *receipt*, beside the Page and by whom."""
+    return {name: receipt[name] for name in ("id", "key_prefix", "was_there")}

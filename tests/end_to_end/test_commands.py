@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import pty
@@ -12,6 +11,7 @@ import subprocess
 
 import pytest
 
+from tests.helpers.commands import audit_lines, log_lines, run
 from tests.helpers.processes import (
     ADA,
     APP_SECRET,
@@ -22,21 +22,6 @@ from tests.helpers.processes import (
     PAGE_TOKEN,
     free_port,
 )
-from tests.helpers.stack import Stack
-
-
-def run(stack: Stack, *words: str, **more: str):
-    env = {"PATH": os.environ["PATH"]}
-    env |= {f"PROXY_{k}": v for k, v in stack.settings.items() if k != "LOG_LEVEL"}
-    env |= {f"PROXY_{name}": value for name, value in more.items()}
-    return subprocess.run(
-        [BIN / "profile-proxy", *words],
-        env=env,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
 
 
 def test_get_answers_from_the_store_of_the_settings(stack) -> None:
@@ -68,30 +53,6 @@ def test_get_exits_by_the_outcome(stack, igsid, exit_code, word) -> None:
 
     assert result.returncode == exit_code
     assert word in result.stdout + result.stderr
-
-
-def test_erase_prints_a_receipt_and_leaves_an_audit_line(stack) -> None:
-    """Both have the same id; the service asks Meta again."""
-    stack.service.get(f"/profiles/{ADA}")
-
-    result = run(stack, "erase", ADA, "--json")
-
-    receipt = json.loads(result.stdout)
-    assert result.returncode == 0
-    assert receipt["was_there"]["entry"] is True
-    (line,) = audit_lines(result.stderr)
-    assert (line["id"], line["result"]) == (receipt["id"], "done")
-    stack.service.get(f"/profiles/{ADA}")
-    assert stack.meta.calls(ADA) == 2
-
-
-def log_lines(stderr: str, message: str) -> list[dict]:
-    lines = [json.loads(x) for x in stderr.splitlines() if x.startswith("{")]
-    return [line for line in lines if line["message"] == message]
-
-
-def audit_lines(stderr: str) -> list[dict]:
-    return log_lines(stderr, "operator")
 
 
 def test_flush_counts_and_removes(stack) -> None:
@@ -238,6 +199,7 @@ def test_top_without_an_instance_exits_with_3(stack) -> None:
 
     assert result.returncode == 3
     assert f"http://127.0.0.1:{port}: ConnectionError" in result.stderr
+    assert "--url" in result.stderr
     assert "Traceback" not in result.stderr
 
 
@@ -287,11 +249,78 @@ def test_log_distinguishes_a_failed_store_from_a_failed_meta(stack) -> None:
 
 
 def test_stats_without_a_store_exits_with_3(stack) -> None:
-    """There is nothing to print, and no action to audit."""
+    """There is nothing to print, and no action to audit; it says where to look."""
     result = run(stack, "stats", STORE_URL=f"redis://127.0.0.1:{free_port()}/0")
 
     assert result.returncode == 3
     assert "store cannot be reached" in result.stderr
+    assert "PROXY_STORE_URL" in result.stderr
+
+
+@pytest.mark.parametrize("words", [(), ("key",)])
+def test_help_has_each_command_in_whole_sentences(stack, words) -> None:
+    """Click cuts those that do not fit into a line of 80."""
+    result = run(stack, *words, "--help")
+
+    _, _, commands = result.stdout.partition("Commands:\n")
+    assert commands
+    assert [line for line in commands.splitlines() if not line.endswith(".")] == []
+    assert "..." not in commands
+
+
+# From the store alone
+
+
+def test_get_only_if_cached_prints_what_is_stored(stack) -> None:
+    """As the service would, with the same exit codes, and asks nobody."""
+    for igsid in (ADA, BEN):
+        stack.service.get(f"/profiles/{igsid}")
+    calls = stack.meta.calls()
+
+    ada = run(stack, "get", ADA, "--only-if-cached", "--json")
+    ben = run(stack, "get", BEN, "--only-if-cached", "--json")
+
+    assert json.loads(ada.stdout)["name"] == "Ada Lovelace"
+    assert (ben.returncode, json.loads(ben.stdout)["code"]) == (1, "consent_required")
+    assert stack.meta.calls() == calls
+
+
+def test_get_only_if_cached_asks_nobody_and_stores_nothing(stack) -> None:
+    """That nothing is stored is the answer then, with exit code 1."""
+    result = run(stack, "get", ADA, "--only-if-cached")
+
+    assert result.returncode == 1
+    assert "not_cached" in result.stdout
+    assert "No usable entry is stored on the Page default" in result.stderr
+    assert stack.meta.calls() == 0
+    assert list(stack.redis.scan_iter(f"*{ADA}*")) == []
+
+
+def test_get_only_if_cached_does_not_refresh_a_stale_entry(stack) -> None:
+    """It is usable, so it is printed, and left as it is."""
+    stack.service.get(f"/profiles/{ADA}")
+    key = f"pp:e:{{default:{ADA}}}"
+    stored = json.loads(stack.redis.get(key))
+    stored[3] = stored[2]  # Fresh until it was fetched.
+    stack.redis.set(key, json.dumps(stored), px=60_000)
+    before = stack.redis.get(key)
+
+    result = run(stack, "get", ADA, "--only-if-cached", "--json")
+
+    assert json.loads(result.stdout)["name"] == "Ada Lovelace"
+    assert stack.meta.calls(ADA) == 1
+    assert stack.redis.get(key) == before
+    assert list(stack.redis.scan_iter(f"*{ADA}*")) == [key.encode()]
+
+
+def test_get_only_if_cached_without_a_store_exits_with_3(stack) -> None:
+    """Nothing is known then, which differs from nothing stored."""
+    away = f"redis://127.0.0.1:{free_port()}/0"
+
+    result = run(stack, "get", ADA, "--only-if-cached", STORE_URL=away)
+
+    assert result.returncode == 3
+    assert stack.meta.calls() == 0
 
 
 @pytest.mark.parametrize(
@@ -303,25 +332,6 @@ def test_commands_start_no_engine_of_their_own(stack, words) -> None:
 
     assert result.returncode == 2
     assert "embedded:" in result.stderr
-
-
-def test_key_new_prints_only_the_line_for_the_file_on_stdout(stack) -> None:
-    """So that it can be appended; the key itself goes to stderr."""
-    result = run(stack, "key", "new", "inbox", "--scopes", "read,admin")
-
-    (key,) = re.findall("^pp_.+$", result.stderr, re.MULTILINE)
-    digest = hashlib.sha256(key.encode()).hexdigest()
-    assert result.stdout == f"inbox read,admin {digest}\n"
-
-
-def test_key_new_as_json_prints_the_key_and_its_line(stack) -> None:
-    """From stdout, with nothing on stderr to be logged by mistake."""
-    result = run(stack, "key", "new", "inbox", "--json")
-
-    new = json.loads(result.stdout)
-    digest = hashlib.sha256(new["key"].encode()).hexdigest()
-    assert new["line"] == f"inbox read {digest}"
-    assert result.stderr == ""
 
 
 def test_config_prints_the_source_of_each_value(stack) -> None:

@@ -40,8 +40,14 @@ from tests.helpers.stored_people import (
 @pytest.mark.parametrize("entry", [True, False], ids=["entry", ""])
 @pytest.mark.parametrize("lease", [True, False], ids=["lease", ""])
 @pytest.mark.parametrize("note", [True, False], ids=["note", ""])
+@pytest.mark.parametrize("marker", [True, False], ids=["marker", ""])
 def test_erase_deletes_all_keys_and_returns_which_there_were(
-    entries: EntryStore, raw: redis.Redis, entry: bool, lease: bool, note: bool
+    entries: EntryStore,
+    raw: redis.Redis,
+    entry: bool,
+    lease: bool,
+    note: bool,
+    marker: bool,
 ) -> None:
     """Of this person only."""
     store(entries, an_entry(a_profile(BEN)))
@@ -52,7 +58,10 @@ def test_erase_deletes_all_keys_and_returns_which_there_were(
     if note:
         plant(raw, key("n"), encode_note(GraphTimeout()))
 
-    assert entries.erase(ADA) == Erased(entry, lease, note)
+    if marker:
+        plant(raw, key("w"), b"1")
+
+    assert entries.erase(ADA) == Erased(entry, lease, note, marker)
 
     assert keys_in(raw) == {key("e", BEN)}
 
@@ -65,7 +74,7 @@ def test_erase_deletes_undecodable_values(
     plant(raw, key("l"), ["a list"])
     plant(raw, key("n"), {"a": "hash"})
 
-    assert entries.erase(ADA) == Erased(True, True, True)
+    assert entries.erase(ADA) == Erased(True, True, True, False)
 
     assert keys_in(raw) == set()
 

@@ -18,7 +18,6 @@ from proxy.embedded import engine
 from proxy.storage.entries import EntryStore
 from proxy.storage.flask_cache import ProfileCache
 from proxy.storage.flush import Flushed
-from proxy.storage.removal import Erased
 from proxy.storage.replication import REPLICATED_WITHIN
 from tests.helpers.builders import ADA, HOUR, NOW, a_profile, a_refusal, an_entry
 from tests.helpers.fakes import no_wait
@@ -101,7 +100,7 @@ def test_erase_reaches_the_replica_before_it_returns(
     with client_of(pair[1].url) as replica:
         for _ in range(50):
             keep(entries)
-            assert entries.erase(ADA) == Erased(entry=True, lease=False, note=False)
+            assert entries.erase(ADA).entry
             assert replica.keys() == []
 
 

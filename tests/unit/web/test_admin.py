@@ -143,7 +143,8 @@ def test_erase_leaves_nothing_and_returns_a_receipt(client, graph, store) -> Non
     assert answer.status_code == 200
     assert answer.json["igsid"] == ADA
     assert answer.json["erased_at"].endswith("Z")
-    assert answer.json["was_there"] == {"entry": True, "lease": False, "note": False}
+    found = [name for name, was_there in answer.json["was_there"].items() if was_there]
+    assert found == ["entry"]
     assert not store.keys(f"*{ADA}*")
     client.get(f"/profiles/{ADA}")
     assert graph.calls == 2
@@ -158,6 +159,38 @@ def test_audit_line_of_an_erasure_has_the_receipts_id(client, caplog) -> None:
     (line,) = audit_lines(caplog)
     assert (line.id, line.action, line.by) == (receipt, "erase", "(local)")
     assert (line.person, line.result) == (f"...{ADA[-4:]}", "done")
+
+
+def test_receipt_and_audit_line_say_where_and_by_whom(client, graph, caplog) -> None:
+    """So that it can be seen later what an erasure was a proof of."""
+    graph.outcomes[ADA] = a_profile()
+    client.get(f"/profiles/{ADA}")
+    caplog.set_level(logging.INFO)
+
+    receipt = client.delete(f"/admin/profiles/{ADA}").json
+
+    (line,) = audit_lines(caplog)
+    for name in ("id", "page", "key_prefix", "by", "was_there"):
+        assert getattr(line, name) == receipt[name]
+    assert (line.page, line.key_prefix, line.by) == ("default", "pp", "(local)")
+
+
+def test_receipt_of_an_erasure_that_found_nothing_says_so(client) -> None:
+    """It is 200: an erasure may be repeated until its answer arrives."""
+    answer = client.delete(f"/admin/profiles/{ADA}")
+
+    assert answer.status_code == 200
+    assert answer.json["detail"].startswith("Nothing was stored about this person")
+
+
+def test_marker_of_a_message_is_in_the_receipt(client, store) -> None:
+    """It says that the person has written lately."""
+    store.set(f"pp:w:{{default:{ADA}}}", "1", ex=60)
+
+    receipt = client.delete(f"/admin/profiles/{ADA}").json
+
+    assert receipt["was_there"]["marker"] is True
+    assert not receipt["detail"].startswith("Nothing")
 
 
 def audit_lines(caplog):
