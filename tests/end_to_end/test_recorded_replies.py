@@ -4,7 +4,15 @@ from __future__ import annotations
 
 import pytest
 
-from tests.helpers.processes import Service, SimulatedMeta, crowd, open_gates
+from tests.helpers.processes import (
+    KIM,
+    LEV,
+    Service,
+    SimulatedMeta,
+    crowd,
+    open_gates,
+    wait_until,
+)
 from tests.helpers.recorded_replies import REPLIES
 
 KINDS = "graph_error", "graph_success", "graph_html", "graph_batch"
@@ -58,6 +66,19 @@ def test_recorded_reply_has_the_outcome_of_its_class_twice(stack, name) -> None:
     assert second.headers["Cache-Status"].startswith("profile-proxy; hit") is is_stored
     assert stack.meta.calls(igsid) == calls
     assert bool(list(stack.redis.scan_iter("pp:e:*"))) is is_stored
+
+
+@pytest.mark.parametrize(("igsid", "polls"), [(KIM, 20), (LEV, 5)])
+def test_person_who_is_gone_closes_no_gate(stack, igsid, polls) -> None:
+    """Meta says so by 100/2018001 or 2018218; each poll is a call to Meta."""
+    for _ in range(polls):
+        answer = stack.service.get(f"/profiles/{igsid}")
+        assert (answer.status_code, answer.json()["code"]) == (404, "not_found")
+        stack.redis.delete(*(f"pp:{kind}:{{default:{igsid}}}" for kind in "en"))
+        wait_until(lambda: stack.service.near_entries() == 0, 5, "no local copy")
+
+    assert stack.meta.calls(igsid) == polls
+    assert stack.service.get(f"/profiles/{crowd(1)}").status_code == 200
 
 
 def test_listed_subcode_of_a_code_about_the_app_is_a_block(stack) -> None:

@@ -31,7 +31,7 @@ from tests.helpers.processes import (
 
 SHOP_TOKEN = "EAACANARYSHOPTOKEN0123456789"
 SHOP_SECRET = "canaryshopsecret0123456789abcdef"
-SHOP_ID = "17841400000000001"
+SHOP_ID, SHOP_OTHER_ID = "17841400000000001", "27841400000000001"
 READ_WITHIN = 8.0
 """Seconds. A file is checked every two, and this machine may be busy."""
 
@@ -94,7 +94,10 @@ class PagesStack:
             self.starts += 1
             # A name that no worker has served before.
             mark = f"start-{self.starts}"
-            self.write(self.shop("shop", f'ids = ["{SHOP_ID}"]'), self.shop(mark))
+            self.write(
+                self.shop("shop", f'ids = ["{SHOP_ID}", "{SHOP_OTHER_ID}"]'),
+                self.shop(mark),
+            )
             wait_until(lambda: self.is_known(mark), READ_WITHIN, "it is read")
             self.is_changed = False
         empty_store(self.redis, self.service)
@@ -214,7 +217,8 @@ def test_flush_of_one_page_keeps_the_other_pages_entries(stack) -> None:
     assert (stack.meta.calls(), stack.shop_meta.calls()) == (1, 2)
 
 
-def test_message_ends_a_refusal_only_at_its_own_page(stack) -> None:
+@pytest.mark.parametrize("account", [SHOP_ID, int(SHOP_ID)], ids=["text", "number"])
+def test_message_ends_a_refusal_only_at_its_own_page(stack, account) -> None:
     """The webhook is signed with the secret of that Page's app."""
     for path in (f"/profiles/{BEN}", f"/pages/shop/profiles/{BEN}"):
         assert stack.get(path).json()["code"] == "consent_required"
@@ -222,13 +226,27 @@ def test_message_ends_a_refusal_only_at_its_own_page(stack) -> None:
         meta.person(BEN, profile={})
 
     body = json.loads(a_webhook(BEN))
-    body["entry"][0]["id"] = SHOP_ID
+    body["entry"][0]["id"] = account
     sent = post_webhook(stack.service, json.dumps(body).encode(), SHOP_SECRET)
 
     assert sent.json() == {"updates": 1, "writers": 1}
     for _ in range(4):
         assert stack.get(f"/pages/shop/profiles/{BEN}").status_code == 200
         assert stack.get(f"/profiles/{BEN}").json()["code"] == "consent_required"
+
+
+def test_message_of_a_page_s_own_account_drops_nothing(stack) -> None:
+    """The account has two ids: the webhook is to one of them, from the other."""
+    path = f"/pages/shop/profiles/{SHOP_OTHER_ID}"
+    stack.shop_meta.person(SHOP_OTHER_ID, error={"code": 9010})
+    assert stack.get(path).json()["code"] == "not_found"
+
+    body = json.loads(a_webhook(SHOP_OTHER_ID))
+    body["entry"][0]["id"] = SHOP_ID
+    sent = post_webhook(stack.service, json.dumps(body).encode(), SHOP_SECRET)
+
+    assert sent.json() == {"updates": 1, "writers": 0}
+    assert "hit" in stack.get(path).headers["Cache-Status"]
 
 
 @with_near_cache

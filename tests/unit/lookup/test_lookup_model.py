@@ -48,6 +48,7 @@ from proxy.domain.profile import (
     Reason,
     Refusal,
 )
+from proxy.graph.replies import read_reply
 from proxy.lookup.invalidation import What
 from proxy.observability.metrics import Metrics
 from proxy.page_assembly import Parts, build_page
@@ -70,6 +71,12 @@ PICTURES = (-MINUTE, 1.0, MINUTE, HOUR, 2 * HOUR, 26 * HOUR, 4 * DAY)
 
 WITHOUT_EXPIRY = 0.0
 """Instead of that: a link without an expiry."""
+
+ODD_FIELDS = (
+    {"profile_pic": "no link", "follower_count": -1},
+    {"profile_pic": {}, "username": 7, "is_verified_user": "no"},
+)
+"""Fields of a reply that are not of their type or shape."""
 
 Opinion = Callable[["Call"], Outcome | LookupFailure]
 """Meta's answer to a call about a person."""
@@ -223,6 +230,18 @@ class World(RuleBasedStateMachine):
             profile_pic=picture,
             picture_expires_at=expires_at,
         )
+
+    @rule(igsid=people, odd=st.sampled_from(ODD_FIELDS))
+    def meta_shows_person_with_odd_fields(
+        self, igsid: Igsid, odd: dict[str, object]
+    ) -> None:
+        """They cost only themselves; without its picture a profile lives longer."""
+
+        def opinion(call: Call) -> Outcome:
+            reply = {"id": igsid, "name": f"call {call.number}", **odd}
+            return read_reply(json.dumps(reply).encode(), igsid, frozenset()).outcome
+
+        self.opinions[igsid] = opinion
 
     @rule(igsid=people, reason=st.sampled_from(Reason))
     def meta_refuses(self, igsid: Igsid, reason: Reason) -> None:
