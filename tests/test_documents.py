@@ -142,12 +142,14 @@ def test_every_status_of_a_lookup_is_documented() -> None:
         *failures,
     }
     assert statuses("readNode") == {200, 304, 400, *admission, 404, *meta_s}
+    assert statuses("readNodeWithoutVersion") == statuses("readNode")
 
 
 @pytest.mark.parametrize(
     "operation",
     [
         *("readProfile", "readPicture", "readProfiles", "readNode", "readStats"),
+        "readNodeWithoutVersion",
         *("inspectProfile", "eraseProfile", "refreshProfile"),
     ],
 )

@@ -18,6 +18,10 @@ from proxy.simulator.scripts import Script
 from proxy.simulator.usage import usage_headers
 
 NEWEST_VERSION = "v25.0"
+
+DEFAULT_FIELDS = ["name"]
+"""The fields besides ``id`` if the ``fields`` parameter is left out or empty."""
+
 _VERSION = re.compile(r"v[0-9]{1,3}\.[0-9]{1,2}")
 _PREFIX = re.compile(r"\(#[0-9]+\) ")
 
@@ -52,7 +56,8 @@ class Call:
 
     @property
     def fields(self) -> list[str]:
-        return [name for name in self.query.get("fields", "").split(",") if name]
+        names = self.query.get("fields", "").split(",")
+        return [name.strip() for name in names if name.strip()]
 
 
 def read_call(method: str, target: str, authorization: str | None) -> Call:
@@ -157,11 +162,12 @@ def _describe(
         person = people.generate(call.node)
     if isinstance(person, GraphError):
         return person
-    for name in call.fields:
+    fields = call.fields or DEFAULT_FIELDS
+    for name in fields:
         if name not in people.FIELDS or name in rules.missing_fields:
             return errors.no_such_field(name)
     profile = {"id": person.igsid, **person.profile, **(overlay or {})}
-    wanted = dict.fromkeys([*call.fields, "id"])
+    wanted = dict.fromkeys([*fields, "id"])
     if "profile_pic" in wanted and person.picture_life and "profile_pic" not in profile:
         profile["profile_pic"] = album.url(person.igsid, now, person.picture_life)
     return {name: profile[name] for name in wanted if name in profile}

@@ -14,12 +14,15 @@ from collections.abc import Callable
 from typing import Any
 
 from flask import Blueprint, Response, g, request
+from flask.blueprints import BlueprintSetupState
 from werkzeug.exceptions import HTTPException
+from werkzeug.routing import BaseConverter
 
 from proxy.domain.entry import Entry
 from proxy.domain.failures import (
     LookupFailure,
     PermissionMissing,
+    StoreUnavailable,
     Throttled,
     TooManyMisses,
 )
@@ -68,7 +71,22 @@ INVALID = 100
 
 UNKNOWN_KEY = "Invalid OAuth access token: send an API key of this proxy"
 
-_PATH = re.compile(r"(/pages/[^/]+)?/v[0-9]+\.[0-9]+(/|$)", re.ASCII)
+_PATH = re.compile(r"(/pages/[^/]+)?/v?[0-9]", re.ASCII)
+"""Paths that begin with a version or with an id, of which Meta's clients take every
+body without ``error`` for a profile."""
+
+
+class GraphVersion(BaseConverter):
+    """A version in a path, with or without a minor one: ``v25.0``, ``v25``."""
+
+    regex = r"[0-9]+(?:\.[0-9]+)?"
+
+
+class Digits(BaseConverter):
+    """A path segment of digits alone, so that every other path stays ours."""
+
+    regex = r"[0-9]+"
+
 
 ErrorMessageOf = Callable[[Refusal], tuple[int, str, str]]
 """Returns the status, the message and the ``type`` that Meta has for a refusal."""
@@ -82,16 +100,14 @@ def blueprint(
 ) -> Blueprint:
     """Build the routes; *now* is epoch seconds."""
     bp = Blueprint("graph_api", __name__)
+    bp.record(_register_converters)
     page_prefix.prepare_requests(
         bp, pages, authenticator, Scope.READ, _environ_with_key
     )
-    bp.register_error_handler(Problem, render_problem)
-    bp.register_error_handler(LookupFailure, render_failure)
-    bp.register_error_handler(HTTPException, render_http_error)
-    bp.register_error_handler(UnknownPage, render_unknown_page)
 
-    @bp.get("/v<float:version>/<igsid>")
-    def read_node(version: float, igsid: str) -> Response:
+    @bp.get("/v<graph_version:version>/<igsid>", strict_slashes=False)
+    @bp.get("/<digits:igsid>", strict_slashes=False)
+    def read_node(igsid: str, version: str | None = None) -> Response:
         """Return one person's profile in Meta's format; *version* has no effect.
 
         200 and the profile, or an error in Meta's envelope.
@@ -113,8 +129,13 @@ def blueprint(
     return bp
 
 
+def _register_converters(setup: BlueprintSetupState) -> None:
+    converters = {"graph_version": GraphVersion, "digits": Digits}
+    setup.app.url_map.converters.update(converters)
+
+
 def is_graph_path(path: str) -> bool:
-    """Return whether *path* is one of Meta's, with errors in Meta's envelope."""
+    """Return whether *path* is one of Meta's, with every error in Meta's envelope."""
     return _PATH.match(path) is not None
 
 
@@ -181,6 +202,15 @@ def render_unknown_page(unknown: UnknownPage) -> Response:
     return render_problem(Problem("unknown_page", str(unknown)))
 
 
+def render_store_unavailable(failure: StoreUnavailable) -> Response:
+    """Render an operation that the store did not confirm as a temporary failure."""
+    status, code = TRANSIENT
+    body = _error(code, MESSAGES[code], is_transient=True)
+    response = responses.json_response(status, body)
+    response.headers["Retry-After"] = str(math.ceil(failure.retry_after))
+    return response
+
+
 def render_bug() -> Response:
     """Render a bug of ours as Meta renders its own, without an explanation."""
     return responses.json_response(500, _error(1, "(#1) An unknown error occurred"))
@@ -189,17 +219,22 @@ def render_bug() -> Response:
 def _unsupported_request() -> Response:
     message = (
         f"(#{INVALID}) Unsupported request: this proxy supports only"
-        " GET /v<N>.<M>/<igsid>, for one person"
+        " GET /<igsid> and GET /v<N>.<M>/<igsid>, for one person"
     )
     return responses.json_response(404, _error(INVALID, message))
 
 
 def _environ_with_key() -> Environ:
-    """Return the WSGI environ, with ``access_token`` of the query as the API key.
+    """Return the WSGI environ, with the API key as a bearer token.
 
-    The key is read here, and is passed to nothing but the authenticator.
+    Graph API clients send it as ``access_token`` of the query, as a bearer token or,
+    older ones, after ``OAuth``. The key is read here, and is passed to nothing but the
+    authenticator.
     """
     token = request.args.get("access_token")
+    if not token:
+        scheme, _, rest = request.headers.get("Authorization", "").partition(" ")
+        token = rest if scheme.lower() == "oauth" else None
     if not token:
         return request.environ
     return {**request.environ, "HTTP_AUTHORIZATION": f"Bearer {token}"}

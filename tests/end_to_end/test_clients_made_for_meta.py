@@ -46,14 +46,17 @@ class RedirectedSession(requests.Session):
         return super().request(method, url, *args, **kwargs)
 
 
+def proof_of(token: str) -> str:
+    """Return the ``appsecret_proof`` of *token*."""
+    return hmac.new(APP_SECRET.encode(), token.encode(), hashlib.sha256).hexdigest()
+
+
 def facebook_sdk(url: str, token: str, igsid: str, fields: str) -> Any:
     """Return facebook-sdk's result, or the body of the error that it raises."""
     session = RedirectedSession(url)
     api = facebook.GraphAPI(token, version="3.1", timeout=10, session=session)
-    key, message = APP_SECRET.encode(), token.encode()
-    proof = hmac.new(key, message, hashlib.sha256).hexdigest()
     try:
-        return api.get_object(igsid, fields=fields, appsecret_proof=proof)
+        return api.get_object(igsid, fields=fields, appsecret_proof=proof_of(token))
     except facebook.GraphAPIError as exc:
         return exc.result
 
@@ -129,3 +132,64 @@ def test_client_gets_code_100_for_a_batch_of_ids(stack, guarded) -> None:
 
     assert raised.value.code == 100
     assert stack.meta.calls() == 0
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        *(f"/{version}{ADA}{end}" for version in ("", "v25.0/") for end in ("", "/")),
+        f"/{ADA}?fields=",
+        f"/{ADA}?fields=username,%20name,",
+        f"/{BEN}",
+        f"/v25.0/{CLEO}/",
+    ],
+)
+def test_door_answers_as_meta_without_version_or_fields(stack, guarded, path) -> None:
+    """With the scheme that older clients send: the base URL and the token change."""
+    token, key = f"Bearer {PAGE_TOKEN}", f"OAuth {guarded.inbox}"
+    before = requests.get(
+        stack.meta.url + path,
+        params={"appsecret_proof": proof_of(PAGE_TOKEN)},
+        headers={"Authorization": token},
+        timeout=10,
+    )
+    after = guarded.service.get(path, headers={"Authorization": key})
+
+    assert after.status_code == before.status_code
+    bodies = [answer.json() for answer in (before, after)]
+    for body in bodies:
+        body.get("error", {}).pop("fbtrace_id", None)
+    assert bodies[0] == bodies[1]
+
+
+@pytest.mark.parametrize("prefix", ["", "/pages/default"])
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("GET", f"/{ADA}/conversations"),
+        ("GET", f"/v25.0/{ADA}/conversations?fields=id"),
+        ("GET", f"/v25.0/?ids={ADA},{BEN}"),
+        ("GET", "/v25.0/me"),
+        ("GET", "/123"),
+        ("POST", f"/{ADA}"),
+        ("POST", "/v25.0/"),
+        ("DELETE", f"/v25/{ADA}"),
+        ("OPTIONS", f"/{ADA}"),
+        ("GET", f"/{ADA}?access_token=pp_unknown"),
+        ("GET", f"/{ADA}?fields=bio"),
+    ],
+)
+def test_door_never_answers_with_a_body_that_looks_like_a_profile(
+    guarded, method, path, prefix
+) -> None:
+    """facepy and others raise for ``error`` alone, whatever the status is."""
+    answer = guarded.service.request(
+        method,
+        prefix + path,
+        data={"batch": "[]"} if method == "POST" else None,
+        headers={"Authorization": f"Bearer {guarded.inbox}"},
+    )
+
+    assert answer.status_code in (400, 401, 404)
+    assert list(answer.json()) == ["error"]
+    assert answer.json()["error"]["code"] in (100, 190)

@@ -63,7 +63,7 @@ def test_every_answer_matches_the_description(stack, guarded) -> None:
     )
 
     assert run.returncode == 0, run.stdout + run.stderr
-    assert "Tested: 22" in run.stdout
+    assert "Tested: 24" in run.stdout
     assert "Traceback" not in guarded.service.log()
 
 
@@ -110,6 +110,7 @@ PATHS: dict[str, Callable[[], tuple[str, str]]] = {
     "a node that is refused": lambda: ("GET", f"/v25.0/{BEN}"),
     "a node that fails": lambda: ("GET", f"/v25.0/{IVO}"),
     "no node": lambda: ("GET", "/v25.0/?ids=1"),
+    "a node without a version": lambda: ("GET", f"/{ADA}/"),
     "a bad id": lambda: ("GET", "/profiles/x"),
     "a bad path": lambda: ("GET", "/nothing"),
     "a bad method": lambda: ("PUT", f"/profiles/{ADA}"),

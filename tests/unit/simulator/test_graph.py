@@ -205,16 +205,17 @@ def test_call_with_a_valid_proof_succeeds() -> None:
 
 def test_reply_has_the_requested_fields_in_their_order() -> None:
     """And the id, at the end, though it was not requested."""
-    reply = ask(ADA, fields="username,name")
+    reply = ask(ADA, fields="username,%20name")
 
     assert list(json_of(reply)) == ["username", "name", "id"]
 
 
-def test_reply_without_fields_has_only_the_id() -> None:
+@pytest.mark.parametrize("fields", ["", "%20,"])
+def test_reply_without_fields_has_name_and_id(fields: str) -> None:
     """Also without a version in the path."""
-    reply = ask(ADA, fields="", path="/{}")
+    reply = ask(ADA, fields=fields, path="/{}")
 
-    assert json_of(reply) == {"id": ADA}
+    assert json_of(reply) == {"name": "Ada Lovelace", "id": ADA}
     assert reply.headers["facebook-api-version"] == "v25.0"
 
 

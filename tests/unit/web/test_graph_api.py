@@ -15,6 +15,7 @@ from proxy.domain.failures import (
     NotCached,
     Overloaded,
     PermissionMissing,
+    StoreUnavailable,
     Throttled,
     TokenRejected,
     TooManyMisses,
@@ -98,12 +99,30 @@ def test_graph_endpoint_follows_cache_control(client, graph, clock) -> None:
     assert graph.calls == 2
 
 
-@pytest.mark.parametrize("version", ["v2.8", "v25.0", "v26.0", "v99.99"])
-def test_graph_endpoint_accepts_any_version(client, graph, version) -> None:
-    """The version that Meta is called with is a setting of the service."""
-    graph.outcomes[ADA] = a_profile()
+@pytest.mark.parametrize(
+    "path",
+    [
+        *(f"/{version}/{ADA}" for version in ("v2.8", "v25.0", "v99.99", "v25", "v0")),
+        f"/{ADA}",
+        f"/{ADA}/",
+        f"/v25.0/{ADA}/",
+        f"/v25/{ADA}/",
+        f"/pages/default/{ADA}",
+        f"/pages/default/{ADA}/",
+        f"/pages/default/v25/{ADA}/",
+    ],
+)
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+def test_graph_endpoint_accepts_any_version_or_none(
+    client, graph, method, path
+) -> None:
+    """The version that Meta is called with is a setting; nor need a slash be absent."""
+    graph.outcomes[ADA] = a_profile(name="Ada")
 
-    assert client.get(f"/{version}/{ADA}").status_code == 200
+    answer = client.open(path, method=method)
+
+    assert answer.status_code == 200
+    assert method == "HEAD" or answer.json == {"name": "Ada", "id": ADA}
 
 
 @pytest.mark.parametrize(
@@ -270,6 +289,8 @@ def test_failures_that_callers_should_retry_have_no_row() -> None:
     [
         {"query_string": {"access_token": READER}},
         {"headers": {"Authorization": f"Bearer {READER}"}},
+        {"headers": {"Authorization": f"OAuth {READER}"}},
+        {"headers": {"Authorization": f"oauth  {READER} "}},
         {
             "query_string": {"access_token": READER},
             "headers": {"Authorization": "Basic aW5ib3g6eA=="},
@@ -277,10 +298,11 @@ def test_failures_that_callers_should_retry_have_no_row() -> None:
     ],
 )
 def test_graph_access_token_is_the_api_key(guarded, graph, sent) -> None:
-    """In the query or as a bearer token, as Graph API clients send it."""
+    """In the query, as a bearer token or after OAuth, as Graph API clients send it."""
     graph.outcomes[ADA] = a_profile()
 
     assert guarded.get(NODE, **sent).status_code == 200
+    assert guarded.get(f"/{ADA}", **sent).status_code == 200
 
 
 @pytest.mark.parametrize(
@@ -312,6 +334,46 @@ def test_key_in_the_query_is_accepted_only_by_the_graph_endpoint(
     assert answer.status_code == 401
 
 
+def test_scheme_oauth_is_accepted_only_by_the_graph_endpoint(guarded, graph) -> None:
+    """It is Meta's word for a bearer token."""
+    old = {"Authorization": f"OAuth {READER}"}
+
+    assert guarded.get(f"/profiles/{ADA}", headers=old).status_code == 401
+    assert graph.calls == 0
+
+
+@pytest.mark.parametrize("path", [NODE, f"/{ADA}", f"/pages/default/{ADA}/"])
+@pytest.mark.parametrize(
+    ("request_", "status", "code"),
+    [
+        ({"headers": {"Host": "evil.example"}}, 403, 10),
+        ({"headers": {"Via": "1.1 x"}}, 403, 10),
+        ({"method": "POST"}, 404, 100),
+        ({"method": "POST", "headers": {"Transfer-Encoding": "chunked"}}, 404, 100),
+        ({"method": "POST", "headers": {"Content-Length": "9" * 20}}, 404, 100),
+        ({"method": "GET", "headers": {"Transfer-Encoding": "chunked"}}, 411, 100),
+    ],
+)
+def test_graph_refusal_to_a_caller_is_in_metas_envelope(
+    client, graph, path, request_, status, code
+) -> None:
+    """Wherever in the service it is raised: clients take any other body for a node."""
+    answer = client.open(path, **request_)
+
+    assert (answer.status_code, answer.json["error"]["code"]) == (status, code)
+    assert answer.mimetype == "application/json"
+    assert graph.calls == 0
+
+
+def test_graph_store_failure_is_transient() -> None:
+    """No lookup raises it today."""
+    answer = graph_api.render_store_unavailable(StoreUnavailable())
+
+    assert (answer.status_code, answer.json["error"]["code"]) == (503, 2)
+    assert answer.json["error"]["is_transient"] is True
+    assert answer.headers["Retry-After"] == "1"
+
+
 def test_graph_call_counts_against_the_callers_allowance(guarded, graph, store) -> None:
     """By the name of the key, as at ``/profiles``."""
     graph.outcomes[ADA] = a_profile()
@@ -336,6 +398,9 @@ def test_graph_endpoint_without_keys_ignores_the_token(client, graph) -> None:
     [
         ("/v25.0/me", "igsid"),
         ("/v25.0/1234", "igsid"),
+        ("/1234", "igsid"),
+        (f"/{'1' * 26}", "igsid"),
+        (f"/{ADA}?fields=bio", "(bio)"),
         (f"{NODE}?fields=name,birthday", "(birthday)"),
         (f"{NODE}?fields=name{{first}}", "(name{first})"),
     ],
@@ -358,6 +423,23 @@ def test_graph_invalid_request_is_code_100(client, graph, path, word) -> None:
         ("GET", f"{NODE}?ids={ADA}"),
         ("GET", f"{NODE}/picture"),
         ("GET", "/v25.0"),
+        ("GET", "/v25"),
+        ("GET", "/v1.x/1"),
+        ("GET", "/v25.0.1/12345"),
+        ("GET", "/12x"),
+        ("GET", f"/{ADA}x"),
+        ("GET", f"/{ADA}?ids={ADA}"),
+        ("GET", f"/{ADA}/conversations"),
+        ("GET", f"/{ADA}//"),
+        ("GET", f"{NODE}/conversations/"),
+        ("GET", f"/v25.0//{ADA}"),
+        ("GET", "/pages/default/v25.0"),
+        ("GET", f"/pages/default/{ADA}/messages"),
+        ("GET", "/pages/none/v25.0/12345/x"),
+        ("POST", f"/{ADA}"),
+        ("POST", f"/{ADA}/messages"),
+        ("PUT", f"/pages/default/{ADA}"),
+        ("OPTIONS", f"/{ADA}/x"),
         ("POST", NODE),
         ("POST", "/v25.0/"),
         ("DELETE", NODE),
@@ -374,10 +456,8 @@ def test_graph_unsupported_request_is_404_in_metas_envelope(
     assert graph.calls == 0
 
 
-@pytest.mark.parametrize(
-    "path", ["/v25/12345", "/version/12345", "/v/12345", "/v1.x/1"]
-)
-def test_path_without_a_graph_version_is_a_problem(client, path) -> None:
+@pytest.mark.parametrize("path", ["/version/12345", "/v/12345", "/ids/1", "/"])
+def test_path_without_a_version_or_an_id_is_a_problem(client, path) -> None:
     """As everywhere else."""
     assert client.get(path).json["code"] == "unknown_path"
 
