@@ -43,7 +43,7 @@ from proxy.web import (
     webhooks,
 )
 from proxy.web.auth import Authenticator
-from proxy.web.request_body import BodyReader
+from proxy.web.request_body import ORDERS_AT_ONCE, WEBHOOKS_AT_ONCE, BodyReader
 
 PAGES = "profile-proxy.pages"
 """Key in an app's extensions: its `Pages`."""
@@ -196,7 +196,6 @@ def _serve(app: Flask, service: _Service) -> None:
 
 def _register_routes(app: Flask, service: _Service) -> None:
     pages, authenticator, now = service.pages, service.authenticator, service.now
-    bodies = BodyReader()
     for blueprint in (
         profiles.blueprint(pages, authenticator, now),
         graph_api.blueprint(pages, authenticator, error_message, now),
@@ -209,14 +208,16 @@ def _register_routes(app: Flask, service: _Service) -> None:
         ),
     ):
         page_prefix.register(app, blueprint)
-    app.register_blueprint(admin.flush_blueprint(pages, authenticator, bodies))
+    app.register_blueprint(
+        admin.flush_blueprint(pages, authenticator, BodyReader(ORDERS_AT_ONCE))
+    )
     app.register_blueprint(
         probes.blueprint(service.degraded_by, service.draining, service.exposition)
     )
-    _register_webhooks(app, service, bodies)
+    _register_webhooks(app, service)
 
 
-def _register_webhooks(app: Flask, service: _Service, bodies: BodyReader) -> None:
+def _register_webhooks(app: Flask, service: _Service) -> None:
     """Register the routes that Meta calls, if a verify token is configured."""
     settings, files = service.settings, service.files
     if settings.webhook_verify_token is None:
@@ -224,7 +225,7 @@ def _register_webhooks(app: Flask, service: _Service, bodies: BodyReader) -> Non
     app.register_blueprint(
         webhooks.blueprint(
             service.pages,
-            bodies,
+            BodyReader(WEBHOOKS_AT_ONCE),
             service.metrics,
             verify_token=files.secret(
                 "webhook_verify_token_file", settings.webhook_verify_token

@@ -85,7 +85,7 @@ class CachedResponse:
         self.body = made.body
         self.fresh_until = stored.fresh_until
         self._fetched_at = stored.fetched_at
-        self._fixed = *made.headers, responses.NOSNIFF
+        self._fixed = *made.headers, *responses.EVERYWHERE
         self.status = made.status
         self.counted_as, self._statuses = _counted_as(source, stored.refusal)
         self.pictures = NO_PICTURES

@@ -31,7 +31,7 @@ from proxy.fast_path.cached_response import (
     response_from_local,
     response_from_stored,
 )
-from proxy.fast_path.middleware import Environ, FastPathCall, RawResponse, no_fast_path
+from proxy.fast_path.middleware import Environ, FastPathCall, no_fast_path
 from proxy.logs import NO_CALLER
 from proxy.storage.codec import StoredEntry
 from proxy.storage.near_cache import LocalEntry
@@ -40,6 +40,7 @@ from proxy.web import batch, request_params, responses
 from proxy.web.auth import Authenticator, Scope
 from proxy.web.problems import Problem
 from proxy.web.request_params import SNAPSHOT
+from proxy.web.responses import RawResponse
 
 BATCH = "/profiles"
 """The path of a batch of people, by a query; the parent of each person's path."""
@@ -54,10 +55,12 @@ NOT_PLAIN = (
     "HTTP_CACHE_CONTROL",
     "CONTENT_LENGTH",
     "HTTP_TRANSFER_ENCODING",
-    "HTTP_UPGRADE",
 )
-"""Environ keys that a plain request lacks: conditions, directives, a body, and a
-change of protocol, which the framework handles."""
+"""Environ keys that a plain request lacks: conditions, directives and a body."""
+
+KEPT = frozenset({None, "keep-alive", "Keep-Alive"})
+"""What a plain request says of its connection. Otherwise it is to be closed, or to
+change its protocol, which the framework handles."""
 
 TICK = 0.25
 """Seconds between two runs of the checks that tolerate staleness."""
@@ -120,7 +123,7 @@ class FastPath:
             and "HTTP_CACHE_CONTROL" not in environ
             and "CONTENT_LENGTH" not in environ
             and "HTTP_TRANSFER_ENCODING" not in environ
-            and "HTTP_UPGRADE" not in environ
+            and ("HTTP_CONNECTION" not in environ or environ["HTTP_CONNECTION"] in KEPT)
         ):
             # One profile. All of it is inlined here: a call more can be measured.
             now = self._now()
@@ -142,7 +145,7 @@ class FastPath:
                     )
                     headers = cached.headers(now, request_id)
                     if self._draining():
-                        headers.append(responses.CLOSE)
+                        headers = responses.closing(headers)
                     if self._log_access is not None:
                         self._log_access(
                             igsid=last,
@@ -175,7 +178,7 @@ class FastPath:
         body = batch.batch_body(profiles, problems)
         headers = [
             *batch.batch_headers(body),
-            responses.NOSNIFF,
+            *responses.EVERYWHERE,
             (
                 "X-Request-ID",
                 request_params.request_id(environ.get("HTTP_X_REQUEST_ID")),
@@ -249,7 +252,7 @@ class FastPath:
     ) -> RawResponse:
         """Finish the response to a batch or a picture, and log the access."""
         if self._draining():
-            headers.append(responses.CLOSE)
+            headers = responses.closing(headers)
         if self._log_access is not None:
             sent = dict(headers)
             self._log_access(
@@ -326,6 +329,8 @@ class FastPath:
 
 def _is_plain(environ: Environ) -> bool:
     """Return whether the request is a GET of which only the query may vary."""
-    return environ["REQUEST_METHOD"] == "GET" and not any(
-        name in environ for name in NOT_PLAIN
+    return (
+        environ["REQUEST_METHOD"] == "GET"
+        and environ.get("HTTP_CONNECTION") in KEPT
+        and not any(name in environ for name in NOT_PLAIN)
     )

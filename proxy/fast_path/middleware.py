@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterable
 from http import HTTPStatus
 from typing import Any
 
+from proxy.web.responses import RawResponse
+
 STATUS_LINES = {
     status.value: f"{status.value} {status.phrase.upper()}" for status in HTTPStatus
 }
@@ -14,9 +16,6 @@ STATUS_LINES = {
 Environ = dict[str, Any]
 
 Wsgi = Callable[[Environ, Any], Iterable[bytes]]
-
-RawResponse = tuple[int, list[tuple[str, str]], bytes]
-"""Status, headers and body."""
 
 FastPathCall = Callable[[Environ], RawResponse | None]
 """Answers a request from the cache, or returns None to pass it on to the view.

@@ -7,11 +7,12 @@ from collections.abc import Callable
 from typing import Any
 
 from proxy.domain.profile import DEFAULT_PAGE
-from proxy.fast_path.middleware import Environ, FastPathCall, RawResponse
+from proxy.fast_path.middleware import Environ, FastPathCall
 from proxy.logs import log_access
 from proxy.lookup.lookup import ProfileLookup
 from proxy.lookup.pages import Pages
 from proxy.web.page_prefix import PREFIX
+from proxy.web.responses import RawResponse
 
 _PATH = re.compile(r"/pages/([^/]+)(/profiles(?:/.*)?)", re.DOTALL)
 

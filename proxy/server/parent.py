@@ -26,12 +26,10 @@ from proxy.config.settings import Settings, SettingsError
 from proxy.logs import JsonLines
 from proxy.server.phase import Phase, SharedPhase
 from proxy.server.worker import cores_of_workers, current_affinity, load_worker
+from proxy.web.responses import IDLE_TIMEOUT
 
 CONNECTIONS = 4096
 """Connections that a worker holds at once; more wait in the system's queue."""
-
-HEADER_TIMEOUT = 10.0
-"""Seconds that a client may take over the head of a request, or stay idle."""
 
 THREAD_IDLE_TIMEOUT = 60
 """Seconds that a thread without work waits for some before it ends."""
@@ -153,7 +151,8 @@ def new_server(settings: Settings, phase: SharedPhase) -> DrainingServer:
         blocking_threads_idle_timeout=THREAD_IDLE_TIMEOUT,
         backpressure=CONNECTIONS,
         backlog=CONNECTIONS,
-        http1_settings=HTTP1Settings(header_read_timeout=int(HEADER_TIMEOUT * 1000)),
+        # Also the limit on an idle connection; `silent_clients` has one for heads.
+        http1_settings=HTTP1Settings(header_read_timeout=IDLE_TIMEOUT * 1000),
         respawn_failed_workers=True,
         workers_kill_timeout=math.ceil(2 * settings.graph_timeout + 5),
         log_level=LogLevels.error,

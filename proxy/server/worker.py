@@ -17,6 +17,7 @@ from proxy.config.settings import Settings
 from proxy.domain.failures import StoreUnavailable
 from proxy.logs import write_to_stderr
 from proxy.observability.multiprocess import share
+from proxy.server.client_limits import limit_clients
 from proxy.server.environment import scrub_framework_names, scrub_secrets
 from proxy.server.granian_hook import ask_fast_path_before_wsgi
 from proxy.server.phase import Phase, SharedPhase
@@ -64,7 +65,7 @@ def load_worker(
     share(counts)
     app = create_app(settings, draining=phase.is_ending)
     app.extensions[BEGIN]()
-    ask_fast_path_before_wsgi()
+    ask_fast_path_before_wsgi(limit_clients(settings.listen.port))
     # Report a missing store now, rather than at the first request.
     with suppress(StoreUnavailable):
         app.extensions[PAGES].any.check_store()

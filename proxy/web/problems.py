@@ -78,6 +78,7 @@ PROBLEMS: dict[str, int] = {
     "unknown_page": 404,
     "unknown_path": 404,
     "method_not_allowed": 405,
+    "body_timeout": 408,
     "length_required": 411,
     "body_too_large": 413,
     "unsupported_media_type": 415,

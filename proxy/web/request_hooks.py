@@ -47,6 +47,8 @@ def register(app: Flask, *, access_log: bool, draining: Callable[[], bool]) -> N
         response.headers.update([responses.NOSNIFF])
         if draining():
             response.headers.update([responses.CLOSE])
+        elif _is_kept(response):
+            response.headers.update([responses.KEEP_ALIVE])
         if access_log:
             _log(response)
         if response.status_code in (401, 403) and "problem" in g:
@@ -56,6 +58,16 @@ def register(app: Flask, *, access_log: bool, draining: Callable[[], bool]) -> N
     @app.teardown_request
     def end_request(_: BaseException | None) -> None:
         clear_caller()
+
+
+def _is_kept(response: Response) -> bool:
+    """Return whether the connection stays open, as far as it is known here.
+
+    A body that was refused unread ends it.
+    """
+    is_refused = request.content_length and response.status_code >= 400
+    asked = request.headers.get("Connection", "").lower()
+    return not (is_refused or "close" in asked or "Connection" in response.headers)
 
 
 def _log(response: Response) -> None:

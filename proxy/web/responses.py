@@ -22,6 +22,27 @@ CLOSE = ("Connection", "close")
 """A server should send this itself (PEP 3333), but granian leaves it to the app."""
 
 
+IDLE_TIMEOUT = 75
+"""Seconds for which our server keeps an idle connection; load balancers keep 60."""
+
+KEEP_ALIVE = ("Keep-Alive", f"timeout={IDLE_TIMEOUT}")
+"""Lets a client give a connection up before we do.
+
+Source: https://www.rfc-editor.org/rfc/rfc2068#section-19.7.1.1
+"""
+
+EVERYWHERE = (NOSNIFF, KEEP_ALIVE)
+"""Headers of every response, unless its connection is closed."""
+
+RawResponse = tuple[int, list[tuple[str, str]], bytes]
+"""A status, headers and a body."""
+
+
+def closing(headers: list[tuple[str, str]]) -> list[tuple[str, str]]:
+    """Return *headers* of a response after which the connection is closed."""
+    return [*(header for header in headers if header != KEEP_ALIVE), CLOSE]
+
+
 def json_response(
     status: int, body: Mapping[str, Any], mimetype: str = JSON
 ) -> Response:
@@ -49,6 +70,19 @@ def render_problem(problem: Problem) -> Response:
     )
     response.headers.update(problem.headers)
     return response
+
+
+def raw_problem(problem: Problem, request_id: str) -> RawResponse:
+    """Return the response of a problem, to be sent in a view's place."""
+    body = problem_body(PROBLEMS[problem.code], problem.code, problem.detail)
+    headers = [
+        ("Content-Type", PROBLEM),
+        ("Cache-Control", "no-store"),
+        ("X-Request-ID", request_id),
+        NOSNIFF,
+        *problem.headers.items(),
+    ]
+    return body["status"], headers, msgspec.json.encode(body)
 
 
 def render_failure(failure: LookupFailure) -> Response:

@@ -328,8 +328,8 @@ def stalled_body(service: Service) -> socket.socket:
     return connection
 
 
-def test_endless_bodies_hold_at_most_eight_threads(stack) -> None:
-    """The ninth is refused as overloaded; hits and misses are not affected."""
+def test_endless_bodies_hold_at_most_four_threads(stack) -> None:
+    """The fifth is refused as overloaded; hits and misses are not affected."""
     with running(stack) as service, ExitStack() as connections:
         service.get(f"/profiles/{ADA}")
         for _ in range(150):
@@ -340,7 +340,7 @@ def test_endless_bodies_hold_at_most_eight_threads(stack) -> None:
             answer = service.request("POST", "/admin/flush", json=order)
             return bool(code_of(answer) == "overloaded")
 
-        wait_until(is_overloaded, 5, "the ninth body is refused")
+        wait_until(is_overloaded, 5, "the fifth body is refused")
         hits = [service.get(f"/profiles/{ADA}") for _ in range(50)]
         miss = service.get(f"/profiles/{EVE}")
 

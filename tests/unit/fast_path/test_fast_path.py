@@ -468,6 +468,25 @@ def test_fast_path_closes_connections_while_draining(
 
     assert fast == view
     assert fast[1]["Connection"] == "close"
+    assert "Keep-Alive" not in fast[1]
+
+
+@pytest.mark.parametrize(
+    "asked", [None, "keep-alive", "Keep-Alive", "close", "TE, close"]
+)
+@pytest.mark.parametrize(
+    "url", [URL, f"{URL}/picture", INITIALS, f"/profiles?ids={ADA}"]
+)
+def test_only_kept_connections_say_for_how_long(
+    cached_service: Service, url: str, asked: str | None
+) -> None:
+    """The service keeps an idle connection for 75 s; one that is closed it does not."""
+    headers = {} if asked is None else {"Connection": asked}
+
+    sent = cached_service.ask(cached_service.front, url, headers=headers)
+
+    is_closed = asked is not None and "close" in asked
+    assert sent[1].get("Keep-Alive") == (None if is_closed else "timeout=75")
 
 
 @pytest.mark.parametrize("sent", [None, "trace-1", "x" * 128, "x" * 129, "a b", ""])

@@ -16,3 +16,4 @@ def test_granian_gets_the_operators_settings() -> None:
     assert (server.bind_addr, server.bind_port) == ("127.0.0.7", 8099)
     assert (server.workers, server.blocking_threads) == (3, 97)
     assert (server.runtime_threads, server.backpressure) == (1, CONNECTIONS)
+    assert server.http1_settings.header_read_timeout == 75_000
