@@ -48,6 +48,9 @@ from proxy.web.request_body import ORDERS_AT_ONCE, WEBHOOKS_AT_ONCE, BodyReader
 PAGES = "profile-proxy.pages"
 """Key in an app's extensions: its `Pages`."""
 
+FILES = "profile-proxy.files"
+"""Key in an app's extensions: its `LiveFiles`."""
+
 BEGIN = "profile-proxy.begin"
 """Key in an app's extensions: a function that starts the background threads.
 
@@ -184,6 +187,7 @@ def _new_authenticator(settings: Settings, files: LiveFiles) -> Authenticator:
 def _serve(app: Flask, service: _Service) -> None:
     """Wire *service* into *app*: routes, hooks, error handlers and fast paths."""
     app.extensions[PAGES] = service.pages
+    app.extensions[FILES] = service.files
     app.extensions[BEGIN] = service.begin
     app.before_request(service.begin)
     request_hooks.register(

@@ -35,7 +35,7 @@ from proxy.embedded import engine
 from proxy.live_files import read_settings
 from proxy.logs import write_to_stderr
 from proxy.lookup.lookup import ProfileLookup
-from proxy.server.parent import serve
+from proxy.server.parent import serve, writable_folder
 from proxy.storage.store_url import StoreUrl
 from proxy.web import operator_json, problems, representations, request_params
 
@@ -71,6 +71,7 @@ def run() -> None:
     if not settings.store_url.is_embedded:
         serve(settings)
         return
+    writable_folder()
     with engine.start() as embedded:
         serve(replace(settings, store_url=StoreUrl.parse(embedded.url)))
 

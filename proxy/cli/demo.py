@@ -17,7 +17,7 @@ import click
 from proxy.config.settings import PREFIX, Settings
 from proxy.embedded import engine
 from proxy.logs import write_to_stderr
-from proxy.server.parent import serve
+from proxy.server.parent import serve, writable_folder
 from proxy.storage.store_url import StoreUrl
 
 TOKEN = "EAADEMOPAGETOKEN"
@@ -51,6 +51,7 @@ def run_demo() -> None:
             f"{PREFIX}LOG_LEVEL": "warning",
         }
     )
+    writable_folder()
     webhook_url = f"http://{settings.listen}/webhooks/instagram"
     with (
         engine.start() as embedded,

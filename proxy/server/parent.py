@@ -6,12 +6,11 @@ import logging
 import math
 import multiprocessing
 import os
-import signal
 import socket
 import time
 from collections.abc import Callable
 from functools import partial
-from tempfile import TemporaryDirectory
+from tempfile import TemporaryDirectory, gettempdir
 from typing import Any
 
 from granian.constants import HTTPModes, Interfaces
@@ -24,6 +23,7 @@ from proxy.config.readers import Address
 from proxy.config.rows import usable_cores
 from proxy.config.settings import Settings, SettingsError
 from proxy.logs import JsonLines
+from proxy.server.hangup import Hangup, HangupRule
 from proxy.server.phase import Phase, SharedPhase
 from proxy.server.worker import cores_of_workers, current_affinity, load_worker
 from proxy.web.responses import IDLE_TIMEOUT
@@ -31,11 +31,11 @@ from proxy.web.responses import IDLE_TIMEOUT
 CONNECTIONS = 4096
 """Connections that a worker holds at once; more wait in the system's queue."""
 
-THREAD_IDLE_TIMEOUT = 60
-"""Seconds that a thread without work waits for some before it ends."""
-
 IN_MEMORY = "/dev/shm"
 """Where the system keeps files in memory."""
+
+THREAD_IDLE_TIMEOUT = 60
+"""Seconds that a thread without work waits for some before it ends."""
 
 log = logging.getLogger(__name__)
 
@@ -59,7 +59,7 @@ class DrainingServer(MPServer):
         super().__init__("proxy", **options)
         self._phase = phase
         self._drain_for = drain_for
-        self._hangup = signal.getsignal(signal.SIGHUP)
+        self._hangup = HangupRule()
 
     # MPServer's own has other parameters than its parent's.
     def _spawn_worker(  # type: ignore[override]
@@ -69,12 +69,27 @@ class DrainingServer(MPServer):
         return super()._spawn_worker(idx, target, partial(callback_loader, idx))
 
     def signal_handler_reload(self, *_: Any, **__: Any) -> None:
-        """Stop on SIGHUP, because the terminal is gone, unless under nohup.
+        """Note that SIGHUP came; `_reload` acts on it, outside the signal handler."""
+        self.reload_signal = True
+        self.main_loop_interrupt.set()
+
+    def _reload(self, *_: Any) -> None:
+        """Tell the workers to read the files again, or stop without the terminal.
 
         Granian would start new workers, which would have the same settings.
         """
-        if self._hangup is not signal.SIG_IGN:
-            self.signal_handler_interrupt()  # type: ignore[no-untyped-call]
+        self.reload_signal = False
+        self.main_loop_interrupt.clear()
+        match self._hangup():
+            case Hangup.IGNORE:
+                log.info("SIGHUP ignored, because it was at the start")
+            case Hangup.READ_FILES:
+                self._phase.read_files_again()
+            case Hangup.STOP:
+                log.info("the terminal is gone")
+                self.signal_handler_interrupt()  # type: ignore[no-untyped-call]
+        if self.interrupt_signal or self.interrupt_children:
+            self.main_loop_interrupt.set()  # It may have come before the clear.
 
     def shutdown(self, exit_code: int = 0) -> None:
         """Drain, and then stop the workers, which finish their requests in flight.
@@ -112,6 +127,7 @@ def serve(settings: Settings, announce: Callable[[], None] = lambda: None) -> No
     """
     create_app(settings)  # Report mistakes here; a worker could only die of them.
     check_free(settings.listen)
+    folder = writable_folder()
     log_warnings(settings)  # Not in each worker.
     announce()
     log.info(
@@ -123,12 +139,12 @@ def serve(settings: Settings, announce: Callable[[], None] = lambda: None) -> No
             "workers": settings.workers,
         },
     )
-    phase = SharedPhase()
+    phase = SharedPhase(folder)
     server = new_server(settings, phase)
     cores = cores_of_workers(settings.workers, current_affinity(), usable_cores())
     with TemporaryDirectory(
         prefix="profile-proxy-",
-        dir=IN_MEMORY if os.access(IN_MEMORY, os.W_OK) else None,
+        dir=folder,
         ignore_cleanup_errors=True,
     ) as counts:
         loader = partial(load_worker, settings, phase, os.getpid(), counts, cores)
@@ -158,6 +174,25 @@ def new_server(settings: Settings, phase: SharedPhase) -> DrainingServer:
         log_level=LogLevels.error,
         log_dictconfig=_LOGGING,
     )
+
+
+def writable_folder(in_memory: str = IN_MEMORY) -> str:
+    """Return the folder for files that the workers share: *in_memory* if possible.
+
+    Raises:
+        SettingsError: no folder for temporary files can be written to either.
+    """
+    if os.access(in_memory, os.W_OK | os.X_OK):
+        return in_memory
+    try:
+        return gettempdir()
+    except FileNotFoundError:
+        raise SettingsError(
+            [
+                f"{in_memory} or TMPDIR must be writable: the workers share their"
+                " counts there."
+            ]
+        ) from None
 
 
 def check_free(address: Address) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 import signal
@@ -12,9 +13,10 @@ from contextlib import suppress
 
 from flask import Flask
 
-from proxy.app import BEGIN, PAGES, create_app
+from proxy.app import BEGIN, FILES, PAGES, create_app
 from proxy.config.settings import Settings
 from proxy.domain.failures import StoreUnavailable
+from proxy.live_files import LiveFiles
 from proxy.logs import write_to_stderr
 from proxy.observability.multiprocess import share
 from proxy.server.client_limits import limit_clients
@@ -25,10 +27,13 @@ from proxy.server.syn_filter import drop_new_connections
 from proxy.server.thread_priority import prioritize_network_thread
 
 PARENT_POLL_INTERVAL = 0.1
-"""Seconds after which a worker notices that its parent stops, or was killed."""
+"""Seconds after which a worker notices that its parent stops, was killed, or wants
+the files read again."""
 
 FIRST_REQUEST_WITHIN = 0.2
 """Seconds in which a client that has just connected must begin its request."""
+
+log = logging.getLogger(__name__)
 
 
 def load_worker(
@@ -65,6 +70,11 @@ def load_worker(
     share(counts)
     app = create_app(settings, draining=phase.is_ending)
     app.extensions[BEGIN]()
+    threading.Thread(
+        target=_read_files_on_demand,
+        args=(phase, app.extensions[FILES], number == 0),
+        daemon=True,
+    ).start()
     ask_fast_path_before_wsgi(limit_clients(settings.listen.port))
     # Report a missing store now, rather than at the first request.
     with suppress(StoreUnavailable):
@@ -87,6 +97,24 @@ def cores_of_workers(workers: int, affinity: Collection[int], usable: int) -> li
 def current_affinity() -> Collection[int]:
     """Return the cores we may run on; empty where the system does not report them."""
     return os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else ()
+
+
+def _read_files_on_demand(phase: SharedPhase, files: LiveFiles, logs: bool) -> None:
+    """Read the *files* again whenever the parent wants it; one worker *logs* it."""
+    seen = phase.file_reads()
+    while True:
+        time.sleep(PARENT_POLL_INTERVAL)
+        wanted = phase.file_reads()
+        if wanted != seen:
+            seen = wanted
+            try:
+                invalid = files.problems()
+            except Exception:
+                log.exception("cannot read the files again")
+            else:
+                if logs:
+                    level = logging.ERROR if invalid else logging.INFO
+                    log.log(level, "files read again", extra={"invalid": invalid})
 
 
 def _stop_with_parent(

@@ -187,7 +187,7 @@ def test_drain_closes_the_connection_with_every_answer(stack, service) -> None:
         )
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_signal_to_all_processes_drains_too(service, number) -> None:
     """As systemd sends it to a unit, and a terminal to its foreground processes."""
     workers = service.workers()
@@ -217,9 +217,8 @@ def test_second_signal_ends_the_drain_but_no_request_in_flight(stack, start) -> 
     assert service.process.wait(5) == 0
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP])
-def test_demo_ends_without_a_drain(number) -> None:
-    """Ctrl-C and a closed terminal reach its workers too; the demo needs no drain."""
+def test_demo_ends_without_a_drain() -> None:
+    """Ctrl-C reaches its workers too; the demo needs no drain."""
     port = free_port()
     demo = subprocess.Popen(
         [BIN / "profile-proxy", "demo"],
@@ -230,7 +229,7 @@ def test_demo_ends_without_a_drain(number) -> None:
     try:
         wait_until(lambda: is_listening(port), 15, "the demo listens")
         # To the whole process group, as from a terminal.
-        os.killpg(demo.pid, number)
+        os.killpg(demo.pid, signal.SIGINT)
         status = demo.wait(4)
     finally:
         demo.kill()
