@@ -271,9 +271,13 @@ class World(RuleBasedStateMachine):
     def caller_finds_with_no_cache(
         self, process: int, igsid: Igsid, steps: int
     ) -> None:
-        """An earlier outcome is only answered if the new call fails."""
+        """An outcome learned over 2 s ago is only answered if the new call fails."""
         lookup = self.processes[process].lookup
-        answered_before = [call for call in self.calls if call.outcome is not None]
+        answered_before = [
+            call
+            for call in self.calls
+            if call.answered_at is not None and self.clock.now - call.answered_at >= 2.0
+        ]
         directives = Directives(no_cache=True)
 
         def check(actor: Actor) -> None:
