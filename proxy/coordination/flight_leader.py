@@ -10,6 +10,13 @@ from contextlib import suppress
 from proxy.coordination.flight_registry import FlightRegistry, FlightResult
 from proxy.coordination.flight_rules import postponed
 from proxy.domain.answer import Answer, Source
+from proxy.domain.backoff import (
+    FIRST_PAUSE,
+    PLAIN,
+    PauseRule,
+    is_about_person,
+    pause_after,
+)
 from proxy.domain.entry import Entry
 from proxy.domain.failures import (
     GraphTimeout,
@@ -58,9 +65,11 @@ class FlightLeader:
         igsid: Igsid,
         fetch: Fetch,
         is_done: Callable[[Entry | None, float], bool],
-        previous_note: LookupFailure | None = None,
+        rule: PauseRule = PLAIN,
     ) -> FlightResult:
         """Take the lease, read again, and fetch unless *is_done(entry, now)*.
+
+        By *rule*, a note about the person keeps from taking it.
 
         Raises:
             StoreUnavailable: the store went away before Meta was asked.
@@ -72,7 +81,7 @@ class FlightLeader:
         shared, _ = self._registry.enter(igsid, lease)
         result: FlightResult = None
         try:
-            snapshot = self._take(igsid, lease, previous_note)
+            snapshot = self._take(igsid, lease, rule)
             is_ours = snapshot.lease == lease
             log.debug(
                 "lease taken" if is_ours else "lease is another's",
@@ -93,14 +102,12 @@ class FlightLeader:
         finally:
             self._registry.leave(igsid, lease, shared, result)
 
-    def _take(
-        self, igsid: Igsid, lease: Lease, previous_note: LookupFailure | None
-    ) -> Snapshot:
+    def _take(self, igsid: Igsid, lease: Lease, rule: PauseRule) -> Snapshot:
         """Take the lease; after a lost reply, ask whether it has become ours."""
         try:
-            return self._store.take(igsid, lease, self._lease_for, previous_note)
+            return self._store.take(igsid, lease, self._lease_for, rule)
         except StoreUnavailable:
-            return self._store.take(igsid, lease, self._lease_for, previous_note)
+            return self._store.take(igsid, lease, self._lease_for, rule)
 
     def _fetch_and_store(
         self,
@@ -160,7 +167,7 @@ class FlightLeader:
             # After a bug of ours too: the followers must not repeat it in turn.
             failure = exc if isinstance(exc, LookupFailure) else GraphUnavailable()
             with suppress(StoreUnavailable):
-                self._note_failure(igsid, lease, failure, snapshot.entry)
+                self._note_failure(igsid, lease, failure, snapshot)
             raise
 
     def _note_failure(
@@ -168,16 +175,30 @@ class FlightLeader:
         igsid: Igsid,
         lease: Lease,
         failure: LookupFailure,
-        previous: Entry | None,
+        snapshot: Snapshot,
     ) -> None:
+        """Leave a note, which answers for longer the more failures were in a row.
+
+        A failure about us leaves the row as it is, and answers for the shortest pause.
+        """
         now = self._now()
-        keeping = postponed(previous, failure, now)
-        if failure.is_shared:
-            self._store.fail(igsid, failure, lease, keeping=keeping, now=now)
-        elif keeping:
-            self._store.put(igsid, keeping, lease, now, again=True)
-        else:
-            self._store.release(igsid, lease)
+        keeping = postponed(snapshot.entry, failure, now)
+        if not failure.is_shared:
+            self._store.release(igsid, lease, keeping=keeping, now=now)
+            return
+        failures, pause = snapshot.note.failures if snapshot.note else 0, FIRST_PAUSE
+        if is_about_person(failure):
+            failures += 1
+            pause = pause_after(failures)
+        self._store.fail(
+            igsid,
+            failure,
+            lease,
+            failures=failures,
+            pause=pause,
+            keeping=keeping,
+            now=now,
+        )
 
     def fetch_by(self, fetch_deadline: float, igsid: Igsid, fetch: Fetch) -> Entry:
         """Fetch, unless taking the lease has cost all the time there was."""

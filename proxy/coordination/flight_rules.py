@@ -5,25 +5,44 @@ from __future__ import annotations
 from dataclasses import replace
 
 from proxy.domain.answer import Answer, Source
-from proxy.domain.backoff import postpone
+from proxy.domain.backoff import PauseRule, is_about_person, postpone
 from proxy.domain.entry import Entry, Freshness
 from proxy.domain.failures import LookupFailure
-from proxy.storage.snapshot import Snapshot
+from proxy.storage.snapshot import Note, Snapshot
 
 
-def result_in(
-    snapshot: Snapshot, previous: Snapshot, now: float
-) -> Answer | LookupFailure | None:
-    """Return the result in *snapshot* for a caller that *previous* did not answer."""
-    entry, previous_entry = snapshot.entry, previous.entry
-    is_new = is_newer(entry, previous_entry, now)
-    if snapshot.note and (previous_entry or not is_new):
+def answer_in(snapshot: Snapshot, previous: Snapshot, now: float) -> Answer | None:
+    """Return the answer in *snapshot* for a caller that *previous* did not answer."""
+    entry = snapshot.entry
+    if previous.entry and has_news(snapshot, previous):
         # The previous entry is kept with its refresh postponed, which makes it look
         # new: the note beside it is the news.
-        return snapshot.note
-    if entry and is_new:
+        return None
+    if entry and is_newer(entry, previous.entry, now):
         return Answer(entry, Source.COLLAPSED)
     return None
+
+
+def has_news(snapshot: Snapshot, previous: Snapshot) -> bool:
+    """Return whether a flight has failed and left its note since *previous*."""
+    return snapshot.note is not None and snapshot.note != previous.note
+
+
+def answers_for(note: Note, left: float, rule: PauseRule) -> float:
+    """Return for how many more seconds *note* answers a caller by *rule*.
+
+    It is stored for *left* more seconds, by the store's clock. 0.0: no longer.
+    """
+    age = max(note.ttl - left, 0.0)
+    return max(rule.answers_for(note.pause) - age, 0.0)
+
+
+def failure_of(note: Note, answers_for: float) -> LookupFailure:
+    """Return the failure of *note*, which answers for so many more seconds."""
+    failure = note.failure
+    if failure.retry_after is None:
+        failure.retry_after = answers_for
+    return failure
 
 
 def is_newer(entry: Entry | None, previous: Entry | None, now: float) -> bool:
@@ -53,5 +72,5 @@ def postponed(entry: Entry | None, failure: LookupFailure, now: float) -> Entry 
     """Return a stale *entry*, its refresh postponed by *failure*; None if not stale."""
     if entry is None or entry.freshness(now) is not Freshness.STALE:
         return None
-    wait = None if failure.asked else failure.retry_after or 0.0
+    wait = None if is_about_person(failure) else failure.retry_after or 0.0
     return postpone(entry, now, wait, failure.said)

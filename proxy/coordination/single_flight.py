@@ -15,8 +15,16 @@ from concurrent.futures import Future
 from proxy.coordination.bulkhead import Bulkhead
 from proxy.coordination.flight_leader import LEASE_MARGIN, Fetch, FlightLeader
 from proxy.coordination.flight_registry import FlightRegistry, FlightResult
-from proxy.coordination.flight_rules import is_newer, needs_no_refresh, result_in
+from proxy.coordination.flight_rules import (
+    answer_in,
+    answers_for,
+    failure_of,
+    has_news,
+    is_newer,
+    needs_no_refresh,
+)
 from proxy.domain.answer import Answer, Source
+from proxy.domain.backoff import PLAIN, PauseRule
 from proxy.domain.entry import Entry
 from proxy.domain.failures import (
     GraphTimeout,
@@ -99,34 +107,36 @@ class SingleFlight:
         fetch: Fetch,
         *,
         deadline: float,
-        force: bool = False,
+        rule: PauseRule = PLAIN,
         may_lead: Callable[[], None] = lambda: None,
     ) -> Answer:
         """Answer by one shared *fetch*: lead a flight, or follow the one under way.
 
         *snapshot* is what the store held a moment ago, without a usable entry; or,
-        with *force*, without one that the caller accepts. Then its entry and note are
-        no answer, but a flight whose lease it shows is as good as one's own, and so
-        is every later result. Repeats while flights end without a result. *may_lead*
-        raises a LookupFailure for a caller that may only follow.
+        by a *rule* of forced callers, without one that the caller accepts. Then its
+        entry is no answer, but a flight whose lease it shows is as good as one's own,
+        and so is every later result. Repeats while flights end without a result.
+        *may_lead* raises a LookupFailure for a caller that may only follow.
 
         Raises:
             LookupFailure: Meta returned no outcome, or too many callers wait.
             StoreUnavailable: the store went away.
         """
-        previous = snapshot if force else EMPTY_SNAPSHOT
+        previous = snapshot if rule != PLAIN else EMPTY_SNAPSHOT
         flights_led = 0
         with self._bulkhead.waiting():
             while self._monotonic() < deadline:
                 result: FlightResult = None
                 if snapshot is not previous:
-                    result = result_in(snapshot, previous, self._now())
+                    result = answer_in(snapshot, previous, self._now())
+                if result is None:
+                    result = self._failure_in(igsid, snapshot, previous, rule)
                 if result is None:
                     if snapshot.lease:
                         result = self._follow(igsid, snapshot.lease, deadline)
                     elif flights_led < FLIGHTS_OF_A_CALLER:
                         may_lead()
-                        result = self._lead(igsid, fetch, deadline, previous)
+                        result = self._lead(igsid, fetch, deadline, previous, rule)
                         # A snapshot means that another caller took the lease first.
                         flights_led += result is None
                     else:
@@ -187,8 +197,33 @@ class SingleFlight:
                         continue
         raise GraphTimeout()
 
+    def _failure_in(
+        self, igsid: Igsid, snapshot: Snapshot, previous: Snapshot, rule: PauseRule
+    ) -> LookupFailure | None:
+        """Return the failure in the note of *snapshot*, if it answers the caller.
+
+        It does if its flight has ended since *previous*, which a forced caller read.
+        Otherwise it does for as long as *rule* says, unless a flight is under way.
+        A note answers for a part of the time that it is stored, so that costs a trip.
+        """
+        if snapshot.note is None:
+            return None
+        if rule != PLAIN and has_news(snapshot, previous):
+            return failure_of(snapshot.note, snapshot.note.pause)
+        if snapshot.lease:
+            return None
+        note, left = self._store.read_note(igsid)
+        if note is None or not (seconds := answers_for(note, left, rule)):
+            return None
+        return failure_of(note, seconds)
+
     def _lead(
-        self, igsid: Igsid, fetch: Fetch, deadline: float, previous: Snapshot
+        self,
+        igsid: Igsid,
+        fetch: Fetch,
+        deadline: float,
+        previous: Snapshot,
+        rule: PauseRule,
     ) -> FlightResult:
         """Take a seat and start a flight, or return the snapshot of a faster one.
 
@@ -203,7 +238,7 @@ class SingleFlight:
             with self._bulkhead.seat():
                 if self._monotonic() + self._graph_timeout > deadline:
                     return GraphTimeout(asked=False)
-                return self._leader.start(igsid, fetch, is_done, previous.note)
+                return self._leader.start(igsid, fetch, is_done, rule)
         except Overloaded as overloaded:
             return overloaded
 

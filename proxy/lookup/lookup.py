@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection, Sequence
 
 from proxy.coordination.gate import Gate, GateState, RefreshCounter
 from proxy.domain.answer import NO_DIRECTIVES, Answer, Directives
+from proxy.domain.backoff import OPERATOR
 from proxy.domain.entry import Entry
 from proxy.domain.failures import LookupFailure, StoreUnavailable
 from proxy.domain.profile import Igsid
@@ -134,7 +135,7 @@ class ProfileLookup:
                 self.store.read(igsid),
                 client=client,
                 deadline=deadline,
-                force=True,
+                rule=OPERATOR,
             ),
         )
         if not answer.stored:

@@ -56,7 +56,7 @@ class Refresher:
         self._submit(("prefetch", igsid), job)
 
     def _prefetch(self, igsid: Igsid) -> None:
-        """Callers who ask meanwhile share it; if it fails they fetch for themselves."""
+        """Callers who ask meanwhile share it; while a note answers, no call is made."""
         with suppress(StoreUnavailable):
             self._flight.refresh(igsid, self._fetch, or_begin=True)
 
@@ -82,6 +82,9 @@ class Refresher:
 
 
 def is_refresh_due(entry: Entry, snapshot: Snapshot, now: float) -> bool:
-    """Whether *entry* is stale, and no other fetch is under way or has just failed."""
+    """Whether *entry* is stale, due, and no other fetch is under way.
+
+    Whether a note still answers is only known when the lease is taken.
+    """
     is_due = entry.freshness(now) is Freshness.STALE and entry.refresh_after <= now
-    return is_due and snapshot.lease is None and snapshot.note is None
+    return is_due and snapshot.lease is None

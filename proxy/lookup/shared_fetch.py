@@ -8,6 +8,7 @@ from functools import partial
 
 from proxy.coordination.single_flight import SingleFlight
 from proxy.domain.answer import Answer, Directives, Source
+from proxy.domain.backoff import FORCED, PLAIN, PauseRule
 from proxy.domain.entry import Entry
 from proxy.domain.failures import LookupFailure, StoreUnavailable
 from proxy.domain.profile import Igsid
@@ -62,11 +63,11 @@ class SharedFetch:
         *,
         client: str | None,
         deadline: float,
-        force: bool,
+        rule: PauseRule,
     ) -> Answer:
         """Join the flight about a person: lead it at *client*'s expense, or follow it.
 
-        With *force*, the entry and the note in *snapshot* are no answer.
+        By a *rule* of forced callers, the entry in *snapshot* is no answer.
 
         Raises:
             LookupFailure: Meta returned nothing, or there are too many callers.
@@ -78,7 +79,7 @@ class SharedFetch:
             partial(self._fetcher.fetch, client=client),
             deadline=deadline,
             may_lead=partial(self._fetcher.check_allowance, client),
-            force=force,
+            rule=rule,
         )
 
     def _fetch_with_store(
@@ -91,13 +92,14 @@ class SharedFetch:
         deadline: float,
     ) -> Answer:
         unwanted = self._cached.usable_entry(igsid, snapshot)
+        is_forced = unwanted is not None or directives.no_cache
         try:
             answer = self.join(
                 igsid,
                 snapshot,
                 client=client,
                 deadline=deadline,
-                force=unwanted is not None or directives.no_cache,
+                rule=FORCED if is_forced else PLAIN,
             )
         except LookupFailure as failure:
             entry = self._cached.read_again(igsid) if unwanted else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from typing import Annotated
 
 import msgspec
@@ -23,6 +24,18 @@ entry of another version matches, because its profiles may be elsewhere.
 LUA_LIFE = "^[^,]*,[^,]*,([%d.]+),[^,]*,([%d.]+),"
 """A Lua pattern that captures ``fetched_at`` and ``usable_until`` of an entry."""
 
+LUA_PAUSE = '^{"v":%d+,"ttl":(%d+),"pause":(%d+),'
+"""A Lua pattern that captures the whole TTL and the pause of a note, both in ms.
+
+A note of the version before has neither. It answers as long as it is stored: 1 s.
+"""
+
+NOTE_SCHEMA = 4
+"""The version of notes. Notes of all versions are read."""
+
+OLD_NOTE_TTL = 1.0
+"""Seconds for which a note of the version before is stored."""
+
 _UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 """The errors that msgspec raises for bytes that we would not store."""
 
@@ -31,6 +44,9 @@ _FAILURES = {failure.__name__: failure for failure in FAILURES if failure.is_sha
 
 _Moment = Annotated[float, msgspec.Meta(ge=0, lt=1e11)]
 """Epoch seconds that a calendar can show."""
+
+_Milliseconds = Annotated[int, msgspec.Meta(ge=0, le=3_600_000)]
+"""Up to an hour, which is more than a note lasts."""
 
 
 class _StoredError(msgspec.Struct, array_like=True):
@@ -98,11 +114,31 @@ class StoredEntry(msgspec.Struct, array_like=True):
 
 
 class _Note(msgspec.Struct, omit_defaults=True):
+    """A note as it is stored, by LUA_PAUSE in this order; *ttl* and *pause* in ms."""
+
     v: int
-    failure: str
+    ttl: _Milliseconds | None = None
+    pause: _Milliseconds | None = None
+    failures: Annotated[int, msgspec.Meta(ge=0)] = 0
+    failure: str = ""
     said: _StoredError | None = None
     retry_after: float | None = None
     asked: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """How the last flight about a person failed: the last of *failures* in a row.
+
+    It is stored for *ttl* seconds, and answers for *pause* seconds. Two notes are equal
+    if they are *stored* alike.
+    """
+
+    stored: bytes
+    failure: LookupFailure = field(compare=False)
+    failures: int = field(default=0, compare=False)
+    pause: float = field(default=OLD_NOTE_TTL, compare=False)
+    ttl: float = field(default=OLD_NOTE_TTL, compare=False)
 
 
 def encode(entry: Entry) -> bytes:
@@ -157,24 +193,42 @@ def read(stored: bytes, igsid: Igsid | None = None) -> StoredEntry | None:
     return entry if entry.profile is None and entry.said is not None else None
 
 
-def encode_note(failure: LookupFailure) -> bytes:
-    """Encode *failure* for its followers."""
-    said = _stored_error(failure.said) if failure.said else None
+def encode_note(
+    failure: LookupFailure,
+    *,
+    failures: int = 0,
+    pause: float = OLD_NOTE_TTL,
+    ttl: float = OLD_NOTE_TTL,
+) -> bytes:
+    """Encode the note of a *failure*, the last of *failures* in a row about a person.
+
+    *pause* and *ttl* are in seconds: for how long it answers, and is stored.
+    """
     note = _Note(
-        SCHEMA, type(failure).__name__, said, failure.retry_after, failure.asked
+        NOTE_SCHEMA,
+        round(ttl * 1000),
+        round(pause * 1000),
+        failures,
+        type(failure).__name__,
+        _stored_error(failure.said) if failure.said else None,
+        failure.retry_after,
+        failure.asked,
     )
     return msgspec.json.encode(note)
 
 
-def decode_note(stored: bytes) -> LookupFailure:
+def decode_note(stored: bytes) -> Note:
     """Decode a note. An unreadable one still means that a flight failed."""
     try:
         note = msgspec.json.decode(stored, type=_Note)
     except _UNREADABLE:
-        return GraphUnavailable()
-    failure = _FAILURES.get(note.failure, GraphUnavailable)
+        return Note(stored, GraphUnavailable())
+    new_failure = _FAILURES.get(note.failure, GraphUnavailable)
     said = _error(note.said) if note.said else None
-    return failure(said, note.retry_after, asked=note.asked)
+    failure = new_failure(said, note.retry_after, asked=note.asked)
+    if note.ttl is None or note.pause is None:
+        return Note(stored, failure)
+    return Note(stored, failure, note.failures, note.pause / 1000, note.ttl / 1000)
 
 
 def _stored_error(error: GraphError) -> _StoredError:

@@ -75,7 +75,10 @@ class EntryStore:
         reader = EntryReader(cache, keys, guard=guard, near=self._near)
         self.read, self.read_many = reader.read, reader.read_many
         self.recall, self.recall_entry = reader.recall, reader.recall_entry
-        self.recall_in_outage = reader.recall_in_outage
+        self.recall_in_outage, self.read_note = (
+            reader.recall_in_outage,
+            reader.read_note,
+        )
         leases = Leases(cache, keys)
         self.take, self.release = leases.take, leases.release
         self.put, self.fail = leases.put, leases.fail

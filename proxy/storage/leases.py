@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import math
 
+from proxy.domain.backoff import FIRST_PAUSE, PLAIN, PauseRule
 from proxy.domain.entry import Entry
 from proxy.domain.failures import LookupFailure
 from proxy.domain.profile import Igsid
 from proxy.storage import scripts
-from proxy.storage.codec import encode, encode_note
+from proxy.storage.codec import LUA_PAUSE, encode, encode_note
 from proxy.storage.flask_cache import ProfileCache
 from proxy.storage.person_keys import PersonKeys
 from proxy.storage.snapshot import Lease, Snapshot, snapshot_of
 
-NOTE_TTL = 1.0
-"""Seconds for which followers can read how a flight failed."""
+NOTE_TTL = 600.0
+"""Seconds for which a row of failures about a person is remembered after the last."""
 
 
 class Leases:
@@ -32,20 +33,19 @@ class Leases:
         igsid: Igsid,
         lease: Lease,
         lease_for: float,
-        known_note: LookupFailure | None = None,
+        rule: PauseRule = PLAIN,
     ) -> Snapshot:
-        """Take the lease unless it is taken or there is a note; read the rest with it.
+        """Take the lease unless it is taken or a note answers; read the rest with it.
 
-        A note equal to *known_note* does not count, and is deleted. The lease is ours
-        if it is the one in the snapshot. Taking it twice with the same *lease* does no
-        harm, so a call whose reply was lost can be repeated.
+        By *rule*, a note answers for the whole pause or for a part of it; it stays,
+        because it has the row of failures. The lease is ours if it is the one in the
+        snapshot. Taking it twice with the same *lease* does no harm, so a call whose
+        reply was lost can be repeated.
         """
         with self._keys.guarded("writes", igsid):
-            milliseconds = math.ceil(lease_for * 1000)
-            note = (encode_note(known_note),) if known_note else ()
-            return snapshot_of(
-                igsid, self._keys.run(self._take, igsid, lease, milliseconds, *note)
-            )
+            lasts, least = math.ceil(lease_for * 1000), math.floor(rule.least * 1000)
+            args = lease, lasts, LUA_PAUSE, least, str(rule.share)
+            return snapshot_of(igsid, self._keys.run(self._take, igsid, *args))
 
     def put(
         self,
@@ -80,25 +80,45 @@ class Leases:
         failure: LookupFailure,
         lease: Lease,
         *,
+        failures: int = 0,
+        pause: float = FIRST_PAUSE,
         keeping: Entry | None = None,
         now: float,
     ) -> bool:
-        """Report to followers how the flight failed, if *lease* is still ours.
+        """Note how the flight failed, for *pause* seconds, if *lease* is still ours.
 
-        *keeping* is the entry that the flight was to refresh, with its next
+        *failures* in a row were about this person; a note without any is gone after
+        its pause. *keeping* is the entry that the flight was to refresh, with its next
         refresh postponed.
         """
+        ttl = NOTE_TTL if failures else pause
+        note = encode_note(failure, failures=failures, pause=pause, ttl=ttl)
+        args = lease, note, math.floor(ttl * 1000), *_kept(keeping, now)
         with self._keys.guarded("writes", igsid):
-            kept: tuple[bytes, int] | tuple[()] = ()
-            if keeping and (milliseconds := _left(keeping, now)) >= 1:
-                kept = encode(keeping), milliseconds
-            note, ttl = encode_note(failure), math.floor(NOTE_TTL * 1000)
-            return bool(self._keys.run(self._fail, igsid, lease, note, ttl, *kept))
+            return bool(self._keys.run(self._fail, igsid, *args))
 
-    def release(self, igsid: Igsid, lease: Lease) -> bool:
-        """Release the lease without a result, if it is still ours."""
+    def release(
+        self,
+        igsid: Igsid,
+        lease: Lease,
+        *,
+        keeping: Entry | None = None,
+        now: float = 0.0,
+    ) -> bool:
+        """Release the lease without a result, if it is still ours.
+
+        The row of failures stays. *keeping* is as in `fail`.
+        """
         with self._keys.guarded("writes", igsid):
-            return bool(self._keys.run(self._release, igsid, lease))
+            args = lease, *_kept(keeping, now)
+            return bool(self._keys.run(self._release, igsid, *args))
+
+
+def _kept(keeping: Entry | None, now: float) -> tuple[bytes, int] | tuple[()]:
+    """*keeping* and its TTL in ms, as arguments of a script; none if that is over."""
+    if keeping and (milliseconds := _left(keeping, now)) >= 1:
+        return encode(keeping), milliseconds
+    return ()
 
 
 def _left(entry: Entry, now: float) -> int:

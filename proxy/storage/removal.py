@@ -24,6 +24,10 @@ from proxy.storage.store_guard import StoreGuard
 WRITTEN_LATELY = 120.0
 """Seconds for which Meta may not show yet that a person has written to the business."""
 
+NOTES_APART = 60.0
+"""Seconds between two notes of a person that messages delete: a person who writes often
+would otherwise have Meta asked with each message, however often that fails."""
+
 _ERASE, _DROP_REFUSAL = scripts.load("erase"), scripts.load("drop_refusal")
 
 
@@ -72,11 +76,12 @@ class Removal:
         """Drop the refusals of *people*, who have written to the business.
 
         Whatever is under way goes too, because Meta may have been asked before the
-        message. A profile stays. The drop reaches every replica. True means that a
-        process may still have a local copy, so the caller must `wait_out_local_caches`
-        before it promises anything: a person has no profile here, or wrote within the
-        last half second, or has a profile fetched no longer ago than that and a lease's
-        length, which may have replaced a refusal just now.
+        message; a note goes too, but a person's not more than once a minute. A profile
+        stays. The drop reaches every replica. True means that a process may still have
+        a local copy, so the caller must `wait_out_local_caches` before it promises
+        anything: a person has no profile here, or wrote within the last half second, or
+        has a profile fetched no longer ago than that and a lease's length, which may
+        have replaced a refusal just now.
 
         A trip to each server, and for replicas another.
         """
@@ -84,7 +89,8 @@ class Removal:
         for igsid in dict.fromkeys(people):
             keys = self._keys.of(igsid)
             by_node.setdefault(self._keys.node_name(igsid), []).append(keys)
-        seconds = WRITTEN_LATELY, TRUSTED_FOR, TRUSTED_FOR + lease_for
+        trusted = TRUSTED_FOR, TRUSTED_FOR + lease_for
+        seconds = WRITTEN_LATELY, *trusted, NOTES_APART
         milliseconds = [math.floor(each * 1000) for each in seconds]
         args: list[str | bytes | int] = [*milliseconds, LUA_PROFILE, LUA_LIFE]
         replies: list[int] = []

@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from proxy.domain.entry import Entry
-from proxy.domain.failures import LookupFailure
 from proxy.domain.profile import Igsid
-from proxy.storage.codec import StoredEntry, decode_note, read
+from proxy.storage.codec import Note, StoredEntry, decode_note, read
+
+__all__ = ["Lease", "Note", "Snapshot", "snapshot_of"]
 
 Lease = str
 """An owner's token, never used twice."""
@@ -21,7 +22,7 @@ class Snapshot(NamedTuple):
 
     stored_entry: StoredEntry | None
     lease: Lease | None
-    note: LookupFailure | None
+    note: Note | None
     has_written: bool = False
 
     @property

@@ -36,7 +36,7 @@ def render_snapshot(igsid: Igsid, snapshot: Snapshot, now: float) -> dict[str, A
         "id": igsid,
         "entry": render_entry(snapshot.entry, now) if snapshot.entry else None,
         "lease_held": snapshot.lease is not None,
-        "last_failure": render_note(snapshot.note) if snapshot.note else None,
+        "last_failure": render_note(snapshot.note.failure) if snapshot.note else None,
     }
 
 

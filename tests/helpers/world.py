@@ -104,6 +104,16 @@ class World:
     def forget_note(self, igsid: Igsid = ADA) -> None:
         self.redis.delete(f"pp:n:{{default:{igsid}}}")
 
+    def age_note(self, igsid: Igsid, seconds: float) -> None:
+        """Let time pass for a person's note alone."""
+        key = f"pp:n:{{default:{igsid}}}"
+        if (left := int(self.redis.pttl(key)) - round(seconds * 1000)) > 0:
+            self.redis.pexpire(key, left)
+
+    def open_gates(self) -> None:
+        for key in self.redis.keys("pp:g:*"):
+            self.redis.delete(key)
+
     def fail_until_closed(self) -> None:
         """Five calls that Meta does not answer close the gate."""
         for n in range(5):

@@ -20,12 +20,15 @@ from proxy.coordination.single_flight import (
     max_wait,
 )
 from proxy.domain.answer import Answer, Source
+from proxy.domain.backoff import FORCED, OPERATOR, PLAIN, PauseRule
 from proxy.domain.entry import Entry
 from proxy.domain.failures import (
     GraphTimeout,
     GraphUnavailable,
     Overloaded,
+    PermissionMissing,
     StoreUnavailable,
+    Throttled,
     TokenRejected,
     TooManyMisses,
 )
@@ -125,10 +128,12 @@ def a_flight(
     )
 
 
-def find_forced(flight: SingleFlight, store: EntryStore, fetch: Fetch) -> Answer:
+def find_forced(
+    flight: SingleFlight, store: EntryStore, fetch: Fetch, rule: PauseRule = FORCED
+) -> Answer:
     """Find as a caller who does not accept what is stored."""
     deadline = flight.deadline()
-    return flight.join(ADA, store.read(ADA), fetch, deadline=deadline, force=True)
+    return flight.join(ADA, store.read(ADA), fetch, deadline=deadline, rule=rule)
 
 
 def never(igsid: Igsid, deadline: float) -> Entry:
@@ -170,7 +175,7 @@ def test_failed_flight_raises_and_leaves_a_note_but_no_entry(store, time) -> Non
 
     snapshot = store.read(ADA)
     assert (snapshot.entry, snapshot.lease) == (None, None)
-    assert isinstance(snapshot.note, TokenRejected)
+    assert isinstance(snapshot.note.failure, TokenRejected)
 
 
 def test_note_answers_a_caller_without_a_call_to_meta(store, time) -> None:
@@ -187,7 +192,7 @@ def test_bug_during_a_fetch_leaves_a_note_for_followers(store, time) -> None:
     with pytest.raises(ZeroDivisionError):
         a_flight(store, time).find(ADA, failing(ZeroDivisionError()))
 
-    assert isinstance(store.read(ADA).note, GraphUnavailable)
+    assert isinstance(store.read(ADA).note.failure, GraphUnavailable)
     assert store.read(ADA).lease is None
 
 
@@ -357,16 +362,104 @@ def test_forced_join_fetches_a_usable_entry_again(store, time) -> None:
     assert store.read(ADA) == Snapshot(form_of(fetched_after(1)), None, None)
 
 
-def test_forced_join_ignores_a_previous_note(store, time) -> None:
-    """It is about an earlier flight, and is gone when the next one starts."""
+def fail_thrice(store: EntryStore) -> None:
+    """The third failure in a row about Ada, of which the note answers for 4 s."""
     store.take(ADA, "x", 1)
-    store.fail(ADA, GraphTimeout(), "x", now=NOW)
+    store.fail(ADA, GraphTimeout(), "x", failures=3, pause=4.0, now=NOW)
 
-    def fetch(igsid: Igsid, deadline: float) -> Entry:
-        assert store.read(ADA).note is None
-        return an_entry()
 
-    assert find_forced(a_flight(store, time), store, fetch).source is Source.FETCHED
+@pytest.mark.parametrize("rule", [PLAIN, FORCED])
+def test_note_answers_with_the_rest_of_its_pause(store, time, rule) -> None:
+    """As the time to wait, which the failure itself did not have."""
+    fail_thrice(store)
+
+    with pytest.raises(GraphTimeout) as failed:
+        find_forced(a_flight(store, time), store, never, rule)
+
+    assert failed.value.retry_after == pytest.approx(rule.answers_for(4.0), abs=0.2)
+
+
+def test_operator_passes_a_note_and_ends_the_row(store, time) -> None:
+    """At once, by a result that is a fact."""
+    fail_thrice(store)
+
+    answer = find_forced(
+        a_flight(store, time), store, returning(an_entry()), rule=OPERATOR
+    )
+
+    assert answer.source is Source.FETCHED
+    assert store.read(ADA).note is None
+
+
+@pytest.mark.parametrize(
+    ("failure", "failures", "pause"),
+    [
+        (GraphTimeout(), 4, 8.0),
+        (GraphUnavailable(), 4, 8.0),
+        (PermissionMissing(), 4, 8.0),
+        (ZeroDivisionError(), 4, 8.0),
+        (GraphTimeout(asked=False), 3, 1.0),
+        (GraphUnavailable(retry_after=5.0), 3, 1.0),
+        (PermissionMissing(retry_after=60.0), 3, 1.0),
+        (TokenRejected(), 3, 1.0),
+        (Throttled(retry_after=60.0), 3, 1.0),
+    ],
+)
+def test_row_grows_only_with_failures_about_the_person(
+    store, time, failure, failures, pause
+) -> None:
+    """One that closes the gate, and so has a wait, or that never asked is about us."""
+    fail_thrice(store)
+    flight = a_flight(store, time)
+
+    with pytest.raises(type(failure)):
+        find_forced(flight, store, failing(failure), rule=OPERATOR)
+
+    note = store.read(ADA).note
+    assert (note.failures, note.pause) == (failures, pause)
+
+
+def test_pause_of_a_row_is_a_minute_at_most(store, time) -> None:
+    """1 s, 2 s, 4 s ... 60 s."""
+    pauses = []
+    for _ in range(12):
+        with pytest.raises(GraphTimeout):
+            find_forced(
+                a_flight(store, time), store, failing(GraphTimeout()), rule=OPERATOR
+            )
+        pauses.append(store.read(ADA).note.pause)
+
+    assert pauses == [1, 2, 4, 8, 16, 32, *[60] * 6]
+
+
+def test_plain_caller_follows_a_flight_beside_a_note(store, time) -> None:
+    """The lease shows that the pause is over, or was passed."""
+    fail_thrice(store)
+    store.take(ADA, "elsewhere", 6, OPERATOR)
+    time.meanwhile = [lambda: store.put(ADA, an_entry(), "elsewhere", NOW)]
+
+    assert a_flight(store, time).find(ADA, never).source is Source.COLLAPSED
+
+
+def test_forced_join_shares_a_failure_that_came_meanwhile(store, time) -> None:
+    """Its flight began after this caller had come."""
+    snapshot = store.read(ADA)
+    flight = a_flight(store, time)
+    fail_thrice(store)
+
+    with pytest.raises(GraphTimeout):
+        flight.join(ADA, snapshot, never, deadline=flight.deadline(), rule=FORCED)
+
+
+@pytest.mark.parametrize("or_begin", [True, False], ids=["prefetch", "refresh"])
+def test_background_heeds_the_note(store, time, or_begin) -> None:
+    """Until the pause is over, as callers do."""
+    store.take(ADA, "x", 1)
+    store.put(ADA, a_stale_entry(), "x", NOW)
+    fail_thrice(store)
+
+    assert a_flight(store, time).refresh(ADA, never, or_begin=or_begin) is None
+    assert store.read(ADA).lease is None
 
 
 def test_forced_join_follows_a_flight_under_way(store, time) -> None:

@@ -451,9 +451,12 @@ def test_failed_refresh_keeps_metas_last_error() -> None:
     """From the last call to Meta; a refresh that was held back changes nothing."""
     said = GraphError(190, 463)
     failed = postpone(an_entry(), NOW, None, said)
-    held_back = postpone(failed, NOW, 5.0, GraphError(4))
+    held_back = postpone(failed, NOW, 5.0)
+    about_us = postpone(failed, NOW, 5.0, GraphError(4))
 
     assert (failed.last_said, held_back.last_said) == (said, said)
+    assert about_us.last_said == GraphError(4)
+    assert about_us.failed_refreshes == failed.failed_refreshes
 
 
 @pytest.mark.parametrize(

@@ -105,19 +105,56 @@ def test_no_second_call_is_made_if_the_store_goes_with_the_first() -> None:
     assert world.graph.calls == 2
 
 
-def test_no_cache_is_not_answered_with_an_earlier_failure(world) -> None:
-    """Callers without it share the failure for the second that it is shared."""
-    world.graph.outcomes[ADA] = GraphUnavailable()
-    with pytest.raises(GraphUnavailable):
-        world.find()
+def has_failed_in_a_row(world: World, failures: int) -> None:
+    """The last *failures* calls about Ada have failed, and now Meta shows her."""
+    for _ in range(failures):
+        world.age_note(ADA, 600.0 - 1.0)
+        world.graph.outcomes[ADA] = GraphUnavailable()
+        with pytest.raises(GraphUnavailable):
+            ask(world, NO_CACHE)
+        world.open_gates()
     world.graph.outcomes[ADA] = a_profile()
+    world.graph.asked.clear()
 
-    with pytest.raises(GraphUnavailable):
-        world.find()
+
+@pytest.mark.parametrize(("failures", "seconds"), [(1, 1), (2, 2), (4, 4), (7, 30)])
+def test_no_cache_passes_an_earlier_failure_after_half_the_pause(
+    world, failures, seconds
+) -> None:
+    """But not sooner than after 2 s, or when all others pass it."""
+    has_failed_in_a_row(world, failures)
+    world.age_note(ADA, seconds - 0.2)
+    with pytest.raises(GraphUnavailable) as failed:
+        ask(world, NO_CACHE)
+    world.age_note(ADA, 0.2)
+
     answer = ask(world, NO_CACHE)
 
     assert answer.source is Source.FETCHED
-    assert world.graph.calls == 2
+    assert failed.value.retry_after == pytest.approx(0.2, abs=0.1)
+    assert world.graph.calls == 1
+
+
+def test_operator_s_refresh_passes_every_failure(world) -> None:
+    """At once, however many failures there were in a row."""
+    has_failed_in_a_row(world, 7)
+
+    assert world.lookup.refresh(ADA).source is Source.FETCHED
+
+
+def test_failure_that_answers_leaves_the_stored_entry_its_place(world) -> None:
+    """A caller that forces a fetch gets it as ever, at no call, with the failure."""
+    has_fresh(world)
+    world.graph.outcomes[ADA] = GraphTimeout()
+    world.clock.now += 2
+    ask(world, NO_CACHE)
+    world.graph.asked.clear()
+
+    answer = ask(world, NO_CACHE)
+
+    assert (answer.source, name_of(answer)) == (Source.STALE, "Before")
+    assert isinstance(answer.failure, GraphTimeout)
+    assert world.graph.calls == 0
 
 
 def test_unavailable_replaces_no_profile_with_no_cache_either(world) -> None:

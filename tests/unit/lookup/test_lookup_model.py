@@ -9,6 +9,7 @@ call to Meta has a number that is in its outcome, so each answer shows its call.
 from __future__ import annotations
 
 import json
+import math
 import re
 import sys
 from collections.abc import Callable, Hashable, Iterator
@@ -167,6 +168,7 @@ class World(RuleBasedStateMachine):
         self.is_rushed = False
         self.calls: list[Call] = []
         self.promises: list[Promise] = []
+        self.note_deleted_at: dict[Igsid, float] = {}
         self.flushes_under_way = 0
         self.actors: list[tuple[Actor, Callable[[Actor], None]]] = []
 
@@ -196,8 +198,27 @@ class World(RuleBasedStateMachine):
             assert not others, "two calls at once about one person"
             is_needless = self.has_fresh(igsid) and not actor.is_forced
             assert not is_needless, "called Meta despite a fresh entry"
+            assert self.has_paused(igsid, actor), "called Meta within the pause"
         self.calls.append(call)
         return call
+
+    def has_paused(self, igsid: Igsid, actor: Actor) -> bool:
+        """Whether the pause after the last failure about *igsid* is over by now.
+
+        It may be passed after half of it, but not within 2 s, by an actor that is
+        forced.
+        """
+        key = f"pp:n:{{default:{igsid}}}"
+        stored = self.redis.get(key)
+        if stored is None:
+            return True
+        note = json.loads(stored)
+        failures, pause = note.get("failures", 0), note["pause"] / 1000
+        asked_before = [call for call in self.calls if call.igsid == igsid]
+        assert failures <= len(asked_before), "a failure that was none"
+        assert pause in (1.0, min(2.0 ** (failures - 1), 60.0))
+        age = (note["ttl"] - self.redis.pttl(key)) / 1000
+        return age >= (min(pause, max(2.0, pause / 2)) if actor.is_forced else pause)
 
     def calls_in_flight(self, igsid: Igsid | None) -> Iterator[Call]:
         for call in self.calls:
@@ -378,7 +399,10 @@ class World(RuleBasedStateMachine):
         stored = self.redis.get(entry)
         if stored is not None and json.loads(stored)[5] is None:
             self.redis.delete(entry)
-        self.redis.delete(lease, note)
+        self.redis.delete(lease)
+        if self.clock.now - self.note_deleted_at.get(igsid, -math.inf) >= MINUTE:
+            self.redis.delete(note)
+            self.note_deleted_at[igsid] = self.clock.now
         self.lose_leases(igsid)
         self.promises.append(Promise(len(self.calls), igsid, What.REFUSALS))
 
@@ -470,7 +494,7 @@ class World(RuleBasedStateMachine):
                 case b"pp:l:":
                     assert left <= LEASE_FOR
                 case b"pp:n:":
-                    assert left <= 1.0
+                    assert left <= 600.0
                 case b"pp:e:":
                     self.check_stored(key, self.redis.get(key), left)
 

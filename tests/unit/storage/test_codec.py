@@ -79,8 +79,9 @@ def test_decode_note_returns_the_encoded_failure(
     """Its class, the error of Meta's and the wait come back unchanged."""
     note = decode_note(encode_note(failure))
 
-    assert type(note) is type(failure)
-    assert (note.said, note.retry_after) == (failure.said, failure.retry_after)
+    assert type(note.failure) is type(failure)
+    assert note.failure.said == failure.said
+    assert note.failure.retry_after == failure.retry_after
 
 
 @settings(deadline=None)
@@ -90,7 +91,7 @@ def test_decode_note_returns_the_encoded_failure(
 def test_arbitrary_bytes_are_a_miss_and_never_an_error(stored: bytes) -> None:
     """Any client of the store may have written them."""
     assert decode(stored, ADA) is None
-    assert isinstance(decode_note(stored), LookupFailure)
+    assert isinstance(decode_note(stored).failure, LookupFailure)
 
 
 @st.composite
@@ -109,18 +110,29 @@ def test_damaged_entry_is_decoded_or_a_miss(stored: bytes) -> None:
     assert isinstance(decode(stored), Entry | None)
 
 
-def test_note_keeps_the_form_in_which_older_versions_wrote_it() -> None:
-    """Two versions share a store during an update, and a known note is compared."""
-    stored = b'{"v":3,"failure":"Throttled","retry_after":60.0}'
+def test_note_of_the_version_before_is_read() -> None:
+    """Two versions share a store during an update."""
+    note = decode_note(b'{"v":3,"failure":"Throttled","retry_after":60.0}')
 
+    assert isinstance(note.failure, Throttled)
+    assert (note.failure.retry_after, note.failures) == (60.0, 0)
+    assert (note.pause, note.ttl) == (1.0, 1.0)
+
+
+def test_note_keeps_the_form_that_scripts_and_older_versions_read() -> None:
+    """The numbers by LUA_PAUSE; the failure as the version before wrote it."""
+    stored = encode_note(Throttled(retry_after=60.0), failures=3, pause=4.0, ttl=600.0)
+
+    assert stored == (
+        b'{"v":4,"ttl":600000,"pause":4000,"failures":3,'
+        b'"failure":"Throttled","retry_after":60.0}'
+    )
     note = decode_note(stored)
-
-    assert type(note) is Throttled
-    assert encode_note(note) == stored
+    assert (note.failures, note.pause, note.ttl) == (3, 4.0, 600.0)
 
 
 @settings(deadline=None, max_examples=400)
 @given(damaged(failures.map(encode_note)))
 def test_damaged_note_is_still_a_failure(stored: bytes) -> None:
     """The flight failed, whatever is left of the reason."""
-    assert isinstance(decode_note(stored), LookupFailure)
+    assert isinstance(decode_note(stored).failure, LookupFailure)

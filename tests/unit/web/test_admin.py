@@ -64,7 +64,10 @@ def test_inspect_returns_metas_codes_of_a_refusal(client, three) -> None:
 def test_inspect_returns_why_a_refresh_has_failed(
     client, graph, clock, background
 ) -> None:
-    """Its note lives for a second, but the entry keeps Meta's codes."""
+    """Its note lives for a second, but the entry keeps Meta's codes.
+
+    A dead token is about us, so it does not count against the person.
+    """
     graph.outcomes[ADA] = a_profile()
     client.get(f"/profiles/{ADA}")
     graph.outcomes[ADA] = TokenRejected(GraphError(190, 463, "tr"))
@@ -74,7 +77,7 @@ def test_inspect_returns_why_a_refresh_has_failed(
 
     entry = client.get(f"/admin/profiles/{ADA}").json["entry"]
 
-    assert (entry["outcome"], entry["failed_refreshes"]) == ("profile", 1)
+    assert (entry["outcome"], entry["failed_refreshes"]) == ("profile", 0)
     assert entry["graph"] == {"code": 190, "subcode": 463, "fbtrace_id": "tr"}
 
 
