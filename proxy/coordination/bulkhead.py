@@ -47,6 +47,7 @@ class Bulkhead:
         self._waiters = self._shared.free_waiters
         self._changed = self._shared.changed
         self._pool = self._shared.pool
+        self._seated = 0
         self._calls = 0
         self._is_serialized = False
 
@@ -94,14 +95,37 @@ class Bulkhead:
             if not self._changed.wait_for(self._is_free, within):
                 raise Overloaded(retry_after=SEAT_WAIT)
             self._shared.free_seats -= 1
-            self._calls += 1
+            self._seated += 1
         try:
             yield
         finally:
             with self._changed:
                 self._shared.free_seats += 1
-                self._calls -= 1
+                self._seated -= 1
                 self._changed.notify_all()
+
+    @contextmanager
+    def turn(self, within: float = SEAT_WAIT) -> Iterator[None]:
+        """Make one call to Meta from a seat, alone while calls are serialized.
+
+        A seat is taken before the usage of the quota is known, so many callers may
+        have one. Those for whom it is nearly used up wait here, for each other and for
+        calls that began before.
+
+        Raises:
+            Overloaded: their turn did not come *within* so many seconds.
+        """
+        with self._changed:
+            if not self._changed.wait_for(self._may_call, within):
+                raise Overloaded(retry_after=SEAT_WAIT)
+            self._calls += 1
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._calls -= 1
+                if self._is_serialized:
+                    self._changed.notify_all()
 
     @contextmanager
     def seat_without_store(self) -> Iterator[None]:
@@ -126,16 +150,22 @@ class Bulkhead:
                 free_from.append(now + SEAT_WITHOUT_STORE)
 
     def serialize(self, is_serialized: bool) -> None:
-        """Let this Page's calls go one at a time, or in parallel again."""
+        """Let this Page's calls go one at a time, or in parallel again.
+
+        Callers that have a seat already are asked for a `turn`.
+        """
         if is_serialized is not self._is_serialized:
             with self._changed:
                 self._is_serialized = is_serialized
                 self._changed.notify_all()
 
     def _is_free(self) -> bool:
-        if self._is_serialized and self._calls >= SERIALIZED:
+        if self._is_serialized and self._seated >= SERIALIZED:
             return False
         return self._shared.free_seats > 0
+
+    def _may_call(self) -> bool:
+        return not self._is_serialized or self._calls < SERIALIZED
 
 
 class _SharedSeats:

@@ -124,12 +124,16 @@ class Fetcher:
     def _charge_and_call(
         self, igsid: Igsid, deadline: float, client: str | None
     ) -> FetchResult:
-        """Call Meta at *client*'s expense, unless the store has taken all the time."""
-        if self._monotonic() >= deadline:
-            raise GraphTimeout(asked=False)
-        if client is not None:
-            self._allowance.consume(client)
-        return self._call(igsid, deadline)
+        """Call Meta at *client*'s expense, unless waiting has taken all the time.
+
+        Above the hard limit on our quota, the callers that have a seat take turns.
+        """
+        with self._bulkhead.turn():
+            if self._monotonic() >= deadline:
+                raise GraphTimeout(asked=False)
+            if client is not None:
+                self._allowance.consume(client)
+            return self._call(igsid, deadline)
 
     def _call(self, igsid: Igsid, deadline: float) -> FetchResult:
         started = self._monotonic()

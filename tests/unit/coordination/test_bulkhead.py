@@ -78,6 +78,54 @@ def test_serialized_bulkhead_allows_one_call_at_a_time() -> None:
         assert is_free(bulkhead)
 
 
+def has_turn(bulkhead: Bulkhead) -> bool:
+    try:
+        with bulkhead.turn(within=0.0):
+            return True
+    except Overloaded:
+        return False
+
+
+def test_seated_callers_take_turns_once_calls_are_serialized() -> None:
+    """They had their seats before the usage was known; calls under way count too."""
+    bulkhead = Bulkhead(seats=3, waiters=10)
+
+    with bulkhead.seat(), bulkhead.seat(), bulkhead.turn():
+        assert has_turn(bulkhead)
+        bulkhead.serialize(True)
+        assert not has_turn(bulkhead)
+        bulkhead.serialize(False)
+        assert has_turn(bulkhead)
+
+
+def test_turn_that_ends_goes_to_a_waiting_caller() -> None:
+    """One after the other, until all have had theirs."""
+    bulkhead = Bulkhead(seats=3, waiters=10)
+    bulkhead.serialize(True)
+
+    def call() -> None:
+        with bulkhead.turn(within=10.0):
+            pass
+
+    with ThreadPoolExecutor(8) as pool:
+        with bulkhead.turn():
+            calls = [pool.submit(call) for _ in range(8)]
+            assert not has_turn(bulkhead)
+        for each in calls:
+            each.result(10)
+
+
+def test_pages_take_turns_each_on_its_own() -> None:
+    """One Page's quota is nearly used up: another's is not."""
+    shop = Bulkhead(seats=3, waiters=10)
+    outlet = shop.of_page()
+    shop.serialize(True)
+
+    with shop.turn():
+        assert not has_turn(shop)
+        assert has_turn(outlet)
+
+
 def test_pages_share_seats_and_a_serialized_one_leaves_them_to_others() -> None:
     """One Page's quota is nearly used up: another's is not."""
     shop = Bulkhead(seats=3, waiters=10)
