@@ -79,7 +79,7 @@ class EntryStore:
             reader.recall_in_outage,
             reader.read_note,
         )
-        leases = Leases(cache, keys)
+        leases = Leases(cache, keys, near=self._near)
         self.take, self.release = leases.take, leases.release
         self.put, self.fail = leases.put, leases.fail
         removal = Removal(cache, keys, guard=guard, sleep=self._sleep)

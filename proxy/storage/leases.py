@@ -11,6 +11,7 @@ from proxy.domain.profile import Igsid
 from proxy.storage import scripts
 from proxy.storage.codec import LUA_PAUSE, encode, encode_note
 from proxy.storage.flask_cache import ProfileCache
+from proxy.storage.near_cache import NearCache
 from proxy.storage.person_keys import PersonKeys
 from proxy.storage.snapshot import Lease, Snapshot, snapshot_of
 
@@ -21,8 +22,12 @@ NOTE_TTL = 600.0
 class Leases:
     """The leases of one Page's people; a holder is the only writer of the entry."""
 
-    def __init__(self, cache: ProfileCache, keys: PersonKeys) -> None:
+    def __init__(
+        self, cache: ProfileCache, keys: PersonKeys, *, near: NearCache | None
+    ) -> None:
+        """*near* is the near cache of this process, if any."""
         self._keys = keys
+        self._near = near
         self._take, self._put, self._fail, self._release = (
             cache.client.register_script(scripts.load(name))
             for name in ("take", "put", "fail", "release")
@@ -45,7 +50,10 @@ class Leases:
         with self._keys.guarded("writes", igsid):
             lasts, least = math.ceil(lease_for * 1000), math.floor(rule.least * 1000)
             args = lease, lasts, LUA_PAUSE, least, str(rule.share)
-            return snapshot_of(igsid, self._keys.run(self._take, igsid, *args))
+            values = self._keys.run(self._take, igsid, *args)
+        if self._near:
+            self._near.forget(self._keys.tag(igsid), unless=values[0])
+        return snapshot_of(igsid, values)
 
     def put(
         self,
@@ -72,7 +80,9 @@ class Leases:
         with self._keys.guarded("writes", igsid):
             stored = encode(entry)
             args = (lease, stored, milliseconds, int(again))
-            return bool(self._keys.run(self._put, igsid, *args))
+            is_kept = bool(self._keys.run(self._put, igsid, *args))
+        self._forget_locally(igsid)
+        return is_kept
 
     def fail(
         self,
@@ -95,7 +105,10 @@ class Leases:
         note = encode_note(failure, failures=failures, pause=pause, ttl=ttl)
         args = lease, note, math.floor(ttl * 1000), *_kept(keeping, now)
         with self._keys.guarded("writes", igsid):
-            return bool(self._keys.run(self._fail, igsid, *args))
+            is_noted = bool(self._keys.run(self._fail, igsid, *args))
+        if keeping:
+            self._forget_locally(igsid)
+        return is_noted
 
     def release(
         self,
@@ -111,7 +124,19 @@ class Leases:
         """
         with self._keys.guarded("writes", igsid):
             args = lease, *_kept(keeping, now)
-            return bool(self._keys.run(self._release, igsid, *args))
+            is_released = bool(self._keys.run(self._release, igsid, *args))
+        if keeping:
+            self._forget_locally(igsid)
+        return is_released
+
+    def _forget_locally(self, igsid: Igsid) -> None:
+        """Drop this process's copy of an entry that has been written.
+
+        The store's message about it comes some milliseconds later, and until then this
+        process would answer what was there before.
+        """
+        if self._near:
+            self._near.forget(self._keys.tag(igsid))
 
 
 def _kept(keeping: Entry | None, now: float) -> tuple[bytes, int] | tuple[()]:

@@ -48,12 +48,17 @@ class LocalEntry:
 
 
 class PendingRead:
-    """An entry that is about to be read, since *begun_at*."""
+    """An entry that is about to be read, since *begun_at*, by some *readers* at once.
 
-    __slots__ = ("begun_at",)
+    *found* is what the first of them to end has read, in a tuple; None before.
+    """
+
+    __slots__ = ("begun_at", "found", "readers")
 
     def __init__(self, begun_at: float) -> None:
         self.begun_at = begun_at
+        self.readers = 0
+        self.found: tuple[bytes | None] | None = None
 
 
 class NearCache:
@@ -132,16 +137,18 @@ class NearCache:
     def begin_read(self, key: str) -> PendingRead | None:
         """Announce a read of *key*; `end_read` or `cancel_read` must follow.
 
-        None: the value must not be kept, because no invalidation would arrive if it
-        changes.
+        Reads that overlap are one pending read. None: the value must not be kept,
+        because no invalidation would arrive if it changes.
         """
         self.start()
         now = self._monotonic()
         if now >= self._trusted_until:
             return None
-        pending = PendingRead(now)
         with self._lock:
-            self._pending[key] = pending
+            pending = self._pending.get(key)
+            if pending is None:
+                pending = self._pending[key] = PendingRead(now)
+            pending.readers += 1
         return pending
 
     def end_read(
@@ -153,12 +160,19 @@ class NearCache:
     ) -> None:
         """Keep the value that was read, unless it has changed since `begin_read`.
 
-        *lives_for* is in seconds. If *stored* is None, the local entry is dropped.
+        *lives_for* is in seconds. If *stored* is None, the local entry is dropped. It
+        is dropped too where two reads at once have found different values: either may
+        be the newer one, and a caller who has got that must not get the other later.
         """
         with self._lock:
             if self._pending.get(key) is not pending:
+                self._forget(key, stored)
                 return
-            del self._pending[key]
+            self._leave(key, pending)
+            if pending.found not in (None, (stored,)):
+                self._forget(key, None)
+                return
+            pending.found = (stored,)
             if stored is None:
                 self._entries.pop(key, None)
                 return
@@ -170,18 +184,17 @@ class NearCache:
         """End a read that failed: the local entry stays as it is."""
         with self._lock:
             if self._pending.get(key) is pending:
-                del self._pending[key]
+                self._leave(key, pending)
 
-    def forget(self, key: str, unless: bytes | None) -> None:
-        """Drop the local entry under *key*, which was read without trust.
+    def forget(self, key: str, unless: bytes | None = None) -> None:
+        """Drop the local entry under *key*: this process knows something newer.
 
-        In an outage it would be served, although this process has read something newer.
-        *unless* is the value that was read: a local entry of the same value stays.
+        It has written that, or has read it without an announcement. Reads under way may
+        find what was there before, so they are not kept. *unless* is the value that was
+        read: a local entry of the same value stays.
         """
         with self._lock:
-            entry = self._entries.get(key)
-            if entry is not None and entry.stored != unless:
-                del self._entries[key]
+            self._forget(key, unless)
 
     def invalidate(self, keys: list[str] | None) -> None:
         """Drop the local entries under *keys*, which have changed; None means all."""
@@ -217,6 +230,17 @@ class NearCache:
         with self._lock:
             self._entries.clear()
             self._pending.clear()
+
+    def _forget(self, key: str, unless: bytes | None) -> None:
+        self._pending.pop(key, None)
+        entry = self._entries.get(key)
+        if entry is not None and entry.stored != unless:
+            del self._entries[key]
+
+    def _leave(self, key: str, pending: PendingRead) -> None:
+        pending.readers -= 1
+        if not pending.readers:
+            del self._pending[key]
 
     def _evict(self) -> None:
         self.evicted += 1

@@ -6,7 +6,12 @@ import math
 
 import pytest
 
-from proxy.storage.near_cache import SECOND_CHANCES, TRUSTED_FOR, NearCache
+from proxy.storage.near_cache import (
+    SECOND_CHANCES,
+    TRUSTED_FOR,
+    NearCache,
+    PendingRead,
+)
 from tests.helpers.fakes import FakeClock
 
 KEY = "default:1254001000000001"
@@ -181,18 +186,73 @@ def test_clear_keeps_the_time_of_the_last_reply(near: NearCache) -> None:
     assert near.last_reply_at == 1007.5
 
 
-def test_of_two_reads_of_a_key_the_one_begun_last_is_kept(
+def begin(near: NearCache) -> PendingRead:
+    pending = near.begin_read(KEY)
+    assert pending is not None
+    return pending
+
+
+def test_two_reads_at_once_are_kept_if_they_are_equal(near: NearCache) -> None:
+    """From the first that ends, while the other is under way."""
+    first, second = begin(near), begin(near)
+
+    near.end_read(KEY, first, b"stored", 3600.0)
+    assert near.get(KEY) is not None
+    near.end_read(KEY, second, b"stored", 3600.0)
+
+    assert near.get(KEY) is not None
+    assert near._pending == {}
+
+
+@pytest.mark.parametrize("values", [(b"new", b"old"), (b"new", None), (None, b"old")])
+def test_of_two_reads_at_once_neither_is_kept_if_they_differ(
+    near: NearCache, values: tuple[bytes | None, bytes | None]
+) -> None:
+    """A third, begun before the second has ended, may have found either."""
+    first, second = begin(near), begin(near)
+    near.end_read(KEY, first, values[0], 3600.0)
+    third = begin(near)
+
+    near.end_read(KEY, second, values[1], 3600.0)
+    near.end_read(KEY, third, b"old", 3600.0)
+
+    assert near.get(KEY) is None
+    assert near._pending == {}
+
+
+def test_write_drops_the_local_entry_and_what_is_being_read(near: NearCache) -> None:
+    """Reads that began before it may have found the value of before."""
+    keep(near, KEY)
+    pending = begin(near)
+
+    near.forget(KEY)
+    assert near.get(KEY) is None
+    near.end_read(KEY, pending, b"from before", 3600.0)
+
+    assert near.get(KEY) is None
+
+
+def test_value_read_before_a_change_drops_a_later_copy_of_another(
     near: NearCache,
 ) -> None:
-    """The other may be older than a change between the two."""
-    first, second = near.begin_read(KEY), near.begin_read(KEY)
-    assert first and second
+    """The change came in between, and it cannot be told which of both is newer."""
+    pending = begin(near)
+    near.invalidate([KEY])
+    keep(near, KEY)
 
-    near.end_read(KEY, second, b"new", 3600.0)
-    near.end_read(KEY, first, b"old", 3600.0)
+    near.end_read(KEY, pending, b"other", 3600.0)
+    assert near.get(KEY) is None
 
-    entry = near.get(KEY)
-    assert entry is not None and entry.stored == b"new"
+
+def test_read_that_fails_leaves_the_others_under_way(near: NearCache) -> None:
+    """What they find is kept."""
+    first, second = begin(near), begin(near)
+
+    near.cancel_read(KEY, first)
+    near.end_read(KEY, second, b"stored", 3600.0)
+
+    assert near.get(KEY) is not None
+    assert near._pending == {}
 
 
 def test_read_that_finds_no_entry_leaves_no_local_entry(near: NearCache) -> None:
