@@ -20,6 +20,11 @@ class Source(Enum):
     """The entry from before, because the fetch of a newer one has failed."""
 
 
+JUST_LEARNED = 2.0
+"""Seconds for which an outcome satisfies every caller. ``fetch`` of Node.js and of
+browsers sends ``no-cache`` or ``max-age=0`` with every request of some modes."""
+
+
 @dataclass(frozen=True, slots=True)
 class Directives:
     """A caller's cache directives (RFC 9111 §5.2.1); *max_age* is in seconds."""
@@ -29,10 +34,17 @@ class Directives:
     only_if_cached: bool = False
 
     def allow(self, entry: Entry, now: float) -> bool:
-        """Whether the caller accepts *entry*, judged by its age."""
+        """Whether the caller accepts *entry*, judged by its age.
+
+        The moment of the fetch is by the clock of another host, perhaps, so it may be
+        in the future, but not far: an entry from there is not just learned.
+        """
+        age = now - entry.fetched_at
+        if abs(age) < JUST_LEARNED:
+            return True
         if self.no_cache:
             return False
-        return self.max_age is None or now - entry.fetched_at <= self.max_age
+        return self.max_age is None or age <= self.max_age
 
 
 NO_DIRECTIVES = Directives()

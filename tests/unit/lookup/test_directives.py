@@ -33,7 +33,7 @@ def has_fresh(world: World) -> None:
     world.graph.outcomes[ADA] = a_profile(name="Before")
     world.find()
     world.graph.outcomes[ADA] = a_profile(name="After")
-    world.clock.now += 1
+    world.clock.now += 2
 
 
 def test_no_cache_calls_meta_and_stores_its_outcome(world) -> None:
@@ -45,6 +45,42 @@ def test_no_cache_calls_meta_and_stores_its_outcome(world) -> None:
     assert (name_of(answer), answer.source) == ("After", Source.FETCHED)
     assert answer.is_forced
     assert name_of(world.find()) == "After"
+    assert world.graph.calls == 2
+
+
+@pytest.mark.parametrize(
+    "directives", [NO_CACHE, Directives(max_age=0.0), Directives(max_age=1.0)]
+)
+@pytest.mark.parametrize("outcome", [a_profile, a_refusal], ids=["profile", "refusal"])
+@pytest.mark.parametrize(
+    ("age", "calls"), [(0.0, 0), (1.9, 0), (2.0, 1), (-1.9, 0), (-2.0, 1)]
+)
+def test_entry_of_the_last_two_seconds_satisfies_every_caller(
+    world, directives, outcome, age, calls
+) -> None:
+    """``fetch`` of Node.js sends ``no-cache`` with every request of some modes.
+
+    A clock that is ahead has stored the entry in the future, but not far from now.
+    """
+    world.graph.outcomes[ADA] = outcome()
+    world.find()
+    world.graph.asked.clear()
+    world.clock.now += age
+    if age < 0 and directives.max_age is not None:
+        calls = 0  # Younger than any age, as before.
+
+    answer = ask(world, directives)
+
+    assert (answer.source is Source.HIT) is (calls == 0)
+    assert world.graph.calls == calls
+
+
+def test_operator_s_refresh_is_not_satisfied_by_an_entry_of_now(world) -> None:
+    """It asks Meta whatever is stored."""
+    world.graph.outcomes[ADA] = a_profile()
+    world.find()
+
+    assert world.lookup.refresh(ADA).source is Source.FETCHED
     assert world.graph.calls == 2
 
 
@@ -62,6 +98,7 @@ def test_no_cache_answers_the_stored_entry_if_meta_fails(world, outcome) -> None
     """And leaves it as it was: no refresh that was due has failed."""
     world.graph.outcomes[ADA] = outcome()
     before = world.find().entry
+    world.clock.now += 2
     world.graph.outcomes[ADA] = GraphTimeout()
 
     answer = ask(world, NO_CACHE)
@@ -181,6 +218,7 @@ def test_no_cache_is_charged_to_the_caller(world) -> None:
     has_fresh(world)
     for _ in range(2):
         ask(world, NO_CACHE, client="inbox")
+        world.clock.now += 2
 
     spent = ask(world, NO_CACHE, client="inbox")
 
@@ -365,6 +403,7 @@ def test_entry_answered_instead_of_a_new_one_is_counted_as_a_hit(world) -> None:
     """Or as stale; the call that failed is counted as a call."""
     world.graph.outcomes[ADA] = a_refusal()
     world.find()
+    world.clock.now += 2
     world.graph.outcomes[ADA] = GraphTimeout()
     ask(world, NO_CACHE)
 

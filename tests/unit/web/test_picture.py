@@ -259,7 +259,7 @@ def test_picture_follows_cache_control(client, graph, clock) -> None:
     client.get(URL)
     other = picture_url(NOW + 90 * HOUR)
     graph.outcomes[ADA] = a_profile(profile_pic=other)
-    clock.now += 1
+    clock.now += 2
 
     answer = client.get(URL, headers={"Cache-Control": "no-cache"})
 
