@@ -6,12 +6,14 @@ reports how long each has been silent.
 
 from __future__ import annotations
 
+import errno
 import os
+import resource
 import socket
 import struct
 import sys
-from collections.abc import Iterator
-from contextlib import suppress
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from typing import NamedTuple
 
 _TCP_INFO = struct.Struct("24xI16xI4xI64xQQ8xI8xI")
@@ -41,7 +43,7 @@ class Connection(NamedTuple):
     acked: int
     is_pending: bool
     is_unanswered: bool
-    socket: socket.socket | None = None
+    fd: int = -1
 
     def stop_reading(self) -> None:
         """Let the server read the end of the stream after what has arrived."""
@@ -49,61 +51,74 @@ class Connection(NamedTuple):
 
     def abort(self) -> None:
         """Close the connection, and drop what the client has not taken."""
-        if self.socket is not None:
-            linger = struct.pack("ii", 1, 0)
-            with suppress(OSError):
-                self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
-        self._shut(socket.SHUT_RDWR)
+        self._shut(socket.SHUT_RDWR, lingers_for=0)
 
-    def _shut(self, how: int) -> None:
-        if self.socket is not None:
-            with suppress(OSError):  # The client has closed it meanwhile.
-                self.socket.shutdown(how)
+    def _shut(self, how: int, lingers_for: int | None = None) -> None:
+        with suppress(OSError), _held(self.fd) as held:
+            if held.getpeername()[:2] != self.peer:
+                return  # It has ended, and the number is another's now.
+            if lingers_for is not None:
+                linger = struct.pack("ii", 1, lingers_for)
+                held.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+            held.shutdown(how)
 
 
 def client_connections(port: int) -> Iterator[Connection]:
     """Yield each connection to our *port*; none outside Linux.
 
-    The socket of each is valid until the next one is asked for. It is a duplicate,
-    so that it cannot become another connection's.
+    It opens no file, so that it works when this process may open no more.
     """
     if sys.platform != "linux":
         return
-    for fd in map(int, os.listdir("/proc/self/fd")):
-        duplicate = _duplicate(fd)
-        if duplicate is None:
-            continue
-        with duplicate:
-            connection = _read(duplicate, port)
-            if connection is not None:
-                yield connection
+    for fd in _open_files():
+        connection = _read(fd, port)
+        if connection is not None:
+            yield connection
 
 
-def _duplicate(fd: int) -> socket.socket | None:
+def _open_files() -> Iterable[int]:
     try:
-        duplicate = os.dup(fd)
-    except OSError:  # Closed since it was listed.
+        return map(int, os.listdir("/proc/self/fd"))
+    except OSError:  # Too many open files to list them: then each number is one.
+        return range(resource.getrlimit(resource.RLIMIT_NOFILE)[0])
+
+
+@contextmanager
+def _held(fd: int) -> Iterator[socket.socket]:
+    """Yield a duplicate of a socket, which cannot become another connection's."""
+    try:
+        held = os.dup(fd)
+    except OSError as exc:
+        if exc.errno != errno.EMFILE:
+            raise
+        held = fd
+    opened = socket.socket(fileno=held)
+    try:
+        yield opened
+    finally:
+        opened.detach() if held == fd else opened.close()
+
+
+def _read(fd: int, port: int) -> Connection | None:
+    try:
+        # Only the family need be asked for: it gives an address its length.
+        opened = socket.socket(type=socket.SOCK_STREAM, proto=0, fileno=fd)
+    except OSError:  # No socket.
         return None
     try:
-        return socket.socket(fileno=duplicate)
-    except OSError:  # Not a socket.
-        os.close(duplicate)
-        return None
-
-
-def _read(duplicate: socket.socket, port: int) -> Connection | None:
-    if duplicate.family not in (socket.AF_INET, socket.AF_INET6):
-        return None
-    try:
-        if duplicate.getsockname()[1] != port:
+        ours = opened.getsockname()
+        if not isinstance(ours, tuple) or ours[1:2] != (port,):
             return None
-        address, client_port = duplicate.getpeername()[:2]
-        info = duplicate.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_INFO.size)
+        peer = opened.getpeername()[:2]
+        info = opened.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_INFO.size)
     except OSError:  # A listener, or closed by the client.
         return None
+    finally:
+        opened.detach()
     unacked, sent, came, acked, received, notsent, segments = _TCP_INFO.unpack(info)
     return Connection(
-        peer=(address, client_port),
+        peer=peer,
+        fd=fd,
         since_sent=sent / 1000,
         since_received=came / 1000,
         segments=segments,
@@ -112,5 +127,4 @@ def _read(duplicate: socket.socket, port: int) -> Connection | None:
         # In the same tick a request comes before its answer. A new connection counts
         # as sent to when it was made, so the bytes say whether anything has come.
         is_unanswered=came < sent or (received > 0 and segments == 0),
-        socket=duplicate,
     )

@@ -6,6 +6,7 @@ import logging
 import math
 import multiprocessing
 import os
+import signal
 import socket
 import time
 from collections.abc import Callable
@@ -125,6 +126,9 @@ def serve(settings: Settings, announce: Callable[[], None] = lambda: None) -> No
             listens at this address already.
         SystemExit: with 1, because a worker died again as soon as it was replaced.
     """
+    if signal.getsignal(signal.SIGHUP) is signal.SIG_DFL:
+        # Until granian handles it; by default it would end the process.
+        signal.signal(signal.SIGHUP, lambda *_: None)
     create_app(settings)  # Report mistakes here; a worker could only die of them.
     check_free(settings.listen)
     folder = writable_folder()
