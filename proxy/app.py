@@ -24,7 +24,7 @@ from proxy.fast_path.middleware import FastPathCall, FastPathMiddleware, no_fast
 from proxy.graph.error_messages import error_message
 from proxy.graph.webhook_payload import read_updates
 from proxy.graph.webhook_signature import SignatureChecker
-from proxy.live_files import LiveFiles, read_settings
+from proxy.live_files import IN_CLEAR, LiveFiles, pages_in_clear, read_settings
 from proxy.lookup.fetcher import Graph
 from proxy.lookup.lookup import ProfileLookup
 from proxy.lookup.pages import Pages
@@ -122,6 +122,8 @@ def log_warnings(settings: Settings) -> None:
     """Log what the *settings* allow although it is unsafe, one line each."""
     for warning in settings.warnings:
         log.warning(warning)
+    for page in pages_in_clear(settings):
+        log.warning(IN_CLEAR, extra={"page": page})
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,8 +14,8 @@ import redis
 from flask import Flask
 from flask_caching import Cache
 
-from proxy.config.pages_file import BadPages, PageSettings, read_pages
-from proxy.config.readers import Secret
+from proxy.config.pages_file import BadPages, PageSettings, check_hosts, read_pages
+from proxy.config.readers import Secret, token_reader
 from proxy.config.settings import (
     Settings,
     SettingsError,
@@ -25,7 +25,7 @@ from proxy.coordination.bulkhead import Bulkhead
 from proxy.coordination.task_queue import TaskQueue
 from proxy.domain.profile import DEFAULT_PAGE
 from proxy.graph.client import GraphClient
-from proxy.live_files import LiveFiles
+from proxy.live_files import IN_CLEAR, LiveFiles
 from proxy.lookup.fetcher import Graph
 from proxy.lookup.lookup import ProfileLookup
 from proxy.lookup.pages import Named, Pages
@@ -191,6 +191,7 @@ class _NamedPages:
         self._settings = settings
         self._new_page = new_page
         self._served: dict[str, _ServedPage] = {}
+        self._has_read = False
 
     def read(self, text: str) -> Named:
         """The Pages of a file that has just been read.
@@ -199,10 +200,11 @@ class _NamedPages:
             BadFile: it is invalid, and all Pages are as before.
         """
         pages = read_pages(text)
+        check_hosts(pages, self._settings.graph_url)
         if not pages and self._settings.page_token is None:
             raise BadPages(["holds no Page, and PROXY_PAGE_TOKEN is not set"])
         served = {name: self._serve(name, page) for name, page in pages.items()}
-        self._served = served
+        self._served, self._has_read = served, True
         return Named(
             {name: page.lookup for name, page in served.items()},
             {account: name for name, page in pages.items() for account in page.ids},
@@ -224,10 +226,8 @@ class _NamedPages:
         previous = self._served.get(name)
         if previous and previous.settings == page:
             return previous
-        if page.is_in_clear:
-            log.warning(
-                "url is http, so the token is sent unencrypted", extra={"page": name}
-            )
+        if page.is_in_clear and self._has_read:
+            log.warning(IN_CLEAR, extra={"page": name})  # A start warns by itself.
         files, secret = LiveFiles(), page.app_secret
         new_graph = partial(
             _new_graph, self._settings, name, files, page.token, secret, page.url
@@ -248,9 +248,10 @@ def _new_graph(
     secret: Secret | None,
     url: str | None = None,
 ) -> GraphClient:
+    base_url = url or settings.graph_url
     return GraphClient(
-        f"{url or settings.graph_url}/{settings.graph_version}",
-        token=files.secret("page_token_file", token),
+        f"{base_url}/{settings.graph_version}",
+        token=files.secret("page_token_file", token, token_reader(base_url)),
         app_secret=files.secret("app_secret_file", secret) if secret else None,
         blocked=settings.blocked_codes,
         calls_at_once=settings.graph_concurrency,

@@ -10,13 +10,17 @@ from functools import partial
 from pathlib import Path
 from typing import Protocol, TypeVar, cast
 
-from proxy.config.pages_file import BadPages, PageSettings, read_pages
+from proxy.config.pages_file import BadPages, PageSettings, check_hosts, read_pages
 from proxy.config.readers import Secret, read_secret
 from proxy.config.settings import Settings, SettingsError
+from proxy.config.shown import shown_path
 from proxy.graph.replies import BlockedCodes, may_mean_blocked
 from proxy.lookup.pages import Named
 from proxy.watched_file import READ_EVERY, BadFile, WatchedFile
 from proxy.web.auth import Keys, read_keys
+
+IN_CLEAR = "url is http, so the token is sent unencrypted"
+"""The warning about a Page of the file, in the log."""
 
 T = TypeVar("T")
 
@@ -53,6 +57,10 @@ def read_settings(env: Mapping[str, str]) -> Settings:
         },
     )
     mistakes = _missing(settings, pages)
+    try:
+        check_hosts(pages, settings.graph_url)
+    except BadPages as exc:
+        mistakes += [f"PROXY_PAGES_FILE: {mistake}" for mistake in exc.mistakes]
     if mistakes:
         raise SettingsError(mistakes)
     return settings
@@ -74,6 +82,14 @@ def _missing(settings: Settings, pages: Mapping[str, PageSettings]) -> list[str]
             " with the app's secret"
         )
     return mistakes
+
+
+def pages_in_clear(settings: Settings) -> list[str]:
+    """The Pages of the file whose tokens would leave this machine without TLS."""
+    if settings.pages_file is None:
+        return []
+    pages = _open_pages(settings.pages_file, read_pages).value()
+    return [name for name, page in pages.items() if page.is_in_clear]
 
 
 def graph_url_of(settings: Settings, page: str | None) -> str | None:
@@ -175,14 +191,16 @@ def _open_pages(path: Path, read: Callable[[str], T]) -> WatchedFile[T]:
         mistakes = [f"PROXY_PAGES_FILE: {mistake}" for mistake in exc.mistakes]
         raise SettingsError(mistakes) from None
     except BadFile as exc:
-        raise SettingsError([f"PROXY_PAGES_FILE {exc}"]) from None
+        where = f"PROXY_PAGES_FILE{shown_path(str(path))}"
+        raise SettingsError([f"{where} {exc}"]) from None
 
 
 def _open_keys(path: Path) -> WatchedFile[Keys]:
     try:
         return WatchedFile(path, read_keys, time.monotonic)
     except BadFile as exc:
-        raise SettingsError([f"PROXY_API_KEYS_FILE {exc}"]) from None
+        where = f"PROXY_API_KEYS_FILE{shown_path(str(path))}"
+        raise SettingsError([f"{where} {exc}"]) from None
 
 
 def _check_blocked_codes(codes: BlockedCodes) -> None:

@@ -308,7 +308,7 @@ def test_proxy_starts_after_the_services_it_needs(stack: dict[str, Any]) -> None
 
 def test_every_variable_of_the_stack_is_a_setting(stack: dict[str, Any]) -> None:
     allowed = {PREFIX + row.name for row in ROWS}
-    allowed |= {f"{PREFIX}{row.name}_FILE" for row in ROWS if row.secret}
+    allowed |= {f"{PREFIX}{row.name}_FILE" for row in ROWS if row.may_be_in_file}
 
     for service in stack["services"].values():
         ours = {n for n in service.get("environment", {}) if n.startswith(PREFIX)}

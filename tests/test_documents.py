@@ -78,7 +78,7 @@ def test_every_setting_is_documented_with_its_default() -> None:
 def test_no_page_names_an_unknown_setting() -> None:
     """A reader would set it without effect."""
     settings = {row.name for row in ROWS} | OF_COMMANDS
-    settings |= {f"{row.name}_FILE" for row in ROWS if row.secret}
+    settings |= {f"{row.name}_FILE" for row in ROWS if row.may_be_in_file}
 
     for page in [*PAGES, ROOT / "docker-compose.yml", ROOT / "Dockerfile"]:
         named = set(re.findall(r"\bPROXY_([A-Z_]*[A-Z])\b", page.read_text()))

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from proxy.config.readers import Address
+from proxy.config.readers import Address, token_reader
 
 _FROM_KUBERNETES = re.compile(r"SERVICE_|PORT(_|$)")
 """Kubernetes gives every container ``<SERVICE>_PORT...`` of a service named proxy."""
@@ -40,6 +40,7 @@ def contradictions(values: Values) -> list[str]:
         *_keys_or_anonymous(values),
         *_usage_limits(values),
         *_open_to_strangers(values),
+        *_token_of_another_host(values),
         *_webhooks(values),
     ]
 
@@ -68,6 +69,17 @@ def _open_to_strangers(values: Values) -> list[str]:
             f"PROXY_LISTEN={listen} is not a loopback address: set"
             " PROXY_API_KEYS_FILE, or PROXY_ALLOW_ANONYMOUS=1 to let every caller read"
         ]
+    return []
+
+
+def _token_of_another_host(values: Values) -> list[str]:
+    token, url = values.get("page_token"), values.get("graph_url")
+    if not (token and url):
+        return []
+    try:
+        token_reader(url)(token.value)
+    except ValueError as exc:
+        return [f"PROXY_PAGE_TOKEN must be {exc}: set PROXY_GRAPH_URL to that"]
     return []
 
 

@@ -15,7 +15,9 @@ from proxy.config.readers import (
     read_graph_url,
     read_secret,
     secret_in_file,
+    token_reader,
 )
+from proxy.config.shown import shown_path
 from proxy.domain.profile import DEFAULT_PAGE
 from proxy.watched_file import BadFile
 
@@ -118,6 +120,22 @@ def _ids_of_two(pages: Mapping[str, PageSettings | None]) -> list[str]:
     return mistakes
 
 
+def check_hosts(pages: Mapping[str, PageSettings], graph_url: str) -> None:
+    """Check that the token of each Page is one for its host, *graph_url* by default.
+
+    Raises:
+        BadPages: with a mistake for each Page whose token is not.
+    """
+    mistakes = []
+    for name, page in pages.items():
+        try:
+            token_reader(page.url or graph_url)(page.token.value)
+        except ValueError as exc:
+            mistakes.append(f"pages.{name}: its token must be {exc}: set url to that")
+    if mistakes:
+        raise BadPages(mistakes)
+
+
 class _PageReader:
     """Reads the table of one Page, and collects its mistakes."""
 
@@ -178,7 +196,7 @@ class _PageReader:
         try:
             return secret_in_file(path)
         except ValueError as exc:
-            self._add(file_key, str(exc))
+            self._add(f"{file_key}{shown_path(path)}", str(exc))
             return None
 
     def _ids(self, value: Any) -> tuple[str, ...]:

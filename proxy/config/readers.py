@@ -1,7 +1,7 @@
 """Readers: from the text of a setting to its value, or a ValueError with the rule.
 
-The text of an error completes "PROXY_<NAME> must be ...". It quotes no value, because
-a secret can stand in the wrong variable.
+The text of an error completes "PROXY_<NAME> must be ...". It quotes no value:
+`proxy.config.shown` decides what may be shown of one.
 """
 
 from __future__ import annotations
@@ -18,6 +18,16 @@ _DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?)(s|m|h|d)?", re.ASCII)
 _UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _HEADER_TEXT = re.compile(r"[!-~]+", re.ASCII)
 _METAS_HOST = re.compile(r"(^|\.)(facebook|instagram)\.com\.?$")
+_VERSION = re.compile(r"v[0-9]+\.[0-9]+")
+
+_QUOTES = "\"'`\u2018\u2019\u201c\u201d"
+_NO_VALUE = re.compile(r"undefined(?![a-z0-9]).*|null|none|nil", re.IGNORECASE)
+"""What programs and scripts write for a value that they do not have."""
+
+_PLACEHOLDER = re.compile(r"\$\{.*\}|\{\{.*\}\}|<.*>")
+
+INSTAGRAM_LOGIN = "IGAA"
+"""How the tokens of an Instagram login begin, which graph.facebook.com rejects."""
 
 
 class Address(NamedTuple):
@@ -107,18 +117,55 @@ def matching(pattern: str, rule: str) -> Callable[[str], str]:
 
 
 def read_secret(text: str) -> str:
-    """A token or secret that a header can hold: printable ASCII, no spaces."""
-    if _HEADER_TEXT.fullmatch(text.strip()) is None:
+    """A token or secret that a header can hold: printable ASCII, no spaces.
+
+    Nothing that is plainly no secret: quoted, in several lines, or a word for nothing.
+    """
+    secret = text.strip()
+    if secret and (secret[0] in _QUOTES or secret[-1] in _QUOTES):
+        raise ValueError("a secret without quotes around it")
+    if re.search(r"[\r\n]", secret):
+        raise ValueError("a secret in one line, and there is a line break in it")
+    if re.search(r"\s", secret):
+        raise ValueError("a secret without blanks, and there is one in it")
+    if _NO_VALUE.fullmatch(secret):
+        raise ValueError(
+            "a secret, and not undefined, null or none, which programs write for a"
+            " value that they do not have"
+        )
+    if _PLACEHOLDER.fullmatch(secret):
+        raise ValueError("a secret, and not a placeholder that was not filled in")
+    if _HEADER_TEXT.fullmatch(secret) is None:
         raise ValueError("printable ASCII without spaces, and not empty")
-    return text.strip()
+    return secret
 
 
 def read_secrets(text: str) -> str:
     """Secrets by comma, each as `read_secret` reads it."""
-    secrets = [secret.strip() for secret in text.split(",")]
-    if not all(map(_HEADER_TEXT.fullmatch, secrets)):
-        raise ValueError("secrets by comma, printable ASCII, and none of them empty")
-    return ",".join(secrets)
+    try:
+        return ",".join(map(read_secret, text.split(",")))
+    except ValueError as exc:
+        raise ValueError(f"secrets by comma, and each of them {exc}") from None
+
+
+def token_reader(graph_url: str) -> Callable[[str], str]:
+    """A reader of Page tokens for the host of *graph_url*.
+
+    Source: https://developers.facebook.com/docs/instagram-platform/instagram-api-with-instagram-login
+    """
+    host = urlsplit(graph_url).hostname or ""
+    is_facebook = bool(re.search(r"(^|\.)facebook\.com\.?$", host))
+
+    def read(text: str) -> str:
+        token = read_secret(text)
+        if is_facebook and token.startswith(INSTAGRAM_LOGIN):
+            raise ValueError(
+                f"a token for {host}, and one that begins with {INSTAGRAM_LOGIN} is of"
+                " an Instagram login, which works at https://graph.instagram.com only"
+            )
+        return token
+
+    return read
 
 
 def secret_in_file(path: str, read: Callable[[str], str] = read_secret) -> Secret:
@@ -129,7 +176,8 @@ def secret_in_file(path: str, read: Callable[[str], str] = read_secret) -> Secre
             nothing of the content.
     """
     try:
-        return Secret(read(Path(path).read_text()), Path(path))
+        # Some editors write a byte order mark.
+        return Secret(read(Path(path).read_text("utf-8-sig")), Path(path))
     except OSError as exc:
         raise ValueError(f"cannot be read: {exc.strerror}") from None
     except UnicodeDecodeError:
@@ -164,6 +212,8 @@ def read_graph_url(text: str) -> str:
         raise ValueError("https://host, with no user, query or space")
     if parts.scheme == "http" and _METAS_HOST.search(host):
         raise ValueError("https for Meta's own hosts: no token may be sent unencrypted")
+    if any(map(_VERSION.fullmatch, parts.path.split("/"))):
+        raise ValueError("without a version (PROXY_GRAPH_VERSION has it)")
     return text.rstrip("/")
 
 
@@ -185,10 +235,13 @@ def read_blocked_codes(text: str) -> frozenset[tuple[int, int | None]]:
 
 
 def _split_url(text: str) -> SplitResult:
+    # The library's messages quote a part of the URL, which may be a password.
     try:
         parts = urlsplit(text)
+    except ValueError:
+        raise ValueError("a URL") from None
+    try:
         parts.port  # noqa: B018 - raises for an invalid port
     except ValueError:
-        # The library's message quotes a part of the URL, which may be a password.
-        raise ValueError("a URL") from None
+        raise ValueError("a URL whose port is a number from 1 to 65535") from None
     return parts

@@ -31,6 +31,12 @@ class Row(NamedTuple):
     read: Callable[[str], Any]
     help: str
     secret: bool = False
+    has_password: bool = False
+
+    @property
+    def may_be_in_file(self) -> bool:
+        """Whether ``<NAME>_FILE`` may name a file with the value instead."""
+        return self.secret or self.has_password
 
 
 def usable_cores() -> int:
@@ -89,6 +95,7 @@ ROWS = (
         StoreUrl.parse,
         "where entries live: redis://, rediss://, unix://, redis+sentinel://,"
         " redis+cluster:// or embedded: (run only)",
+        has_password=True,
     ),
     Row(
         "KEY_PREFIX",

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from proxy.config.checks import contradictions, unknown_names
 from proxy.config.readers import Address, Secret, is_in_clear, secret_in_file
 from proxy.config.rows import ROWS, Row, usable_cores
+from proxy.config.shown import shown, shown_path
 from proxy.storage.store_url import StoreUrl
 
 PREFIX = "PROXY_"
@@ -86,7 +87,8 @@ class Settings:
         """
         given = {k: v for k, v in env.items() if k.startswith(PREFIX) and v != ""}
         names = {row.name for row in ROWS}
-        names |= {f"{row.name}_FILE" for row in ROWS if row.secret} | OF_COMMANDS
+        names |= {f"{row.name}_FILE" for row in ROWS if row.may_be_in_file}
+        names |= OF_COMMANDS
         mistakes = unknown_names(
             (name.removeprefix(PREFIX) for name in given), names, PREFIX
         )
@@ -129,21 +131,21 @@ class Shown(NamedTuple):
 
 def show(env: Mapping[str, str]) -> list[Shown]:
     """Every setting, its value as it was written, and its source."""
-    shown = []
+    rows = []
     for row in ROWS:
         name = PREFIX + row.name
-        if row.secret and env.get(f"{name}_FILE"):
+        if row.may_be_in_file and env.get(f"{name}_FILE"):
             where = f"file {env[f'{name}_FILE']}"
-            shown.append(Shown(name, SECRET_SHOWN_AS, where))
+            rows.append(Shown(name, SECRET_SHOWN_AS, where))
         elif env.get(name):
             has_password = row.name.endswith("_URL") and re.search("[@?]", env[name])
             is_masked = row.secret or has_password
             value = SECRET_SHOWN_AS if is_masked else env[name]
-            shown.append(Shown(name, value, "environment"))
+            rows.append(Shown(name, value, "environment"))
         else:
             default = str(usable_cores()) if row.name == "WORKERS" else row.default
-            shown.append(Shown(name, default or "", "default"))
-    return shown
+            rows.append(Shown(name, default or "", "default"))
+    return rows
 
 
 def _value(row: Row, given: Mapping[str, str]) -> Any:
@@ -151,6 +153,12 @@ def _value(row: Row, given: Mapping[str, str]) -> Any:
     name = PREFIX + row.name
     if row.secret:
         return _secret(row, given)
+    if row.has_password and (stored := _in_file(row, given)):
+        try:
+            return row.read(stored.value)
+        except ValueError as exc:
+            where = shown_path(str(stored.file))
+            raise ValueError(f"{name}_FILE{where} must hold {exc}") from None
     text = given.get(name, row.default)
     if row.name == "WORKERS" and text is None:
         return usable_cores()
@@ -160,27 +168,35 @@ def _value(row: Row, given: Mapping[str, str]) -> Any:
     try:
         return row.read(text)
     except ValueError as exc:
-        # A value can hold a password, so only the rule is reported.
-        raise ValueError(f"{name} must be {exc}") from None
+        end = shown(text, may_have_password=row.has_password)
+        raise ValueError(f"{name} must be {exc}{end}") from None
+
+
+def _in_file(row: Row, given: Mapping[str, str]) -> Secret | None:
+    """The text of a setting in the file that ``<NAME>_FILE`` names, if one does."""
+    name = PREFIX + row.name
+    path = given.get(f"{name}_FILE")
+    if path is None:
+        return None
+    if name in given:
+        raise ValueError(f"{name} and {name}_FILE are both set; keep one")
+    try:
+        return secret_in_file(path, row.read if row.secret else str.strip)
+    except ValueError as exc:
+        raise ValueError(f"{name}_FILE{shown_path(path)} {exc}") from None
 
 
 def _secret(row: Row, given: Mapping[str, str]) -> Secret | None:
     name = PREFIX + row.name
-    file = given.get(f"{name}_FILE")
-    if file and name in given:
-        raise ValueError(f"{name} and {name}_FILE are both set; keep one")
-    if not file and name not in given:
+    if secret := _in_file(row, given):
+        return secret
+    if name not in given:
         if row.default is None and f"{PREFIX}PAGES_FILE" not in given:
             raise ValueError(
                 f"{name} or {name}_FILE must be set ({row.help}), or"
                 f" {PREFIX}PAGES_FILE for several Pages"
             )
         return None
-    if file:
-        try:
-            return secret_in_file(file, row.read)
-        except ValueError as exc:
-            raise ValueError(f"{name}_FILE {exc}") from None
     try:
         return Secret(row.read(given[name]), None)
     except ValueError as exc:

@@ -17,6 +17,7 @@ SENTINEL_PORT, REDIS_PORT = 26379, 6379
 
 _HOST = r"(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::([0-9]{1,5}))?"
 _USER = r"(?:[^/?#@,]*@)?"
+_PORT = "a URL whose port is a number from 1 to 65535"
 _HOSTS = rf"{_USER}{_HOST}(?:,{_HOST})*"
 
 
@@ -155,18 +156,25 @@ def _split_one(text: str, scheme: str) -> tuple[SplitResult, Hosts]:
         port = parts.port
     except ValueError:
         # Its text quotes a part of the URL, which may be a password.
-        raise ValueError("a URL") from None
+        raise ValueError(_PORT if _has_bad_port(text) else "a URL") from None
     host = parts.hostname
     if scheme == "unix":
         is_whole = not host and parts.path.startswith("/")
     else:
         is_whole = bool(host and re.fullmatch("/?[0-9]*", parts.path))
-    if not is_whole or parts.fragment or port == 0:
+    if port == 0:
+        raise ValueError(_PORT)
+    if not is_whole or parts.fragment:
         raise ValueError(
             "redis://host:port/0 or unix:///path/of/the.sock, with a password"
             " percent-encoded"
         )
     return parts, ((host, port or REDIS_PORT),) if host else ()
+
+
+def _has_bad_port(text: str) -> bool:
+    """Whether the port is invalid, and not a password that is not percent-encoded."""
+    return bool(re.fullmatch(rf"\w+://{_USER}[^/?#@]*:[^/?#@:]*([/?#][^@]*)?", text))
 
 
 def _split_many(
@@ -180,11 +188,12 @@ def _split_many(
     names = parts.netloc.rpartition("@")[2]
     ports = re.findall(rf"{_HOST}(?=,|$)", names)
     malformed = ValueError(f"{form}, with a password percent-encoded")
+    if any(port and not 0 < int(port) < 65536 for port in ports):
+        raise ValueError(_PORT)
     if (
         not re.fullmatch(_HOSTS, parts.netloc, re.ASCII)
         or not re.fullmatch(path, parts.path)
         or parts.fragment
-        or any(port and not 0 < int(port) < 65536 for port in ports)
     ):
         raise malformed
     try:

@@ -35,14 +35,14 @@ def test_mistakes_in_the_pages_file_are_reported_with_all_others(
     found = mistakes(PAGES_FILE=str(file), THREADS="1")
 
     assert found == [
-        "PROXY_PAGES_FILE: pages.shop.token must be printable ASCII without spaces,"
-        " and not empty",
+        "PROXY_PAGES_FILE: pages.shop.token must be a secret without blanks, and there"
+        " is one in it",
         "PROXY_PAGES_FILE: pages.outlet: token or token_file must be set",
-        "PROXY_THREADS must be a whole number between 96 and 4096",
+        "PROXY_THREADS must be a whole number between 96 and 4096, not '1'",
     ]
     file.unlink()
     assert mistakes(PAGES_FILE=str(file)) == [
-        "PROXY_PAGES_FILE cannot be read: No such file or directory"
+        f"PROXY_PAGES_FILE={file} cannot be read: No such file or directory"
     ]
 
 
@@ -100,7 +100,7 @@ def test_blocked_codes_must_not_list_codes_with_another_meaning() -> None:
     found = mistakes(BLOCKED_CODES="551,190/463,4/1,9010,100/33", THREADS="1")
 
     assert found == [
-        "PROXY_THREADS must be a whole number between 96 and 4096",
+        "PROXY_THREADS must be a whole number between 96 and 4096, not '1'",
         "PROXY_BLOCKED_CODES must not list 190/463, 4/1, 9010: a code of the token or"
         " the quota never means blocked, and a code that has another meaning here may"
         " only be listed with a subcode, as code/subcode",
@@ -134,8 +134,8 @@ def test_mistake_in_the_keys_file_is_reported_with_all_others(
     found = mistakes(API_KEYS_FILE=str(file), THREADS="1", ALLOW_ANONYMOUS="1")
 
     assert found == [
-        "PROXY_THREADS must be a whole number between 96 and 4096",
-        f"PROXY_API_KEYS_FILE {mistake}",
+        "PROXY_THREADS must be a whole number between 96 and 4096, not '1'",
+        f"PROXY_API_KEYS_FILE={file} {mistake}",
         "PROXY_ALLOW_ANONYMOUS=1 and PROXY_API_KEYS_FILE contradict each other:"
         " with keys, no caller is anonymous",
     ]

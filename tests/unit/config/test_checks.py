@@ -153,5 +153,6 @@ def test_invalid_secret_is_not_reported_as_missing_too() -> None:
     """One mistake is enough."""
     found = mistakes(WEBHOOK_VERIFY_TOKEN="word", WEBHOOK_SECRETS="a,,b")
 
-    rule = "must be secrets by comma, printable ASCII, and none of them empty"
-    assert found == [f"PROXY_WEBHOOK_SECRETS {rule}"]
+    rule = "must be secrets by comma, and each of them printable ASCII"
+    assert len(found) == 1
+    assert found[0].startswith(f"PROXY_WEBHOOK_SECRETS {rule}")

@@ -83,7 +83,8 @@ def test_all_mistakes_are_reported_at_once(tmp_path: Path) -> None:
         "pages.outlet: token and token_file are both set; keep one",
         "pages.outlet.app_secret must be a string",
         'pages.outlet.ids must be a list of digits in quotes: ["17841400000000000"]',
-        "pages.cafe.token_file cannot be read: No such file or directory",
+        f"pages.cafe.token_file={tmp_path}/none cannot be read: No such file or"
+        " directory",
     ]
 
 
@@ -107,6 +108,14 @@ def test_all_mistakes_are_reported_at_once(tmp_path: Path) -> None:
             "pages.b.ids: 1 is one of pages.a too",
         ),
         ('[pages.a]\ntoken=""', None),
+        (
+            '[pages.a]\ntoken="x"\nurl="https://graph.instagram.com/v25.0"',
+            "pages.a.url must be without a version (PROXY_GRAPH_VERSION has it)",
+        ),
+        (
+            "[pages.a]\ntoken='\"x\"'",
+            "pages.a.token must be a secret without quotes around it",
+        ),
         ("[pages.a]\ntoken=x", "is not TOML: look at line 2, column 7"),
     ],
 )

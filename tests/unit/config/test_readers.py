@@ -126,7 +126,7 @@ def test_address_without_an_ip_address_or_a_port_is_a_mistake(text: str) -> None
 
     assert found == [
         "PROXY_LISTEN must be an IP address and a port, such as 127.0.0.1:8080 or"
-        " [::1]:8080"
+        f" [::1]:8080, not {text!r}"
     ]
 
 
@@ -159,7 +159,7 @@ def test_blocked_code_of_another_form_is_a_mistake(text: str) -> None:
     found = mistakes(BLOCKED_CODES=text)
 
     assert len(found) == 1
-    assert found[0].endswith("551,100/33")
+    assert found[0].endswith(f"551,100/33, not {text!r}")
 
 
 @pytest.mark.parametrize(
@@ -210,6 +210,9 @@ def test_graph_url_of_metas_own_hosts_must_be_https(url: str) -> None:
         "https://ada@graph.facebook.com",
         "https://graph.facebook.com?access_token=x",
         "https://graph.facebook.com#x",
+        "https://graph.facebook.com/v25.0",
+        "https://graph.instagram.com/v9.0/",
+        "https://gateway.internal/meta/v25.0",
         "https://graph.facebook.com:none",
         "https://graph.facebook.com:65536",
         "https://[graph.facebook.com",

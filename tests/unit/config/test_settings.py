@@ -248,8 +248,8 @@ def test_invalid_secret_is_a_mistake_that_does_not_quote_it(
     """It could not stand in a header. Neither text nor traceback has any part of it."""
     raised = error(ENOUGH | {f"PROXY_{name}": value})
 
-    rule = "must be printable ASCII without spaces, and not empty"
-    assert raised.mistakes == [f"PROXY_{name} {rule}"]
+    [mistake] = raised.mistakes
+    assert mistake.startswith(f"PROXY_{name} must be ")
     assert "TESTTOKEN" not in all_that_shows(raised)
 
 
@@ -264,7 +264,7 @@ def test_file_with_an_invalid_secret_is_a_mistake_that_does_not_quote_it(
     raised = error({"PROXY_PAGE_TOKEN_FILE": str(file)})
 
     assert len(raised.mistakes) == 1
-    assert raised.mistakes[0].startswith("PROXY_PAGE_TOKEN_FILE must hold ")
+    assert raised.mistakes[0].startswith(f"PROXY_PAGE_TOKEN_FILE={file} must hold ")
     assert "TESTTOKEN" not in all_that_shows(raised)
 
 
@@ -350,17 +350,29 @@ def test_secret_in_a_variable_and_in_a_file_is_a_mistake(tmp_path: Path) -> None
 
 
 def test_missing_file_of_a_secret_is_a_mistake(tmp_path: Path) -> None:
-    """With the system's own message."""
+    """With its path, which a container can have changed, and the system's message."""
     found = mistakes(APP_SECRET_FILE=str(tmp_path / "none"))
 
-    assert found == ["PROXY_APP_SECRET_FILE cannot be read: No such file or directory"]
+    path = f"{tmp_path}/none"
+    assert found == [
+        f"PROXY_APP_SECRET_FILE={path} cannot be read: No such file or directory"
+    ]
+
+
+@pytest.mark.parametrize("secret", [f"{TOKEN}XYZ", "0123456789abcdef" * 2])
+def test_secret_in_the_variable_of_its_file_is_not_quoted(secret: str) -> None:
+    """It is taken for a path, which mistakes show."""
+    raised = error({"PROXY_PAGE_TOKEN_FILE": secret})
+
+    assert secret not in all_that_shows(raised)
+    assert "PROXY_PAGE_TOKEN_FILE (not shown" in raised.mistakes[0]
 
 
 def test_unreadable_file_of_a_secret_is_a_mistake(tmp_path: Path) -> None:
     """A folder is unreadable even for root."""
     found = mistakes(APP_SECRET_FILE=str(tmp_path))
 
-    assert found == ["PROXY_APP_SECRET_FILE cannot be read: Is a directory"]
+    assert found == [f"PROXY_APP_SECRET_FILE={tmp_path} cannot be read: Is a directory"]
 
 
 def test_binary_file_of_a_secret_is_a_mistake(tmp_path: Path) -> None:
@@ -370,7 +382,7 @@ def test_binary_file_of_a_secret_is_a_mistake(tmp_path: Path) -> None:
 
     raised = error(ENOUGH | {"PROXY_APP_SECRET_FILE": str(file)})
 
-    assert raised.mistakes == ["PROXY_APP_SECRET_FILE is not text"]
+    assert raised.mistakes == [f"PROXY_APP_SECRET_FILE={file} is not text"]
     assert "hunter2" not in all_that_shows(raised)
 
 
@@ -382,15 +394,144 @@ def test_empty_file_of_a_secret_is_a_mistake(tmp_path: Path) -> None:
     found = mistakes(APP_SECRET_FILE=str(file))
 
     assert len(found) == 1
-    assert found[0].startswith("PROXY_APP_SECRET_FILE must hold ")
+    assert found[0].startswith(f"PROXY_APP_SECRET_FILE={file} must hold ")
 
 
-@pytest.mark.parametrize("name", ["PROFILE_TTL_FILE", "STORE_URL_FILE"])
-def test_setting_that_is_not_secret_cannot_be_in_a_file(name: str) -> None:
+def test_setting_that_is_not_secret_cannot_be_in_a_file() -> None:
     """Such a variable is an unknown name."""
-    found = mistakes(**{name: "/run/secrets/x"})
+    found = mistakes(PROFILE_TTL_FILE="/run/secrets/x")
 
-    assert found[0].startswith(f"PROXY_{name} is not a setting")
+    assert found[0].startswith("PROXY_PROFILE_TTL_FILE is not a setting")
+
+
+def test_url_of_the_store_may_be_in_a_file(tmp_path: Path) -> None:
+    """It can have a password, which the environment would show."""
+    file = tmp_path / "store_url"
+    file.write_text("redis://:hunter2@cache:6379/1\n")
+
+    given = settings(STORE_URL_FILE=str(file))
+    seen = shown({"PROXY_STORE_URL_FILE": str(file)})
+
+    assert given.store_url == StoreUrl.parse("redis://:hunter2@cache:6379/1")
+    assert seen["PROXY_STORE_URL"] == (SECRET_SHOWN_AS, f"file {file}")
+
+
+@pytest.mark.parametrize(
+    ("content", "rule"),
+    [
+        ("redis://:hunter2@cache:x", "must hold a URL whose port"),
+        ("", "must hold embedded:"),
+        (None, "cannot be read"),
+    ],
+)
+def test_mistake_in_the_file_of_the_store_names_the_file(
+    tmp_path: Path, content: str | None, rule: str
+) -> None:
+    """And quotes nothing of the URL."""
+    file = tmp_path / "store_url"
+    if content is not None:
+        file.write_text(content)
+
+    raised = error(ENOUGH | {"PROXY_STORE_URL_FILE": str(file)})
+
+    assert raised.mistakes[0].startswith(f"PROXY_STORE_URL_FILE={file} {rule}")
+    assert "hunter2" not in all_that_shows(raised)
+
+
+@pytest.mark.parametrize(
+    ("url", "rule"),
+    [
+        ("redis://h:99999", "a URL whose port is a number from 1 to 65535"),
+        ("redis://:hunter2@h:99999/0", "a URL whose port is"),
+        ("redis://h:port", "a URL whose port is"),
+        ("redis://h:0/0", "a URL whose port is"),
+        ("redis+sentinel://one,two:99999/people", "a URL whose port is"),
+        ("redis+cluster://one:99999", "a URL whose port is"),
+        ("redis://:hun/hunter2@h:6379/0", "a URL"),
+    ],
+)
+def test_invalid_port_of_the_store_is_named(url: str, rule: str) -> None:
+    """And a password that is not percent-encoded is not taken for a port."""
+    [found] = mistakes(STORE_URL=url)
+
+    assert found.startswith(f"PROXY_STORE_URL must be {rule}")
+    assert ("port is" in found) is ("port" in rule)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("PROFILE_TTL", "soon"),
+        ("LISTEN", "8080"),
+        ("LISTEN", "127.0.0.1:80 "),
+        ("GRAPH_URL", "https://graph.facebook.com/v25.0"),
+        ("STORE_URL", "redis://h:99999"),
+        ("LOG_LEVEL", "trace"),
+    ],
+)
+def test_mistake_ends_with_the_value(name: str, value: str) -> None:
+    """In a container, the operator does not see what a variable became."""
+    [found] = mistakes(**{name: value})
+
+    assert found.endswith(f", not {value!r}")
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("GRAPH_URL", "https://ada:hunter2@graph.facebook.com"),
+        ("GRAPH_URL", "https://graph.facebook.com?access_token=hunter2"),
+        ("LISTEN", "0123456789abcdef" * 2 + "hunter2"),
+        ("PROFILE_TTL", "EAAhunter2"),
+        ("PROFILE_TTL", "pp_hunter2"),
+    ],
+)
+def test_value_that_may_be_a_secret_is_not_shown(name: str, value: str) -> None:
+    """Also where it stands in the wrong variable."""
+    raised = error(ENOUGH | {f"PROXY_{name}": value})
+
+    assert "hunter2" not in all_that_shows(raised)
+    assert raised.mistakes[0].endswith("because it may be a secret")
+
+
+@pytest.mark.parametrize(
+    ("token", "rule"),
+    [
+        ('"EAATESTTOKEN"', "a secret without quotes around it"),
+        ("'EAATESTTOKEN'", "a secret without quotes around it"),
+        ('"EAATESTTOKEN', "a secret without quotes around it"),
+        ("EAA TESTTOKEN", "a secret without blanks, and there is one in it"),
+        ("EAA\nTESTTOKEN", "a secret in one line, and there is a line break in it"),
+        ("undefined", "a secret, and not undefined, null or none"),
+        ("undefined___TESTTOKEN", "a secret, and not undefined, null or none"),
+        ("null", "a secret, and not undefined, null or none"),
+        ("None", "a secret, and not undefined, null or none"),
+        ("${PAGE_TESTTOKEN}", "a secret, and not a placeholder"),
+        ("IGAATESTTOKEN", "a token for graph.facebook.com, and one that begins with"),
+    ],
+)
+def test_mistake_in_a_token_is_told_without_the_token(token: str, rule: str) -> None:
+    """In the variable and in a file alike, at the start."""
+    raised = error({"PROXY_PAGE_TOKEN": token})
+
+    assert raised.mistakes[0].startswith(f"PROXY_PAGE_TOKEN must be {rule}")
+    assert "TESTTOKEN" not in all_that_shows(raised)
+
+
+@pytest.mark.parametrize("secret", ["nullable", "undefinedness", "a'b", "none5"])
+def test_secret_that_only_resembles_a_mistake_is_valid(secret: str) -> None:
+    """Words of an operator's own are valid secrets."""
+    assert settings(APP_SECRET=secret).app_secret == Secret(secret, None)
+
+
+@pytest.mark.parametrize(
+    "url", ["https://graph.instagram.com", "http://127.0.0.1:9100", "https://gw/meta"]
+)
+def test_token_of_an_instagram_login_is_valid_at_other_hosts(url: str) -> None:
+    """Only graph.facebook.com is known to reject it."""
+    given = settings(PAGE_TOKEN="IGAATESTTOKEN", GRAPH_URL=url)
+
+    assert given.page_token == Secret("IGAATESTTOKEN", None)
 
 
 def shown(env: Mapping[str, str]) -> dict[str, tuple[str, str]]:
