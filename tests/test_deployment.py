@@ -22,6 +22,8 @@ from proxy.config.rows import ROWS
 from proxy.config.settings import PREFIX, Settings
 from proxy.simulator.server import Simulator
 from proxy.web import auth
+from tests.helpers.processes import free_port, wait_until
+from tests.helpers.redis_servers import require
 
 ROOT = Path(__file__).parent.parent
 BIN = Path(sys.executable).parent
@@ -272,19 +274,18 @@ def test_redis_has_no_persistence_and_limited_memory(stack: dict[str, Any]) -> N
     arguments = dict(zip(words[::2], words[1::2], strict=True))
 
     assert re.match(r"redis:\d+(-|$)", redis["image"])
-    assert redis["entrypoint"] == ["redis-server"]
     assert arguments == {
         "--save": "",
         "--appendonly": "no",
         "--maxmemory": "256mb",
         "--maxmemory-policy": "allkeys-lfu",
         "--maxmemory-clients": "5%",
-        "--protected-mode": "no",
+        "--slowlog-max-len": "0",
     }
 
 
 def test_redis_can_be_reached_only_by_the_proxy(stack: dict[str, Any]) -> None:
-    """It has no password, so only its network protects it."""
+    """Of the containers; its password is for the programs of this machine."""
     on_it = {
         name
         for name, service in stack["services"].items()
@@ -293,7 +294,74 @@ def test_redis_can_be_reached_only_by_the_proxy(stack: dict[str, Any]) -> None:
 
     assert stack["services"]["redis"]["networks"] == ["store"]
     assert on_it == {"redis", "proxy"}
-    assert stack["networks"]["store"]["internal"] is True
+    assert stack["networks"] == {"default": {}, "store": {"internal": True}}
+
+
+@pytest.fixture
+def redis_of_stack(stack: dict[str, Any], tmp_path: Path) -> Iterator[tuple[int, str]]:
+    """The stack's Redis, as its command line starts it, but for port and paths.
+
+    Yields its port and the command of its health check.
+    """
+    require(shutil.which("redis-server") is not None, "redis-server")
+    redis, port = stack["services"]["redis"], free_port()
+
+    def here(word: str) -> str:
+        word = word.replace("$$", "$").replace("/tmp/", f"{tmp_path}/")
+        return word.replace("/run/secrets/", f"{ROOT}/deploy/local/")
+
+    command = [here(word) for word in [*redis["entrypoint"], *redis["command"]]]
+    kind, health = redis["healthcheck"]["test"]
+    assert kind == "CMD-SHELL"
+    with subprocess.Popen(
+        [*command, "--port", str(port), "--bind", "127.0.0.1"],
+        cwd=tmp_path,
+        stdout=subprocess.DEVNULL,
+    ) as running:
+        yield port, here(health).replace("redis-cli", f"redis-cli -p {port}")
+        running.terminate()
+        assert running.wait(10) == 0  # The server itself gets the signal, not a shell.
+
+
+def test_redis_wants_the_password_that_the_proxy_has(
+    stack: dict[str, Any], redis_of_stack: tuple[int, str], tmp_path: Path
+) -> None:
+    """Every program of this machine reaches it. Its health check has the password."""
+    port, health = redis_of_stack
+    wait_until(lambda: run("sh", "-c", health).returncode == 0, 10, "Redis is healthy")
+    store = Path(local_environment(stack)["PROXY_STORE_URL_FILE"]).read_text().strip()
+    url = tmp_path / "store_url"
+    url.write_text(store.replace("@redis:6379", f"@127.0.0.1:{port}"))
+    env = {"PROXY_PAGE_TOKEN": "EAATEST", "PROXY_STORE_URL_FILE": str(url)}
+
+    stats = run(BIN / "profile-proxy", "stats", "--json", env=env)
+    without = run("redis-cli", "-p", str(port), "ping")
+    listed = run("ps", "-eo", "args").stdout
+
+    password = store.partition("://:")[2].partition("@")[0]
+    assert stats.returncode == 0, stats.stderr
+    assert json.loads(stats.stdout)["entries_complete"] is True
+    assert "NOAUTH" in without.stdout
+    assert password not in listed + stats.stdout + stats.stderr
+    assert f"redis-server 127.0.0.1:{port}" in listed
+
+
+@pytest.mark.parametrize("content", [None, ""], ids=["missing", "empty"])
+def test_redis_does_not_start_without_its_password(
+    stack: dict[str, Any], tmp_path: Path, content: str | None
+) -> None:
+    """Otherwise every program of this machine would be let in."""
+    file = tmp_path / "redis_password"
+    if content is not None:
+        file.write_text(content)
+    shell, option, script, *_ = stack["services"]["redis"]["entrypoint"]
+    script = script.replace("$$", "$").replace("/tmp/", f"{tmp_path}/")
+    script = script.replace("/run/secrets/", f"{tmp_path}/")
+
+    started = run(shell, option, script, "redis-server", "--port", "0")
+
+    assert started.returncode == 1
+    assert not (tmp_path / "redis.conf").exists()
 
 
 def test_proxy_starts_after_the_services_it_needs(stack: dict[str, Any]) -> None:
@@ -317,9 +385,11 @@ def test_every_variable_of_the_stack_is_a_setting(stack: dict[str, Any]) -> None
 
 def test_settings_of_the_stack_are_valid(stack: dict[str, Any]) -> None:
     settings = Settings.from_env(local_environment(stack))
+    password = ROOT / stack["secrets"]["redis_password"]["file"]
 
     assert str(settings.listen) == "0.0.0.0:8080"
-    assert settings.store_url.text == "redis://redis:6379/0"
+    assert settings.store_url.masked == "redis://:***@redis:6379/0"
+    assert settings.store_url.password == password.read_text().strip()
     assert settings.graph_url == "http://graph:9100"
 
 
@@ -337,12 +407,14 @@ def test_proxy_has_enough_time_to_stop(stack: dict[str, Any]) -> None:
 def test_every_secret_is_a_file(stack: dict[str, Any]) -> None:
     """No secret is in the environment, where `docker inspect` shows it."""
     proxy = stack["services"]["proxy"]
-    secret = {PREFIX + row.name for row in ROWS if row.secret}
+    secret = {PREFIX + row.name for row in ROWS if row.may_be_in_file}
 
     assert not secret & proxy["environment"].keys()
-    assert set(proxy["secrets"]) == set(stack["secrets"])
+    assert stack["services"]["redis"]["secrets"] == ["redis_password"]
+    assert set(proxy["secrets"]) == set(stack["secrets"]) - {"redis_password"}
     for name, source in stack["secrets"].items():
         assert source == {"file": f"./deploy/local/{name}"}
+    for name in proxy["secrets"]:
         assert f"/run/secrets/{name}" in proxy["environment"].values()
 
 
@@ -353,6 +425,7 @@ def test_key_in_the_comment_of_the_key_file_opens_the_local_proxy() -> None:
 
     assert "Local stack only" in text.splitlines()[0]
     assert len(shown) == 1
+    assert f"KEY={shown[0]}," in (ROOT / "docker-compose.yml").read_text()
     assert list(keys) == [auth.digest_of(shown[0])]
     assert keys[auth.digest_of(shown[0])].scopes == {"read", "admin"}
 
