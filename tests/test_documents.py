@@ -18,6 +18,7 @@ from proxy.domain.answer import FetchResult
 from proxy.domain.failures import Cause
 from proxy.domain.profile import Reason
 from proxy.observability.metrics import Metrics, StoreReading
+from proxy.simulator.index import ROUTES
 from proxy.storage.store_health import CLOCK_SKEW, EVICTS_GATES, PERSISTS
 from proxy.web import graph_api, problems
 from tests.helpers.builders import a_profile
@@ -195,6 +196,18 @@ def test_ttl_of_each_refusal_is_documented() -> None:
         Reason.UNAVAILABLE: settings.unavailable_ttl,
     }.items():
         assert seconds[documented[reason.value][2]] == ttl
+
+
+def test_every_control_of_the_simulator_is_documented() -> None:
+    """docs/break-it-on-purpose.md has the list that the simulator returns."""
+    page = (DOCS / "break-it-on-purpose.md").read_text()
+    listed = re.findall(r"^\| `([A-Z]+) (/_sim/\S*)` \| (.*) \|$", page, re.MULTILINE)
+
+    bodies = [f": `{each.body}`" if each.body else "" for each in ROUTES]
+    assert listed == [
+        (each.method, each.path, each.what + body)
+        for each, body in zip(ROUTES, bodies, strict=True)
+    ]
 
 
 def test_every_command_is_documented() -> None:

@@ -20,6 +20,9 @@ from proxy.logs import write_to_stderr
 from proxy.server.parent import serve, writable_folder
 from proxy.storage.store_url import StoreUrl
 
+SIMULATOR_PORT = 9100
+"""Where the simulated Meta listens, or the next free port: as docs/ have it."""
+
 TOKEN = "EAADEMOPAGETOKEN"
 SECRET = "0123456789abcdef0123456789abcdef"
 VERIFY_TOKEN = "a-word-of-your-own"
@@ -55,7 +58,7 @@ def run_demo() -> None:
     webhook_url = f"http://{settings.listen}/webhooks/instagram"
     with (
         engine.start() as embedded,
-        _simulated_graph(webhook_url) as graph_url,
+        _simulated_graph(webhook_url, _simulator_port(settings)) as graph_url,
         TemporaryDirectory(prefix="profile-proxy-demo-") as folder,
     ):
         pages = Path(folder, "pages.toml")
@@ -72,15 +75,16 @@ def run_demo() -> None:
 
 
 @contextmanager
-def _simulated_graph(webhook_url: str) -> Iterator[str]:
-    """Run a simulated Graph API as a child process; yields its URL.
+def _simulated_graph(webhook_url: str, port: int) -> Iterator[str]:
+    """Run a simulated Graph API as a child process at *port* or a next; yields its URL.
 
     It ends with this process, however that ends.
     """
     command = [sys.executable, "-m", "proxy.simulator", "--exit-with-stdin"]
     with subprocess.Popen(
         [
-            *(*command, "--listen", "127.0.0.1:0", "--token", TOKEN),
+            *(*command, "--listen", f"127.0.0.1:{port}", "--or-next"),
+            *("--token", TOKEN),
             *("--app-secret", SECRET, "--webhook-url", webhook_url),
             *("--page", f"shop={SHOP_TOKEN}:{SHOP_SECRET}"),
         ],
@@ -96,6 +100,11 @@ def _simulated_graph(webhook_url: str) -> Iterator[str]:
             yield json.loads(simulator.stdout.readline())["url"]
         finally:
             simulator.terminate()
+
+
+def _simulator_port(settings: Settings) -> int:
+    """The first port to try: not the proxy's own."""
+    return SIMULATOR_PORT + (settings.listen.port == SIMULATOR_PORT)
 
 
 def _what_to_try(settings: Settings, graph_url: str, pages: Path) -> str:
@@ -128,6 +137,7 @@ Try, in another terminal:
   curl -i {base}/admin/stats   what was saved
   curl -i {base}/readyz   how it is
   curl {graph_url}/_sim/calls   what Meta was asked
+  curl {graph_url}/_sim/   how to break it on purpose
 
 And the commands: stats, top, get, erase, flush
   export PROXY_LISTEN={settings.listen} PROXY_STORE_URL={settings.store_url.text}

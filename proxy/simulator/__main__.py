@@ -1,16 +1,21 @@
 """The simulator's command line: ``python -m proxy.simulator``."""
 
 import argparse
+import errno
 import json
 import os
 import signal
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 
 from proxy.simulator.people import MAX_PAGES
 from proxy.simulator.scenario import FIRST_PAGE
 from proxy.simulator.server import DEFAULT_TOKEN, Simulator
+
+NEXT_PORTS = 100
+"""How many ports ``--or-next`` tries after the first."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -28,17 +33,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     names = [name for name, _ in options.page]
     if len(set(names)) < len(names) or len(names) >= MAX_PAGES:
         parser.error(f"--page names each Page once, and {MAX_PAGES - 1} at most")
+    new_simulator = partial(
+        Simulator,
+        host,
+        token=options.token or os.environ.get("SIM_TOKEN") or DEFAULT_TOKEN,
+        app_secret=app_secret,
+        public_url=options.public_url,
+        webhook_url=options.webhook_url,
+        pages=dict(options.page),
+        is_verbose=options.verbose,
+    )
     try:
-        simulator = Simulator(
-            host,
-            port,
-            token=options.token or os.environ.get("SIM_TOKEN") or DEFAULT_TOKEN,
-            app_secret=app_secret,
-            public_url=options.public_url,
-            webhook_url=options.webhook_url,
-            pages=dict(options.page),
-            is_verbose=options.verbose,
-        )
+        simulator = _listen(new_simulator, port, NEXT_PORTS if options.or_next else 0)
     except OSError as exc:
         print(f"cannot listen on {host}:{port}: {exc.strerror}", file=sys.stderr)
         return 1
@@ -50,6 +56,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         pass
     return 0
+
+
+def _listen(new_simulator: Callable[..., Simulator], port: int, more: int) -> Simulator:
+    """A simulator at *port*, or at the first free one of so many *more* after it.
+
+    Raises:
+        OSError: none of them is free, or the address is not this machine's.
+    """
+    for each in range(port, min(port + more, 65535)):
+        try:
+            return new_simulator(port=each)
+        except OSError as exc:
+            if exc.errno != errno.EADDRINUSE:
+                raise
+    return new_simulator(port=min(port + more, 65535))
 
 
 def _wait_for_end(*, for_stdin: bool) -> None:
@@ -74,6 +95,11 @@ def _parser() -> argparse.ArgumentParser:
         default=("127.0.0.1", 9100),
         metavar="HOST:PORT",
         help="where to listen; port 0 takes any free one (127.0.0.1:9100)",
+    )
+    parser.add_argument(
+        "--or-next",
+        action="store_true",
+        help=f"if the port is taken, take the next free one of {NEXT_PORTS}",
     )
     parser.add_argument(
         "--token", help=f"the token that is accepted (SIM_TOKEN, {DEFAULT_TOKEN})"

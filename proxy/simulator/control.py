@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 
 from proxy.simulator import errors, people
+from proxy.simulator.index import index
 from proxy.simulator.ledger import Ledger
 from proxy.simulator.pictures import Album
 from proxy.simulator.reading import (
@@ -31,7 +32,8 @@ _WRITES = "/writes"
 class Control:
     """Answers the control calls; *clock* returns the time of a token's death.
 
-    *webhooks* are sent about messages, if there is a receiver.
+    *webhooks* are sent about messages, if there is a receiver. *url* is where it
+    listens, for examples.
     """
 
     def __init__(
@@ -41,13 +43,16 @@ class Control:
         album: Album,
         clock: Callable[[], float],
         webhooks: Webhooks | None = None,
+        url: str = "",
     ) -> None:
         self._scenario = scenario
         self._webhooks = webhooks
         self._ledger = ledger
         self._album = album
         self._clock = clock
+        self._url = url
         self._queries: Mapping[str, Callable[[Mapping[str, str]], Reply]] = {
+            "/_sim/": self._index,
             "/_sim/health": self._health,
             "/_sim/people": self._people,
             "/_sim/calls": self._calls,
@@ -77,7 +82,7 @@ class Control:
             return own_json(400, {"problem": str(exc)})
         if path in self._queries or path in self._commands:
             return own_json(405, {"problem": f"{method} is not for {path}"})
-        return own_json(404, {"problem": f"nothing at {path}"})
+        return own_json(404, {"problem": f"nothing at {path}; GET /_sim/ lists all"})
 
     def _person(self, method: str, path: str, body: object) -> Reply:
         igsid = path.removesuffix(_WRITES)
@@ -107,6 +112,9 @@ class Control:
             igsid, account_of(rules.number), rules.app_secret, self._clock()
         )
         return own_json(200, {"igsid": igsid, "consents": True, "webhook": status})
+
+    def _index(self, query: Mapping[str, str]) -> Reply:
+        return own_json(200, index(self._url), indent=2)
 
     def _health(self, query: Mapping[str, str]) -> Reply:
         return own_json(200, {"status": "ok"})

@@ -26,7 +26,7 @@ def plain_text(status: int, text: str) -> Reply:
     return Reply(status, {"content-type": "text/plain"}, text.encode())
 
 
-def own_json(status: int, value: object) -> Reply:
+def own_json(status: int, value: object, *, indent: int | None = None) -> Reply:
     """Return the simulator's own JSON, not in Meta's format."""
     headers = {"content-type": "application/json", "cache-control": "no-store"}
-    return Reply(status, headers, json.dumps(value).encode() + b"\n")
+    return Reply(status, headers, json.dumps(value, indent=indent).encode() + b"\n")

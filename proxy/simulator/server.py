@@ -70,7 +70,9 @@ class Simulator:
         self.url = _url(host, self._listener.server_port)
         self.album = Album((public_url or self.url).rstrip("/"))
         webhooks = Webhooks(webhook_url) if webhook_url else None
-        self.control = Control(self.scenario, self.ledger, self.album, clock, webhooks)
+        self.control = Control(
+            self.scenario, self.ledger, self.album, clock, webhooks, self.url
+        )
         self._thread = threading.Thread(
             target=self._listener.serve_forever,
             kwargs={"poll_interval": 0.05},
@@ -152,7 +154,8 @@ class _Exchange(BaseHTTPRequestHandler):
         body = self._read_body()
         if isinstance(body, Reply):
             self._send(body)
-        elif path.startswith("/_sim/"):
+        elif path == "/_sim" or path.startswith("/_sim/"):
+            path = "/_sim/" if path == "/_sim" else path
             self._send(self._answer_control(path, query, body))
         elif path.startswith("/pictures/"):
             self._send(picture(path, query, simulator.clock()))

@@ -19,6 +19,7 @@ from tests.helpers.redis_servers import require
 
 ROOT = Path(__file__).parents[2]
 README, API = ROOT / "README.md", ROOT / "docs" / "api.md"
+BREAK_IT = ROOT / "docs" / "break-it-on-purpose.md"
 
 
 def sessions(text: str) -> list[tuple[str, str]]:
@@ -83,6 +84,7 @@ def demo() -> Iterator[tuple[str, str, str]]:
             return False
 
     wait_until(is_up, 15, "the demo answers")
+    assert 9100 <= int(simulator.rpartition(":")[2]) <= 9200
     yield f"localhost:{port}", simulator.removeprefix("http://"), printed
     process.send_signal(signal.SIGINT)
     process.communicate(timeout=20)
@@ -101,8 +103,13 @@ def test_every_command_of_the_readme_prints_the_output_shown(
     """Run in the order of the page, as a reader would type them."""
     require(shutil.which("curl") is not None, "curl")
 
+    check_sessions(README, demo)
+
+
+def check_sessions(page: Path, demo: tuple[str, str, str]) -> None:
+    """Type each command of the console blocks of *page*, and compare what it prints."""
     proxy, simulator, _ = demo
-    for command, printed in sessions(README.read_text()):
+    for command, printed in sessions(page.read_text()):
         typed = command.replace("localhost:8080", proxy)
         typed = re.sub(r"127\.0\.0\.1:\d+", simulator, typed)
         run = subprocess.run(
@@ -182,3 +189,12 @@ def test_readme_shows_each_kind_of_request() -> None:
     for what in ("000001", "fields=", "000002", "writes", "000003", "DELETE", "flush"):
         assert what in commands
     assert "/pages/shop/" in commands
+
+
+def test_every_fault_on_purpose_has_the_effect_shown(
+    demo: tuple[str, str, str],
+) -> None:
+    """The last of this module, because it closes gates."""
+    require(shutil.which("curl") is not None, "curl")
+
+    check_sessions(BREAK_IT, demo)

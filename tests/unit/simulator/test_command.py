@@ -84,3 +84,19 @@ def test_address_in_use_is_reported() -> None:
         done = subprocess.run(second, capture_output=True, text=True, timeout=10)
 
     assert done.returncode == 1 and f"cannot listen on {host}:{port}" in done.stderr
+
+
+def test_port_that_is_taken_is_passed_over_on_demand() -> None:
+    """So that a demo beside another finds the next one."""
+    with started() as first:
+        host, port = address(first)
+        listen = "--listen", f"{host}:{port}"
+
+        with started(*listen, "--or-next") as second:
+            _, next_port = address(second)
+        with started(*listen) as third:
+            _, error = third.communicate(timeout=10)
+
+    assert port < next_port <= port + 100
+    assert third.returncode == 1
+    assert error.startswith(f"cannot listen on {host}:{port}: ")

@@ -1,13 +1,14 @@
 """The simulator over HTTP, and its control routes."""
 
 import json
+import shlex
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
 
-from proxy.simulator.server import DEFAULT_TOKEN
+from proxy.simulator.server import DEFAULT_TOKEN, Simulator
 from tests.helpers.simulator_client import ADA, BEARER, BEN, Client, profile_target
 
 
@@ -199,3 +200,34 @@ def test_body_over_1_mib_is_refused_unread(meta: Client) -> None:
 
     assert connection.getresponse().status == 413
     connection.close()
+
+
+def test_simulator_lists_its_controls_with_examples(meta: Client) -> None:
+    """Each of them exists, and takes its example."""
+    status, listed = meta.sim("GET", "")
+
+    assert status == 200
+    taken = [
+        (meta.sim(each["method"], *request_of(each["example"])), each)
+        for each in listed["controls"]
+        if each["path"] not in ("/_sim/await", "/_sim/people/<igsid>/writes")
+    ]
+    assert [each for (status, _), each in taken if status != 200] == []
+    assert all(f":{meta.port}/_sim/" in each["example"] for each in listed["controls"])
+
+
+def request_of(example: str) -> tuple[Any, ...]:
+    """Return the path below ``/_sim/`` and the body of a curl command."""
+    words = shlex.split(example)
+    path = words[-1].partition("/_sim/")[2]
+    return (path, json.loads(words[words.index("-d") + 1]) if "-d" in words else None)
+
+
+def test_list_of_controls_has_every_control(meta: Client) -> None:
+    """A new one needs a row."""
+    with Simulator() as simulator:
+        known = {*simulator.control._queries, *simulator.control._commands}
+    _, listed = meta.sim("GET", "")
+    paths = {each["path"] for each in listed["controls"]}
+
+    assert {path for path in paths if "<igsid>" not in path} == known
