@@ -17,9 +17,10 @@ class UnknownPage(Exception):
 
     def __init__(self, name: str | None) -> None:
         super().__init__(
-            "There is no default Page here: name one."
+            "There is no default Page here: name one, as in /pages/<page>/, or --page."
             if name in (None, DEFAULT_PAGE)
-            else "There is no such Page here."
+            else "There is no such Page here: check its name, which PROXY_PAGES_FILE"
+            " gives it."
         )
 
 

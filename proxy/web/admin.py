@@ -29,6 +29,15 @@ class FlushOrder(msgspec.Struct, forbid_unknown_fields=True):
     dry_run: bool = False
 
 
+FLUSH_RULES = {
+    "what": f"one of {', '.join(what.value for what in What)}",
+    "older_than": "a number of seconds, 0 or more",
+    "page": "the name of a Page",
+    "dry_run": "true or false",
+}
+"""What each key of a `FlushOrder` must be."""
+
+
 def blueprint(
     pages: Pages,
     authenticator: Authenticator,
@@ -106,7 +115,7 @@ def flush_blueprint(
     @bp.post("/flush")
     def flush() -> Response:
         """Remove entries: ``{"what": "all", "older_than": 3600, "dry_run": true}``."""
-        order = bodies.read(request, FlushOrder)
+        order = bodies.read(request, FlushOrder, FLUSH_RULES)
         limits: dict[str, Any] = {
             "older_than": order.older_than,
             "dry_run": order.dry_run,

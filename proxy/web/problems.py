@@ -33,7 +33,8 @@ REFUSALS: dict[Reason, tuple[int, str]] = {
     ),
     Reason.BLOCKED: (
         403,
-        "Meta reports that this person is not available to this business.",
+        "Meta reports that this person is not available to this business. Show the"
+        " contact without a name; only the person can change it.",
     ),
     Reason.NOT_FOUND: (
         404,

@@ -12,6 +12,7 @@ import msgspec
 from flask import Request, g
 
 from proxy.domain.failures import Overloaded
+from proxy.web.body_mistakes import describe
 from proxy.web.problems import Problem
 from proxy.web.responses import CLOSE, RawResponse, raw_problem
 
@@ -61,8 +62,12 @@ class BodyReader:
         self._permits = threading.BoundedSemaphore(at_once)
         self._timeout = timeout
 
-    def read(self, from_request: Request, shape: type[Body]) -> Body:
+    def read(
+        self, from_request: Request, shape: type[Body], rules: Mapping[str, str]
+    ) -> Body:
         """Read and parse the JSON body of a request as *shape*.
+
+        *rules* has what each key must be, for the detail of a problem.
 
         Raises:
             Problem: ``length_required``, ``unsupported_media_type``, or
@@ -80,7 +85,8 @@ class BodyReader:
         except msgspec.MsgspecError as exc:
             raise Problem(
                 "invalid_body",
-                f"Invalid body: {exc}. See its schema at GET /openapi.yaml.",
+                f"Invalid body: {describe(exc, rules)}. See its schema at GET"
+                " /openapi.yaml.",
             ) from None
         except (UnicodeDecodeError, RecursionError):
             raise Problem(

@@ -123,7 +123,7 @@ def test_command_about_an_unknown_page_exits_with_2(stack, shop, words) -> None:
     result = run(stack, *words, "--page", "shopp", **shop)
 
     assert result.returncode == 2
-    assert "There is no such Page here." in result.stderr
+    assert "There is no such Page here" in result.stderr
     assert stack.redis.exists(f"pp:e:{{default:{ADA}}}")
 
 

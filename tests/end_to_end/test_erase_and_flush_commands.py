@@ -250,7 +250,7 @@ def test_page_that_an_instance_does_not_have_exits_with_2(guarded, words) -> Non
     result = through(guarded, *words, "--page", "shop", key=guarded.ops)
 
     assert result.returncode == 2
-    assert "unknown_page: There is no such Page here." in result.stderr
+    assert "unknown_page: There is no such Page here" in result.stderr
 
 
 @contextmanager

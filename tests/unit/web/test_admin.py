@@ -9,6 +9,7 @@ import pytest
 
 from proxy.domain.failures import TokenRejected
 from proxy.domain.profile import GraphError, Igsid, Reason
+from proxy.web.admin import FLUSH_RULES, FlushOrder
 from tests.helpers.builders import ADA, HOUR, a_profile, a_refusal
 
 BEN = Igsid("1254001234567891")
@@ -261,6 +262,33 @@ def test_flush_older_than_spares_newer_entries(client, graph, three, clock) -> N
 
     assert answer.json == {"matched": 3, "deleted": 3}
     assert client.get("/admin/profiles/99999").json["entry"] is not None
+
+
+@pytest.mark.parametrize(
+    ("body", "detail"),
+    [
+        ("{", "it is not JSON"),
+        ("[]", "it must be an object with the keys what, older_than, page, dry_run"),
+        ("{}", "what is missing; it must be one of all, profiles, refusals,"),
+        ('{"what": "everything"}', "what must be one of all, profiles, refusals,"),
+        ('{"what": 1}', "what must be one of all, profiles, refusals,"),
+        ('{"what": "all", "older": 1}', "there is no key 'older'; the keys are what,"),
+        ('{"what": "all", "older_than": -1}', "older_than must be a number of seconds"),
+        ('{"what": "all", "older_than": "1h"}', "older_than must be a number of"),
+        ('{"what": "all", "page": 1}', "page must be the name of a Page"),
+        ('{"what": "all", "dry_run": "no"}', "dry_run must be true or false"),
+    ],
+)
+def test_detail_of_an_invalid_flush_says_what_to_send(client, body, detail) -> None:
+    """In the words of docs/api.md; the library's are about Python's types."""
+    answer = client.post("/admin/flush", data=body, content_type="application/json")
+
+    assert answer.json["detail"].startswith(f"Invalid body: {detail}")
+
+
+def test_every_key_of_a_flush_has_a_rule() -> None:
+    """In their order."""
+    assert tuple(FLUSH_RULES) == FlushOrder.__struct_fields__
 
 
 @pytest.mark.parametrize(
