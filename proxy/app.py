@@ -8,7 +8,6 @@ import random
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import partial
 
 import redis
 from flask import Flask
@@ -26,10 +25,13 @@ from proxy.graph.webhook_payload import read_updates
 from proxy.graph.webhook_signature import SignatureChecker
 from proxy.live_files import IN_CLEAR, LiveFiles, pages_in_clear, read_settings
 from proxy.lookup.fetcher import Graph
+from proxy.lookup.health import REASONS, Health
 from proxy.lookup.lookup import ProfileLookup
 from proxy.lookup.pages import Pages
-from proxy.observability.metrics import Metrics, StoreReading
-from proxy.observability.totals import totals_of
+from proxy.observability import multiprocess
+from proxy.observability.metrics import Metrics
+from proxy.observability.store_reading import StoreReading
+from proxy.observability.totals import Totals, totals_of
 from proxy.page_assembly import Submit
 from proxy.storage.near_cache import NearCache
 from proxy.web import (
@@ -40,6 +42,7 @@ from proxy.web import (
     probes,
     profiles,
     request_hooks,
+    route_labels,
     webhooks,
 )
 from proxy.web.auth import Authenticator
@@ -92,7 +95,7 @@ def create_app(
         settings = read_settings(os.environ)
         log_warnings(settings)
     app = _new_flask()
-    files, metrics = LiveFiles(), Metrics()
+    files, metrics = LiveFiles(), Metrics(route_labels.request_labels())
     if client is None:
         client = new_store_client(settings)
         near = near or new_near_cache(settings, client)
@@ -111,8 +114,12 @@ def create_app(
         sleep=sleep,
     )
     authenticator = _new_authenticator(settings, files)
+    metrics.degraded.set([], REASONS)
+    health = Health(
+        pages, files.problems, metrics.degraded, is_reporter=multiprocess.is_first
+    )
     service = _Service(
-        settings, files, metrics, near, pages, authenticator, now, draining
+        settings, files, metrics, near, pages, health, authenticator, now, draining
     )
     _serve(app, service)
     return app
@@ -135,29 +142,32 @@ class _Service:
     metrics: Metrics
     near: NearCache | None
     pages: Pages
+    health: Health
     authenticator: Authenticator
     now: Callable[[], float]
     draining: Callable[[], bool]
 
     def begin(self) -> None:
-        """Start the background threads, unless they run already."""
+        """Start the background threads, unless they run already.
+
+        A process by itself, such as a test, looks only when it is asked.
+        """
+        if multiprocess.shared_folder() is not None:
+            self.health.keep_looking()
         self.metrics.keep_folding()
         self.files.keep_reading()
         if self.near is not None:
             self.near.start()
 
-    def degraded_by(self) -> list[str]:
-        """Return every reason why the service is degraded."""
-        reasons = self.files.problems()
-        try:
-            self.pages.any.check_store()
-            reasons += self.pages.any.store_warnings()
-        except StoreUnavailable:
-            reasons.append("store_unavailable")
-        return reasons
+    def totals(self, page: str) -> Totals:
+        """Return the counts of this instance, about one Page where they have one."""
+        self.metrics.keys.add(self.authenticator.key_names())
+        return totals_of(self.metrics, page)
 
     def exposition(self) -> bytes:
         """Return the metrics in Prometheus's text format, gates included."""
+        self.health.look()
+        self.metrics.keys.add(self.authenticator.key_names())
         try:
             gates = {name: p.gate_state() for name, p in self.pages.all().items()}
         except StoreUnavailable:
@@ -193,7 +203,10 @@ def _serve(app: Flask, service: _Service) -> None:
     app.extensions[BEGIN] = service.begin
     app.before_request(service.begin)
     request_hooks.register(
-        app, access_log=service.settings.access_log, draining=service.draining
+        app,
+        service.metrics.requests,
+        access_log=service.settings.access_log,
+        draining=service.draining,
     )
     _register_routes(app, service)
     error_handlers.register(app)
@@ -209,7 +222,7 @@ def _register_routes(app: Flask, service: _Service) -> None:
             pages,
             authenticator,
             now,
-            partial(totals_of, service.metrics),
+            service.totals,
             service.settings.key_prefix,
         ),
     ):
@@ -218,7 +231,7 @@ def _register_routes(app: Flask, service: _Service) -> None:
         admin.flush_blueprint(pages, authenticator, BodyReader(ORDERS_AT_ONCE))
     )
     app.register_blueprint(
-        probes.blueprint(service.degraded_by, service.draining, service.exposition)
+        probes.blueprint(service.health.look, service.draining, service.exposition)
     )
     _register_webhooks(app, service)
 
@@ -301,7 +314,7 @@ def _new_fast_path(
         now=service.now,
         draining=service.draining,
         on_tick=on_tick,
-        answers=service.metrics.of_page(name).answers,
+        metrics=service.metrics.of_page(name),
         log_access=named_pages.log_access_of(name) if is_logged else None,
         next_fast_path=next_fast_path,
     )

@@ -17,9 +17,10 @@ from proxy.config.settings import OF_COMMANDS, Settings
 from proxy.domain.answer import FetchResult
 from proxy.domain.failures import Cause
 from proxy.domain.profile import Reason
-from proxy.observability.metrics import Metrics, StoreReading
+from proxy.lookup.health import REASONS
+from proxy.observability.metrics import Metrics
+from proxy.observability.store_reading import StoreReading
 from proxy.simulator.index import ROUTES
-from proxy.storage.store_health import CLOCK_SKEW, EVICTS_GATES, PERSISTS
 from proxy.web import graph_api, problems
 from tests.helpers.builders import a_profile
 
@@ -178,7 +179,7 @@ def test_every_reason_of_degraded_is_documented() -> None:
     api = (DOCS / "api.md").read_text()
     listed = api.partition("The reasons: ")[2].partition(". ")[0]
 
-    assert {PERSISTS, EVICTS_GATES, CLOCK_SKEW} <= reasons
+    assert reasons == set(REASONS)
     assert set(re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE)) == reasons
     assert set(re.findall(r"`(\w+)`", listed)) == reasons
 
@@ -227,8 +228,10 @@ def exposed() -> dict[str, tuple[str, set[str]]]:
     """Return the type and the labels of every possible metric."""
     metrics = Metrics()
     metrics.of_page("default").count_call(
-        FetchResult(a_profile(), 1.0, "0badcafe", "v25.0"), 0.1
+        FetchResult(a_profile(), 1.0, "0badcafe", "v25.0"), 0.1, client="inbox"
     )
+    metrics.requests.count("/healthz", 200, "", 0.1)
+    metrics.degraded.set(["store_full"])
     reading = StoreReading(dict.fromkeys(Cause, 0.0), usage_percent=1.0)
     text = metrics.exposition({"default": reading}).decode()
     families = text_string_to_metric_families(text)
@@ -246,7 +249,7 @@ def test_every_metric_is_documented() -> None:
     documented = {
         name: (cells[1], set(re.findall(r"`(\w+)`", cells[2])))
         for name, cells in rows(DOCS / "metrics.md").items()
-        if name.startswith("profile_proxy_")
+        if name.startswith(("profile_proxy_", "process_"))
     }
 
     assert documented == exposed()
@@ -266,7 +269,8 @@ def test_every_source_of_an_answer_is_documented_with_its_outcomes() -> None:
     failures = {code for source, code in answers if source == "none"}
     documented = rows(DOCS / "metrics.md")
 
-    assert sources == {n for n in documented if not n.startswith("profile_proxy_")}
+    names = {n for n in documented if not n.startswith(("profile_proxy_", "process_"))}
+    assert sources == names
     assert failures == set(re.findall(r"`(\w+)`", documented["none"][1]))
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from prometheus_client.parser import text_string_to_metric_families
 
 from proxy.domain.profile import DEFAULT_PAGE
 from proxy.lookup.pages import UnknownPage
+from proxy.observability.degraded import DEGRADED
 from proxy.observability.series import PREFIX
 from proxy.observability.totals import Totals
 
@@ -19,14 +20,15 @@ CLEAR = "\x1b[H\x1b[J"
 class Reading(NamedTuple):
     """One scrape of an instance: its counts and its state.
 
-    *closed_for* is in seconds by cause, with the name of another Page before it, and
-    *usage* is by Page.
+    *closed_for* is in seconds by cause, with the name of another Page before it,
+    *usage* is by Page, and *degraded* has the reasons of ``readyz``.
     """
 
     totals: Totals
     gauges: Mapping[str, float]
     closed_for: Mapping[str, float]
     usage: Mapping[str, float]
+    degraded: Sequence[str]
 
 
 def read(exposition: str, page: str | None = None) -> Reading:
@@ -40,12 +42,15 @@ def read(exposition: str, page: str | None = None) -> Reading:
     closed_for: dict[str, float] = {}
     usage: dict[str, float] = {}
     pages: set[str] = set()
+    degraded: list[str] = []
     for sample in (each for family in families for each in family.samples):
         name = sample.name.removeprefix(PREFIX)
         owner = sample.labels.get("page")
         if owner is None:
             if not sample.labels:
                 gauges[name] = sample.value
+            elif name == DEGRADED.name and sample.value:
+                degraded.append(sample.labels["reason"])
             continue
         pages.add(owner)
         if page not in (None, owner):
@@ -57,7 +62,7 @@ def read(exposition: str, page: str | None = None) -> Reading:
             usage[owner] = sample.value
     if page is not None and page not in pages:
         raise UnknownPage(page)
-    return Reading(Totals.of(families, page), gauges, closed_for, usage)
+    return Reading(Totals.of(families, page), gauges, closed_for, usage, degraded)
 
 
 def draw(now: Reading, before: Reading | None, seconds: float) -> str:
@@ -120,4 +125,5 @@ def _state(now: Reading) -> list[str]:
         f"{'quota used':<20}{'not known' if usage is None else f'{usage:.0%}'}",
         f"{'store':<20}{'up' if is_up else 'away'}",
         f"{'copies':<20}{copies}",
+        f"{'degraded':<20}{', '.join(now.degraded) or 'no'}",
     ]

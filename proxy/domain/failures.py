@@ -163,5 +163,7 @@ class StoreUnavailable(Exception):
     code: ClassVar[str] = "store_unavailable"
     retry_after = 1.0
 
-    def __init__(self) -> None:
+    def __init__(self, reason: str = code) -> None:
+        """*reason* is the one that ``readyz`` reports."""
         super().__init__("the store cannot be reached")
+        self.reason = reason

@@ -33,6 +33,7 @@ from proxy.fast_path.cached_response import (
 )
 from proxy.fast_path.middleware import Environ, FastPathCall, no_fast_path
 from proxy.logs import NO_CALLER
+from proxy.observability.metrics import PageMetrics
 from proxy.storage.codec import StoredEntry
 from proxy.storage.near_cache import LocalEntry
 from proxy.storage.snapshot import Snapshot
@@ -46,6 +47,8 @@ BATCH = "/profiles"
 """The path of a batch of people, by a query; the parent of each person's path."""
 
 PEOPLE = BATCH + "/"
+
+PICTURE_ROUTE = "/profiles/<igsid>/picture"
 
 IDS = re.compile(r"ids=[0-9]{5,25}(?:(?:,|%2[Cc])[0-9]{5,25}){0,99}", re.ASCII)
 """A query for a batch of people without any other parameter."""
@@ -91,13 +94,13 @@ class FastPath:
         now: Callable[[], float],
         draining: Callable[[], bool],
         on_tick: Callable[[], None],
-        answers: dict[tuple[str, str], int],
+        metrics: PageMetrics,
         log_access: Callable[..., None] | None = None,
         next_fast_path: FastPathCall = no_fast_path,
     ) -> None:
         """*now* is epoch seconds; *on_tick* is called once per TICK with requests.
 
-        *answers* counts by source and outcome (see `proxy.observability.metrics`).
+        *metrics* are the Page's own (see `proxy.observability.metrics`).
         *next_fast_path* may answer a request that is not about this Page.
         """
         self._next_fast_path = next_fast_path
@@ -106,7 +109,9 @@ class FastPath:
         self._now = now
         self._draining = draining
         self._on_tick = on_tick
-        self._answers = answers
+        self._plain_hits = metrics.plain_hits
+        self._answers = metrics.answers
+        self._requests = metrics.requests
         self._log_access = log_access
         self._recall = entries.recall
         self._authorized: dict[str | None, str] = {}
@@ -155,7 +160,7 @@ class FastPath:
                             request_id=request_id,
                             key=self._key_of(environ),
                         )
-                    self._answers[cached.counted_as] += 1
+                    self._plain_hits[cached.counted_as] += 1
                     return cached.status, headers, cached.body
         elif path == BATCH and _is_plain(environ):
             return self._answer_batch(environ)
@@ -175,6 +180,7 @@ class FastPath:
             bodies = profiles if cached.status == HTTPStatus.OK else problems
             bodies[igsid] = cached.body
             self._answers[cached.counted_as] += 1
+        self._requests[BATCH, 200] += 1
         body = batch.batch_body(profiles, problems)
         headers = [
             *batch.batch_headers(body),
@@ -215,6 +221,7 @@ class FastPath:
         if cached is None or now >= cached.fresh_until:
             return None
         self._answers[cached.counted_as] += 1
+        self._requests[PICTURE_ROUTE, cached.status] += 1
         return self._send(
             environ,
             cached.status,
@@ -224,7 +231,7 @@ class FastPath:
             cached.body,
             started_at=now,
             igsid=igsid,
-            route="/profiles/<igsid>/picture",
+            route=PICTURE_ROUTE,
         )
 
     def _find_picture(

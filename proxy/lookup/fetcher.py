@@ -75,9 +75,13 @@ class Fetcher:
         deadline: float,
         *,
         client: str | None = None,
+        is_forced: bool = False,
         in_background: bool = False,
     ) -> Entry:
-        """Call Meta if the gate allows it, and report the result to the gate."""
+        """Call Meta if the gate allows it, and report the result to the gate.
+
+        *client* is the key that is charged; *is_forced* if it did not accept an entry.
+        """
         permit = self._gate.acquire(
             self._graph.token_digest(), in_background=in_background
         )
@@ -85,7 +89,7 @@ class Fetcher:
             self._token_rotation.forget()  # The store has been emptied since.
         self._bulkhead.serialize((permit.usage_percent or 0.0) >= self._usage_hard)
         try:
-            result = self._charge_and_call(igsid, deadline, client)
+            result = self._charge_and_call(igsid, deadline, client, is_forced)
         except BaseException:
             with suppress(StoreUnavailable):
                 self._gate.release_probe(permit)
@@ -113,16 +117,18 @@ class Fetcher:
         """
         self._gate.acquire_without_store(self._graph.token_digest())
 
-    def fetch_without_store(self, igsid: Igsid, deadline: float) -> Entry:
+    def fetch_without_store(
+        self, igsid: Igsid, deadline: float, *, client: str | None = None
+    ) -> Entry:
         """Call Meta while the store, and with it the gate, is away."""
-        result = self._call(igsid, deadline)
+        result = self._call(igsid, deadline, client)
         if isinstance(result.outcome, LookupFailure):
             self._gate.fail_without_store(result.outcome, result)
             raise result.outcome
         return self._stamp(result.outcome)
 
     def _charge_and_call(
-        self, igsid: Igsid, deadline: float, client: str | None
+        self, igsid: Igsid, deadline: float, client: str | None, is_forced: bool
     ) -> FetchResult:
         """Call Meta at *client*'s expense, unless waiting has taken all the time.
 
@@ -133,12 +139,19 @@ class Fetcher:
                 raise GraphTimeout(asked=False)
             if client is not None:
                 self._allowance.consume(client)
-            return self._call(igsid, deadline)
+            return self._call(igsid, deadline, client, is_forced)
 
-    def _call(self, igsid: Igsid, deadline: float) -> FetchResult:
+    def _call(
+        self,
+        igsid: Igsid,
+        deadline: float,
+        client: str | None,
+        is_forced: bool = False,
+    ) -> FetchResult:
         started = self._monotonic()
         result = self._graph.fetch(igsid, max(deadline - started, 0.0))
-        self._metrics.count_call(result, self._monotonic() - started)
+        took = self._monotonic() - started
+        self._metrics.count_call(result, took, client=client, is_forced=is_forced)
         return result
 
     def _report(self, igsid: Igsid, result: FetchResult, permit: Permit) -> Outcome:

@@ -54,7 +54,7 @@ class SharedFetch:
                     directives=directives,
                     deadline=deadline,
                 )
-        return self._fetch_without_store(igsid, directives, deadline)
+        return self._fetch_without_store(igsid, client, directives, deadline)
 
     def join(
         self,
@@ -76,7 +76,7 @@ class SharedFetch:
         return self._flight.join(
             igsid,
             snapshot,
-            partial(self._fetcher.fetch, client=client),
+            partial(self._fetcher.fetch, client=client, is_forced=rule is not PLAIN),
             deadline=deadline,
             may_lead=partial(self._fetcher.check_allowance, client),
             rule=rule,
@@ -107,7 +107,11 @@ class SharedFetch:
         return newer_than(unwanted, answer)
 
     def _fetch_without_store(
-        self, igsid: Igsid, directives: Directives, deadline: float
+        self,
+        igsid: Igsid,
+        client: str | None,
+        directives: Directives,
+        deadline: float,
     ) -> Answer:
         """Answer from the last local copy here, or by one of the few calls allowed."""
         entry = self._cached.usable_in_outage(igsid)
@@ -116,7 +120,9 @@ class SharedFetch:
         try:
             self._fetcher.acquire_without_store()
             answer = self._flight.without_store(
-                igsid, self._fetcher.fetch_without_store, deadline=deadline
+                igsid,
+                partial(self._fetcher.fetch_without_store, client=client),
+                deadline=deadline,
             )
         except LookupFailure as failure:
             entry = self._cached.read_again(igsid) if entry else None

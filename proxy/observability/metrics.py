@@ -12,44 +12,49 @@ from __future__ import annotations
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
 from itertools import product
 from typing import Protocol
 
 from prometheus_client import (
     CONTENT_TYPE_LATEST,
     CollectorRegistry,
-    Histogram,
     generate_latest,
 )
 from prometheus_client.core import Metric
 from prometheus_client.registry import Collector
 
 from proxy.domain.answer import Answer, FetchResult, Source
-from proxy.domain.failures import FAILURES, Cause, LookupFailure
+from proxy.domain.failures import FAILURES, LookupFailure
 from proxy.domain.profile import (
     DEFAULT_PAGE,
-    FIELDS,
     Outcome,
     Profile,
     Reason,
     Refusal,
 )
 from proxy.domain.webhook_update import Update, UpdateKind, UpdateResult
-from proxy.observability.multiprocess import WorkersCollector, shared_folder
-from proxy.observability.series import PREFIX, Declaration, Fold, Key, WithoutCreated
+from proxy.observability.call_metrics import ODD_FIELDS, CallMetrics
+from proxy.observability.degraded import Degraded
+from proxy.observability.instance import InstanceCollector
+from proxy.observability.key_metrics import KeyMetrics
+from proxy.observability.multiprocess import (
+    WorkersCollector,
+    process_ids,
+    shared_folder,
+)
+from proxy.observability.request_metrics import RequestLabels, RequestMetrics
+from proxy.observability.series import Declaration, Fold, WithoutCreated, zeros
+from proxy.observability.store_reading import StoreCollector, StoreReading
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 
 FOLD_EVERY = 1.0
 """Seconds by which the counts of other workers may be late in a scrape."""
 
-MOST_VERSIONS = 8
-"""Versions of the Graph API that a process names; Meta changes its own once a year."""
+NO_REQUESTS = RequestLabels()
 
-SECONDS_OF_A_CALL = (0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0)
-"""Buckets, around what Meta takes and up to twice the default ``GRAPH_TIMEOUT``."""
+AnyFold = Fold[str] | Fold[tuple[str, str]] | Fold[tuple[str, int]]
 
 PROFILE = "profile"
 OUTCOMES = (PROFILE, *(reason.value for reason in Reason))
@@ -83,29 +88,9 @@ NEAR_LOOKS = Declaration("near_looks_total", "Looks into the near cache.", ("res
 NEAR_DROPS = Declaration(
     "near_drops_total", "Entries that the near cache let go.", ("cause",)
 )
-CALL_SECONDS = Declaration("graph_call_seconds", "How long a call to Meta took.")
-GRAPH_VERSION = Declaration(
-    "graph_version_info",
-    "1 for the version of the Graph API that answered last.",
-    ("version",),
-)
-ODD_FIELDS = Declaration(
-    "graph_odd_fields_total",
-    "Fields of profiles that Meta sent with a value of another type or shape.",
-    ("field",),
-)
 NEAR_ENTRIES = Declaration("near_entries", "Entries in the near caches, all workers'.")
 NEAR_TRUSTED = Declaration(
     "near_trusted", "1 while every worker may use its near cache."
-)
-STORE_UP = Declaration("store_up", "1 while the store answers.")
-GATE_CLOSED = Declaration(
-    "gate_closed_for_seconds",
-    "For how long Meta will not be asked yet, by cause; 0 when it may be.",
-    ("cause", "page"),
-)
-GRAPH_USAGE = Declaration(
-    "graph_usage_ratio", "How much of Meta's quota is used: 1 is all of it.", ("page",)
 )
 
 
@@ -117,14 +102,6 @@ class GilDisabled(RuntimeError):
             "This Python runs without its global interpreter lock (GIL), and counts"
             " would be lost. Use a standard build of Python, or set PYTHON_GIL=1."
         )
-
-
-@dataclass(frozen=True, slots=True)
-class StoreReading:
-    """The state of a Page in the store, for all workers; *closed_for* in seconds."""
-
-    closed_for: Mapping[Cause, float]
-    usage_percent: float | None
 
 
 class NearCounts(Protocol):
@@ -146,16 +123,27 @@ class NearCounts(Protocol):
 class PageMetrics:
     """The counts of one Page in this process; `Metrics` says why without a lock."""
 
-    def __init__(self, call_metrics: _CallMetrics) -> None:
-        self.answers = _zeros(
+    def __init__(
+        self,
+        call_metrics: CallMetrics,
+        keys: KeyMetrics,
+        requests: dict[tuple[str, int], int],
+    ) -> None:
+        self.answers = zeros(
             *product(("near", "hit", "fetched", "collapsed"), OUTCOMES),
             ("stale", PROFILE),
             *(("none", code) for code in FAILURE_CODES),
         )
         """By source and outcome; the source ``none`` is a failure."""
-        self.calls = _zeros(*OUTCOMES, *GRAPH_FAILURE_CODES)
-        self.refreshes = _zeros("succeeded", "failed")
+        self.calls = zeros(*OUTCOMES, *GRAPH_FAILURE_CODES)
+        self.refreshes = zeros("succeeded", "failed")
+        self.plain_hits = zeros(*product(("near", "hit"), OUTCOMES))
+        """Answers, too, but of the fast path to plain requests for one profile: each
+        counts as a request of that route as well."""
+        self.requests = requests
+        """The other requests that the fast path answers, by route and status."""
         self._call_metrics = call_metrics
+        self._keys = keys
 
     def count_answer(self, answer: Answer, now: float) -> str:
         """Count one answer, given at *now*, in epoch seconds; return its source."""
@@ -170,9 +158,23 @@ class PageMetrics:
         """Count one lookup that failed."""
         self.answers["none", failure.code] += 1
 
-    def count_call(self, result: FetchResult, seconds: float) -> None:
-        """Count one call to Meta, which took so many seconds."""
+    def count_call(
+        self,
+        result: FetchResult,
+        seconds: float,
+        *,
+        client: str | None = None,
+        is_forced: bool = False,
+    ) -> None:
+        """Count one call to Meta, which took so many seconds.
+
+        *client* is the name of the API key that led it, None for background work.
+        """
         self.calls[name_of(result.outcome)] += 1
+        if client is not None:
+            outcome = result.outcome
+            refusal = outcome.reason if isinstance(outcome, Refusal) else None
+            self._keys.count(client, refusal, is_forced=is_forced)
         self._call_metrics.observe(seconds, result.graph_version)
         for field in result.odd_fields:
             self._call_metrics.odd_fields[field] += 1
@@ -191,11 +193,12 @@ class Metrics:
         GilDisabled: there is no GIL in this Python.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, request_labels: RequestLabels = NO_REQUESTS) -> None:
+        """*request_labels* are those of the routes, which only HTTP knows."""
         require_gil()
-        self.store_errors = _zeros("reads", "writes")
-        self.webhooks = _zeros("accepted", "refused", "unreadable", "failed")
-        self.updates = _zeros(
+        self.store_errors = zeros("reads", "writes")
+        self.webhooks = zeros("accepted", "refused", "unreadable", "failed")
+        self.updates = zeros(
             *(
                 (kind.value, result.value)
                 for kind, result in product(UpdateKind, UpdateResult)
@@ -204,8 +207,8 @@ class Metrics:
         )
         """By kind and result."""
         self.near: NearCounts | None = None
-        self._near_looks = _zeros("hit", "miss", "bypassed")
-        self._near_drops = _zeros("invalidated", "evicted")
+        self._near_looks = zeros("hit", "miss", "bypassed")
+        self._near_drops = zeros("invalidated", "evicted")
         self._lock = threading.Lock()
         self._pages: dict[str, PageMetrics] = {}
         folder = shared_folder()
@@ -217,17 +220,21 @@ class Metrics:
         self._page_counters = tuple(
             each.counter(registry) for each in (ANSWERS, CALLS, REFRESHES)
         )
-        self._folds: list[Fold[str] | Fold[tuple[str, str]]] = [
+        self._folds: list[AnyFold] = [
             Fold(self.store_errors, STORE_ERRORS.counter(registry)),
             Fold(self.webhooks, WEBHOOKS.counter(registry)),
             Fold(self.updates, UPDATES.counter(registry)),
             Fold(self._near_looks, NEAR_LOOKS.counter(registry)),
             Fold(self._near_drops, NEAR_DROPS.counter(registry)),
         ]
-        self._call_metrics = _CallMetrics(registry)
+        self._call_metrics = CallMetrics(registry)
         self._folds.append(
             Fold(self._call_metrics.odd_fields, ODD_FIELDS.counter(registry))
         )
+        self.requests = RequestMetrics(registry, request_labels)
+        self.keys = KeyMetrics(registry)
+        self.keys.restore(self._families.collect())
+        self.degraded = Degraded(registry)
         self._entries = NEAR_ENTRIES.gauge(registry, "livesum")
         self._trusted = NEAR_TRUSTED.gauge(registry, "livemin")
         # Its series exist from the start, even if all Pages are of the file.
@@ -241,9 +248,12 @@ class Metrics:
             return self._pages[page]
 
     def _add_page(self, page: str) -> PageMetrics:
-        metrics = PageMetrics(self._call_metrics)
+        requests = self.requests
+        metrics = PageMetrics(self._call_metrics, self.keys, requests.new_counts())
         answers, calls, refreshes = self._page_counters
         self._folds += (
+            Fold(metrics.plain_hits, answers, page),
+            *requests.folds_of(metrics.plain_hits, metrics.requests, page),
             Fold(metrics.answers, answers, page),
             Fold(metrics.calls, calls, page),
             Fold(metrics.refreshes, refreshes, page),
@@ -304,7 +314,12 @@ class Metrics:
         *readings* are of the store, by Page; None while it is away.
         """
         self.fold()
-        return generate_latest(self._families) + generate_latest(_OfStore(readings))
+        collectors = (
+            self._families,
+            StoreCollector(readings),
+            InstanceCollector(process_ids),
+        )
+        return b"".join(map(generate_latest, collectors))
 
 
 _is_gil_enabled: Callable[[], bool] = getattr(sys, "_is_gil_enabled", lambda: True)
@@ -329,65 +344,3 @@ def name_of(outcome: Outcome | LookupFailure) -> str:
             return reason.value
         case failure:
             return failure.code
-
-
-def _zeros(*keys: Key) -> dict[Key, int]:
-    return dict.fromkeys(keys, 0)
-
-
-class _CallMetrics:
-    """Of the calls of all Pages: how long they take, the version, and odd fields."""
-
-    def __init__(self, registry: CollectorRegistry) -> None:
-        self.odd_fields = _zeros(*FIELDS)
-        self._seconds = Histogram(
-            PREFIX + CALL_SECONDS.name,
-            CALL_SECONDS.help,
-            buckets=SECONDS_OF_A_CALL,
-            registry=registry,
-        )
-        self._version = GRAPH_VERSION.gauge(registry, "livemax")
-        self._versions: list[str] = []
-        self._lock = threading.Lock()
-
-    def observe(self, seconds: float, version: str | None) -> None:
-        self._seconds.observe(seconds)
-        if version is not None:
-            self._note_version(version)
-
-    def _note_version(self, version: str) -> None:
-        with self._lock:
-            if version in self._versions[-1:]:
-                return
-            if version in self._versions:
-                self._versions.remove(version)
-            elif len(self._versions) == MOST_VERSIONS:
-                return
-            for last in self._versions[-1:]:
-                self._version.labels(last).set(0)
-            self._versions.append(version)
-            self._version.labels(version).set(1)
-
-
-class _OfStore(Collector):
-    """Collects what is read from the store for a scrape, once for all workers."""
-
-    def __init__(self, readings: Mapping[str, StoreReading] | None) -> None:
-        self._readings = readings
-
-    def collect(self) -> Iterator[Metric]:
-        readings = self._readings
-        up = STORE_UP.family()
-        up.add_metric([], float(readings is not None))
-        yield up
-        if readings is None:
-            return
-        closed, usage = GATE_CLOSED.family(), GRAPH_USAGE.family()
-        for page, reading in readings.items():
-            for cause, seconds in reading.closed_for.items():
-                closed.add_metric([cause.value, page], seconds)
-            if reading.usage_percent is not None:
-                usage.add_metric([page], reading.usage_percent / 100)
-        yield closed
-        if usage.samples:
-            yield usage

@@ -13,6 +13,9 @@ from prometheus_client.core import Metric
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 from prometheus_client.registry import Collector
 
+_slot: str | None = None
+"""The slot of this process, after `share`."""
+
 _FOLDER = "PROMETHEUS_MULTIPROC_DIR"
 """The environment variable in which the library looks for the folder."""
 
@@ -25,7 +28,8 @@ def share(folder: str) -> None:
     would name files by process id, so that each worker that dies leaves its own for
     ever; a worker's slot outlives it, and its successor counts on from there.
     """
-    slot = _take_slot(folder)
+    global _slot
+    _slot = slot = _take_slot(folder)
     mark_process_dead(slot, folder)
     os.environ[_FOLDER] = folder
     values.ValueClass = values.MultiProcessValue(lambda: slot)
@@ -37,6 +41,25 @@ def shared_folder() -> str | None:
     `share` sets it, or the environment does, for another server than ours.
     """
     return os.environ[_FOLDER] if values.ValueClass._multiprocess else None
+
+
+def is_first() -> bool:
+    """Whether this process speaks for its instance: it is alone, or the first worker.
+
+    A successor of that worker is the first one again. Under another server than ours
+    each worker takes itself for the first.
+    """
+    return _slot in (None, "0")
+
+
+def process_ids() -> list[str]:
+    """The process ids of all workers; some may have ended. ``self`` for one alone."""
+    folder = shared_folder()
+    if folder is None or _slot is None:
+        return ["self"]
+    slots = filter(str.isdigit, os.listdir(folder))
+    files = (os.path.join(folder, slot) for slot in slots)
+    return [pid for pid in map(_content, files) if pid]
 
 
 class WorkersCollector(Collector):
@@ -68,8 +91,15 @@ def _take_slot(folder: str) -> str:
         except BlockingIOError:
             os.close(file)
         else:
+            os.ftruncate(file, 0)
+            os.write(file, str(os.getpid()).encode())
             return slot
     raise AssertionError("there is always another slot")
+
+
+def _content(file: str) -> str:
+    with open(file) as opened:
+        return opened.read()
 
 
 def _has_content(file: str) -> bool:

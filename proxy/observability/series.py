@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Generic, Literal, NamedTuple, TypeVar
 
 from prometheus_client import CollectorRegistry, Counter, Gauge
@@ -11,7 +11,7 @@ from prometheus_client.registry import Collector
 
 PREFIX = "profile_proxy_"
 
-Key = TypeVar("Key", str, tuple[str, str])
+Key = TypeVar("Key", str, tuple[str, str], tuple[str, int])
 
 
 class Declaration(NamedTuple):
@@ -46,15 +46,24 @@ class Declaration(NamedTuple):
 class Fold(Generic[Key]):
     """Plain counts by their labels, and how much of them a counter has already.
 
-    *more* are labels that all of them have in common, after their own.
+    *more* are labels that all of them have in common, after their own; or *labels*
+    returns all labels of a key.
     """
 
-    def __init__(self, counts: dict[Key, int], counter: Counter, *more: str) -> None:
+    def __init__(
+        self,
+        counts: dict[Key, int],
+        counter: Counter,
+        *more: str,
+        labels: Callable[[Key], tuple[str | int, ...]] | None = None,
+    ) -> None:
+        def own(key: Key) -> tuple[str | int, ...]:
+            return (key, *more) if isinstance(key, str) else (*key, *more)
+
         self._counts: dict[Key, int] = counts
         self._added: dict[Key, int] = dict(counts)
         self._series: dict[Key, Counter] = {
-            key: counter.labels(*((key,) if isinstance(key, str) else key), *more)
-            for key in counts
+            key: counter.labels(*(labels or own)(key)) for key in counts
         }
 
     def add_growth(self) -> None:
@@ -82,3 +91,8 @@ class WithoutCreated(Collector):
                 if not sample.name.endswith("_created")
             ]
             yield family
+
+
+def zeros(*keys: Key) -> dict[Key, int]:
+    """Plain counts that are 0."""
+    return dict.fromkeys(keys, 0)

@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from prometheus_client.core import Metric
+from prometheus_client.samples import Sample
 
+from proxy.observability.key_metrics import (
+    KEY_CALLS,
+    KEY_FORCED_CALLS,
+    KEY_REFUSALS,
+)
 from proxy.observability.metrics import (
     ANSWERS,
     CALLS,
@@ -21,22 +27,49 @@ SOURCES = (*HITS, "fetched", "collapsed", "none")
 """The sources of an answer; those of `HITS` did not wait for Meta."""
 
 
+@dataclass(slots=True)
+class KeyTotals:
+    """The calls to Meta that an API key has led: all, forced ones, and refusals."""
+
+    calls: int = 0
+    forced: int = 0
+    refusals: dict[str, int] = field(default_factory=dict)
+
+    def add(self, sample: Sample) -> None:
+        """Add one *sample* of the metrics of keys."""
+        value = int(sample.value)
+        match sample.name.removeprefix(PREFIX):
+            case KEY_CALLS.name:
+                self.calls += value
+            case KEY_FORCED_CALLS.name:
+                self.forced += value
+            case KEY_REFUSALS.name:
+                self.refusals[sample.labels["reason"]] = value
+            case _:
+                pass
+
+
 @dataclass(frozen=True, slots=True)
 class Totals:
     """The counts of an instance since it was started.
 
-    *answers* by source and outcome; *calls* to Meta.
+    *answers* by source and outcome; *calls* to Meta; *keys* by the name of an API key,
+    for all Pages.
     """
 
     answers: Mapping[tuple[str, str], int]
     calls: int
+    keys: Mapping[str, KeyTotals] = field(default_factory=dict)
 
     @classmethod
     def of(cls, families: Iterable[Metric], page: str | None = None) -> Totals:
         """Sum the *families* of a scrape, for one Page or for all."""
         answers: dict[tuple[str, str], int] = {}
         calls = 0
+        keys: dict[str, KeyTotals] = {}
         for sample in (each for family in families for each in family.samples):
+            if name := sample.labels.get("key"):
+                keys.setdefault(name, KeyTotals()).add(sample)
             if page is not None and sample.labels.get("page") != page:
                 continue
             if sample.name == PREFIX + ANSWERS.name:
@@ -44,7 +77,7 @@ class Totals:
                 answers[key] = answers.get(key, 0) + int(sample.value)
             elif sample.name == PREFIX + CALLS.name:
                 calls += int(sample.value)
-        return cls(answers, calls)
+        return cls(answers, calls, keys)
 
     @property
     def lookups(self) -> int:

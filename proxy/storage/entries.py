@@ -109,6 +109,10 @@ class EntryStore:
         """Check that the store answers and accepts writes."""
         self._health.ping()
 
+    def recent_reasons(self) -> set[str]:
+        """Why calls of this process have failed of late to a store that answers."""
+        return self._health.recent_reasons()
+
     def config_warnings(self, now: Callable[[], float]) -> list[str]:
         """The store's settings, or its clock, that may break a promise, as reasons.
 

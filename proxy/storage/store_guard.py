@@ -5,15 +5,22 @@ from __future__ import annotations
 import logging
 import math
 import queue
-import re
 import threading
 import time
 from collections.abc import Callable, Collection
 from types import TracebackType
+from typing import NamedTuple
 
 import redis
 
 from proxy.domain.failures import StoreUnavailable
+from proxy.storage.store_errors import (
+    FULL,
+    UNAVAILABLE,
+    kind_of,
+    reason_of,
+    words_of,
+)
 
 log = logging.getLogger(__name__)
 
@@ -30,14 +37,19 @@ HANGS_FROM = 0.6
 """Seconds after which a failure of any kind is one of a store that hangs: a little more
 than two timeouts. It may be the name server that hangs, which has no timeout."""
 
-MAX_QUOTED = 100
-"""Characters of an error of the store's that are logged."""
-
-_QUOTE = re.compile("\\s+['\"`]")
-_LONG_NUMBER = re.compile("[0-9]{5,}")
+LASTS_FOR = 10.0
+"""Seconds after its last error for which a store counts as full, or as one that refuses
+us: some commands succeed there all the same, and would end it each time."""
 
 Begun = tuple[float, bool]
 """When a call began, and whether it is a probe."""
+
+
+class Failing(NamedTuple):
+    """Why a kind of call to a node fails, and when it did so last."""
+
+    reason: str
+    at: float
 
 
 class StoreGuard:
@@ -118,7 +130,7 @@ class GuardedCall:
         elif isinstance(error, redis.RedisError):
             guard.count_error(self._kind)
             guard.breaker.record_failure(self._kind, self._node, self._begun, error)
-            raise StoreUnavailable() from None
+            raise StoreUnavailable(reason_of(error)) from None
 
 
 class ConcurrencyLimiter:
@@ -172,7 +184,8 @@ class CircuitBreaker:
         self._node_names = node_names
         self._monotonic = monotonic
         self._last_reply_at = last_reply_at
-        self.failing: set[tuple[str, str]] = set()  # kinds of calls, each with its node
+        # By the kind of call and its node.
+        self.failing: dict[tuple[str, str], Failing] = {}
         self._silent_since: dict[str, float] = {}  # by the nodes that timed out
         self._probe_at: dict[str, float] = {}  # by the nodes that hang
         self._lock = threading.Lock()
@@ -193,10 +206,12 @@ class CircuitBreaker:
         with self._lock:
             was_failing = bool(self.failing)
             self.failing = {
-                (failing_kind, failing_node)
-                for failing_kind, failing_node in self.failing
-                if failing_node in node_names
-                and not (failing_kind == kind and node in ("", failing_node))
+                call: failing
+                for call, failing in self.failing.items()
+                if call[1] in node_names
+                and (
+                    call[0] != kind or node not in ("", call[1]) or self._lasts(failing)
+                )
             }
             for moments in (self._silent_since, self._probe_at):
                 for each in list(moments):
@@ -210,9 +225,11 @@ class CircuitBreaker:
         self, kind: str, node: str, begun: Begun, error: redis.RedisError
     ) -> None:
         """Record that a call failed with *error*."""
+        reason = reason_of(error)
         with self._lock:
-            is_first = not self.failing
-            self.failing.add((kind, node))
+            known = {each.reason for each in self.failing.values()}
+            is_first = not known or reason not in {UNAVAILABLE, *known}
+            self.failing[kind, node] = Failing(reason, self._monotonic())
             took = self._monotonic() - begun[0]
             if isinstance(error, redis.TimeoutError) or took > HANGS_FROM:
                 self._record_timeout(node, *begun)
@@ -220,8 +237,25 @@ class CircuitBreaker:
                 self._silent_since.pop(node, None)
                 self._probe_at.pop(node, None)
         if is_first:
-            extra = {"error": _kind_of(error), "said": _quote(error)}
-            log.warning("store away", extra=extra)
+            log.log(
+                logging.WARNING if reason in (UNAVAILABLE, FULL) else logging.ERROR,
+                "store full" if reason == FULL else "store away",
+                extra={
+                    "reason": reason,
+                    "error": kind_of(error),
+                    "said": words_of(error),
+                },
+            )
+
+    def reasons(self) -> set[str]:
+        """Return why calls have failed of late to a store that answers them."""
+        with self._lock:
+            failing = list(self.failing.values())
+        return {each.reason for each in failing if self._lasts(each)}
+
+    def _lasts(self, failing: Failing) -> bool:
+        is_recent = self._monotonic() - failing.at < LASTS_FOR
+        return failing.reason != UNAVAILABLE and is_recent
 
     def _record_timeout(self, node: str, began_at: float, is_probe: bool) -> None:
         """Open the circuit of *node* for a second, unless this is the first timeout.
@@ -253,20 +287,3 @@ class CircuitBreaker:
                 raise StoreUnavailable()
             self._probe_at[node] = now + PROBED_EVERY
             return True
-
-
-def _kind_of(error: redis.RedisError) -> str:
-    """Return the class of the system's error, if it is one; texts have the address."""
-    system = error.__cause__ or error.__context__
-    return type(system if isinstance(system, OSError) else error).__name__
-
-
-def _quote(error: redis.RedisError) -> str | None:
-    """Return the first words of Redis's own error; further on, it repeats the command.
-
-    None for an error of the client, whose text has the address of Redis.
-    """
-    if not isinstance(error, redis.ResponseError | redis.AuthenticationError):
-        return None
-    words = _QUOTE.split(str(error), maxsplit=1)[0]
-    return _LONG_NUMBER.sub("...", words)[:MAX_QUOTED]

@@ -10,9 +10,10 @@ import redis
 
 from proxy.storage.flask_cache import ProfileCache
 from proxy.storage.nodes import Nodes
+from proxy.storage.store_errors import SCRIPTS
 from proxy.storage.store_guard import StoreGuard
 
-PERSISTS, EVICTS_GATES = "store_persists", "store_evicts_gates"
+PERSISTS, POLICY = "store_persists", "store_policy"
 CLOCK_SKEW = "clock_skew"
 """Reasons for a warning about a store that answers."""
 
@@ -55,6 +56,10 @@ class StoreHealth:
         with self._guard.call("writes", self._cache.node_name(PROBE_KEY)):
             self._cache.set(PROBE_KEY, b"", PROBE_TTL)
 
+    def recent_reasons(self) -> set[str]:
+        """Why calls of this process have failed of late to a store that answers."""
+        return self._guard.breaker.reasons()
+
     def config_warnings(self, now: Callable[[], float]) -> list[str]:
         """The reasons of `config_warnings`, read at most every ten seconds."""
         read_at, warnings = self._warnings
@@ -68,7 +73,8 @@ class StoreHealth:
 def config_warnings(nodes: Nodes, now: Callable[[], float]) -> list[str]:
     """The store's own settings that may break a promise, as reasons.
 
-    Also a clock that differs from ours; *now* is ours, in epoch seconds. If the
+    Also a clock that differs from ours, and a server that runs no scripts; *now* is
+    our clock, in epoch seconds. If the
     store does not let us read its settings, INFO has to do: it reports whether
     there is a log of writes, but not whether there are snapshots.
     """
@@ -78,9 +84,10 @@ def config_warnings(nodes: Nodes, now: Callable[[], float]) -> list[str]:
         pipe.info("memory")
         pipe.info("persistence")
         pipe.config_get("save")
+        pipe.eval("return 1", 0)
         pipe.time()
         asked_at = now()
-        *replies, clock = pipe.execute(raise_on_error=False)
+        *replies, script, clock = pipe.execute(raise_on_error=False)
         settings: dict[str, Any] = {}
         for reply in replies:
             if isinstance(reply, dict):
@@ -90,7 +97,9 @@ def config_warnings(nodes: Nodes, now: Callable[[], float]) -> list[str]:
         if settings.get("aof_enabled") or settings.get("save"):
             found.add(PERSISTS)
         if settings.get("maxmemory_policy", GOOD_POLICY) != GOOD_POLICY:
-            found.add(EVICTS_GATES)
+            found.add(POLICY)
+        if isinstance(script, redis.ResponseError):
+            found.add(SCRIPTS)
         if _differs(clock, asked_at, now()):
             found.add(CLOCK_SKEW)
     return sorted(found)

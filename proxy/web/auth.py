@@ -124,6 +124,12 @@ class Authenticator:
         """Whether the key alone decides which client a request is from."""
         return self._keys is not None
 
+    def key_names(self) -> list[str]:
+        """Return the names in the file of keys, in its order."""
+        if self._keys is None:
+            return []
+        return list(dict.fromkeys(client.name for client in self._keys().values()))
+
     def authorize(self, environ: Environ, scope: Scope) -> Client:
         """Return the client of a request, if it has *scope*.
 

@@ -100,6 +100,14 @@ def render_totals(totals: Totals) -> dict[str, Any]:
         "hit_ratio": None if ratio is None else round(ratio, 4),
         "calls": totals.calls,
         "calls_saved": totals.calls_saved,
+        "keys": {
+            name: {
+                "calls": key.calls,
+                "forced": key.forced,
+                "refusals": key.refusals,
+            }
+            for name, key in sorted(totals.keys.items())
+        },
     }
 
 

@@ -15,7 +15,8 @@ from proxy.logs import (
     log_access,
     set_caller,
 )
-from proxy.web import request_params, responses
+from proxy.observability.request_metrics import RequestMetrics
+from proxy.web import request_params, responses, route_labels
 from proxy.web.problems import Problem
 from proxy.web.request_body import check_length
 
@@ -26,8 +27,14 @@ OF_A_CALLER = frozenset({"unknown_key", "scope_missing", "not_local"})
 others, such as a browser, may be a person's."""
 
 
-def register(app: Flask, *, access_log: bool, draining: Callable[[], bool]) -> None:
-    """Give every request an id, and finish every response.
+def register(
+    app: Flask,
+    requests: RequestMetrics,
+    *,
+    access_log: bool,
+    draining: Callable[[], bool],
+) -> None:
+    """Give every request an id, and finish, count and log every response.
 
     While the server is *draining*, responses close their connection.
     """
@@ -49,6 +56,7 @@ def register(app: Flask, *, access_log: bool, draining: Callable[[], bool]) -> N
             response.headers.update([responses.CLOSE])
         elif _is_kept(response):
             response.headers.update([responses.KEEP_ALIVE])
+        _count(response, requests)
         if access_log:
             _log(response)
         if response.status_code in (401, 403) and "problem" in g:
@@ -68,6 +76,15 @@ def _is_kept(response: Response) -> bool:
     is_refused = request.content_length and response.status_code >= 400
     asked = request.headers.get("Connection", "").lower()
     return not (is_refused or "close" in asked or "Connection" in response.headers)
+
+
+def _count(response: Response, requests: RequestMetrics) -> None:
+    requests.count(
+        route_labels.label_of(request),
+        response.status_code,
+        route_labels.page_label(g.get("page"), is_served="lookup" in g),
+        time.monotonic() - g.started,
+    )
 
 
 def _log(response: Response) -> None:

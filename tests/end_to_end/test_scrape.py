@@ -10,7 +10,12 @@ import pytest
 from proxy.domain.failures import Cause
 from proxy.domain.profile import FIELDS
 from proxy.domain.webhook_update import UpdateKind, UpdateResult
-from proxy.observability.metrics import FAILURE_CODES, OUTCOMES, SECONDS_OF_A_CALL
+from proxy.lookup.health import REASONS
+from proxy.observability.call_metrics import SECONDS_OF_A_CALL
+from proxy.observability.instance import version
+from proxy.observability.metrics import FAILURE_CODES, OUTCOMES
+from proxy.observability.request_metrics import SECONDS_OF_A_REQUEST
+from proxy.web.route_labels import UNKNOWN_ROUTE, request_labels
 from tests.helpers.processes import ADA, APP_SECRET, BEN, CLEO, IVO, PAGE_TOKEN, crowd
 from tests.helpers.prometheus import samples, total
 from tests.helpers.redis_servers import require
@@ -27,9 +32,15 @@ ALLOWED = {
     "kind": {"reads", "writes", *(kind.value for kind in UpdateKind)},
     "cause": {*(cause.value for cause in Cause), "invalidated", "evicted"},
     "field": {*FIELDS},
-    "version": {"v25.0"},
-    "page": {"default"},
-    "le": {*map(str, SECONDS_OF_A_CALL), "+Inf"},
+    "version": {"v25.0", version()},
+    "page": {"default", ""},
+    "le": {*map(str, (*SECONDS_OF_A_CALL, *SECONDS_OF_A_REQUEST)), "+Inf"},
+    "route": {UNKNOWN_ROUTE, *request_labels().statuses},
+    "status": {
+        str(each) for listed in request_labels().statuses.values() for each in listed
+    },
+    "reason": {*REASONS, *OUTCOMES},
+    "key": {"inbox", "ops", "both"},
 }
 """Every label, and its possible values."""
 
@@ -92,7 +103,7 @@ def test_label_values_come_only_from_our_tables(scrape) -> None:
 def test_metrics_contain_no_secret_and_no_person(scrape, guarded) -> None:
     """Neither in a label nor in a text."""
     for secret in (
-        *(PAGE_TOKEN, APP_SECRET, guarded.both, "inbox", "both"),
+        *(PAGE_TOKEN, APP_SECRET, guarded.both),
         *(ADA, BEN, CLEO, IVO, crowd(1)),
         *("Ada", "Lovelace", "canary", "http"),
     ):

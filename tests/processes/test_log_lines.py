@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from tests.helpers.processes import (
     post_webhook,
     wait_until,
 )
+from tests.helpers.prometheus import samples, total
 from tests.helpers.stack import Stack, start_stack
 
 KEYS = {
@@ -180,3 +182,79 @@ def test_closed_gate_is_logged_with_what_to_do(stack) -> None:
     assert (stopped["level"], stopped["request_id"]) == ("debug", "dead-41")
     assert lines(stack.service, "lease taken", request_id="dead-40")
     assert lines(stack.service, "looked up", request_id="dead-41", source="none")
+
+
+def test_guilty_caller_is_named_by_metrics_and_stats(stack) -> None:
+    """One key asks wrong ids, forced; another key asks for people who are there."""
+    names = ("key_calls_total", "key_forced_calls_total", "key_refusals_total")
+    before = stack.service.get("/metrics").text
+    for number in range(50, 60):
+        stack.meta.person(
+            crowd(number), error={"code": 100, "subcode": 33, "status": 400}
+        )
+        ask(stack.service, "crm", f"/profiles/{crowd(number)}", "wrong")
+    for number in range(60, 65):
+        ask(stack.service, "inbox", f"/profiles/{crowd(number)}", "right")
+    secret, _ = KEYS["crm"]
+    headers = {"Authorization": f"Bearer {secret}", "Cache-Control": "no-cache"}
+    time.sleep(2.1)  # A younger entry would satisfy it.
+    stack.service.get(f"/profiles/{crowd(60)}", headers=headers)
+
+    after = stack.service.get("/metrics").text
+    grown = {
+        (name, key): count(after, name, key=key) - count(before, name, key=key)
+        for name in names
+        for key in ("crm", "inbox")
+    }
+    stats = ask(stack.service, "inbox", "/admin/stats", "stats").json()["instance"]
+    assert grown == {
+        ("key_calls_total", "crm"): 11,
+        ("key_calls_total", "inbox"): 5,
+        ("key_forced_calls_total", "crm"): 1,
+        ("key_forced_calls_total", "inbox"): 0,
+        ("key_refusals_total", "crm"): 10,
+        ("key_refusals_total", "inbox"): 0,
+    }
+    assert stats["keys"]["crm"]["refusals"]["unavailable"] >= 10
+    assert stats["keys"]["crm"]["calls"] == count(after, "key_calls_total", key="crm")
+
+
+def count(text: str, name: str, **labels: str) -> float:
+    """The sum of the series with these labels, 0 without any."""
+    return total(text, name, **labels) or 0
+
+
+def test_every_request_is_counted_by_route_and_status(stack) -> None:
+    """Those of the fast path, and those that are refused."""
+    before = stack.service.get("/metrics").text
+    for _ in range(4):
+        ask(stack.service, "inbox", f"/profiles/{crowd(70)}", "hit")
+    ask(stack.service, "inbox", f"/profiles/{crowd(70)}/picture", "picture")
+    ask(stack.service, "inbox", f"/profiles?ids={crowd(70)}", "batch")
+    ask(stack.service, "inbox", "/profiles/12", "invalid")
+    ask(stack.service, "inbox", "/no/such/path", "path")
+    ask(stack.service, "crm", f"/admin/profiles/{crowd(70)}", "scope")
+    for _ in range(3):
+        stack.service.get(f"/profiles/{ADA}")
+    ask(stack.service, "inbox", "/pages/nowhere/profiles/12345", "page")
+
+    after = stack.service.get("/metrics").text
+
+    def grown(route: str, status: int, page: str) -> float:
+        labels = {"route": route, "status": str(status), "page": page}
+        counts = [count(text, "requests_total", **labels) for text in (before, after)]
+        return counts[1] - counts[0]
+
+    assert grown("/profiles/<igsid>", 200, "default") == 4
+    assert grown("/profiles/<igsid>/picture", 302, "default") == 1
+    assert grown("/profiles", 200, "default") == 1
+    assert grown("/profiles/<igsid>", 400, "default") == 1
+    assert grown("/profiles/<igsid>", 401, "default") == 3
+    assert grown("/profiles/<igsid>", 404, "") == 1
+    assert grown("/admin/profiles/<igsid>", 403, "") == 1
+    assert grown("unknown", 404, "") == 1
+    assert "nowhere" not in after
+    assert count(after, "request_seconds_count") > 0
+    assert count(after, "build_info") == 1
+    [memory] = [s for s in samples(after) if s.name == "process_resident_memory_bytes"]
+    assert memory.value > 10e6

@@ -24,13 +24,13 @@ CacheOn = Callable[[redis.Redis], ProfileCache]
     [
         (GOOD, []),
         (GOOD | {"maxmemory": "64mb"}, []),
-        ({}, ["store_evicts_gates"]),
-        ({"maxmemory-policy": "volatile-ttl"}, ["store_evicts_gates"]),
+        ({}, ["store_policy"]),
+        ({"maxmemory-policy": "volatile-ttl"}, ["store_policy"]),
         (GOOD | {"save": "3600 1"}, ["store_persists"]),
         (GOOD | {"appendonly": "yes"}, ["store_persists"]),
         (
             {"save": "60 1", "maxmemory": "64mb"},
-            ["store_evicts_gates", "store_persists"],
+            ["store_persists", "store_policy"],
         ),
     ],
     ids=str,
@@ -85,11 +85,11 @@ def test_store_that_hides_its_settings_is_judged_by_info(cache_on: CacheOn) -> N
         )
         with new_client(server.url.replace("//", "//guest:pw@"), 1) as client:
             nodes = cache_on(client).nodes
-            assert config_warnings(nodes, time.time) == ["store_evicts_gates"]
+            assert config_warnings(nodes, time.time) == ["store_policy"]
             theirs.config_set("appendonly", "yes")
             assert config_warnings(nodes, time.time) == [
-                "store_evicts_gates",
                 "store_persists",
+                "store_policy",
             ]
         server.kill()  # it would first end what it has to write
 
@@ -126,7 +126,7 @@ def test_store_that_hides_its_clock_has_no_clock_warning(cache_on: CacheOn) -> N
             warnings = config_warnings(
                 cache_on(client).nodes, lambda: time.time() + 3600
             )
-    assert warnings == ["store_evicts_gates"]
+    assert warnings == ["store_policy"]
 
 
 def test_settings_of_the_store_are_read_at_most_every_ten_seconds(
@@ -140,5 +140,5 @@ def test_settings_of_the_store_are_read_at_most_every_ten_seconds(
         warnings = [entries.config_warnings(time.time) for _ in range(20)]
 
         asked = client.info("commandstats")["cmdstat_config|get"]["calls"]
-    assert warnings == [["store_evicts_gates"]] * 20
+    assert warnings == [["store_policy"]] * 20
     assert asked == 1

@@ -7,7 +7,8 @@ import pytest
 from proxy.cli.top import Reading, draw, read
 from proxy.domain.failures import Cause
 from proxy.lookup.pages import UnknownPage
-from proxy.observability.metrics import Metrics, PageMetrics, StoreReading
+from proxy.observability.metrics import Metrics, PageMetrics
+from proxy.observability.store_reading import StoreReading
 
 
 @pytest.fixture

@@ -12,16 +12,16 @@ import pytest
 from proxy.domain.answer import Answer, FetchResult, Source
 from proxy.domain.failures import FAILURES, Cause, LookupFailure, Throttled
 from proxy.domain.profile import FIELDS, Outcome, Reason
+from proxy.observability.call_metrics import MOST_VERSIONS
 from proxy.observability.metrics import (
     FAILURE_CODES,
-    MOST_VERSIONS,
     GilDisabled,
     Metrics,
     PageMetrics,
-    StoreReading,
     name_of,
     require_gil,
 )
+from proxy.observability.store_reading import StoreReading
 from tests.helpers.builders import HOUR, NOW, a_profile, a_refusal, an_entry
 from tests.helpers.prometheus import samples, total
 
@@ -198,7 +198,7 @@ def test_graph_versions_are_limited_in_number(metrics, page) -> None:
     for number in range(3 * MOST_VERSIONS):
         page.count_call(a_result(a_profile(), f"v{number}.0"), 0.1)
 
-    named = [s for s in samples(scrape(metrics)) if "version" in s.labels]
+    named = [s for s in samples(scrape(metrics)) if "graph_version" in s.name]
     assert len(named) == MOST_VERSIONS
     assert sum(s.value for s in named) == 1
 

@@ -68,12 +68,29 @@ def test_node_that_fails_is_away_whatever_the_others_do(logged) -> None:
         (redis.ResponseError("DB index is out of range"), "DB index is out of range"),
         (
             redis.ResponseError("unknown command 'X', with args: 'pp:e:{1}'"),
-            "unknown command",
+            "unknown command 'X'",
         ),
         (
             redis.ResponseError("unknown command `X`, with args: `pp:e:{1}`"),
-            "unknown command",
+            "unknown command `X`",
         ),
+        (
+            redis.OutOfMemoryError(
+                "command not allowed when used memory > 'maxmemory'."
+            ),
+            "command not allowed when used memory > 'maxmemory'.",
+        ),
+        (
+            redis.exceptions.NoPermissionError(
+                "User inbox has no permissions to run the 'evalsha' command"
+            ),
+            "User inbox has no permissions to run the 'evalsha' command",
+        ),
+        (
+            redis.ResponseError("the value is 'O'Brien Ada' and 'more'"),
+            "the value is ...",
+        ),
+        (redis.ResponseError('wrong: "[3,"Ada'), "wrong: ..."),
         (redis.ReadOnlyError("You can't write here."), "You can't write here."),
         (redis.ResponseError("no such key e{1:1254001}"), "no such key e{1:...}"),
         (redis.ConnectionError("Error 111 connecting to 10.0.0.1:6379"), None),
