@@ -315,7 +315,7 @@ def test_stale_people_are_answered_and_refreshed_later(world) -> None:
 def test_directives_hold_for_each_person_of_a_batch(world) -> None:
     """No entry older than wanted, and no call where none is allowed."""
     world.find(ADA)
-    world.clock.now += 1
+    world.clock.now += 2
 
     kept = world.lookup.find_many(
         [ADA, BEN], directives=Directives(only_if_cached=True)
@@ -478,6 +478,7 @@ def test_cached_people_are_answered_while_too_many_callers_wait(world) -> None:
 def test_unwanted_entry_is_answered_while_too_many_callers_wait(world) -> None:
     """No caller gets less for having asked for more, in a batch or alone."""
     world.find(ADA)
+    world.clock.now += 2
     for _ in range(400):
         world.bulkhead._waiters.acquire()
 
@@ -494,6 +495,7 @@ def test_local_copies_answer_no_cache_while_the_store_is_away() -> None:
     world, server = world_with_near_cache()
     for _ in range(2):
         world.lookup.find_many(PEOPLE)
+    world.clock.now += 2
     server.connected = False
 
     found = world.lookup.find_many(PEOPLE, directives=Directives(no_cache=True))
