@@ -24,7 +24,7 @@ from proxy.graph.error_messages import error_message
 from proxy.graph.webhook_payload import read_updates
 from proxy.graph.webhook_signature import SignatureChecker
 from proxy.live_files import IN_CLEAR, LiveFiles, pages_in_clear, read_settings
-from proxy.lookup.fetcher import Graph
+from proxy.lookup.graph import Graph
 from proxy.lookup.health import REASONS, Health
 from proxy.lookup.lookup import ProfileLookup
 from proxy.lookup.pages import Pages

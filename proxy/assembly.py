@@ -26,7 +26,7 @@ from proxy.coordination.task_queue import TaskQueue
 from proxy.domain.profile import DEFAULT_PAGE
 from proxy.graph.client import GraphClient
 from proxy.live_files import IN_CLEAR, LiveFiles
-from proxy.lookup.fetcher import Graph
+from proxy.lookup.graph import Graph
 from proxy.lookup.lookup import ProfileLookup
 from proxy.lookup.pages import Named, Pages
 from proxy.observability.metrics import Metrics

@@ -17,12 +17,14 @@ from proxy.domain.freshness import Lifetimes
 from proxy.domain.profile import DEFAULT_PAGE, Reason
 from proxy.lookup.batch import BatchLookup
 from proxy.lookup.cached_answers import CachedAnswers
-from proxy.lookup.fetcher import Fetcher, Graph
+from proxy.lookup.fetcher import Fetcher
+from proxy.lookup.graph import Graph
 from proxy.lookup.invalidation import Invalidation
 from proxy.lookup.lookup import ProfileLookup
 from proxy.lookup.refresher import Refresher
 from proxy.lookup.shared_fetch import SharedFetch
 from proxy.lookup.token_rotation import TokenRotation
+from proxy.lookup.witness_probe import WitnessProbe
 from proxy.observability.metrics import PageMetrics
 from proxy.storage.entries import EntryStore
 from proxy.storage.flask_cache import ProfileCache
@@ -66,8 +68,8 @@ class Parts:
 def build_page(parts: Parts, graph: Graph) -> ProfileLookup:
     """Wire one Page's lookup from its *parts* and its client of Meta."""
     store, now = parts.store, parts.now
-    flight = _new_flight(parts)
     gate = _new_gate(parts)
+    flight = _new_flight(parts, gate)
     token_rotation = _new_token_rotation(parts, graph)
     fetcher = _new_fetcher(parts, gate, graph, token_rotation)
     refresher = _new_refresher(parts, flight, fetcher, gate)
@@ -88,6 +90,7 @@ def build_page(parts: Parts, graph: Graph) -> ProfileLookup:
         ),
         invalidation=Invalidation(
             store=store,
+            witnesses=gate.witnesses,
             bulkhead=parts.bulkhead,
             refresher=refresher,
             lease_for=flight.lease_for,
@@ -99,9 +102,10 @@ def build_page(parts: Parts, graph: Graph) -> ProfileLookup:
     )
 
 
-def _new_flight(parts: Parts) -> SingleFlight:
+def _new_flight(parts: Parts, gate: Gate) -> SingleFlight:
     return parts.new_flight(
         parts.store,
+        on_unstored=gate.witnesses.take_back,
         graph_timeout=parts.settings.graph_timeout,
         bulkhead=parts.bulkhead,
         now=parts.now,
@@ -142,11 +146,27 @@ def _new_fetcher(
         graph=graph,
         metrics=parts.metrics,
         token_rotation=token_rotation,
+        witness_probe=_new_witness_probe(parts, gate, graph),
         lifetimes=_lifetimes(parts.settings),
         usage_hard=parts.settings.usage_hard,
         now=parts.now,
         monotonic=parts.monotonic,
         jitter=parts.jitter,
+    )
+
+
+def _new_witness_probe(parts: Parts, gate: Gate, graph: Graph) -> WitnessProbe:
+    timeout = parts.settings.graph_timeout
+    return WitnessProbe(
+        gate=gate,
+        store=parts.store,
+        bulkhead=parts.bulkhead,
+        graph=graph,
+        metrics=parts.metrics,
+        submit=parts.submit,
+        graph_timeout=timeout,
+        lease_for=lease_for(timeout),
+        monotonic=parts.monotonic,
     )
 
 

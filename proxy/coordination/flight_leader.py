@@ -25,7 +25,7 @@ from proxy.domain.failures import (
     StoreUnavailable,
 )
 from proxy.domain.freshness import merge, shorten_after_message
-from proxy.domain.profile import Igsid
+from proxy.domain.profile import Igsid, Profile
 from proxy.logs import last_four
 from proxy.storage.entries import EntryStore
 from proxy.storage.snapshot import Lease, Snapshot
@@ -51,14 +51,19 @@ class FlightLeader:
         lease_for: float,
         now: Callable[[], float],
         monotonic: Callable[[], float],
+        on_unstored: Callable[[Igsid], None],
     ) -> None:
-        """*now* is epoch seconds, *monotonic* the clock of deadlines; in seconds."""
+        """*now* is epoch seconds, *monotonic* the clock of deadlines; in seconds.
+
+        *on_unstored* is called with the person of a fetched profile that is not stored.
+        """
         self._store = store
         self._registry = registry
         self._graph_timeout = graph_timeout
         self._lease_for = lease_for
         self._now = now
         self._monotonic = monotonic
+        self._on_unstored = on_unstored
 
     def start(
         self,
@@ -139,13 +144,20 @@ class FlightLeader:
             again = entry is not fetched
             is_stored = self._store.put(igsid, entry, lease, now, again=again)
         except StoreUnavailable:
+            self._report_unstored(fetched)
             if self._monotonic() >= fetch_deadline + LEASE_MARGIN:
                 return None  # Another has led since, or may have.
             return Answer(entry, Source.FETCHED, stored=False)
         if is_stored:
             return Answer(entry, Source.FETCHED)
+        self._report_unstored(fetched)
         log.info("lease lost while Meta was asked", extra={"person": last_four(igsid)})
         return None
+
+    def _report_unstored(self, entry: Entry) -> None:
+        if isinstance(entry.outcome, Profile):
+            with suppress(StoreUnavailable):
+                self._on_unstored(entry.outcome.igsid)
 
     def _fetch_or_note(
         self,

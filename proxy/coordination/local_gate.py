@@ -68,9 +68,13 @@ class LocalGate:
             raise RAISED[closure.cause](retry_after=left, asked=False)
 
     def fail(self, failure: LookupFailure, result: FetchResult) -> None:
-        """Close the gate after a *failure* that closes it by itself."""
+        """Close the gate after a *failure* that closes it by itself.
+
+        Others do so only about different people, who are not counted here.
+        """
         cause = failure.cause
-        assert cause is not None  # Meta was asked, so it is about Meta.
+        if cause is None:
+            return
         backoff = self._backoffs[cause]
         if backoff.failures == 1:
             wait = failure.retry_after or backoff.first

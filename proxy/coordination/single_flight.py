@@ -77,8 +77,13 @@ class SingleFlight:
         monotonic: Callable[[], float],
         sleep: Callable[[float], None],
         registry: FlightRegistry | None = None,
+        on_unstored: Callable[[Igsid], None] = lambda igsid: None,
     ) -> None:
-        """*graph_timeout* in seconds; *now* is epoch seconds."""
+        """*graph_timeout* in seconds; *now* is epoch seconds.
+
+        *on_unstored* is called with the person of a fetched profile that was not
+        stored, because the lease was lost.
+        """
         self._store = store
         self._graph_timeout = graph_timeout
         self.lease_for = lease_for(graph_timeout)
@@ -94,6 +99,7 @@ class SingleFlight:
             lease_for=self.lease_for,
             now=now,
             monotonic=monotonic,
+            on_unstored=on_unstored,
         )
 
     def deadline(self) -> float:

@@ -87,14 +87,16 @@ def postpone(
 class Backoff:
     """The rule by which a cause closes the gate.
 
-    The gate closes after *failures* with no success between, for *first* seconds,
-    and for twice as long each time it closes again before a success, up to
-    *longest*. A wait that Meta asks for takes the place of that.
+    The gate closes after *failures* about so many different *people* (0: any), with
+    no success between, for *first* seconds, and for twice as long each time it closes
+    again before a success, up to *longest*. A wait that Meta asks for takes the place
+    of that.
     """
 
     failures: int
     first: float
     longest: float
+    people: int = 0
 
 
 LONGEST_CLOSURE = 3600.0
@@ -106,6 +108,7 @@ def backoffs(token_retry: float) -> Mapping[Cause, Backoff]:
     return {
         Cause.THROTTLED: Backoff(1, 60.0, 900.0),
         Cause.TOKEN_REJECTED: Backoff(1, token_retry, token_retry),
-        Cause.PERMISSION: Backoff(20, 60.0, 60.0),
-        Cause.UNAVAILABLE: Backoff(5, 5.0, 120.0),
+        # The witnesses decide too: see `proxy.coordination.witnesses`.
+        Cause.PERMISSION: Backoff(10, 60.0, 60.0, people=10),
+        Cause.UNAVAILABLE: Backoff(5, 5.0, 120.0, people=3),
     }

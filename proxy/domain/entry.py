@@ -25,6 +25,7 @@ class ExpiryReason(StrEnum):
     PICTURE_DEAD = "picture_dead"
     NEWER_TOKEN = "newer_token"
     WRITTEN_LATELY = "written_lately"
+    PERMISSION_DOUBTED = "permission_doubted"
 
 
 @dataclass(frozen=True, slots=True)

@@ -52,9 +52,9 @@ class LookupFailure(Exception):
     what: ClassVar[str] = "the lookup failed"
     """Its description for people, as half a sentence."""
 
-    cause: ClassVar[Cause | None] = None
+    cause: Cause | None = None
     """The gate's cause that it counts towards, if it is about Meta, or about us as Meta
-    sees us. None: it is about one process or one caller."""
+    sees us. None: it is about one process, one caller or one person."""
 
     asked = True
     is_shared: ClassVar[bool] = True
@@ -111,7 +111,17 @@ class GraphUnavailable(LookupFailure):
 
     code = "graph_unavailable"
     what = "Meta could not be reached or did not make sense"
-    cause = Cause.UNAVAILABLE
+    cause: Cause | None = Cause.UNAVAILABLE
+
+    @classmethod
+    def about_person(cls, said: GraphError | None = None) -> GraphUnavailable:
+        """A reply that made no sense about one person, and says nothing of Meta itself.
+
+        It counts towards no gate: others are asked about all the same.
+        """
+        failure = cls(said)
+        failure.cause = None
+        return failure
 
 
 class Overloaded(LookupFailure):

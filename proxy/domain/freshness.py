@@ -23,6 +23,9 @@ CONSENT_LAGS_FOR = 5.0
 """Seconds for which ``consent_required`` is kept of a person who has just written: it
 is not known whether Meta shows consent as soon as it sends the message's webhook."""
 
+DOUBTED_TTL = 5.0
+"""Seconds for which a 100/33 is kept until the witnesses have been asked."""
+
 NEWER_TOKEN_TTL = 1.0
 """Seconds for which a refusal is kept that a newer token might not have met."""
 
@@ -174,10 +177,14 @@ def shorten_for_newer_token(learned: Entry) -> Entry:
     """Decide what to keep of *learned*, if a newer token than the one used is known."""
     if not depends_on_token(learned.outcome):
         return learned
-    soon = min(learned.usable_until, learned.fetched_at + NEWER_TOKEN_TTL)
-    return replace(
-        learned,
-        fresh_until=soon,
-        usable_until=soon,
-        expiry_reason=ExpiryReason.NEWER_TOKEN,
-    )
+    return _shorten(learned, NEWER_TOKEN_TTL, ExpiryReason.NEWER_TOKEN)
+
+
+def shorten_in_doubt(learned: Entry) -> Entry:
+    """Decide what to keep of *learned*, a 100/33, while a permission may be lost."""
+    return _shorten(learned, DOUBTED_TTL, ExpiryReason.PERMISSION_DOUBTED)
+
+
+def _shorten(learned: Entry, ttl: float, reason: ExpiryReason) -> Entry:
+    soon = min(learned.usable_until, learned.fetched_at + ttl)
+    return replace(learned, fresh_until=soon, usable_until=soon, expiry_reason=reason)

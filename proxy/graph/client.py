@@ -18,6 +18,7 @@ from urllib3.exceptions import NewConnectionError
 
 from proxy.domain.answer import FetchResult
 from proxy.domain.failures import (
+    Cause,
     GraphTimeout,
     GraphUnavailable,
     LookupFailure,
@@ -165,12 +166,16 @@ class GraphClient:
         """Return the outcome in *reply*. Only a 200 can be a profile."""
         try:
             reading = read_reply(reply.body, igsid, self._blocked)
+            if isinstance(reading.outcome, Profile) and reply.status != 200:
+                raise GraphUnavailable.about_person()
+            return reading
         except Throttled as throttled:
             throttled.retry_after = usage.wait or None
             raise
-        if isinstance(reading.outcome, Profile) and reply.status != 200:
-            raise GraphUnavailable()
-        return reading
+        except GraphUnavailable as unavailable:
+            if reply.status >= 500:  # Whatever the body says, Meta itself has failed.
+                unavailable.cause = Cause.UNAVAILABLE
+            raise
 
     def _send_with_connect_retry(
         self,

@@ -42,7 +42,7 @@ def read_profile(reply: Mapping[str, Any], igsid: Igsid) -> ProfileReading:
         GraphUnavailable: this is no profile, or that of another person.
     """
     if reply.keys().isdisjoint(_READERS) or not _is_about(reply, igsid):
-        raise GraphUnavailable()
+        raise GraphUnavailable.about_person()
     values, odd_fields = _read_fields(reply)
     picture = values["profile_pic"]
     expires_at = picture_expiry.expires_at(picture) if picture else None

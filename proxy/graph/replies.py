@@ -28,6 +28,9 @@ class Row(NamedTuple):
     meaning: Meaning
 
 
+OWN_TROUBLE = (1, 2)
+"""The codes by which Meta says that it has failed itself."""
+
 ROWS = (
     # About the person.
     Row([230], None, Reason.CONSENT_REQUIRED),
@@ -49,8 +52,7 @@ ROWS = (
     # About how often we ask.
     Row([4, 17, 32, 613], None, Throttled),
     Row(range(80000, 80015), None, Throttled),
-    # Meta's own trouble.
-    Row([1, 2], None, GraphUnavailable),
+    Row(OWN_TROUBLE, None, GraphUnavailable),
 )
 """Every known code. Any other means GraphUnavailable.
 
@@ -115,7 +117,7 @@ def read_reply(body: bytes, igsid: Igsid, blocked: BlockedCodes) -> Reading:
 def _read_error(error: object, igsid: Igsid, blocked: BlockedCodes) -> Outcome:
     """Read an error. Live errors have lacked each key, so all are optional."""
     if not isinstance(error, dict):
-        raise GraphUnavailable()
+        raise GraphUnavailable.about_person()
     said = GraphError(
         _number(error.get("code")),
         _number(error.get("error_subcode")),
@@ -124,10 +126,13 @@ def _read_error(error: object, igsid: Igsid, blocked: BlockedCodes) -> Outcome:
     message = error.get("message")
     message = message if isinstance(message, str) else ""
     meaning = meaning_of(said, message, blocked)
+    is_transient = bool(error.get("is_transient"))
     if isinstance(meaning, Reason):
-        if error.get("is_transient"):  # The answer may differ in a minute.
+        if is_transient:  # The answer may differ in a minute.
             raise GraphUnavailable(said)
         return Refusal(igsid, meaning, said)
+    if meaning is GraphUnavailable and not (is_transient or said.code in OWN_TROUBLE):
+        raise GraphUnavailable.about_person(said)  # A code that is not in the table.
     if said.code == 100 and "nonexisting field (profile_pic)" in message:
         raise PictureRefused(said)
     raise meaning(said)

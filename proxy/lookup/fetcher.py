@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Protocol
 
 from proxy.coordination.allowance import Allowance
 from proxy.coordination.bulkhead import Bulkhead
-from proxy.coordination.gate import Gate, Permit
+from proxy.coordination.gate import Gate
+from proxy.coordination.permit import Permit
 from proxy.domain.answer import FetchResult
 from proxy.domain.entry import Entry
 from proxy.domain.failures import (
@@ -17,22 +17,17 @@ from proxy.domain.failures import (
     PermissionMissing,
     StoreUnavailable,
 )
-from proxy.domain.freshness import Lifetimes, shorten_for_newer_token, stamp
+from proxy.domain.freshness import (
+    Lifetimes,
+    shorten_for_newer_token,
+    shorten_in_doubt,
+    stamp,
+)
 from proxy.domain.profile import Igsid, Outcome, Reason, Refusal
+from proxy.lookup.graph import Graph
 from proxy.lookup.token_rotation import TokenRotation
+from proxy.lookup.witness_probe import WitnessProbe
 from proxy.observability.metrics import PageMetrics
-
-
-class Graph(Protocol):
-    """A client of Meta's Graph API."""
-
-    def fetch(self, igsid: Igsid, within: float) -> FetchResult:
-        """Ask Meta about a person once, in at most *within* seconds."""
-        ...
-
-    def token_digest(self) -> str:
-        """Identify the Page token in use without revealing it."""
-        ...
 
 
 class Fetcher:
@@ -47,6 +42,7 @@ class Fetcher:
         graph: Graph,
         metrics: PageMetrics,
         token_rotation: TokenRotation,
+        witness_probe: WitnessProbe,
         lifetimes: Lifetimes,
         usage_hard: float,
         now: Callable[[], float],
@@ -63,6 +59,7 @@ class Fetcher:
         self._graph = graph
         self._metrics = metrics
         self._token_rotation = token_rotation
+        self._witness_probe = witness_probe
         self._lifetimes = lifetimes
         self._usage_hard = usage_hard
         self._now = now
@@ -83,8 +80,11 @@ class Fetcher:
         *client* is the key that is charged; *is_forced* if it did not accept an entry.
         """
         permit = self._gate.acquire(
-            self._graph.token_digest(), in_background=in_background
+            self._graph.token_digest(), client=client, in_background=in_background
         )
+        if permit.stopped:
+            self._witness_probe.start(permit)
+            raise permit.stopped
         if permit.noted_token is None:
             self._token_rotation.forget()  # The store has been emptied since.
         self._bulkhead.serialize((permit.usage_percent or 0.0) >= self._usage_hard)
@@ -94,7 +94,7 @@ class Fetcher:
             with suppress(StoreUnavailable):
                 self._gate.release_probe(permit)
             raise
-        entry = self._stamp(self._report(igsid, result, permit))
+        entry = self._report(igsid, result, permit)
         if permit.noted_token in (None, result.token_digest):
             return entry
         # Another process has a newer token already, which may see more.
@@ -154,23 +154,31 @@ class Fetcher:
         self._metrics.count_call(result, took, client=client, is_forced=is_forced)
         return result
 
-    def _report(self, igsid: Igsid, result: FetchResult, permit: Permit) -> Outcome:
+    def _report(self, igsid: Igsid, result: FetchResult, permit: Permit) -> Entry:
         """Report Meta's *result* to the gate, and return its outcome, or raise it.
 
         The store may have gone away meanwhile. Meta's outcome stands all the same.
         """
-        outcome = result.outcome
+        outcome, is_doubted = result.outcome, False
         with suppress(StoreUnavailable):
-            if (vague := _unavailable(outcome)) and self._gate.doubt(igsid):
-                outcome = PermissionMissing(vague.said)
+            if vague := _unavailable(outcome):
+                doubt = self._gate.witnesses.note_not_shown(igsid)
+                self._witness_probe.ask(doubt.to_ask)
+                is_doubted = doubt.is_raised and doubt.may_look is None
+                if doubt.is_raised and doubt.may_look is False:
+                    outcome = PermissionMissing(vague.said)
             if isinstance(outcome, LookupFailure):
-                closed_for = self._gate.fail(permit, outcome, result)
-                outcome.retry_after = closed_for or outcome.retry_after
+                failed = self._gate.fail(
+                    permit, outcome, result, igsid, is_doubt=vague is not None
+                )
+                self._witness_probe.ask(failed.to_ask)
+                outcome.retry_after = failed.closed_for or outcome.retry_after
             else:
                 self._gate.succeed(permit, outcome, result)
         if isinstance(outcome, LookupFailure):
             raise outcome
-        return outcome
+        entry = self._stamp(outcome)
+        return shorten_in_doubt(entry) if is_doubted else entry
 
     def _stamp(self, outcome: Outcome) -> Entry:
         return stamp(outcome, self._now(), self._lifetimes, self._jitter())

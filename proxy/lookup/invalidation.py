@@ -5,9 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Collection, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from enum import StrEnum
 
 from proxy.coordination.bulkhead import Bulkhead
+from proxy.coordination.witnesses import Witnesses
 from proxy.domain.entry import Entry
 from proxy.domain.profile import Igsid, Outcome, Profile, Reason
 from proxy.lookup.refresher import Refresher
@@ -43,6 +45,7 @@ class Invalidation:
         self,
         *,
         store: EntryStore,
+        witnesses: Witnesses,
         bulkhead: Bulkhead,
         refresher: Refresher,
         lease_for: float,
@@ -50,6 +53,7 @@ class Invalidation:
     ) -> None:
         """*lease_for* is how long a lease lasts, in seconds."""
         self._store = store
+        self._witnesses = witnesses
         self._bulkhead = bulkhead
         self._refresher = refresher
         self._lease_for = lease_for
@@ -63,7 +67,11 @@ class Invalidation:
             Overloaded: too many callers wait already; this one would for half a second.
         """
         with self._bulkhead.waiting():
-            return self._store.erase(igsid)
+            # The entry first: a fetch that has lost its lease takes back what it has
+            # noted of the person, however late.
+            erased = self._store.erase(igsid)
+            forgotten = self._witnesses.forget(igsid)
+        return replace(erased, witness=forgotten.witness, row=forgotten.row)
 
     def flush(
         self,

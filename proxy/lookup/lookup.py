@@ -5,16 +5,17 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Collection, Sequence
 
-from proxy.coordination.gate import Gate, GateState, RefreshCounter
+from proxy.coordination.gate import Gate
+from proxy.coordination.gate_state import GateState, Opened, RefreshCounter
 from proxy.domain.answer import NO_DIRECTIVES, Answer, Directives
 from proxy.domain.backoff import OPERATOR
 from proxy.domain.entry import Entry
-from proxy.domain.failures import LookupFailure, StoreUnavailable
+from proxy.domain.failures import Cause, LookupFailure, StoreUnavailable
 from proxy.domain.profile import Igsid
 from proxy.logs import last_four
 from proxy.lookup.batch import BatchLookup
 from proxy.lookup.cached_answers import CachedAnswers, ReadResult
-from proxy.lookup.fetcher import Graph
+from proxy.lookup.graph import Graph
 from proxy.lookup.invalidation import Invalidation, What, on_message_received
 from proxy.lookup.shared_fetch import SharedFetch
 from proxy.lookup.token_rotation import TokenRotation
@@ -29,6 +30,7 @@ __all__ = [
     "Erased",
     "Flushed",
     "GateState",
+    "Opened",
     "ProfileLookup",
     "RefreshCounter",
     "Snapshot",
@@ -212,6 +214,14 @@ class ProfileLookup:
             StoreUnavailable: the store cannot be reached.
         """
         return self._gate.read_state(self._graph.token_digest())
+
+    def open_gate(self, cause: Cause) -> Opened:
+        """Forget *cause*, so that the next caller asks Meta; return what it was.
+
+        Raises:
+            StoreUnavailable: the store cannot be reached, so the cause may remain.
+        """
+        return self._gate.open(cause, self._graph.token_digest())
 
     def _find(
         self,

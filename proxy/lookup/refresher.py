@@ -7,7 +7,8 @@ from collections.abc import Callable, Hashable
 from contextlib import suppress
 from functools import partial
 
-from proxy.coordination.gate import Gate, RefreshCounter
+from proxy.coordination.gate import Gate
+from proxy.coordination.gate_state import RefreshCounter
 from proxy.coordination.single_flight import SingleFlight
 from proxy.domain.answer import Answer
 from proxy.domain.entry import Entry, Freshness

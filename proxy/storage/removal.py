@@ -33,12 +33,18 @@ _ERASE, _DROP_REFUSAL = scripts.load("erase"), scripts.load("drop_refusal")
 
 @dataclass(frozen=True, slots=True)
 class Erased:
-    """Which keys there were to erase."""
+    """Which keys there were to erase.
+
+    *witness* if the person was one of those whom Meta showed last, and *row* if they
+    were marked in a row of different people (see `proxy.coordination.witnesses`).
+    """
 
     entry: bool
     lease: bool
     note: bool
     marker: bool
+    witness: bool = False
+    row: bool = False
 
 
 class Removal:

@@ -8,7 +8,7 @@ from math import ceil
 from typing import Any
 
 from proxy.domain.entry import Entry, Freshness
-from proxy.domain.failures import LookupFailure
+from proxy.domain.failures import Cause, LookupFailure
 from proxy.domain.freshness import bounded_by
 from proxy.domain.profile import Igsid, Profile, Refusal
 from proxy.lookup.lookup import (
@@ -16,6 +16,7 @@ from proxy.lookup.lookup import (
     Erased,
     Flushed,
     GateState,
+    Opened,
     RefreshCounter,
     Snapshot,
 )
@@ -84,10 +85,23 @@ def render_gate(gate: GateState) -> dict[str, Any]:
         },
         "usage_percent": gate.usage_percent,
         "unavailable_in_a_row": gate.doubted,
+        "permission_missing_in_a_row": gate.refused,
+        "lacks_permission": gate.lacks_permission,
+        "witnesses": gate.witnesses,
         "refreshes": {
             "succeeded": gate.refreshes[RefreshCounter.REFRESHED],
             "failed": gate.refreshes[RefreshCounter.REFRESH_FAILED],
         },
+    }
+
+
+def render_opened(page: str, cause: Cause, opened: Opened) -> dict[str, Any]:
+    """Return what an operator has opened; ``closed_for`` is in seconds."""
+    return {
+        "page": page,
+        "cause": cause.value,
+        "closed_for": ceil(opened.closed_for),
+        "failures": opened.failures,
     }
 
 

@@ -14,7 +14,7 @@ from proxy.coordination.bulkhead import Bulkhead
 from proxy.coordination.single_flight import SingleFlight
 from proxy.domain.answer import Answer
 from proxy.domain.failures import GraphUnavailable
-from proxy.domain.profile import DEFAULT_PAGE, Igsid, Profile
+from proxy.domain.profile import DEFAULT_PAGE, Igsid, Profile, Reason
 from proxy.observability.metrics import Metrics
 from proxy.page_assembly import Parts, build_page
 from proxy.storage.entries import EntryStore
@@ -25,6 +25,7 @@ from tests.helpers.builders import (
     HOUR,
     MINUTE,
     a_profile,
+    a_refusal,
 )
 from tests.helpers.fakes import FakeClock, FakeGraph, FakeTaskQueue, no_wait
 
@@ -113,6 +114,20 @@ class World:
     def open_gates(self) -> None:
         for key in self.redis.keys("pp:g:*"):
             self.redis.delete(key)
+
+    def lapse(self, cause: str) -> None:
+        """End the time for which a cause keeps the gate closed."""
+        key = f"pp:g:{{default}}:{cause}"
+        assert self.redis.hexists(key, "until")
+        self.redis.hset(key, "until", 1)
+
+    def hide_people(self, number: int) -> list[Igsid]:
+        """So many different people whom Meta does not show (100/33)."""
+        people = [Igsid(f"12540{n:02d}") for n in range(number)]
+        for igsid in people:
+            refusal = a_refusal(igsid=igsid, reason=Reason.UNAVAILABLE)
+            self.graph.outcomes[igsid] = refusal
+        return people
 
     def fail_until_closed(self) -> None:
         """Five calls that Meta does not answer close the gate."""

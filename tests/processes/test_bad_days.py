@@ -169,7 +169,7 @@ def test_dead_token_costs_one_call_and_a_new_token_opens_the_gate(
 
 
 def test_lost_permission_is_not_stored_as_refusals(stack) -> None:
-    """Twenty people fail, none is stored, and then the gate closes."""
+    """With no witness and no success, two people close the gate, and none is stored."""
     people = [crowd(n) for n in range(30)]
     error = {"code": 200, "status": 403, "message": "(#200) ... Advanced Access ..."}
     for igsid in people:
@@ -178,12 +178,13 @@ def test_lost_permission_is_not_stored_as_refusals(stack) -> None:
     answers = [stack.service.get(f"/profiles/{igsid}") for igsid in people]
 
     assert {code_of(answer) for answer in answers} == {"permission_missing"}
-    assert stack.meta.calls() == 20
+    assert stack.meta.calls() == 2
     assert not list(stack.redis.scan_iter("pp:e:*"))
     assert stats(stack)["gates"]["permission"]["closed_for"] > 0
+    assert stats(stack)["lacks_permission"]
 
 
-def test_tenth_unavailable_person_in_a_row_means_a_lost_permission(stack) -> None:
+def test_tenth_unavailable_person_without_a_witness_is_a_lost_permission(stack) -> None:
     """Two instances count 100/33 together; from the tenth on none is stored."""
     people = [crowd(n) for n in range(12)]
     for igsid in people:
@@ -197,6 +198,7 @@ def test_tenth_unavailable_person_in_a_row_means_a_lost_permission(stack) -> Non
     codes = [code_of(answer) for answer in answers]
     assert codes == ["unavailable"] * 9 + ["permission_missing"] * 3
     assert stats(stack)["unavailable_in_a_row"] == 10
+    assert stats(stack)["gates"]["permission"]["closed_for"] > 0
     assert len(list(stack.redis.scan_iter("pp:e:*"))) == 9
 
 

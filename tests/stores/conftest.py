@@ -1,5 +1,6 @@
 """One empty store for each test, and each test for every kind of store."""
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from typing import cast
@@ -10,9 +11,12 @@ import redis
 from flask import Flask
 from flask_caching import Cache
 
+from proxy.coordination.gate import Gate
+from proxy.domain.backoff import backoffs
 from proxy.storage.entries import EntryStore
 from proxy.storage.flask_cache import ProfileCache
 from tests.helpers.fakes import no_wait
+from tests.helpers.gate_calls import PROBE_FOR, TOKEN_RETRY
 from tests.helpers.redis_servers import STORES, client_of
 from tests.helpers.store_clients import new_client
 
@@ -96,3 +100,32 @@ def entries(cache: ProfileCache, raw: redis.Redis) -> Iterator[EntryStore]:
     yield EntryStore(cache, "default", sleep=no_wait)
     lasting = {name for name in raw.scan_iter("pp:*", count=1000) if raw.pttl(name) < 0}
     assert {name for name in lasting if raw.exists(name)} == set()
+
+
+NewGate = Callable[..., Gate]
+
+
+@pytest.fixture
+def new_gate(cache: ProfileCache) -> NewGate:
+    """Builds the gate of a Page."""
+
+    def build(
+        page: str = "default", monotonic: Callable[[], float] = time.monotonic
+    ) -> Gate:
+        return Gate(
+            cache,
+            page,
+            guard=EntryStore(cache, page).guard,
+            backoffs=backoffs(TOKEN_RETRY),
+            probe_for=PROBE_FOR,
+            usage_soft=75,
+            monotonic=monotonic,
+        )
+
+    return build
+
+
+@pytest.fixture
+def gate(new_gate: NewGate) -> Gate:
+    """The gate of the default Page."""
+    return new_gate()

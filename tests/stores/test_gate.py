@@ -3,120 +3,54 @@
 from __future__ import annotations
 
 import logging
-import time
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-import redis
 
-from proxy.coordination.doubt import DOUBT_THRESHOLD
-from proxy.coordination.gate import (
-    REMEMBERED_FOR,
-    USAGE_TTL,
-    Gate,
-    Permit,
-    RefreshCounter,
-)
+from proxy.coordination.gate import FAILING_FOR
+from proxy.coordination.gate_state import RefreshCounter
+from proxy.coordination.permit import REMEMBERED_FOR, USAGE_TTL, Permit
 from proxy.domain.answer import FetchResult
-from proxy.domain.backoff import LONGEST_CLOSURE, backoffs
+from proxy.domain.backoff import LONGEST_CLOSURE
 from proxy.domain.failures import (
     Cause,
     GraphTimeout,
     GraphUnavailable,
-    LookupFailure,
     Overloaded,
     PermissionMissing,
     Throttled,
     TokenRejected,
 )
-from proxy.domain.profile import Igsid, Reason
 from proxy.storage.entries import EntryStore
-from proxy.storage.flask_cache import ProfileCache
-from tests.helpers.builders import ADA, a_profile, a_refusal
+from tests.helpers.builders import ADA, a_profile
+from tests.helpers.gate_calls import (
+    NEW_TOKEN,
+    PROBE_FOR,
+    TOKEN,
+    TOKEN_RETRY,
+    about,
+    cause_key,
+    fail,
+    fail_late,
+    fail_with,
+    lapse,
+    stopped_by,
+    succeed,
+    succeed_with,
+)
 from tests.helpers.redis_servers import REAL_STORES
-
-TOKEN, NEW_TOKEN = "0badcafe", "600dcafe"
-TOKEN_RETRY = 60.0
-PROBE_FOR = 6.0
-SLACK = 2.0
-"""Seconds that a test may take on a busy machine."""
-
-NewGate = Callable[..., Gate]
+from tests.helpers.world import BEN
 
 
-@pytest.fixture
-def new_gate(cache: ProfileCache) -> NewGate:
-    def build(
-        page: str = "default", monotonic: Callable[[], float] = time.monotonic
-    ) -> Gate:
-        return Gate(
-            cache,
-            page,
-            guard=EntryStore(cache, page).guard,
-            backoffs=backoffs(TOKEN_RETRY),
-            probe_for=PROBE_FOR,
-            usage_soft=75,
-            monotonic=monotonic,
-        )
-
-    return build
-
-
-@pytest.fixture
-def gate(new_gate: NewGate) -> Gate:
-    return new_gate()
-
-
-def fail(gate: Gate, failure: LookupFailure, token: str = TOKEN) -> float:
-    """Make one call to Meta that fails, and return for how long the gate is closed."""
-    permit = gate.acquire(token)
-    return gate.fail(permit, failure, FetchResult(failure, None, token))
-
-
-def fail_late(gate: Gate, failure: LookupFailure) -> float:
-    """The same for a call that was permitted before the gate was closed."""
-    permit = Permit(TOKEN, "", None)
-    return gate.fail(permit, failure, FetchResult(failure, None, TOKEN))
-
-
-def succeed_with(
-    gate: Gate, permit: Permit, outcome, percent: float | None = None
-) -> None:
-    gate.succeed(permit, outcome, FetchResult(outcome, percent, TOKEN))
-
-
-def succeed(gate: Gate, outcome=None) -> None:
-    succeed_with(gate, gate.acquire(TOKEN), outcome or a_profile(), None)
-
-
-def cause_key(cause: Cause, token: str = TOKEN) -> str:
-    name = f"{cause}:{token}" if cause is Cause.TOKEN_REJECTED else cause.value
-    return f"pp:g:{{default}}:{name}"
-
-
-def lapse(raw: redis.Redis, cause: Cause) -> None:
-    """End the time for which *cause* keeps the gate closed."""
-    assert raw.hexists(cause_key(cause), "until")
-    raw.hset(cause_key(cause), "until", 1)
-
-
-def stopped_by(gate: Gate, token: str = TOKEN) -> LookupFailure:
-    with pytest.raises(LookupFailure) as stopped:
-        gate.acquire(token)
-    return stopped.value
-
-
-def about(seconds: float) -> object:
-    return pytest.approx(seconds - SLACK / 2, abs=SLACK / 2 + 0.01)
-
-
-def test_open_gate_stores_nothing(gate, raw) -> None:
-    """No key is written for a call that succeeds."""
+def test_open_gate_stores_no_cause(gate, raw) -> None:
+    """A call that succeeds leaves its person as a witness, and a mark of success."""
     succeed(gate)
 
     assert gate.acquire(TOKEN) == Permit(TOKEN, "", None)
-    assert list(raw.scan_iter()) == []
+    assert sorted(raw.scan_iter()) == [
+        b"pp:d:{default}:success",
+        b"pp:d:{default}:witnesses",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -125,7 +59,7 @@ def test_open_gate_stores_nothing(gate, raw) -> None:
         (Throttled(retry_after=180.0), 1, Throttled, 180.0),
         (Throttled(), 1, Throttled, 60.0),
         (TokenRejected(), 1, TokenRejected, TOKEN_RETRY),
-        (PermissionMissing(), 20, PermissionMissing, 60.0),
+        (PermissionMissing(), 2, PermissionMissing, 60.0),
         (GraphUnavailable(), 5, GraphUnavailable, 5.0),
         (GraphTimeout(), 5, GraphUnavailable, 5.0),
     ],
@@ -146,32 +80,51 @@ def test_each_cause_closes_the_gate_after_its_number_of_failures(
     assert stopped.asked is False
 
 
-@pytest.mark.parametrize(
-    ("failure", "times"), [(PermissionMissing(), 20), (GraphTimeout(), 5)]
-)
-def test_success_resets_the_count_of_failures(gate, failure, times) -> None:
+def test_success_resets_the_count_of_failures(gate) -> None:
     """Only failures in a row count."""
-    for _ in range(times - 1):
-        fail(gate, failure)
+    for _ in range(4):
+        fail(gate, GraphTimeout())
     succeed(gate)
 
-    for _ in range(times - 1):
-        assert fail(gate, failure) == 0.0
-    assert fail(gate, failure) > 0.0
+    for _ in range(4):
+        assert fail(gate, GraphTimeout()) == 0.0
+    assert fail(gate, GraphTimeout()) > 0.0
 
 
-@pytest.mark.parametrize("reason", Reason)
-def test_refusal_resets_the_permission_cause_unless_it_is_unavailable(
-    gate, reason
+def test_failures_about_two_people_do_not_close_the_gate(gate) -> None:
+    """However often they are asked about: that says little of Meta."""
+    for n in range(40):
+        assert fail(gate, GraphUnavailable(), (ADA, BEN)[n % 2]) == 0.0
+
+    assert fail(gate, GraphUnavailable()) == about(5.0)
+
+
+def test_failures_about_one_person_close_the_gate_if_no_call_succeeds(
+    gate, raw
 ) -> None:
-    """Meta also answers 100/33 to an app that may see no people at all."""
-    for _ in range(19):
-        fail(gate, PermissionMissing())
-    succeed(gate, a_refusal(reason=reason))
+    """After two minutes: nothing shows that Meta answers about anybody else."""
+    for _ in range(5):
+        assert fail(gate, GraphTimeout(), ADA) == 0.0
+    earlier = -int(FAILING_FOR * 1000)
+    raw.hincrby(cause_key(Cause.UNAVAILABLE), "since", earlier)
 
-    closed_for = fail(gate, PermissionMissing())
+    assert fail(gate, GraphTimeout(), ADA) == about(5.0)
 
-    assert bool(closed_for) is (reason is Reason.UNAVAILABLE)
+
+def test_reply_that_is_odd_about_one_person_counts_for_no_gate(gate, raw) -> None:
+    """Its usage is noted all the same, and a probe is given back."""
+    odd = GraphUnavailable.about_person()
+    for _ in range(40):
+        assert fail(gate, odd) == 0.0
+    fail(gate, Throttled())
+    lapse(raw, Cause.THROTTLED)
+    permit = gate.acquire(TOKEN)
+    gate.fail(permit, odd, FetchResult(odd, 50.0, TOKEN), ADA)
+
+    probe = gate.acquire(TOKEN)
+
+    assert (probe.probe != "", probe.usage_percent) == (True, 50.0)
+    assert not raw.exists(cause_key(Cause.UNAVAILABLE))
 
 
 def test_causes_are_counted_apart(gate) -> None:
@@ -240,7 +193,7 @@ def test_successful_probe_opens_the_gate(gate, raw, caplog) -> None:
     succeed(gate)
 
     assert gate.acquire(TOKEN).probe == ""
-    assert list(raw.scan_iter()) == []
+    assert not list(raw.scan_iter("pp:g:*"))
     assert [
         r.message for r in caplog.records if r.name == "proxy.coordination.gate"
     ] == [
@@ -262,8 +215,9 @@ def test_failed_probe_closes_the_gate_for_twice_as_long(
     gate, raw, failure, cause, closures
 ) -> None:
     """Up to a bound."""
-    for _ in range(backoffs(TOKEN_RETRY)[cause].failures - 1):
-        fail(gate, failure)
+    for _ in range(1 if cause is Cause.PERMISSION else 4):
+        if cause in (Cause.PERMISSION, Cause.UNAVAILABLE):
+            fail(gate, failure)
 
     for seconds in closures:
         assert fail(gate, failure) == about(seconds)
@@ -357,7 +311,7 @@ def test_usage_is_shared_and_kept_for_five_minutes(gate, new_gate, raw) -> None:
 def test_failure_stores_the_usage_too(gate) -> None:
     """During a throttle it matters most."""
     failure = GraphUnavailable()
-    gate.fail(gate.acquire(TOKEN), failure, FetchResult(failure, 99.0, TOKEN))
+    gate.fail(gate.acquire(TOKEN), failure, FetchResult(failure, 99.0, TOKEN), ADA)
 
     assert gate.acquire(TOKEN).usage_percent == 99.0
 
@@ -395,57 +349,39 @@ def test_background_call_above_the_soft_limit_takes_no_probe(gate, raw) -> None:
     assert gate.acquire(TOKEN).probe
 
 
-def person(number: int) -> Igsid:
-    return Igsid(f"1254002{number:09d}")
-
-
-def test_doubt_needs_ten_different_people_in_a_row(gate) -> None:
-    """A lost permission is likelier than that they all left at once."""
-    doubts = [gate.doubt(person(n)) for n in range(DOUBT_THRESHOLD + 1)]
-
-    assert doubts == [False] * (DOUBT_THRESHOLD - 1) + [True, True]
-
-
-def test_doubt_counts_one_person_once(gate) -> None:
-    """However often Meta does not show them."""
-    assert not any(gate.doubt(ADA) for _ in range(50))
-
-
-def test_doubt_is_ended_only_by_a_profile(gate) -> None:
-    """A refusal does not show that we may see people."""
-    for n in range(DOUBT_THRESHOLD - 1):
-        gate.doubt(person(n))
-    succeed(gate, a_refusal())
-    after_refusal = gate.doubt(person(99))
-    succeed(gate, a_profile())
-    after_profile = gate.doubt(person(100))
-
-    assert (after_refusal, after_profile) == (True, False)
-
-
-def test_every_key_has_a_ttl_and_none_has_an_igsid(gate, raw) -> None:
+def test_every_key_has_a_ttl_and_no_row_has_an_igsid(gate, raw) -> None:
     """An erasure must reach all that is stored of a person."""
+    succeed_with(gate, Permit(TOKEN, "", None), a_profile(), 20.0)
     for failure in (Throttled(), TokenRejected(), PermissionMissing(), GraphTimeout()):
-        fail_late(gate, failure)
-    succeed_with(gate, Permit(TOKEN, "", None), a_refusal(), 20.0)
-    gate.doubt(ADA)
+        fail_with(gate, Permit(TOKEN, "", None), failure, ADA)
+    gate.witnesses.note_not_shown(ADA)
     gate.count(RefreshCounter.REFRESHED)
 
     keys = {key.decode(): raw.pttl(key) for key in raw.scan_iter()}
+    witnesses = "pp:d:{default}:witnesses"
+    rows = [
+        raw.smembers("pp:d:{default}:not_shown"),
+        raw.smembers("pp:d:{default}:failed"),
+        raw.zrange("pp:d:{default}:refused", 0, -1),
+    ]
 
-    assert len(keys) == 5
-    assert all(0 < ttl <= 86_400_000 for ttl in keys.values())
+    assert len(keys) == 11
+    assert all(0 < ttl <= 7 * 86_400_000 for ttl in keys.values())
+    assert all(ttl <= 86_400_000 for key, ttl in keys.items() if key != witnesses)
     assert keys[cause_key(Cause.THROTTLED)] > REMEMBERED_FOR * 1000
-    assert ADA.encode() not in b"".join(raw.smembers("pp:d:{default}"))
+    assert [len(row) for row in rows] == [1, 1, 1]
+    assert all(ADA.encode() not in row for row in rows)
 
 
 def test_read_state_shows_all_and_changes_nothing(gate, raw) -> None:
     """For operators."""
+    succeed(gate)
     fail(gate, GraphTimeout())
     gate.count(RefreshCounter.REFRESH_FAILED)
-    gate.doubt(ADA)
+    gate.witnesses.note_not_shown(ADA)
+    fail(gate, PermissionMissing())
     failure = Throttled(retry_after=120.0)
-    gate.fail(gate.acquire(TOKEN), failure, FetchResult(failure, 100.0, TOKEN))
+    gate.fail(gate.acquire(TOKEN), failure, FetchResult(failure, 100.0, TOKEN), ADA)
 
     state, again = gate.read_state(TOKEN), gate.read_state(TOKEN)
 
@@ -454,7 +390,8 @@ def test_read_state_shows_all_and_changes_nothing(gate, raw) -> None:
     assert causes[Cause.UNAVAILABLE].failures == 1
     assert causes[Cause.UNAVAILABLE].closed_for == 0.0
     assert not any(cause.is_probed for cause in state.causes)
-    assert (state.usage_percent, state.doubted) == (100.0, 1)
+    assert (state.usage_percent, state.doubted, state.refused) == (100.0, 1, 1)
+    assert (state.witnesses, state.lacks_permission) == (1, False)
     assert state.refreshes == {
         RefreshCounter.REFRESHED: 0,
         RefreshCounter.REFRESH_FAILED: 1,
@@ -489,14 +426,3 @@ def test_late_failure_takes_no_probe_from_its_holder(gate, raw) -> None:
     succeed_with(gate, probe, a_profile())
 
     assert gate.acquire(TOKEN).probe == ""
-
-
-def test_permission_probe_answered_100_33_goes_to_the_next_caller(gate, raw) -> None:
-    """100/33 does not say whether the permission is there."""
-    for _ in range(20):
-        fail(gate, PermissionMissing())
-    lapse(raw, Cause.PERMISSION)
-
-    succeed(gate, a_refusal(reason=Reason.UNAVAILABLE))
-
-    assert gate.acquire(TOKEN).probe

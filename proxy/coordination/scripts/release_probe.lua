@@ -1,3 +1,4 @@
--- KEYS: causes. ARGV: our probe.
+-- KEYS: the usage, causes. ARGV: our probe, the usage and for how long it is kept.
 
-for _, key in ipairs(KEYS) do end_probe(key, ARGV[1]) end
+note_usage(KEYS[1], ARGV[2], ARGV[3])
+for i = 2, #KEYS do end_probe(KEYS[i], ARGV[1]) end

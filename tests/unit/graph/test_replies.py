@@ -10,6 +10,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from proxy.domain.failures import (
+    Cause,
     GraphUnavailable,
     LookupFailure,
     PermissionMissing,
@@ -660,3 +661,28 @@ def test_exception_does_not_quote_an_invalid_reply(value: Any) -> None:
 
     shown = "".join(traceback.format_exception(raised.value))
     assert SECRET not in shown + repr(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("body", "cause"),
+    [
+        (b"<html>", Cause.UNAVAILABLE),
+        (b'{"name": "Ada', Cause.UNAVAILABLE),
+        (b'{"error": {"code": 1}}', Cause.UNAVAILABLE),
+        (b'{"error": {"code": 2}}', Cause.UNAVAILABLE),
+        (b'{"error": {"code": 230, "is_transient": true}}', Cause.UNAVAILABLE),
+        (b'{"error": {"code": 4711, "is_transient": true}}', Cause.UNAVAILABLE),
+        (b'{"error": {"code": 4711}}', None),
+        (b'{"error": {"message": "Oops"}}', None),
+        (b'{"error": "Oops"}', None),
+        (b"{}", None),
+        (b'{"id": "999999", "name": "Ben"}', None),
+        (b'{"error": {"code": 200}}', Cause.PERMISSION),
+    ],
+)
+def test_only_what_meta_says_about_itself_counts_towards_a_cause(body, cause) -> None:
+    """A reply that is odd about one person says nothing about all others."""
+    with pytest.raises(LookupFailure) as raised:
+        read_reply(body, ADA, frozenset())
+
+    assert raised.value.cause is cause

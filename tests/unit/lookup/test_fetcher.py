@@ -61,11 +61,11 @@ def test_new_token_passes_the_gate_closed_for_the_old_one(world) -> None:
     assert world.find().source is Source.FETCHED
 
 
-def test_ten_unavailable_people_in_a_row_are_a_missing_permission(world) -> None:
+def test_ten_unavailable_people_without_a_witness_are_a_missing_permission(
+    world,
+) -> None:
     """From the tenth on, none is stored as refused, until one profile comes."""
-    people = [Igsid(f"12540{n:02d}") for n in range(12)]
-    for igsid in people:
-        world.graph.outcomes[igsid] = a_refusal(igsid=igsid, reason=Reason.UNAVAILABLE)
+    people = world.hide_people(12)
 
     for igsid in people[:9]:
         assert isinstance(world.find(igsid).entry.outcome, Refusal)
@@ -73,11 +73,89 @@ def test_ten_unavailable_people_in_a_row_are_a_missing_permission(world) -> None
         with pytest.raises(PermissionMissing):
             world.find(igsid)
         assert world.store.read(igsid).entry is None
+    calls_while_closed = world.graph.calls
 
     world.graph.outcomes[ADA] = a_profile()
+    world.lapse("permission")
     world.find()
     world.forget_note(people[9])
     assert isinstance(world.find(people[9]).entry.outcome, Refusal)
+    assert calls_while_closed == 10
+
+
+def test_unavailable_people_are_refused_while_a_witness_is_shown(world) -> None:
+    """A caller with another Page's ids does not stop the callers with real ones."""
+    world.graph.outcomes[ADA] = a_profile()
+    world.graph.outcomes[BEN] = a_profile(igsid=BEN)
+    world.find(ADA)
+
+    outcomes = []
+    for igsid in world.hide_people(40):
+        outcomes.append(world.find(igsid).entry.outcome)
+        world.background.run()
+
+    assert {outcome.reason for outcome in outcomes} == {Reason.UNAVAILABLE}
+    assert world.find(BEN).source is Source.FETCHED
+    assert world.graph.asked.count(ADA) == 2  # Once a minute.
+
+
+def test_unavailable_person_is_kept_shortly_until_the_witness_is_asked(world) -> None:
+    """If the permission is lost, the refusal was none."""
+    world.graph.outcomes[ADA] = a_profile()
+    world.find(ADA)
+    people = world.hide_people(12)
+    before = [world.find(igsid).entry for igsid in people[:11]]
+    world.background.run()
+    after = world.find(people[11]).entry
+
+    lives = [entry.usable_until - entry.fetched_at for entry in before]
+    assert lives == [10 * MINUTE] * 9 + [5.0] * 2
+    assert before[9].expiry_reason is ExpiryReason.PERMISSION_DOUBTED
+    assert after.expiry_reason is None
+
+
+def test_witness_who_is_not_shown_stops_all_calls(world) -> None:
+    """Until a probe about a witness is answered with a profile again."""
+    world.graph.outcomes[ADA] = a_profile()
+    world.graph.outcomes[BEN] = a_profile(igsid=BEN)
+    world.find(ADA)
+    for igsid in world.hide_people(10):
+        world.find(igsid)
+    world.graph.outcomes[ADA] = a_refusal(reason=Reason.UNAVAILABLE)
+    world.background.run()
+
+    with pytest.raises(PermissionMissing) as stopped:
+        world.find(BEN)
+    world.graph.outcomes[ADA] = a_profile()
+    world.lapse("permission")
+    world.forget_note(BEN)
+    with pytest.raises(PermissionMissing) as probing:
+        world.find(BEN)
+    world.background.run()
+    world.forget_note(BEN)
+
+    assert (stopped.value.asked, probing.value.asked) == (False, False)
+    assert world.find(BEN).source is Source.FETCHED
+    assert world.graph.asked.count(BEN) == 1
+
+
+@pytest.mark.parametrize("times", [20, 60])
+def test_one_person_about_whom_meta_fails_stops_no_other(world, times) -> None:
+    """Whatever is odd about them, and however often a caller asks."""
+    world.graph.outcomes[ADA] = a_profile()
+    for odd in (
+        GraphUnavailable.about_person(),
+        GraphUnavailable(),
+        PermissionMissing(),
+    ):
+        world.graph.outcomes[BEN] = odd
+        for _ in range(times):
+            with pytest.raises(type(odd)):
+                world.find(BEN)
+            world.forget_note(BEN)
+
+    assert world.find(ADA).source is Source.FETCHED
+    assert world.graph.asked.count(BEN) == 3 * times
 
 
 def test_calls_go_one_at_a_time_above_the_hard_limit(world) -> None:

@@ -7,7 +7,7 @@ import logging
 import fakeredis
 import pytest
 
-from proxy.coordination.gate import RefreshCounter
+from proxy.coordination.gate_state import RefreshCounter
 from proxy.domain.answer import FetchResult, Source
 from proxy.domain.backoff import FIRST_POSTPONEMENT, LONGEST_POSTPONEMENT
 from proxy.domain.failures import (

@@ -148,7 +148,7 @@ def test_erase_leaves_nothing_and_returns_a_receipt(client, graph, store) -> Non
     assert answer.json["igsid"] == ADA
     assert answer.json["erased_at"].endswith("Z")
     found = [name for name, was_there in answer.json["was_there"].items() if was_there]
-    assert found == ["entry"]
+    assert found == ["entry", "witness"]
     assert not store.keys(f"*{ADA}*")
     client.get(f"/profiles/{ADA}")
     assert graph.calls == 2
