@@ -228,7 +228,7 @@ def _register_routes(app: Flask, service: _Service) -> None:
     ):
         page_prefix.register(app, blueprint)
     app.register_blueprint(
-        admin.flush_blueprint(pages, authenticator, BodyReader(ORDERS_AT_ONCE))
+        admin.blueprint_of_pages(pages, authenticator, BodyReader(ORDERS_AT_ONCE))
     )
     app.register_blueprint(
         probes.blueprint(service.health.look, service.draining, service.exposition)

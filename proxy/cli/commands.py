@@ -1,4 +1,4 @@
-"""Commands: run, demo, get, erase, flush, stats, top, key new, config."""
+"""Commands: run, demo, get, erase, flush, gate, stats, top, key new, config."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ import requests
 from proxy.cli import top
 from proxy.cli.demo import run_demo
 from proxy.cli.direct import new_pages
+from proxy.cli.gates import gate
 from proxy.cli.instance import read_url
 from proxy.cli.key_files import key
 from proxy.cli.output import (
@@ -237,7 +238,7 @@ def _is_installed(distribution: str) -> bool:
     return True
 
 
-for command in (erase, flush, key):
+for command in (erase, flush, gate, key):
     main.add_command(command)
 
 

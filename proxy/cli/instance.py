@@ -6,7 +6,7 @@ import json
 import os
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, TypeVar
-from urllib.parse import urlsplit
+from urllib.parse import urlencode, urlsplit
 
 import click
 import requests
@@ -69,6 +69,18 @@ class Instance:
         if counts.keys() != {"matched", "deleted"}:
             raise self._is_another_service("200 without counts")
         return counts
+
+    def open_gate(self, cause: str, page: str | None) -> dict[str, Any]:
+        """Open a Page's gate there, and return what was closed.
+
+        Raises:
+            CommandFailed: it is not known to be open.
+        """
+        query = urlencode({"page": page} if page else {})
+        opened = self._ask("POST", f"/admin/gates/{cause}/open?{query}")
+        if opened.get("cause") != cause:
+            raise self._is_another_service("200 without a cause")
+        return opened
 
     def _ask(
         self, method: str, path: str, body: Mapping[str, Any] | None = None

@@ -1,4 +1,4 @@
-"""The routes for operators: inspect, refresh, erase, flush, stats."""
+"""The routes for operators: inspect, refresh, erase, flush, stats, open a gate."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import msgspec
 from flask import Blueprint, Response, g, request
 
-from proxy.domain.profile import Igsid
+from proxy.domain.profile import DEFAULT_PAGE, Igsid
 from proxy.logs import audited, last_four
 from proxy.lookup.invalidation import What
 from proxy.lookup.lookup import Snapshot
@@ -102,11 +102,11 @@ def blueprint(
     return bp
 
 
-def flush_blueprint(
+def blueprint_of_pages(
     pages: Pages, authenticator: Authenticator, bodies: BodyReader
 ) -> Blueprint:
-    """Build the route that flushes all *pages*, or the one that the body names."""
-    bp = Blueprint("flush", __name__, url_prefix="/admin")
+    """Build the routes that take the name of one of *pages* as a parameter."""
+    bp = Blueprint("admin_of_pages", __name__, url_prefix="/admin")
 
     @bp.before_request
     def authorize() -> None:
@@ -126,6 +126,19 @@ def flush_blueprint(
             counts = operator_json.render_flushed(flushed)
             line |= counts
         return responses.render_ok(counts)
+
+    @bp.post("/gates/<cause>/open")
+    def open_gate(cause: str) -> Response:
+        """Have the next caller ask Meta again, for the Page in ``?page=``."""
+        to_open = request_params.read_cause(cause)
+        page = request.args.get("page", DEFAULT_PAGE)
+        lookup = pages.find(page)
+        with _audited("open_gate", page=page, cause=to_open.value) as line:
+            opened = operator_json.render_opened(
+                page, to_open, lookup.open_gate(to_open)
+            )
+            line |= {name: opened[name] for name in ("closed_for", "failures")}
+        return responses.render_ok(opened)
 
     return bp
 

@@ -76,6 +76,7 @@ PROBLEMS: dict[str, int] = {
     "not_local": 403,
     "scope_missing": 403,
     "no_picture": 404,
+    "unknown_cause": 404,
     "unknown_page": 404,
     "unknown_path": 404,
     "method_not_allowed": 405,

@@ -8,6 +8,7 @@ from typing import TypeGuard
 from urllib.request import parse_http_list
 
 from proxy.domain.answer import NO_DIRECTIVES, Directives
+from proxy.domain.failures import Cause
 from proxy.domain.profile import FIELDS, IGSID, Igsid
 from proxy.web.problems import Problem
 
@@ -27,6 +28,21 @@ SNAPSHOT = "profile-proxy.snapshot"
 the view need not read it again."""
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}", re.ASCII)
+
+
+def read_cause(text: str) -> Cause:
+    """Read a cause that closes the gate.
+
+    Raises:
+        Problem: there is no such cause; it lists those that there are.
+    """
+    try:
+        return Cause(text)
+    except ValueError:
+        causes = ", ".join(Cause)
+        raise Problem(
+            "unknown_cause", f"The gate has no such cause. The causes: {causes}."
+        ) from None
 
 
 def read_igsid(text: str) -> Igsid:

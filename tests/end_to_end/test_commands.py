@@ -257,7 +257,7 @@ def test_stats_without_a_store_exits_with_3(stack) -> None:
     assert "PROXY_STORE_URL" in result.stderr
 
 
-@pytest.mark.parametrize("words", [(), ("key",)])
+@pytest.mark.parametrize("words", [(), ("gate",), ("key",)])
 def test_help_has_each_command_in_whole_sentences(stack, words) -> None:
     """Click cuts those that do not fit into a line of 80."""
     result = run(stack, *words, "--help")

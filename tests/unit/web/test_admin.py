@@ -7,7 +7,7 @@ import logging
 
 import pytest
 
-from proxy.domain.failures import TokenRejected
+from proxy.domain.failures import Throttled, TokenRejected
 from proxy.domain.profile import GraphError, Igsid, Reason
 from proxy.web.admin import FLUSH_RULES, FlushOrder
 from tests.helpers.builders import ADA, HOUR, a_profile, a_refusal
@@ -208,6 +208,7 @@ def audit_lines(caplog):
         ("refresh", lambda client: client.post(f"/admin/profiles/{ADA}/refresh")),
         ("erase", lambda client: client.delete(f"/admin/profiles/{ADA}")),
         ("flush", lambda client: flush(client, what="all")),
+        ("open_gate", lambda client: client.post("/admin/gates/throttled/open")),
     ],
 )
 def test_failed_action_is_audited(client, server, caplog, action, act) -> None:
@@ -376,3 +377,51 @@ def test_admin_routes_reject_an_invalid_igsid(client, store, igsid) -> None:
     ]
 
     assert {a.json["code"] for a in answers} == {"invalid_igsid"}
+
+
+def test_opened_gate_lets_the_next_caller_ask(client, graph, caplog) -> None:
+    """The answer and the audit line have what was closed, and for how long."""
+    caplog.set_level(logging.INFO)
+    graph.outcomes[ADA] = Throttled(retry_after=300.0)
+    client.get(f"/profiles/{ADA}")
+    graph.outcomes[Igsid("99999")] = a_profile(igsid=Igsid("99999"))
+    stopped = client.get("/profiles/99999")
+
+    opened = client.post("/admin/gates/throttled/open")
+    again = client.post("/admin/gates/throttled/open?page=default")
+
+    line, _ = audit_lines(caplog)
+    assert stopped.status_code == 503
+    assert opened.json["page"] == "default"
+    assert opened.json["cause"] == "throttled"
+    assert 290 < opened.json["closed_for"] <= 300
+    assert opened.json["failures"] == 1
+    assert opened.headers["Cache-Control"] == "no-store"
+    assert again.json == opened.json | {"closed_for": 0, "failures": 0}
+    assert (line.action, line.cause, line.result) == ("open_gate", "throttled", "done")
+    assert (line.page, line.failures) == ("default", 1)
+    assert client.get("/admin/stats").json["gates"]["throttled"]["closed_for"] == 0
+
+
+@pytest.mark.parametrize(
+    ("path", "code"),
+    [
+        ("/admin/gates/overloaded/open", "unknown_cause"),
+        ("/admin/gates/Throttled/open", "unknown_cause"),
+        ("/admin/gates/throttled/open?page=shop", "unknown_page"),
+        ("/admin/gates/throttled/open?page=", "unknown_page"),
+    ],
+)
+def test_gate_that_is_not_there_is_404(client, caplog, path, code) -> None:
+    """Nothing is opened, and nothing is audited."""
+    caplog.set_level(logging.INFO)
+
+    answer = client.post(path)
+
+    assert (answer.status_code, answer.json["code"]) == (404, code)
+    assert not audit_lines(caplog)
+    if code == "unknown_cause":
+        assert (
+            "throttled, token_rejected, permission, unavailable"
+            in answer.json["detail"]
+        )
