@@ -147,11 +147,12 @@ def reasons_of(gate: GateState) -> list[str]:
 
     A cause whose time is over is one until a call has shown that it has gone.
     """
-    return [
+    closed = [
         GATE_REASONS[state.cause]
         for state in gate.causes
         if state.cause in GATE_REASONS and state.closed_for
     ]
+    return closed + [LACKS_PERMISSION] * gate.lacks_permission
 
 
 def _of_page(reason: str, page: str) -> str:

@@ -114,6 +114,20 @@ def test_lost_permission_is_a_reason(stack) -> None:
     assert degraded(stack.service, reason="permission") == 1
 
 
+def test_codes_about_the_app_are_a_reason_while_meta_shows_others(stack) -> None:
+    """A tester is shown to an app that has lost Advanced Access: the gate is open."""
+    assert stack.service.get(f"/profiles/{ADA}").status_code == 200
+    for number in range(11):
+        stack.meta.person(crowd(number), **REFUSED)
+        stack.service.get(f"/profiles/{crowd(number)}")
+    stack.meta.await_calls(ADA, 2)
+
+    assert reasons(stack.service) == ["lacks_permission"]
+    assert degraded(stack.service, reason="lacks_permission") == 1
+    assert stack.service.get(f"/profiles/{crowd(30)}").status_code == 200
+    assert reasons(stack.service) == []
+
+
 def test_unreachable_graph_of_a_named_page_is_a_reason_with_its_name(stack) -> None:
     """The default Page's is reached."""
     for number in range(6):
