@@ -13,7 +13,7 @@ import redis
 from flask import Flask
 
 from proxy.assembly import build_pages, new_near_cache, new_store_client
-from proxy.config.readers import read_secrets
+from proxy.config.readers import read_secrets, read_signing_secret
 from proxy.config.settings import Settings
 from proxy.domain.failures import StoreUnavailable
 from proxy.domain.profile import DEFAULT_PAGE
@@ -46,6 +46,7 @@ from proxy.web import (
     webhooks,
 )
 from proxy.web.auth import Authenticator
+from proxy.web.picture_link import PictureLinks
 from proxy.web.request_body import ORDERS_AT_ONCE, WEBHOOKS_AT_ONCE, BodyReader
 
 PAGES = "profile-proxy.pages"
@@ -119,7 +120,16 @@ def create_app(
         pages, files.problems, metrics.degraded, is_reporter=multiprocess.is_first
     )
     service = _Service(
-        settings, files, metrics, near, pages, health, authenticator, now, draining
+        settings,
+        files,
+        metrics,
+        near,
+        pages,
+        health,
+        authenticator,
+        _new_picture_links(settings, files),
+        now,
+        draining,
     )
     _serve(app, service)
     return app
@@ -144,6 +154,7 @@ class _Service:
     pages: Pages
     health: Health
     authenticator: Authenticator
+    links: PictureLinks | None
     now: Callable[[], float]
     draining: Callable[[], bool]
 
@@ -163,6 +174,11 @@ class _Service:
         """Return the counts of this instance, about one Page where they have one."""
         self.metrics.keys.add(self.authenticator.key_names())
         return totals_of(self.metrics, page)
+
+    def notice_link_secret(self) -> None:
+        """Drop the bodies in memory whose picture links have an earlier signature."""
+        if self.links and self.links.secret_has_changed() and self.near:
+            self.near.invalidate(None)
 
     def exposition(self) -> bytes:
         """Return the metrics in Prometheus's text format, gates included."""
@@ -196,6 +212,14 @@ def _new_authenticator(settings: Settings, files: LiveFiles) -> Authenticator:
     return Authenticator(files.keys(settings), allow_anonymous=settings.allow_anonymous)
 
 
+def _new_picture_links(settings: Settings, files: LiveFiles) -> PictureLinks | None:
+    secret = settings.picture_link_secret
+    if secret is None:
+        return None
+    read = read_signing_secret
+    return PictureLinks(files.secret("picture_link_secret_file", secret, read))
+
+
 def _serve(app: Flask, service: _Service) -> None:
     """Wire *service* into *app*: routes, hooks, error handlers and fast paths."""
     app.extensions[PAGES] = service.pages
@@ -216,7 +240,7 @@ def _serve(app: Flask, service: _Service) -> None:
 def _register_routes(app: Flask, service: _Service) -> None:
     pages, authenticator, now = service.pages, service.authenticator, service.now
     for blueprint in (
-        profiles.blueprint(pages, authenticator, now),
+        profiles.blueprint(pages, authenticator, now, service.links),
         graph_api.blueprint(pages, authenticator, error_message, now),
         admin.blueprint(
             pages,
@@ -306,6 +330,7 @@ def _new_fast_path(
     def on_tick() -> None:
         service.begin()
         page.notice_token()
+        service.notice_link_secret()
 
     is_logged = service.settings.access_log
     return FastPath(
@@ -316,5 +341,7 @@ def _new_fast_path(
         on_tick=on_tick,
         metrics=service.metrics.of_page(name),
         log_access=named_pages.log_access_of(name) if is_logged else None,
+        links=service.links,
+        page=name,
         next_fast_path=next_fast_path,
     )

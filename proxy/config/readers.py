@@ -14,6 +14,9 @@ from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import SplitResult, urlsplit
 
+SHORTEST_KEY = 16
+"""Characters of a secret that signs, at least."""
+
 _DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?)(s|m|h|d)?", re.ASCII)
 _UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _HEADER_TEXT = re.compile(r"[!-~]+", re.ASCII)
@@ -138,6 +141,16 @@ def read_secret(text: str) -> str:
     if _HEADER_TEXT.fullmatch(secret) is None:
         raise ValueError("printable ASCII without spaces, and not empty")
     return secret
+
+
+def read_signing_secret(text: str) -> str:
+    """A secret that signs what anyone can see, and so must not be guessed from it."""
+    if _HEADER_TEXT.fullmatch(text.strip()) is None or len(text.strip()) < SHORTEST_KEY:
+        raise ValueError(
+            f"at least {SHORTEST_KEY} characters, printable ASCII without spaces:"
+            " openssl rand -hex 32 makes one"
+        )
+    return text.strip()
 
 
 def read_secrets(text: str) -> str:

@@ -18,6 +18,7 @@ from proxy.config.readers import (
     read_graph_url,
     read_secret,
     read_secrets,
+    read_signing_secret,
     whole_number,
 )
 from proxy.storage.store_url import StoreUrl
@@ -143,6 +144,13 @@ ROWS = (
         "0",
         read_flag,
         "1: fetch the profile of each sender",
+    ),
+    Row(
+        "PICTURE_LINK_SECRET",
+        "",
+        read_signing_secret,
+        "signs picture links for browsers, which send no key; none: no links",
+        secret=True,
     ),
     Row(
         "MISSES_PER_MINUTE",

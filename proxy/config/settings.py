@@ -55,6 +55,7 @@ class Settings:
     webhook_verify_token: Secret | None
     webhook_secrets: Secret | None
     webhook_prefetch: bool
+    picture_link_secret: Secret | None
     misses_per_minute: int
     profile_ttl: float
     stale_grace: float

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from functools import lru_cache
+from typing import NamedTuple
 
 import msgspec
 
@@ -12,11 +14,20 @@ from proxy.observability.metrics import PROFILE
 from proxy.storage.codec import StoredEntry, read
 from proxy.storage.near_cache import LocalEntry
 from proxy.web import cache_headers, picture, representations, responses
+from proxy.web.picture_link import LinkOf
 from proxy.web.representations import Representation
 from proxy.web.timestamps import format_timestamp
 
 PICTURE, WITH_INITIALS = "picture", f"fallback={picture.INITIALS}"
 """The last segment of a picture's path, and the one query that it may have here."""
+
+
+class TodaysLinks(NamedTuple):
+    """The picture links of the people of one Page, until *day_ends_at*."""
+
+    link_of: LinkOf
+    day_ends_at: float
+
 
 UNIQUE_HEADERS = frozenset({"ETag", "Location"})
 """Headers that differ between any two responses, so that interning saves nothing."""
@@ -27,12 +38,21 @@ MAX_INTERNED = 4096
 NO_PICTURES: Mapping[str, CachedResponse] = {}
 
 _FullProfile: Callable[..., msgspec.Struct] = msgspec.defstruct(
-    "_FullProfile", ["id", *FIELDS, "fetched_at", "picture_expires_at"]
+    "_FullProfile",
+    [
+        "id",
+        *FIELDS,
+        "fetched_at",
+        "picture_expires_at",
+        ("picture_link", str | msgspec.UnsetType, msgspec.UNSET),
+    ],
 )
 """The body of a profile with every field: faster to encode than an equal dict."""
 
 
-def profile_representation(stored: StoredEntry) -> Representation:
+def profile_representation(
+    stored: StoredEntry, link_of: LinkOf | None = None
+) -> Representation:
     """Build a profile with every field, byte for byte as `web.representations` does.
 
     It takes half the time, because it skips the `Entry`. Field by field: unpacking
@@ -51,6 +71,7 @@ def profile_representation(stored: StoredEntry) -> Representation:
         profile.is_business_follow_user,
         format_timestamp(stored.fetched_at),
         format_timestamp(profile.picture_expires_at),
+        msgspec.UNSET if link_of is None else link_of(stored.id),
     )
     encoded = msgspec.json.encode(body)
     return representations.cacheable_representation(
@@ -75,15 +96,25 @@ class CachedResponse:
         "counted_as",
         "fresh_until",
         "pictures",
+        "sent_until",
         "status",
     )
 
     def __init__(
-        self, stored: StoredEntry, made: Representation, *, source: str
+        self,
+        stored: StoredEntry,
+        made: Representation,
+        *,
+        source: str,
+        day_ends_at: float = math.inf,
     ) -> None:
-        """*made* represents *stored*; *source* is the metrics label of its origin."""
+        """*made* represents *stored*; *source* is the metrics label of its origin.
+
+        At *day_ends_at* its picture link must be replaced, if it has one.
+        """
         self.body = made.body
         self.fresh_until = stored.fresh_until
+        self.sent_until = min(stored.fresh_until, day_ends_at)
         self._fetched_at = stored.fetched_at
         self._fixed = *made.headers, *responses.EVERYWHERE
         self.status = made.status
@@ -126,10 +157,18 @@ def _counted_as(
     )
 
 
-def response_from_stored(stored: StoredEntry, *, source: str) -> CachedResponse:
+def response_from_stored(
+    stored: StoredEntry, links: TodaysLinks | None, *, source: str
+) -> CachedResponse:
     """Build the response; only refusals, which are rarer, go through an `Entry`."""
     if stored.profile is not None:
-        return CachedResponse(stored, profile_representation(stored), source=source)
+        if links is None:
+            made = profile_representation(stored)
+            return CachedResponse(stored, made, source=source)
+        made = profile_representation(stored, links.link_of)
+        return CachedResponse(
+            stored, made, source=source, day_ends_at=links.day_ends_at
+        )
     made = representations.representation(stored.entry())
     return CachedResponse(stored, made, source=source)
 
@@ -142,9 +181,12 @@ def picture_from_stored(
     return CachedResponse(stored, made, source=source)
 
 
-def response_from_local(local: LocalEntry) -> CachedResponse:
-    """Build the response of a local entry on its first use, and keep it there."""
-    response = response_from_stored(_decoded(local), source="near").interned()
+def response_from_local(local: LocalEntry, links: TodaysLinks | None) -> CachedResponse:
+    """Build the response of a local entry on its first use, and keep it there.
+
+    With picture links, it is built anew on the first use of each day.
+    """
+    response = response_from_stored(_decoded(local), links, source="near").interned()
     local.served = response
     return response
 

@@ -17,15 +17,17 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable
+from functools import partial
 from http import HTTPStatus
 from typing import Protocol
 
 from proxy.domain.failures import StoreUnavailable
-from proxy.domain.profile import Igsid
+from proxy.domain.profile import DEFAULT_PAGE, Igsid
 from proxy.fast_path.cached_response import (
     PICTURE,
     WITH_INITIALS,
     CachedResponse,
+    TodaysLinks,
     picture_from_local,
     picture_from_stored,
     response_from_local,
@@ -39,6 +41,12 @@ from proxy.storage.near_cache import LocalEntry
 from proxy.storage.snapshot import Snapshot
 from proxy.web import batch, request_params, responses
 from proxy.web.auth import Authenticator, Scope
+from proxy.web.picture_link import (
+    LINK_CLIENT,
+    PictureLinks,
+    day_ends_at,
+    has_expired,
+)
 from proxy.web.problems import Problem
 from proxy.web.request_params import SNAPSHOT
 from proxy.web.responses import RawResponse
@@ -52,6 +60,13 @@ PICTURE_ROUTE = "/profiles/<igsid>/picture"
 
 IDS = re.compile(r"ids=[0-9]{5,25}(?:(?:,|%2[Cc])[0-9]{5,25}){0,99}", re.ASCII)
 """A query for a batch of people without any other parameter."""
+
+LINK = re.compile(
+    r"expires=(?P<expires>[0-9]{1,12})&signature=(?P<signature>[0-9a-f]{64})"
+    rf"(?:&(?P<fallback>{WITH_INITIALS}))?",
+    re.ASCII,
+)
+"""The query of a picture link, as it is made, with or without a fallback."""
 
 NOT_PLAIN = (
     "HTTP_IF_NONE_MATCH",
@@ -97,12 +112,17 @@ class FastPath:
         metrics: PageMetrics,
         log_access: Callable[..., None] | None = None,
         next_fast_path: FastPathCall = no_fast_path,
+        links: PictureLinks | None = None,
+        page: str = DEFAULT_PAGE,
     ) -> None:
         """*now* is epoch seconds; *on_tick* is called once per TICK with requests.
 
         *metrics* are the Page's own (see `proxy.observability.metrics`).
-        *next_fast_path* may answer a request that is not about this Page.
+        *next_fast_path* may answer a request that is not about this Page. *links* are
+        the picture links, if there are any, and *page* is the Page's name in them.
         """
+        self._links = links
+        self._page = page
         self._next_fast_path = next_fast_path
         self._entries = entries
         self._authenticator = authenticator
@@ -142,9 +162,9 @@ class FastPath:
                 cached: CachedResponse | None = (
                     local.served if local is not None else None
                 )
-                if cached is None:
+                if cached is None or now >= cached.sent_until:
                     cached = self._find(environ, last, local, now)
-                if cached is not None and now < cached.fresh_until:
+                if cached is not None:
                     request_id = request_params.request_id(
                         environ.get("HTTP_X_REQUEST_ID")
                     )
@@ -206,18 +226,25 @@ class FastPath:
             local = self._recall(igsid)
             if local is None:
                 return None
-            cached: CachedResponse = local.served or response_from_local(local)
-            if now >= cached.fresh_until:
-                return None
+            cached: CachedResponse | None = local.served
+            if cached is None or now >= cached.sent_until:
+                cached = self._find_local(local, now)
+                if cached is None:
+                    return None
             found[igsid] = cached
         return found
 
     def _answer_picture(self, environ: Environ, igsid: str) -> RawResponse | None:
         """Answer with a person's picture, if their profile would be answered here."""
         query, now = environ["QUERY_STRING"], self._now()
-        cached = None
-        if query in ("", WITH_INITIALS) and self._may_read(environ, now):
-            cached = self._find_picture(environ, igsid, query, now)
+        key = None
+        if self._links is not None and (link := LINK.fullmatch(query)):
+            if not self._is_open(self._links, igsid, link, now):
+                return None  # The view reports why.
+            query, key = link["fallback"] or "", LINK_CLIENT.name
+        elif query not in ("", WITH_INITIALS) or not self._may_read(environ, now):
+            return None
+        cached = self._find_picture(environ, igsid, query, now)
         if cached is None or now >= cached.fresh_until:
             return None
         self._answers[cached.counted_as] += 1
@@ -232,6 +259,7 @@ class FastPath:
             started_at=now,
             igsid=igsid,
             route=PICTURE_ROUTE,
+            key=key,
         )
 
     def _find_picture(
@@ -239,7 +267,9 @@ class FastPath:
     ) -> CachedResponse | None:
         local = self._recall(igsid)
         if local is not None:
-            profile: CachedResponse = local.served or response_from_local(local)
+            profile: CachedResponse = local.served or response_from_local(
+                local, self._todays_links(now)
+            )
             return profile.pictures.get(query) or picture_from_local(local, query)
         stored = self._read(environ, igsid, now)
         if stored is None:
@@ -256,6 +286,7 @@ class FastPath:
         started_at: float,
         igsid: str | None,
         route: str,
+        key: str | None = None,
     ) -> RawResponse:
         """Finish the response to a batch or a picture, and log the access."""
         if self._draining():
@@ -268,17 +299,29 @@ class FastPath:
                 cache_status=sent.get("Cache-Status"),
                 seconds=self._now() - started_at,
                 request_id=sent["X-Request-ID"],
-                key=self._key_of(environ),
+                key=key or self._key_of(environ),
                 route=route,
             )
         return status, headers, body
 
+    def _is_open(
+        self, links: PictureLinks, igsid: str, link: re.Match[str], now: float
+    ) -> bool:
+        """Return whether a picture link opens the picture of *igsid*."""
+        self._keep_ticking(now)
+        expires, signature = link["expires"], link["signature"]
+        is_signed = links.is_signed(self._page, igsid, expires, signature)
+        return is_signed and not has_expired(expires, now)
+
     def _may_read(self, environ: Environ, now: float) -> bool:
-        if not self._tick_at - TICK <= now < self._tick_at:
-            self._tick(now)  # Also after the clock was set back.
+        self._keep_ticking(now)
         return environ.get("HTTP_AUTHORIZATION") in self._authorized or self._authorize(
             environ
         )
+
+    def _keep_ticking(self, now: float) -> None:
+        if not self._tick_at - TICK <= now < self._tick_at:
+            self._tick(now)  # Also after the clock was set back.
 
     def _tick(self, now: float) -> None:
         self._tick_at = now + TICK
@@ -310,13 +353,26 @@ class FastPath:
     def _find(
         self, environ: Environ, text: str, local: LocalEntry | None, now: float
     ) -> CachedResponse | None:
-        """Build the response from a local entry or from the store."""
+        """Build the response from a local entry or from the store, if it is fresh."""
         if local is not None:
-            return response_from_local(local)
+            return self._find_local(local, now)
         stored = self._read(environ, text, now)
         if stored is None:
             return None
-        return response_from_stored(stored, source="hit")
+        return response_from_stored(stored, self._todays_links(now), source="hit")
+
+    def _find_local(self, local: LocalEntry, now: float) -> CachedResponse | None:
+        """Build the response from a local entry, if it is fresh."""
+        cached: CachedResponse | None = local.served
+        if cached is None or now < cached.fresh_until:
+            cached = response_from_local(local, self._todays_links(now))
+        return cached if now < cached.fresh_until else None
+
+    def _todays_links(self, now: float) -> TodaysLinks | None:
+        if self._links is None:
+            return None
+        link_of = partial(self._links.link, self._page, now)
+        return TodaysLinks(link_of, day_ends_at(now))
 
     def _read(self, environ: Environ, text: str, now: float) -> StoredEntry | None:
         """Read a fresh entry from the store; otherwise leave the result to the view."""

@@ -24,6 +24,7 @@ PAGE_FILE_REASONS = "page_token_file_bad", "app_secret_file_bad"
 FILE_REASONS = (
     *("api_keys_file_bad", "pages_file_bad", *PAGE_FILE_REASONS),
     *("webhook_verify_token_file_bad", "webhook_secrets_file_bad"),
+    "picture_link_secret_file_bad",
 )
 GATE_REASONS = {
     Cause.TOKEN_REJECTED: "token_rejected",

@@ -10,6 +10,7 @@ from flask import Response
 from proxy.domain.answer import Answer
 from proxy.domain.failures import LookupFailure
 from proxy.domain.profile import Igsid
+from proxy.web.picture_link import LinkOf
 from proxy.web.problems import failure_body, problem_body
 from proxy.web.representations import representation
 from proxy.web.request_params import INVALID_IGSID, is_igsid
@@ -20,14 +21,18 @@ def render_batch(
     ids: Sequence[str],
     found: Mapping[Igsid, Answer | LookupFailure],
     fields: tuple[str, ...],
+    link_of: LinkOf | None = None,
 ) -> Response:
-    """Render what was *found* for each of *ids*; an invalid id is a problem too."""
+    """Render what was *found* for each of *ids*; an invalid id is a problem too.
+
+    *link_of* is as for `representation`.
+    """
     profiles: dict[str, bytes] = {}
     problems: dict[str, bytes] = {}
     for igsid in ids:
         match found[igsid] if is_igsid(igsid) else None:
             case Answer(entry=entry):
-                made = representation(entry, fields)
+                made = representation(entry, fields, link_of)
                 (profiles if made.status == 200 else problems)[igsid] = made.body
             case LookupFailure() as failure:
                 problems[igsid] = msgspec.json.encode(failure_body(failure, igsid))

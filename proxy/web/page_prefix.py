@@ -16,7 +16,7 @@ from proxy.domain.profile import DEFAULT_PAGE
 from proxy.logs import set_caller
 from proxy.lookup.pages import Pages, UnknownPage
 from proxy.web import responses
-from proxy.web.auth import Authenticator, Environ, Scope
+from proxy.web.auth import Authenticator, Client, Environ, Scope
 from proxy.web.problems import Problem
 
 PREFIX = "/pages/<page>"
@@ -28,11 +28,13 @@ def prepare_requests(
     authenticator: Authenticator,
     scope: Scope,
     environ: Callable[[], Environ] = lambda: request.environ,
+    client_of_link: Callable[[], Client | None] = lambda: None,
 ) -> None:
     """Before each route of *bp*, authorize the caller and find the Page.
 
     In this order: a caller without a key must not learn which Pages exist. *environ*
-    holds the caller's key. Sets ``g.page``, ``g.client`` and ``g.lookup``.
+    holds the caller's key; *client_of_link* returns the client of a request that a
+    signed link authorizes. Sets ``g.page``, ``g.client`` and ``g.lookup``.
 
     Source: https://flask.palletsprojects.com/en/stable/patterns/urlprocessors/
     """
@@ -43,7 +45,10 @@ def prepare_requests(
 
     @bp.before_request
     def authorize() -> None:
-        authorize_request(authenticator, scope, environ())
+        if client := client_of_link():
+            set_client(client)
+        else:
+            authorize_request(authenticator, scope, environ())
         g.lookup = pages.find(g.page)
 
 
@@ -57,8 +62,13 @@ def authorize_request(
     Raises:
         Problem: ``unknown_key``, ``scope_missing`` or ``not_local``.
     """
-    g.client = authenticator.authorize(environ, scope)
-    set_caller(g.request_id, g.client.name)
+    set_client(authenticator.authorize(environ, scope))
+
+
+def set_client(client: Client) -> None:
+    """Set ``g.client``, and name it in the log lines about this request."""
+    g.client = client
+    set_caller(g.request_id, client.name)
 
 
 def register(app: Flask, bp: Blueprint) -> None:

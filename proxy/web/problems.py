@@ -73,6 +73,7 @@ PROBLEMS: dict[str, int] = {
     "unknown_key": 401,
     "invalid_signature": 403,
     "invalid_verify_token": 403,
+    "bad_signature": 403,
     "not_local": 403,
     "scope_missing": 403,
     "no_picture": 404,

@@ -3,22 +3,43 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 from flask import Blueprint, Response, g, request
 
 from proxy.domain.failures import LookupFailure
 from proxy.lookup.pages import Pages
 from proxy.web import batch, page_prefix, picture, representations, request_params
-from proxy.web.auth import Authenticator, Scope
+from proxy.web.auth import Authenticator, Client, Scope
+from proxy.web.picture_link import (
+    EXPIRES,
+    LINK_CLIENT,
+    SIGNATURE,
+    LinkOf,
+    PictureLinks,
+)
 from proxy.web.request_params import SNAPSHOT
 
 
 def blueprint(
-    pages: Pages, authenticator: Authenticator, now: Callable[[], float]
+    pages: Pages,
+    authenticator: Authenticator,
+    now: Callable[[], float],
+    links: PictureLinks | None = None,
 ) -> Blueprint:
-    """Build the routes; *now* is epoch seconds."""
+    """Build the routes; *now* is epoch seconds. None: there are no picture links."""
     bp = Blueprint("profiles", __name__)
-    page_prefix.prepare_requests(bp, pages, authenticator, Scope.READ)
+
+    def link_of() -> LinkOf | None:
+        return partial(links.link, g.page, now()) if links else None
+
+    page_prefix.prepare_requests(
+        bp,
+        pages,
+        authenticator,
+        Scope.READ,
+        client_of_link=lambda: _client_of_link(links, now()) if links else None,
+    )
 
     @bp.get("/profiles/<igsid>")
     def read_profile(igsid: str) -> Response:
@@ -38,7 +59,7 @@ def blueprint(
                 request.headers.get("Cache-Control")
             ),
         )
-        return representations.render(answer, fields, now=now())
+        return representations.render(answer, fields, link_of(), now=now())
 
     @bp.get("/profiles")
     def read_profiles() -> Response:
@@ -56,15 +77,15 @@ def blueprint(
                 request.headers.get("Cache-Control")
             ),
         )
-        return batch.render_batch(ids, found, fields)
+        return batch.render_batch(ids, found, fields, link_of())
 
     @bp.get("/profiles/<igsid>/picture")
     def read_picture(igsid: str) -> Response:
         """Redirect to one person's picture.
 
-        Or a problem: as for the profile, and 400 ``invalid_fallback`` and 404
-        ``no_picture``. With ``fallback=initials``, an SVG replaces every problem that
-        the request did not cause.
+        Or a problem: as for the profile, and 400 ``invalid_fallback``, 403
+        ``bad_signature`` of a link and 404 ``no_picture``. With ``fallback=initials``,
+        an SVG replaces every problem that the request did not cause.
         """
         person = request_params.read_igsid(igsid)
         fallback = picture.read_fallback(request.args.getlist("fallback"))
@@ -84,3 +105,24 @@ def blueprint(
         return picture.render(answer, fallback=fallback, now=now())
 
     return bp
+
+
+def _client_of_link(links: PictureLinks, now: float) -> Client | None:
+    """Return the client of a picture link, if the request is one.
+
+    The link alone decides then, whatever key is sent with it, and from wherever.
+
+    Raises:
+        Problem: ``bad_signature``.
+    """
+    is_picture = (request.endpoint or "").endswith(".read_picture")
+    if not is_picture or {EXPIRES, SIGNATURE}.isdisjoint(request.args):
+        return None
+    links.check(
+        g.page,
+        (request.view_args or {})["igsid"],
+        expires=request.args.getlist(EXPIRES),
+        signature=request.args.getlist(SIGNATURE),
+        now=now,
+    )
+    return LINK_CLIENT

@@ -15,6 +15,7 @@ from proxy.domain.entry import Entry
 from proxy.domain.profile import FIELDS, Profile, Refusal
 from proxy.web import cache_headers
 from proxy.web.conditional_requests import is_not_modified
+from proxy.web.picture_link import LinkOf
 from proxy.web.problems import PROBLEMS, REFUSALS, problem_body, refusal_body
 from proxy.web.responses import JSON, PROBLEM
 from proxy.web.timestamps import format_timestamp
@@ -32,11 +33,20 @@ class Representation(msgspec.Struct, frozen=True):
     tag: str | None
 
 
-def representation(entry: Entry, fields: tuple[str, ...] = FIELDS) -> Representation:
-    """Represent a profile with these *fields*, or a refusal as a problem."""
+def representation(
+    entry: Entry,
+    fields: tuple[str, ...] = FIELDS,
+    link_of: LinkOf | None = None,
+) -> Representation:
+    """Represent a profile with these *fields*, or a refusal as a problem.
+
+    *link_of* returns the picture link of a profile; None: there are no such links.
+    """
     match entry.outcome:
         case Profile() as profile:
             body = profile_body(profile, entry.fetched_at, fields)
+            if link_of is not None and "profile_pic" in fields:
+                body["picture_link"] = link_of(profile.igsid)
             return json_representation(entry, 200, JSON, body)
         case Refusal() as refusal:
             status = REFUSALS[refusal.reason][0]
@@ -98,9 +108,12 @@ def problem_representation(
     return Representation(status, headers, body, None)
 
 
-def render(answer: Answer, fields: tuple[str, ...], *, now: float) -> Response:
+def render(
+    answer: Answer, fields: tuple[str, ...], link_of: LinkOf | None, *, now: float
+) -> Response:
     """Render a profile with these *fields*, or a refusal as a problem."""
-    return to_response(representation(answer.entry, fields), answer, now=now)
+    made = representation(answer.entry, fields, link_of)
+    return to_response(made, answer, now=now)
 
 
 def to_response(made: Representation, answer: Answer, *, now: float) -> Response:

@@ -112,6 +112,25 @@ def test_http_to_another_machine_gives_a_warning(url: str, warned: bool) -> None
 
 
 @pytest.mark.parametrize(
+    "secret", ["short", "x" * 15, " " + "x" * 15, "0123456789 abcdef"]
+)
+def test_secret_of_picture_links_must_be_long(secret: str, tmp_path: Path) -> None:
+    """A short one could be guessed from a link, by trying."""
+    file = tmp_path / "secret"
+    file.write_text(secret)
+
+    for given in (
+        {"PICTURE_LINK_SECRET": secret},
+        {"PICTURE_LINK_SECRET_FILE": str(file)},
+    ):
+        [mistake] = mistakes(**given)
+        assert "PROXY_PICTURE_LINK_SECRET" in mistake
+        assert "at least 16 characters" in mistake
+        assert secret.strip() not in mistake
+    assert settings(PICTURE_LINK_SECRET="x" * 16).picture_link_secret
+
+
+@pytest.mark.parametrize(
     ("ttl", "margin", "warned"),
     [("1h", "1h", False), ("3601s", "1h", True), ("1s", "0s", True)],
 )

@@ -20,6 +20,8 @@ from tests.helpers.strategies import moments, profiles
 def test_profile_representation_equals_that_of_the_view(entry: Entry) -> None:
     """Byte for byte, with headers and tag: a caller cannot tell which one answered."""
     assert profile_representation(form_of(entry)) == representation(entry)
+    linked = profile_representation(form_of(entry), "profiles/{}/picture?".format)
+    assert linked == representation(entry, link_of="profiles/{}/picture?".format)
 
 
 def test_max_age_is_whole_seconds_and_never_negative() -> None:

@@ -24,6 +24,7 @@ def test_openapi_describes_every_field_of_a_profile() -> None:
         *FIELDS,
         "fetched_at",
         "picture_expires_at",
+        "picture_link",
     ]
 
 
