@@ -71,9 +71,9 @@ INVALID = 100
 
 UNKNOWN_KEY = "Invalid OAuth access token: send an API key of this proxy"
 
-_PATH = re.compile(r"(/pages/[^/]+)?/v?[0-9]", re.ASCII)
-"""Paths that begin with a version or with an id, of which Meta's clients take every
-body without ``error`` for a profile."""
+_PATH = re.compile(r"(/pages/[^/]+)?/(v?[0-9]|me(/|$))", re.ASCII)
+"""Paths that begin with a version, with an id or with ``me``, of which Meta's clients
+take every body without ``error`` for a profile."""
 
 
 class GraphVersion(BaseConverter):

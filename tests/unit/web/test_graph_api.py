@@ -424,6 +424,8 @@ def test_graph_invalid_request_is_code_100(client, graph, path, word) -> None:
         ("GET", f"{NODE}/picture"),
         ("GET", "/v25.0"),
         ("GET", "/v25"),
+        ("GET", "/me"),
+        ("GET", "/pages/default/me/accounts"),
         ("GET", "/v1.x/1"),
         ("GET", "/v25.0.1/12345"),
         ("GET", "/12x"),
@@ -456,7 +458,7 @@ def test_graph_unsupported_request_is_404_in_metas_envelope(
     assert graph.calls == 0
 
 
-@pytest.mark.parametrize("path", ["/version/12345", "/v/12345", "/ids/1", "/"])
+@pytest.mark.parametrize("path", ["/version/12345", "/v/12345", "/mex", "/"])
 def test_path_without_a_version_or_an_id_is_a_problem(client, path) -> None:
     """As everywhere else."""
     assert client.get(path).json["code"] == "unknown_path"
