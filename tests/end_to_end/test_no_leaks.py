@@ -28,6 +28,7 @@ from tests.helpers.processes import (
 
 PROOF = hmac.new(APP_SECRET.encode(), PAGE_TOKEN.encode(), hashlib.sha256).hexdigest()
 API_KEY = "pp_canarykey0123456789"
+LINK_SECRET = "canarylinksecret0123456789"
 
 
 def test_no_output_contains_a_secret_while_everything_fails(tmp_path: Path) -> None:
@@ -45,6 +46,7 @@ def test_no_output_contains_a_secret_while_everything_fails(tmp_path: Path) -> N
             API_KEYS_FILE=str(keys),
             WEBHOOK_VERIFY_TOKEN=VERIFY_TOKEN,
             WEBHOOK_SECRETS=WEBHOOK_SECRET,
+            PICTURE_LINK_SECRET=LINK_SECRET,
             GRAPH_URL=meta.url,
             GRAPH_TIMEOUT="0.5s",
             STORE_URL=store.url,
@@ -68,6 +70,8 @@ def test_no_output_contains_a_secret_while_everything_fails(tmp_path: Path) -> N
                 play(meta, crowd(number), reply)
                 get(f"/profiles/{crowd(number)}")
                 open_gates(client)
+            for path in ("/profiles/1", "/profiles/x"):
+                get(f"{path}/picture?expires=1&signature={'0' * 64}")
             get("/profiles/x", Authorization=f"Bearer {API_KEY}x")
             get(f"/profiles/1?access_token={PAGE_TOKEN}")
             for key in (API_KEY, f"{API_KEY}x"):
@@ -106,7 +110,7 @@ def test_no_output_contains_a_secret_while_everything_fails(tmp_path: Path) -> N
 
     for secret in (
         *(PAGE_TOKEN, APP_SECRET, API_KEY, PROOF),
-        *(VERIFY_TOKEN, WEBHOOK_SECRET),
+        *(VERIFY_TOKEN, WEBHOOK_SECRET, LINK_SECRET),
     ):
         assert secret not in everything
     assert crowd(900) not in outputs[-2]

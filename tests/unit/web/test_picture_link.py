@@ -275,6 +275,23 @@ def test_link_works_where_only_this_machine_may_call(new_client, env, graph) -> 
     assert client.get(plain, headers=ELSEWHERE).json["code"] == "not_local"
 
 
+def test_secret_that_becomes_short_leaves_the_last_good_one(linked, env) -> None:
+    """And is a reason of readyz; a new one ends all links."""
+    link = link_of(linked)
+    file = Path(env["PROXY_PICTURE_LINK_SECRET_FILE"])
+
+    file.write_text("short")
+    reasons = linked.get("/readyz").json["reasons"]
+    same = linked.get(link)
+    file.write_text(SECRET.upper())
+    linked.get("/readyz")  # It reads the files again.
+
+    assert "picture_link_secret_file_bad" in reasons
+    assert same.status_code == 302
+    assert linked.get(link).json["code"] == "bad_signature"
+    assert linked.get(link_of(linked)).status_code == 302
+
+
 def test_neither_log_nor_answer_has_secret_or_signature(
     new_client, env, graph, caplog
 ) -> None:
