@@ -20,6 +20,7 @@ from proxy.domain.profile import DEFAULT_PAGE
 from proxy.fast_path import named_pages
 from proxy.fast_path.fast_path import FastPath
 from proxy.fast_path.middleware import FastPathCall, FastPathMiddleware, no_fast_path
+from proxy.fast_path.page_links import PageLinks
 from proxy.graph.error_messages import error_message
 from proxy.graph.webhook_payload import read_updates
 from proxy.graph.webhook_signature import SignatureChecker
@@ -341,7 +342,6 @@ def _new_fast_path(
         on_tick=on_tick,
         metrics=service.metrics.of_page(name),
         log_access=named_pages.log_access_of(name) if is_logged else None,
-        links=service.links,
-        page=name,
+        links=PageLinks(service.links, name) if service.links else None,
         next_fast_path=next_fast_path,
     )

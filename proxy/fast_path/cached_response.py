@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from functools import lru_cache
-from typing import NamedTuple
 
 import msgspec
 
 from proxy.domain.profile import FIELDS, Reason
+from proxy.fast_path.page_links import WITH_INITIALS, TodaysLinks
 from proxy.observability.metrics import PROFILE
 from proxy.storage.codec import StoredEntry, read
 from proxy.storage.near_cache import LocalEntry
@@ -18,15 +18,8 @@ from proxy.web.picture_link import LinkOf
 from proxy.web.representations import Representation
 from proxy.web.timestamps import format_timestamp
 
-PICTURE, WITH_INITIALS = "picture", f"fallback={picture.INITIALS}"
-"""The last segment of a picture's path, and the one query that it may have here."""
-
-
-class TodaysLinks(NamedTuple):
-    """The picture links of the people of one Page, until *day_ends_at*."""
-
-    link_of: LinkOf
-    day_ends_at: float
+PICTURE = "picture"
+"""The last segment of a picture's path."""
 
 
 UNIQUE_HEADERS = frozenset({"ETag", "Location"})

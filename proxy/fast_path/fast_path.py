@@ -17,23 +17,21 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable
-from functools import partial
 from http import HTTPStatus
 from typing import Protocol
 
 from proxy.domain.failures import StoreUnavailable
-from proxy.domain.profile import DEFAULT_PAGE, Igsid
+from proxy.domain.profile import Igsid
 from proxy.fast_path.cached_response import (
     PICTURE,
-    WITH_INITIALS,
     CachedResponse,
-    TodaysLinks,
     picture_from_local,
     picture_from_stored,
     response_from_local,
     response_from_stored,
 )
 from proxy.fast_path.middleware import Environ, FastPathCall, no_fast_path
+from proxy.fast_path.page_links import QUERY, WITH_INITIALS, PageLinks, TodaysLinks
 from proxy.logs import NO_CALLER
 from proxy.observability.metrics import PageMetrics
 from proxy.storage.codec import StoredEntry
@@ -41,12 +39,7 @@ from proxy.storage.near_cache import LocalEntry
 from proxy.storage.snapshot import Snapshot
 from proxy.web import batch, request_params, responses
 from proxy.web.auth import Authenticator, Scope
-from proxy.web.picture_link import (
-    LINK_CLIENT,
-    PictureLinks,
-    day_ends_at,
-    has_expired,
-)
+from proxy.web.picture_link import LINK_CLIENT
 from proxy.web.problems import Problem
 from proxy.web.request_params import SNAPSHOT
 from proxy.web.responses import RawResponse
@@ -60,13 +53,6 @@ PICTURE_ROUTE = "/profiles/<igsid>/picture"
 
 IDS = re.compile(r"ids=[0-9]{5,25}(?:(?:,|%2[Cc])[0-9]{5,25}){0,99}", re.ASCII)
 """A query for a batch of people without any other parameter."""
-
-LINK = re.compile(
-    r"expires=(?P<expires>[0-9]{1,12})&signature=(?P<signature>[0-9a-f]{64})"
-    rf"(?:&(?P<fallback>{WITH_INITIALS}))?",
-    re.ASCII,
-)
-"""The query of a picture link, as it is made, with or without a fallback."""
 
 NOT_PLAIN = (
     "HTTP_IF_NONE_MATCH",
@@ -112,17 +98,15 @@ class FastPath:
         metrics: PageMetrics,
         log_access: Callable[..., None] | None = None,
         next_fast_path: FastPathCall = no_fast_path,
-        links: PictureLinks | None = None,
-        page: str = DEFAULT_PAGE,
+        links: PageLinks | None = None,
     ) -> None:
         """*now* is epoch seconds; *on_tick* is called once per TICK with requests.
 
         *metrics* are the Page's own (see `proxy.observability.metrics`).
         *next_fast_path* may answer a request that is not about this Page. *links* are
-        the picture links, if there are any, and *page* is the Page's name in them.
+        the Page's picture links, if there are any.
         """
         self._links = links
-        self._page = page
         self._next_fast_path = next_fast_path
         self._entries = entries
         self._authenticator = authenticator
@@ -238,10 +222,11 @@ class FastPath:
         """Answer with a person's picture, if their profile would be answered here."""
         query, now = environ["QUERY_STRING"], self._now()
         key = None
-        if self._links is not None and (link := LINK.fullmatch(query)):
-            if not self._is_open(self._links, igsid, link, now):
+        if self._links is not None and (link := QUERY.fullmatch(query)):
+            self._keep_ticking(now)
+            query, key = self._links.open(igsid, link, now), LINK_CLIENT.name
+            if query is None:
                 return None  # The view reports why.
-            query, key = link["fallback"] or "", LINK_CLIENT.name
         elif query not in ("", WITH_INITIALS) or not self._may_read(environ, now):
             return None
         cached = self._find_picture(environ, igsid, query, now)
@@ -304,15 +289,6 @@ class FastPath:
             )
         return status, headers, body
 
-    def _is_open(
-        self, links: PictureLinks, igsid: str, link: re.Match[str], now: float
-    ) -> bool:
-        """Return whether a picture link opens the picture of *igsid*."""
-        self._keep_ticking(now)
-        expires, signature = link["expires"], link["signature"]
-        is_signed = links.is_signed(self._page, igsid, expires, signature)
-        return is_signed and not has_expired(expires, now)
-
     def _may_read(self, environ: Environ, now: float) -> bool:
         self._keep_ticking(now)
         return environ.get("HTTP_AUTHORIZATION") in self._authorized or self._authorize(
@@ -369,10 +345,7 @@ class FastPath:
         return cached if now < cached.fresh_until else None
 
     def _todays_links(self, now: float) -> TodaysLinks | None:
-        if self._links is None:
-            return None
-        link_of = partial(self._links.link, self._page, now)
-        return TodaysLinks(link_of, day_ends_at(now))
+        return None if self._links is None else self._links.of_today(now)
 
     def _read(self, environ: Environ, text: str, now: float) -> StoredEntry | None:
         """Read a fresh entry from the store; otherwise leave the result to the view."""

@@ -1,9 +1,9 @@
 """Signed picture links, for browsers, which send no API key.
 
-A link is relative to the address of its Page's routes, so that a caller can put it
-behind whatever address it reaches the service at. Its signature covers the Page, the
-person and the moment at which it ends; that moment is the end of a day, so that all
-links of a day are equal, and caches and ETags hold.
+A link is relative to the address of its Page's routes, so that it works behind every
+address of the service. Its signature covers the Page, the person and the moment at
+which it ends; that moment is the end of a day, so that all links of a day are equal,
+and caches and ETags hold.
 """
 
 from __future__ import annotations
