@@ -20,6 +20,7 @@ from tests.helpers.processes import (
     Service,
     a_webhook,
     post_webhook,
+    wait_until,
 )
 from tests.helpers.stack import Stack, start_stack
 
@@ -134,6 +135,27 @@ def silent(stack) -> Iterator[Silent]:
             silent.hits.append(seconds)
             time.sleep(0.2)
         yield silent
+
+
+def test_webhooks_without_a_body_do_not_hold_back_operators(stack) -> None:
+    """Nor do operators' without one hold back webhooks."""
+    with ExitStack() as cleanup:
+
+        def others(sends: bytes) -> tuple[int, int]:
+            for _ in range(WEBHOOKS):
+                cleanup.enter_context(connect(stack.service, sends))
+            statuses = ask_as_others(stack.service)[:2]
+            cleanup.close()
+            return statuses
+
+        assert others(WEBHOOK) == (503, 200)
+        wait_until(
+            lambda: ask_as_others(stack.service)[:2] == (200, 200), 5, "places are free"
+        )
+        assert others(ORDER) == (200, 503)
+    wait_until(
+        lambda: ask_as_others(stack.service)[:2] == (200, 200), 5, "places are free"
+    )
 
 
 def test_hits_do_not_notice(silent) -> None:
