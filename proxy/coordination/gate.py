@@ -126,9 +126,9 @@ class Gate:
         self._probe_for = probe_for
         self._usage_soft = usage_soft
         self._local = LocalGate(backoffs, monotonic)
-        self._keys = GateKeys(cache, page)
+        self.keys = GateKeys(cache, page)
         self.witnesses = Witnesses(
-            cache, self._keys, guard, closed_for=backoffs[Cause.PERMISSION].first
+            cache, self.keys, guard, closed_for=backoffs[Cause.PERMISSION].first
         )
         script = cache.client.register_script
         self._acquire = script(load_script("gate", "acquire"))
@@ -155,7 +155,7 @@ class Gate:
             LookupFailure: the cause that keeps the gate closed longest; or
                 Overloaded, *in_background*, above the soft limit on our quota.
         """
-        keys = self._keys
+        keys = self.keys
         limit = self._usage_soft if in_background else _NO_LIMIT
         args: list[Arg] = [secrets.token_hex(8), milliseconds(self._probe_for), limit]
         args += [client or "", PERMISSION]
@@ -215,10 +215,10 @@ class Gate:
         """
         usage = usage_args(result)
         if permit.probe or usage[0]:
-            causes = self._keys.causes(permit.token_digest).values()
+            causes = self.keys.causes(permit.token_digest).values()
             with self._guarded("writes"):
                 self._release_probe(
-                    keys=[self._keys.usage, *causes], args=[permit.probe, *usage]
+                    keys=[self.keys.usage, *causes], args=[permit.probe, *usage]
                 )
 
     def succeed(self, permit: Permit, outcome: Outcome, result: FetchResult) -> None:
@@ -229,7 +229,7 @@ class Gate:
         and only a profile ends the doubt that a row of it has raised. The person of a
         profile becomes a witness: if it is not stored, `Witnesses.take_back` them.
         """
-        keys = self._keys
+        keys = self.keys
         causes = keys.causes(result.token_digest)
         left_open: list[str] = []
         came = "profile" if isinstance(outcome, Profile) else "fact"
@@ -301,7 +301,7 @@ class Gate:
 
         Of ``token_rejected``, that of the token with this digest alone.
         """
-        keys = [self._keys.causes(token_digest)[cause], *self._keys.behind(cause)]
+        keys = [self.keys.causes(token_digest)[cause], *self.keys.behind(cause)]
         with self._guarded("writes"):
             left, failures = cast("tuple[int, int]", self._open(keys=keys))
         self._local.open()
@@ -309,7 +309,7 @@ class Gate:
 
     def read_state(self, token_digest: str) -> GateState:
         """Return the gate's state for an operator. Changes nothing, never asks Meta."""
-        keys = self._keys
+        keys = self.keys
         counters = [counter.value for counter in RefreshCounter]
         with self._guarded("reads"):
             rows, usage, doubted, refused, lacks, witnesses, counts = cast(
@@ -342,7 +342,7 @@ class Gate:
         """Add one to *counter*."""
         args: list[Arg] = [counter.value, milliseconds(REFRESHES_TTL)]
         with self._guarded("writes"):
-            self._count(keys=[self._keys.refreshes], args=args)
+            self._count(keys=[self.keys.refreshes], args=args)
 
     def _count_failed(
         self,
@@ -353,8 +353,8 @@ class Gate:
         igsid: Igsid,
     ) -> Count:
         backoff = self._backoffs[cause]
-        causes = self._keys.causes(result.token_digest)
-        keys = [self._keys.usage, causes.pop(cause), self._keys.failed]
+        causes = self.keys.causes(result.token_digest)
+        keys = [self.keys.usage, causes.pop(cause), self.keys.failed]
         waits = (failure.retry_after or 0.0, backoff.first, backoff.longest)
         args: list[Arg] = [permit.probe, *usage_args(result)]
         args += [milliseconds(min(wait, LONGEST_CLOSURE)) for wait in waits]
@@ -384,4 +384,4 @@ class Gate:
 
     def _guarded(self, kind: str) -> GuardedCall:
         """Guard a call to the one node that holds all keys of a Page's gate."""
-        return self._guard.call(kind, self._keys.node)
+        return self._guard.call(kind, self.keys.node)

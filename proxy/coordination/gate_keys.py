@@ -20,6 +20,7 @@ import hashlib
 from proxy.domain.failures import Cause
 from proxy.domain.profile import Igsid
 from proxy.storage.flask_cache import ProfileCache
+from proxy.storage.nodes import Nodes
 from proxy.storage.token_digest import token_key
 
 
@@ -38,6 +39,11 @@ class GateKeys:
         self.failed = self._whole("failed")
         self.success = self._whole("success")
         self.verdict = self._whole("verdict")
+
+    @property
+    def nodes(self) -> Nodes:
+        """The nodes of the store."""
+        return self._cache.nodes
 
     @property
     def node(self) -> str:

@@ -7,9 +7,9 @@ import threading
 import time
 from collections.abc import Callable
 
+from proxy.coordination.gate_facts import GateFacts
 from proxy.domain.failures import Cause, StoreUnavailable
 from proxy.domain.profile import DEFAULT_PAGE
-from proxy.lookup.lookup import GateState
 from proxy.lookup.pages import Pages
 from proxy.observability.degraded import Degraded
 
@@ -122,8 +122,8 @@ class Health:
     def _of_gates(self) -> list[str]:
         return [
             _of_page(reason, name)
-            for name, page in self._pages.all().items()
-            for reason in reasons_of(page.gate_state())
+            for name, facts in self._pages.gate_facts().items()
+            for reason in reasons_of(facts)
         ]
 
     def _of_pages(self) -> list[str]:
@@ -143,17 +143,10 @@ class Health:
             log.warning(message, extra={"reasons": self._reasons})
 
 
-def reasons_of(gate: GateState) -> list[str]:
-    """The reasons in a Page's *gate*.
-
-    A cause whose time is over is one until a call has shown that it has gone.
-    """
-    closed = [
-        GATE_REASONS[state.cause]
-        for state in gate.causes
-        if state.cause in GATE_REASONS and state.closed_for
-    ]
-    return closed + [LACKS_PERMISSION] * gate.lacks_permission
+def reasons_of(facts: GateFacts) -> list[str]:
+    """The reasons in the *facts* about a Page's gate."""
+    closed = [GATE_REASONS[each] for each in facts.causes if each in GATE_REASONS]
+    return closed + [LACKS_PERMISSION] * facts.lacks_permission
 
 
 def _of_page(reason: str, page: str) -> str:

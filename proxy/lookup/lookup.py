@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable, Collection, Sequence
 
 from proxy.coordination.gate import Gate
+from proxy.coordination.gate_keys import GateKeys
 from proxy.coordination.gate_state import GateState, Opened, RefreshCounter
 from proxy.domain.answer import NO_DIRECTIVES, Answer, Directives
 from proxy.domain.backoff import OPERATOR
@@ -214,6 +215,10 @@ class ProfileLookup:
             StoreUnavailable: the store cannot be reached.
         """
         return self._gate.read_state(self._graph.token_digest())
+
+    def gate_keys(self) -> tuple[GateKeys, str]:
+        """The keys of the gate, and the digest of the token in use."""
+        return self._gate.keys, self._graph.token_digest()
 
     def open_gate(self, cause: Cause) -> Opened:
         """Forget *cause*, so that the next caller asks Meta; return what it was.

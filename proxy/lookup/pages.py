@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from proxy.coordination.gate_facts import GateFacts, read_facts
 from proxy.domain.profile import DEFAULT_PAGE, Igsid
 from proxy.lookup.invalidation import What, on_message_received
 from proxy.lookup.lookup import Flushed, ProfileLookup
@@ -73,6 +74,17 @@ class Pages:
     def any(self) -> ProfileLookup:
         """One of the Pages, to ask about the store that they share."""
         return next(iter(self.all().values()))
+
+    def gate_facts(self) -> dict[str, GateFacts]:
+        """What has closed each Page's gate, by name, in one trip to each node.
+
+        Raises:
+            StoreUnavailable: the store cannot be reached.
+        """
+        gates = {name: page.gate_keys() for name, page in self.all().items()}
+        keys, _ = next(iter(gates.values()))
+        facts = read_facts(keys.nodes, self.any.store.guard, [*gates.values()])
+        return dict(zip(gates, facts, strict=True))
 
     def of_account(self, account: str | None) -> str | None:
         """The Page of an account: the one that lists it, otherwise the default Page."""
