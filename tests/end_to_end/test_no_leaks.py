@@ -125,6 +125,7 @@ def everything_in(client: redis.Redis) -> str:
         b"string": client.get,
         b"hash": client.hgetall,
         b"set": client.smembers,
+        b"zset": lambda key: client.zrange(key, 0, -1, withscores=True),
         b"none": lambda key: None,  # It has expired since the scan.
     }
     rows = [f"{key!r}={read[client.type(key)](key)!r}" for key in client.scan_iter()]
