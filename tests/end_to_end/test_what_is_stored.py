@@ -36,7 +36,7 @@ def test_every_key_has_our_prefix_and_a_ttl(stack) -> None:
 
     people = [key for key in ttls if re.fullmatch(rb"pp:[en]:\{default:\d+\}", key)]
     assert len(people) == len(PEOPLE)
-    assert all(re.fullmatch(rb"pp:[entaudg]:\{.+\}.*", key) for key in ttls)
+    assert all(re.fullmatch(rb"pp:[entaudgr]:\{.+\}.*", key) for key in ttls)
     a_day = 25 * 3600 * 1000
     assert all(0 < ttls[key] <= a_day for key in people)
     assert all(0 < ttl <= 400 * a_day for ttl in ttls.values())
@@ -78,7 +78,7 @@ def test_flush_of_all_keeps_other_applications_keys(stack) -> None:
 
     assert counts == {"matched": entries, "deleted": entries}
     left = {key.decode() for key in stack.redis.scan_iter()}
-    assert {key for key in left if not re.match("pp:[atudg]:", key)} == set(theirs)
+    assert {key for key in left if not re.match("pp:[atudgr]:", key)} == set(theirs)
 
 
 def test_unreadable_entry_is_a_miss_and_is_replaced(stack) -> None:
