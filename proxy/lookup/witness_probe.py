@@ -116,19 +116,24 @@ class WitnessProbe:
         """
         lease = secrets.token_hex(8)
         with suppress(Overloaded), self._bulkhead.seat():
-            if self._monotonic() >= deadline:
-                return None
             if self._store.take(igsid, lease, self._lease_for).lease != lease:
                 return None
             try:
-                started = self._monotonic()
-                result = self._graph.fetch(igsid, deadline - started)
-                self._metrics.count_call(result, self._monotonic() - started)
-                return result
+                return self._call_alone(igsid, deadline)
             finally:
                 with suppress(StoreUnavailable):
                     self._store.release(igsid, lease)
         return None
+
+    def _call_alone(self, igsid: Igsid, deadline: float) -> FetchResult | None:
+        """Call Meta from a seat, in turn with others above the quota's hard limit."""
+        with self._bulkhead.turn():
+            started = self._monotonic()
+            if started >= deadline:
+                return None
+            result = self._graph.fetch(igsid, deadline - started)
+            self._metrics.count_call(result, self._monotonic() - started)
+            return result
 
     def _release(self, permit: Permit) -> None:
         """Let the next caller probe, by another witness."""

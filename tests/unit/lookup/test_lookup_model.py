@@ -163,12 +163,14 @@ class World(RuleBasedStateMachine):
         self.redis = fakeredis.FakeRedis(server=self.server)
         self.processes = [Process(self) for _ in PROCESSES]
         self.opinions: dict[Igsid, Opinion] = {}
-        self.next_failure: type[LookupFailure] | None = None
+        self.next_failure: Callable[[GraphError], LookupFailure] | None = None
         self.away_for = 0
         self.is_rushed = False
         self.calls: list[Call] = []
         self.promises: list[Promise] = []
         self.note_deleted_at: dict[Igsid, float] = {}
+        self.erased_after: dict[Igsid, int] = {}
+        self.may_keep_witness = False
         self.flushes_under_way = 0
         self.actors: list[tuple[Actor, Callable[[Actor], None]]] = []
 
@@ -273,10 +275,10 @@ class World(RuleBasedStateMachine):
     @rule(
         failure=st.sampled_from(
             [GraphTimeout, GraphUnavailable, Throttled, TokenRejected]
-            + [PermissionMissing]
+            + [PermissionMissing, GraphUnavailable.about_person]
         )
     )
-    def meta_fails_once(self, failure: type[LookupFailure]) -> None:
+    def meta_fails_once(self, failure: Callable[[GraphError], LookupFailure]) -> None:
         self.next_failure = failure
 
     # Callers, operators and webhooks.
@@ -367,7 +369,24 @@ class World(RuleBasedStateMachine):
         jobs: dict[Hashable, Callable[[], None]]
         jobs = self.processes[process].background.jobs
         if jobs:
-            self.begin(jobs.pop(next(iter(jobs))), steps, check_no_bug)
+            key = next(iter(jobs))
+            # A witness is asked about whatever is stored.
+            is_forced = key in ("probe", "witnesses")
+            self.begin(jobs.pop(key), steps, check_no_bug, is_forced=is_forced)
+
+    @precondition(lambda self: len(self.actors) < ACTORS)
+    @rule(process=processes, igsid=people, steps=some_steps)
+    def caller_comes_when_the_gate_has_lapsed(
+        self, process: int, igsid: Igsid, steps: int
+    ) -> None:
+        """The probe is about a witness if there is one, and the caller is stopped."""
+        for key in self.redis.keys("pp:g:*"):
+            if self.redis.hexists(key, "until"):
+                self.redis.hset(key, "until", 1)
+        self.caller_finds(process, igsid, 99)
+        jobs = self.processes[process].background.jobs
+        if "probe" in jobs and len(self.actors) < ACTORS:
+            self.begin(jobs.pop("probe"), steps, check_no_bug, is_forced=True)
 
     @precondition(lambda self: self.actors)
     @rule(which=st.integers(0, ACTORS - 1), steps=some_steps, is_lost=st.booleans())
@@ -387,6 +406,8 @@ class World(RuleBasedStateMachine):
         except StoreUnavailable:
             return
         assert [erased.entry, erased.lease, erased.note] == [bool(n) for n in stored]
+        assert igsid not in self.witnesses()
+        self.erased_after[igsid] = len(self.calls)
         self.lose_leases(igsid)
         self.promises.append(Promise(len(self.calls), igsid))
 
@@ -478,6 +499,8 @@ class World(RuleBasedStateMachine):
         """Unreachable, or emptied too; for so many turns of any actor."""
         self.set_away(True)
         self.away_for = turns
+        # A leader that has lost its lease may not be able to take a witness back.
+        self.may_keep_witness = True
         if is_lost:
             self.redis.flushall()
             self.lose_leases(None)
@@ -497,6 +520,19 @@ class World(RuleBasedStateMachine):
                     assert left <= 600.0
                 case b"pp:e:":
                     self.check_stored(key, self.redis.get(key), left)
+
+    @invariant()
+    def witnesses_are_people_whom_meta_showed(self) -> None:
+        """Since they were erased; but a leader under way may yet take one back."""
+        if self.actors or self.may_keep_witness:
+            return
+        for igsid in self.witnesses():
+            assert any(
+                isinstance(call.outcome, Profile)
+                and call.igsid == igsid
+                and call.number > self.erased_after.get(igsid, 0)
+                for call in self.calls
+            ), "a witness who was erased"
 
     def check_stored(self, key: bytes, stored: bytes, left: float) -> None:
         usable_until = json.loads(stored)[4]
@@ -553,6 +589,10 @@ class World(RuleBasedStateMachine):
         return self.calls[int(number) - 1]
 
     # Helpers.
+
+    def witnesses(self) -> list[Igsid]:
+        stored = self.redis.zrange("pp:d:{default}:witnesses", 0, -1)
+        return [Igsid(igsid.decode()) for igsid in stored]
 
     @property
     def store_is_away(self) -> bool:
@@ -632,6 +672,7 @@ class World(RuleBasedStateMachine):
                     self.let_go_on(actor, 99)
             self.time_passes(1.0)
         assert not self.actors, "an actor waits for ever"
+        self.witnesses_are_people_whom_meta_showed()
 
 
 def longest_life(outcome: Outcome) -> float:
