@@ -25,7 +25,7 @@ from proxy.domain.failures import (
     StoreUnavailable,
 )
 from proxy.domain.freshness import merge, shorten_after_message
-from proxy.domain.profile import Igsid, Profile
+from proxy.domain.profile import Igsid
 from proxy.logs import last_four
 from proxy.storage.entries import EntryStore
 from proxy.storage.snapshot import Lease, Snapshot
@@ -55,7 +55,8 @@ class FlightLeader:
     ) -> None:
         """*now* is epoch seconds, *monotonic* the clock of deadlines; in seconds.
 
-        *on_unstored* is called with the person of a fetched profile that is not stored.
+        *on_unstored* is called with a person about whom Meta was asked, if the result
+        is not stored.
         """
         self._store = store
         self._registry = registry
@@ -144,20 +145,19 @@ class FlightLeader:
             again = entry is not fetched
             is_stored = self._store.put(igsid, entry, lease, now, again=again)
         except StoreUnavailable:
-            self._report_unstored(fetched)
+            self._report_unstored(igsid)
             if self._monotonic() >= fetch_deadline + LEASE_MARGIN:
                 return None  # Another has led since, or may have.
             return Answer(entry, Source.FETCHED, stored=False)
         if is_stored:
             return Answer(entry, Source.FETCHED)
-        self._report_unstored(fetched)
+        self._report_unstored(igsid)
         log.info("lease lost while Meta was asked", extra={"person": last_four(igsid)})
         return None
 
-    def _report_unstored(self, entry: Entry) -> None:
-        if isinstance(entry.outcome, Profile):
-            with suppress(StoreUnavailable):
-                self._on_unstored(entry.outcome.igsid)
+    def _report_unstored(self, igsid: Igsid) -> None:
+        with suppress(StoreUnavailable):
+            self._on_unstored(igsid)
 
     def _fetch_or_note(
         self,
@@ -202,7 +202,7 @@ class FlightLeader:
         if is_about_person(failure):
             failures += 1
             pause = pause_after(failures)
-        self._store.fail(
+        is_noted = self._store.fail(
             igsid,
             failure,
             lease,
@@ -211,6 +211,8 @@ class FlightLeader:
             keeping=keeping,
             now=now,
         )
+        if failure.asked and not is_noted:
+            self._report_unstored(igsid)
 
     def fetch_by(self, fetch_deadline: float, igsid: Igsid, fetch: Fetch) -> Entry:
         """Fetch, unless taking the lease has cost all the time there was."""

@@ -81,8 +81,8 @@ class SingleFlight:
     ) -> None:
         """*graph_timeout* in seconds; *now* is epoch seconds.
 
-        *on_unstored* is called with the person of a fetched profile that was not
-        stored, because the lease was lost.
+        *on_unstored* is called with a person about whom Meta was asked, if the result
+        was not stored, because the lease was lost.
         """
         self._store = store
         self._graph_timeout = graph_timeout

@@ -91,10 +91,12 @@ class Witnesses:
         self._keys = keys
         self._guard = guard
         self._closed_for = closed_for
+        self._owed: set[Igsid] = set()
         script = cache.client.register_script
         self._not_shown = script(load_script("gate", "doubt", "not_shown"))
         self._refuse = script(load_script("gate", "close", "doubt", "refuse"))
         self._settle = script(load_script("gate", "close", "doubt", "settle"))
+        self._forget = script(load_script("forget"))
 
     def note_not_shown(self, igsid: Igsid) -> Doubt:
         """Note that Meta does not show *igsid* (100/33)."""
@@ -168,9 +170,24 @@ class Witnesses:
         return [[*causes][number - 1] for number in opened], count
 
     def take_back(self, igsid: Igsid) -> None:
-        """Forget a witness who was noted by a call whose result was not stored."""
-        with self._guarded():
-            self._cache.client.zrem(self._keys.witnesses, igsid)
+        """Forget what a call whose result was not stored has noted of its person.
+
+        If the store is away, `take_back_owed` does so later.
+        """
+        self._owed.add(igsid)
+        self.take_back_owed()
+
+    def take_back_owed(self) -> None:
+        """Forget the people whom a failing store kept `take_back` from forgetting.
+
+        No trip if there are none. They are no more than there were calls under way
+        when the store failed.
+        """
+        keys = [self._cache.whole_key(key) for key in self._keys.about_people()]
+        for igsid in tuple(self._owed):
+            with self._guarded():
+                self._forget(keys=keys, args=[igsid, mark_of(igsid)])
+            self._owed.discard(igsid)
 
     def forget(self, igsid: Igsid) -> Forgotten:
         """Erase a person, in every replica too."""

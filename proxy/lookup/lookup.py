@@ -211,9 +211,13 @@ class ProfileLookup:
     def gate_state(self) -> GateState:
         """The gate's closed causes, and how much of our quota is used. No call to Meta.
 
+        Each process asks every two seconds, so it also takes back what could not be
+        taken back while the store failed.
+
         Raises:
             StoreUnavailable: the store cannot be reached.
         """
+        self._gate.witnesses.take_back_owed()
         return self._gate.read_state(self._graph.token_digest())
 
     def gate_keys(self) -> tuple[GateKeys, str]:

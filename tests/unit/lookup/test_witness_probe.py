@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import fakeredis
 import pytest
 
+from proxy.coordination.single_flight import SingleFlight
 from proxy.domain.answer import FetchResult
 from proxy.domain.failures import (
     GraphTimeout,
     GraphUnavailable,
     PermissionMissing,
+    StoreUnavailable,
     Throttled,
     TokenRejected,
 )
@@ -19,6 +24,7 @@ from tests.helpers.world import BEN, World
 
 CLEO = Igsid("1254001234567892")
 WITNESSES = "pp:d:{default}:witnesses"
+ROWS = [f"pp:d:{{default}}:{row}" for row in ("not_shown", "refused", "failed")]
 
 
 def show(world: World, *people: Igsid) -> None:
@@ -216,24 +222,55 @@ def test_calls_about_all_witnesses_share_one_deadline(world) -> None:
     assert allowed == [5.0, 3.0, 1.0]
 
 
-def test_lost_lease_takes_the_witness_back(world) -> None:
-    """A person who was erased while Meta was asked is no witness."""
+class Erasing(FakeGraph):
+    """Has the person erased while Meta is asked."""
 
-    class Erasing(FakeGraph):
-        def fetch(self, igsid: Igsid, within: float) -> FetchResult:
-            if not self.asked:
-                world.lookup.erase(igsid)
-            else:
-                self.outcomes[igsid] = refusal(igsid, Reason.NOT_FOUND)
-            return super().fetch(igsid, within)
+    def __init__(self, world: World) -> None:
+        super().__init__()
+        self._world = world
 
-    erasing = World(redis=world.redis, clock=world.clock, graph=Erasing())
-    erasing.graph.outcomes[ADA] = a_profile()
+    def fetch(self, igsid: Igsid, within: float) -> FetchResult:
+        self._world.lookup.erase(igsid)
+        return super().fetch(igsid, within)
+
+
+@pytest.mark.parametrize(
+    "outcome",
+    [a_profile(), refusal(ADA, Reason.UNAVAILABLE)]
+    + [GraphUnavailable(), PermissionMissing()],
+)
+def test_lost_lease_takes_back_what_was_noted_of_the_person(world, outcome) -> None:
+    """A person erased while Meta was asked is no witness, and in no row."""
+    world.has_stale()
+    erasing = World(redis=world.redis, clock=world.clock, graph=Erasing(world))
+    erasing.graph.outcomes[ADA] = outcome
 
     erasing.find(ADA)
+    erasing.background.run()
 
-    assert erasing.graph.calls == 2
-    assert not world.redis.exists(WITNESSES)
+    assert erasing.graph.calls == 1
+    assert not world.redis.exists(WITNESSES, *ROWS)
+
+
+def test_witness_is_taken_back_once_the_store_is_there_again() -> None:
+    """It may fail between the two: the process looks at the gate every two seconds."""
+    server, flights = fakeredis.FakeServer(), []
+
+    def new_flight(*args: Any, **options: Any) -> SingleFlight:
+        flights.append(options)
+        return SingleFlight(*args, **options)
+
+    world = World(redis=fakeredis.FakeRedis(server=server), new_flight=new_flight)
+    show(world, ADA)
+    server.connected = False
+    with pytest.raises(StoreUnavailable):
+        flights[0]["on_unstored"](ADA)
+    server.connected = True
+    before = world.redis.exists(WITNESSES)
+
+    world.lookup.gate_state()
+
+    assert (before, world.redis.exists(WITNESSES)) == (1, 0)
 
 
 def test_erase_reports_a_witness_and_leaves_no_trace(world) -> None:
