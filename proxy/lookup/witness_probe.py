@@ -112,17 +112,19 @@ class WitnessProbe:
         """Call Meta about a witness; None if that cannot be done now.
 
         There is no seat or no time, or another asks about the same person, or Meta
-        has just failed about them.
+        has just failed about them. None too if the lease is lost meanwhile: the person
+        may have been erased, and a failure about them would be counted with their mark.
         """
-        lease = secrets.token_hex(8)
+        lease, is_ours = secrets.token_hex(8), True
         with suppress(Overloaded), self._bulkhead.seat():
             if self._store.take(igsid, lease, self._lease_for).lease != lease:
                 return None
             try:
-                return self._call_alone(igsid, deadline)
+                result = self._call_alone(igsid, deadline)
             finally:
                 with suppress(StoreUnavailable):
-                    self._store.release(igsid, lease)
+                    is_ours = self._store.release(igsid, lease)
+            return result if is_ours else None
         return None
 
     def _call_alone(self, igsid: Igsid, deadline: float) -> FetchResult | None:

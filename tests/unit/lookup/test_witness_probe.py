@@ -228,9 +228,11 @@ class Erasing(FakeGraph):
     def __init__(self, world: World) -> None:
         super().__init__()
         self._world = world
+        self.erases = True
 
     def fetch(self, igsid: Igsid, within: float) -> FetchResult:
-        self._world.lookup.erase(igsid)
+        if self.erases:
+            self._world.lookup.erase(igsid)
         return super().fetch(igsid, within)
 
 
@@ -250,6 +252,21 @@ def test_lost_lease_takes_back_what_was_noted_of_the_person(world, outcome) -> N
 
     assert erasing.graph.calls == 1
     assert not world.redis.exists(WITNESSES, *ROWS)
+
+
+def test_witness_erased_while_asked_about_is_not_counted(world) -> None:
+    """Meta fails about the person just then, which would leave a mark in a row."""
+    world = World(redis=world.redis, graph=(meta := Erasing(world)))
+    meta.erases = False
+    show(world, ADA)
+    raise_the_question(world)
+    meta.erases = True
+    meta.outcomes[ADA] = GraphUnavailable()
+
+    world.background.run()
+
+    assert meta.asked == [ADA]
+    assert not world.redis.exists(WITNESSES, "pp:d:{default}:failed")
 
 
 def test_witness_is_taken_back_once_the_store_is_there_again() -> None:
