@@ -71,7 +71,7 @@ def test_every_answer_matches_the_description(stack, guarded) -> None:
     )
 
     assert run.returncode == 0, run.stdout + run.stderr
-    assert "Tested: 24" in run.stdout
+    assert "Tested: 25" in run.stdout
     assert "Traceback" not in guarded.service.log()
 
 
