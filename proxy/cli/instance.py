@@ -10,10 +10,13 @@ from urllib.parse import urlencode, urlsplit
 
 import click
 import requests
+import urllib3
 
 from proxy.cli.output import AWAY, MISUSED, CommandFailed
+from proxy.config.pages_file import NAME
 from proxy.config.readers import read_secret, secret_in_file
 from proxy.domain.profile import DEFAULT_PAGE, Igsid
+from proxy.lookup.pages import UnknownPage
 
 KEY_VARIABLE = "PROXY_API_KEY"
 """The variable with the API key; not on the command line, where other users see it."""
@@ -51,9 +54,10 @@ class Instance:
 
         Raises:
             CommandFailed: there is no receipt, so the person may not be erased.
+            UnknownPage: no Page can have that name.
         """
-        prefix = f"/pages/{page}" if page not in (None, DEFAULT_PAGE) else ""
-        receipt = self._ask("DELETE", f"{prefix}/admin/profiles/{igsid}")
+        path = f"{_prefix_of(page)}/admin/profiles/{igsid}"
+        receipt = self._ask("DELETE", path)
         found = receipt.get("was_there")
         if receipt.get("igsid") != igsid or not isinstance(found, dict):
             raise self._is_another_service("200 without a receipt")
@@ -98,7 +102,11 @@ class Instance:
                 stream=True,
             )
             text = response.raw.read(LONGEST_ANSWER, decode_content=True)
-        except (requests.RequestException, OSError) as exc:
+        except (
+            requests.RequestException,
+            urllib3.exceptions.HTTPError,  # The body's: read from urllib3 itself.
+            OSError,
+        ) as exc:
             raise CommandFailed(
                 AWAY,
                 f"No instance answers at {self.url}: {type(exc).__name__}.",
@@ -141,6 +149,15 @@ class Instance:
             f"Something else than this service answers at {self.url}: {answered}.",
             "Check --url: it is the address of an instance, such as 127.0.0.1:8080.",
         )
+
+
+def _prefix_of(page: str | None) -> str:
+    """The prefix of a Page's paths; a name of dots would be another Page's path."""
+    if page in (None, DEFAULT_PAGE):
+        return ""
+    if NAME.fullmatch(page or "") is None:
+        raise UnknownPage(page)
+    return f"/pages/{page}"
 
 
 def _json_object(text: bytes) -> dict[str, Any]:

@@ -26,7 +26,9 @@ MOST_PAGES = 100
 
 KEYS = ("token", "token_file", "app_secret", "app_secret_file", "url", "ids")
 
-_NAME = re.compile(r"[a-z0-9-]{1,32}", re.ASCII)
+NAME = re.compile(r"[a-z0-9-]{1,32}", re.ASCII)
+"""The name of a Page."""
+
 _ACCOUNT = re.compile(r"[0-9]{1,25}", re.ASCII)
 _POSITION = re.compile(r"line [0-9]+, column [0-9]+")
 
@@ -145,7 +147,7 @@ class _PageReader:
 
     def read(self, table: Any) -> PageSettings | None:
         """The Page, or None if there are mistakes."""
-        if not _NAME.fullmatch(self._name):
+        if not NAME.fullmatch(self._name):
             self._add("", "a name is 1 to 32 of a-z 0-9 -")
         elif self._name == DEFAULT_PAGE:
             self._add("", "this is the name of PROXY_PAGE_TOKEN's; choose another")
@@ -166,7 +168,7 @@ class _PageReader:
 
     def _add(self, key: str, mistake: str) -> None:
         # An invalid name is quoted, because it may hold anything.
-        name = self._name if _NAME.fullmatch(self._name) else repr(self._name)
+        name = self._name if NAME.fullmatch(self._name) else repr(self._name)
         where = f"pages.{name}.{key} " if key else f"pages.{name}: "
         self.mistakes.append(where + mistake)
 

@@ -254,15 +254,20 @@ def test_page_that_an_instance_does_not_have_exits_with_2(guarded, words) -> Non
 
 
 @contextmanager
-def another_service(status: int, body: bytes, **headers: str) -> Iterator[str]:
-    """Run a server that answers every DELETE alike, and yield its address."""
+def another_service(
+    status: int, body: bytes, *, more: int = 0, **headers: str
+) -> Iterator[str]:
+    """Run a server that answers every DELETE alike, and yield its address.
+
+    It announces *more* bytes than it sends.
+    """
 
     class Answer(BaseHTTPRequestHandler):
         def do_DELETE(self) -> None:
             self.send_response(status)
             for name, value in headers.items():
                 self.send_header(name, value)
-            self.send_header("Content-Length", str(len(body)))
+            self.send_header("Content-Length", str(len(body) + more))
             self.end_headers()
             self.wfile.write(body)
 
@@ -298,6 +303,28 @@ def test_answer_that_is_no_receipt_is_a_failure(status, body, exit_code) -> None
     assert f"answers at http://{address}: {status}" in result.stderr
     assert result.stdout == ""
     assert "Traceback" not in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("more", "headers"), [(400, {}), (0, {"Content-Encoding": "gzip"})]
+)
+def test_answer_that_breaks_off_is_no_answer(more, headers) -> None:
+    """1 would say that nothing was stored, and the person may be erased or not."""
+    with another_service(200, b'{"igsid"', more=more, **headers) as address:
+        result = run_command("erase", ADA, "--url", address)
+
+    assert result.returncode == 3
+    assert f"No instance answers at http://{address}" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+@pytest.mark.parametrize("page", ["..", "%2e%2e", ""])
+def test_name_that_no_page_can_have_asks_nobody(page) -> None:
+    """In a path, dots would lead to the default Page, whose person would be erased."""
+    result = run_command("erase", ADA, "--url", "127.0.0.1:1", "--page", page)
+
+    assert result.returncode == 2
+    assert "There is no such Page" in result.stderr
 
 
 def test_redirect_is_not_followed() -> None:
