@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from proxy.config.checks import contradictions, unknown_names
 from proxy.config.readers import Address, Secret, is_in_clear, secret_in_file
 from proxy.config.rows import ROWS, Row, usable_cores
-from proxy.config.shown import shown, shown_path
+from proxy.config.shown import may_be_no_path, shown, shown_path
 from proxy.storage.store_url import StoreUrl
 
 PREFIX = "PROXY_"
@@ -135,12 +135,14 @@ def show(env: Mapping[str, str]) -> list[Shown]:
     rows = []
     for row in ROWS:
         name = PREFIX + row.name
-        if row.may_be_in_file and env.get(f"{name}_FILE"):
-            where = f"file {env[f'{name}_FILE']}"
-            rows.append(Shown(name, SECRET_SHOWN_AS, where))
+        if row.may_be_in_file and (path := env.get(f"{name}_FILE")):
+            where = SECRET_SHOWN_AS if may_be_no_path(path) else path
+            rows.append(Shown(name, SECRET_SHOWN_AS, f"file {where}"))
         elif env.get(name):
             has_password = row.name.endswith("_URL") and re.search("[@?]", env[name])
-            is_masked = row.secret or has_password
+            is_file = row.name.endswith("_FILE")
+            is_no_path = is_file and may_be_no_path(env[name])
+            is_masked = row.secret or has_password or is_no_path
             value = SECRET_SHOWN_AS if is_masked else env[name]
             rows.append(Shown(name, value, "environment"))
         else:

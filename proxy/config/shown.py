@@ -28,6 +28,13 @@ def shown(text: str, *, may_have_password: bool = False) -> str:
 
 def shown_path(path: str) -> str:
     """What follows the name of a setting that names a file: ``=/run/secrets/token``."""
-    if _MAY_BE_SECRET.search(path) and not _PATH.match(path):
+    if may_be_no_path(path):
         return " (not shown, because it may be the secret and not a path)"
     return f"={path}"
+
+
+def may_be_no_path(path: str) -> bool:
+    """Whether *path* may be the secret itself, in the variable of the file's name."""
+    if "://" in path and not _PLAIN_URL.fullmatch(path):
+        return True
+    return bool(_MAY_BE_SECRET.search(path)) and not _PATH.match(path)

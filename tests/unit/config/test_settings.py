@@ -378,7 +378,9 @@ def test_missing_file_of_a_secret_is_a_mistake(tmp_path: Path) -> None:
     ]
 
 
-@pytest.mark.parametrize("secret", [f"{TOKEN}XYZ", "0123456789abcdef" * 2])
+@pytest.mark.parametrize(
+    "secret", [f"{TOKEN}XYZ", "0123456789abcdef" * 2, "redis://:hunter2@cache"]
+)
 def test_secret_in_the_variable_of_its_file_is_not_quoted(secret: str) -> None:
     """It is taken for a path, which mistakes show."""
     raised = error({"PROXY_PAGE_TOKEN_FILE": secret})
@@ -592,10 +594,17 @@ def test_show_has_each_value_as_written_and_its_source() -> None:
             "environment",
         ),
         ({"PROXY_GRAPH_URL": "http://u:hunter2@c"}, "PROXY_GRAPH_URL", "environment"),
+        ({"PROXY_PAGE_TOKEN_FILE": f"{TOKEN}XYZ"}, "PROXY_PAGE_TOKEN", "file ***"),
+        ({"PROXY_API_KEYS_FILE": TOKEN}, "PROXY_API_KEYS_FILE", "environment"),
+        (
+            {"PROXY_STORE_URL_FILE": "redis://:hunter2@c"},
+            "PROXY_STORE_URL",
+            "file ***",
+        ),
     ],
 )
 def test_show_masks_secrets(env: dict[str, str], name: str, source: str) -> None:
-    """A URL is masked if it may hold a password."""
+    """Also a URL that may hold a password, and a secret in the variable of a path."""
     seen = shown(env)
 
     assert seen[name] == (SECRET_SHOWN_AS, source)
