@@ -135,7 +135,7 @@ class Health:
         ]
 
     def _log_change(self) -> None:
-        if self._reasons == self._logged:
+        if set(self._reasons) == set(self._logged):
             return
         self._logged = self._reasons
         if self._is_reporter():

@@ -25,6 +25,9 @@ _AUTH_ERRORS = (
 _NO_SCRIPTS = re.compile(
     "scripting engine|unknown command ['`](eval|script)|'(eval|evalsha|script)", re.I
 )
+_NOT_PERMITTED = re.compile("user executing the script can't")
+"""In a script; Redis 7 has no code for it, as it has for other commands."""
+
 _OUT_OF_MEMORY = re.compile(r"\bOOM\b")
 
 _QUOTED = re.compile("(?<!\\w)(['\"`])(.*?)\\1(?!\\w)")
@@ -44,7 +47,9 @@ def reason_of(error: redis.RedisError) -> str:
         return FULL
     if isinstance(error, redis.ResponseError) and _NO_SCRIPTS.search(text):
         return SCRIPTS
-    return AUTH if isinstance(error, _AUTH_ERRORS) else UNAVAILABLE
+    if isinstance(error, _AUTH_ERRORS) or _NOT_PERMITTED.search(text):
+        return AUTH
+    return UNAVAILABLE
 
 
 def kind_of(error: redis.RedisError) -> str:

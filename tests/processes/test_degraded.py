@@ -172,18 +172,27 @@ def test_full_store_is_a_reason_of_its_own_and_does_not_flap(stack) -> None:
 
 
 @pytest.mark.parametrize(
-    ("user", "reason"),
-    [("", "store_auth"), ("guest:pw@", "store_scripts")],
+    ("user", "forbidden", "reason"),
+    [
+        ("", "", "store_auth"),
+        ("guest:pw@", "-@scripting", "store_scripts"),
+        ("guest:pw@", "-time", "store_auth"),
+    ],
 )
-def test_store_that_refuses_us_is_a_reason_and_an_error(user: str, reason: str) -> None:
-    """A missing password, and an ACL that forbids scripts: neither heals by itself."""
+def test_store_that_refuses_us_is_a_reason_and_an_error(
+    user: str, forbidden: str, reason: str
+) -> None:
+    """A missing password, and an ACL that forbids scripts, or a command in them.
+
+    None of it heals by itself, and none flaps, although other calls succeed.
+    """
     with ExitStack() as ending:
         store = ending.enter_context(
             RedisServer("tcp", password="secret-pw", settings=GOOD)
         )
         theirs = ending.enter_context(client_of(store.url))
         theirs.execute_command(
-            "ACL", "SETUSER", "guest", "on", ">pw", "~*", "+@all", "-@scripting"
+            "ACL", "SETUSER", "guest", "on", ">pw", "~*", "+@all", *forbidden.split()
         )
         url = f"redis://{user}127.0.0.1:{store.port}/0"
         service = Service(PAGE_TOKEN=PAGE_TOKEN, STORE_URL=url, WORKERS="1")

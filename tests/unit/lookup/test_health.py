@@ -121,6 +121,16 @@ def test_change_is_logged_once_by_one_worker(is_reporter, caplog) -> None:
     assert logged == (expected if is_reporter else [])
 
 
+def test_other_order_of_the_reasons_is_no_change(world, caplog) -> None:
+    """A store that has just failed is named last, and one that fails now first."""
+    world.warnings, world.away = ["store_policy"], StoreUnavailable("store_auth")
+    first = world.health.look()
+    world.away, world.recent = None, {"store_auth"}
+
+    assert world.health.look() == [*reversed(first)]
+    assert [record.message for record in caplog.records] == ["degraded"]
+
+
 def test_callers_that_come_during_a_look_share_the_next(world) -> None:
     """However many balancers ask a store that hangs."""
     entered, goes_on = threading.Event(), threading.Event()
