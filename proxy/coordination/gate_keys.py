@@ -7,6 +7,7 @@
     pp:d:{page}:failed        a row of people about whom Meta itself failed
     pp:d:{page}:success       a mark: Meta has looked for some person lately
     pp:d:{page}:verdict       whether the witnesses are shown, and when to ask again
+    pp:d:{page}               the row with 100/33 of the version before, for a day
     pp:u:{page}  pp:c:{page}  the usage, and the counts of refreshes
     pp:t:{page}               the digest of the token used last
 
@@ -76,7 +77,8 @@ class GateKeys:
     def about_people(self) -> list[str]:
         """Return the keys that may have a person in them, without the prefix."""
         names = ("witnesses", "not_shown", "refused", "failed")
-        return [self._unprefixed(name) for name in names]
+        before = f"d:{{{self._page}}}"
+        return [*map(self._unprefixed, names), before]
 
     def _whole(self, name: str) -> str:
         return self._cache.whole_key(self._unprefixed(name))

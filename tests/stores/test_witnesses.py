@@ -8,6 +8,7 @@ import pytest
 import redis
 
 from proxy.coordination.gate import Gate
+from proxy.coordination.gate_keys import mark_of
 from proxy.coordination.permit import Failed, Permit
 from proxy.coordination.witnesses import (
     ASKED_EVERY,
@@ -220,6 +221,17 @@ def test_verdict_that_comes_after_a_profile_closes_nothing(gate, raw) -> None:
     settle(gate, False)
 
     assert gate.acquire(TOKEN).probe == ""
+
+
+def test_erasing_a_person_reaches_the_row_of_the_version_before(gate, raw) -> None:
+    """Its processes may still run beside this one."""
+    raw.sadd("pp:d:{default}", mark_of(CLEO), mark_of(DOV))
+    raw.pexpire("pp:d:{default}", 60_000)
+
+    found = gate.witnesses.forget(CLEO)
+
+    assert found == Forgotten(witness=False, row=True)
+    assert raw.smembers("pp:d:{default}") == {mark_of(DOV).encode()}
 
 
 @pytest.mark.parametrize("reason", Reason)
