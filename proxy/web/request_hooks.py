@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections import defaultdict
 from collections.abc import Callable
 
 from flask import Flask, Response, g, request
@@ -38,7 +39,8 @@ def register(
 
     While the server is *draining*, responses close their connection.
     """
-    refusals = OncePerSecond()
+    # By code: strangers with old picture links must not hide an unknown key.
+    refusals: dict[str, OncePerSecond] = defaultdict(OncePerSecond)
 
     @app.before_request
     def begin_request() -> None:
@@ -60,7 +62,7 @@ def register(
         if access_log:
             _log(response)
         if response.status_code in (401, 403) and "problem" in g:
-            _log_refusal(g.problem, refusals)
+            _log_refusal(g.problem, refusals[g.problem.code])
         return response
 
     @app.teardown_request
@@ -102,7 +104,7 @@ def _log(response: Response) -> None:
 
 
 def _log_refusal(problem: Problem, refusals: OncePerSecond) -> None:
-    """Warn that a caller may not do this; once a second at most, in this process."""
+    """Warn that a caller may not do this, unless *refusals* leaves it out."""
     left_out = refusals.take()
     if left_out is None:
         return
