@@ -68,7 +68,7 @@ def profile_representation(
     )
     encoded = msgspec.json.encode(body)
     return representations.cacheable_representation(
-        stored, 200, responses.JSON, encoded
+        stored, 200, responses.JSON, encoded, has_link=link_of is not None
     )
 
 

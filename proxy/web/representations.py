@@ -15,7 +15,7 @@ from proxy.domain.entry import Entry
 from proxy.domain.profile import FIELDS, Profile, Refusal
 from proxy.web import cache_headers
 from proxy.web.conditional_requests import is_not_modified
-from proxy.web.picture_link import LinkOf
+from proxy.web.picture_link import DAY, LinkOf
 from proxy.web.problems import PROBLEMS, REFUSALS, problem_body, refusal_body
 from proxy.web.responses import JSON, PROBLEM
 from proxy.web.timestamps import format_timestamp
@@ -60,7 +60,10 @@ def json_representation(
     # Names are not escaped: an escape would cost six bytes a letter.
     encoded = msgspec.json.encode(body)
     if not isinstance(entry.outcome, Refusal):
-        return cacheable_representation(entry, status, mimetype, encoded)
+        has_link = "picture_link" in body
+        return cacheable_representation(
+            entry, status, mimetype, encoded, has_link=has_link
+        )
     headers = [
         ("Content-Type", mimetype),
         ("Content-Length", str(len(encoded))),
@@ -81,14 +84,19 @@ class Bounds(Protocol):
 
 
 def cacheable_representation(
-    bounds: Bounds, status: int, mimetype: str, body: bytes
+    bounds: Bounds, status: int, mimetype: str, body: bytes, *, has_link: bool = False
 ) -> Representation:
-    """Let callers cache *body* while the entry is fresh, and revalidate it by ETag."""
+    """Let callers cache *body* while the entry is fresh, and revalidate it by ETag.
+
+    A body that *has_link* to the picture may be cached for a day at most, because the
+    link may end then.
+    """
+    lifetime = floor(bounds.fresh_until - bounds.fetched_at)
     tag = hashlib.sha256(body).hexdigest()[:32]
     headers = [
         ("Content-Type", mimetype),
         ("Content-Length", str(len(body))),
-        cache_headers.MAX_AGES[floor(bounds.fresh_until - bounds.fetched_at)],
+        cache_headers.MAX_AGES[min(lifetime, DAY) if has_link else lifetime],
         ("ETag", f'"{tag}"'),
     ]
     return Representation(status, headers, body, tag)

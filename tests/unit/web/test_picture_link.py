@@ -214,6 +214,20 @@ def test_link_is_valid_until_the_end_of_the_next_day(linked, clock, at) -> None:
     assert "expired" in over.json["detail"]
 
 
+def test_cached_profile_does_not_outlive_its_link(new_client, env, graph) -> None:
+    """However long the TTL is; one without a link is kept for all of it."""
+    graph.outcomes[ADA] = a_profile()
+    linked = new_client(env | {"PROXY_PROFILE_TTL": "2d"})
+
+    kept = [
+        linked.get(f"/profiles/{ADA}{query}", headers=KEY).headers["Cache-Control"]
+        for query in ("", "", "?fields=profile_pic", "?fields=name")
+    ]
+
+    assert kept[:3] == [f"private, max-age={DAY}"] * 3
+    assert kept[3] == f"private, max-age={2 * DAY}"
+
+
 def test_etag_changes_with_the_link_once_a_day(linked, clock) -> None:
     clock.now = MIDNIGHT + DAY - 1800
     url = f"/profiles/{ADA}"
