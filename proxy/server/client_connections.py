@@ -7,19 +7,21 @@ reports how long each has been silent.
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import resource
 import socket
 import struct
 import sys
+import termios
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from typing import NamedTuple
 
-_TCP_INFO = struct.Struct("24xI16xI4xI64xQQ8xI8xI")
-"""The numbers of ``struct tcp_info`` that are read here: ``tcpi_unacked``,
-``last_data_sent``, ``last_data_recv``, ``bytes_acked``, ``bytes_received``,
-``notsent_bytes`` and ``data_segs_out``. The struct only ever grows at its end.
+_TCP_INFO = struct.Struct("44xI4xI64xQQ20xI")
+"""The numbers of ``struct tcp_info`` that are read here: ``tcpi_last_data_sent``,
+``last_data_recv``, ``bytes_acked``, ``bytes_received`` and ``data_segs_out``. The
+struct only ever grows at its end.
 
 Source: https://github.com/torvalds/linux/blob/master/include/uapi/linux/tcp.h
 """
@@ -32,7 +34,7 @@ class Connection(NamedTuple):
     """A client's connection at one moment; durations are in seconds.
 
     *segments* is the number of data segments sent to the client, *acked* the number
-    of bytes it has acknowledged, and *is_pending* whether any are still to be.
+    of bytes it has acknowledged, and *queued* the number of those still to be.
     *is_unanswered* says that the client has sent something since we did.
     """
 
@@ -41,9 +43,13 @@ class Connection(NamedTuple):
     since_received: float
     segments: int
     acked: int
-    is_pending: bool
+    queued: int
     is_unanswered: bool
     fd: int = -1
+
+    def is_from(self, address: str) -> bool:
+        """Return whether the client's address is this one."""
+        return without_zone(self.peer[0]) == without_zone(address)
 
     def stop_reading(self) -> None:
         """Let the server read the end of the stream after what has arrived."""
@@ -61,6 +67,11 @@ class Connection(NamedTuple):
                 linger = struct.pack("ii", 1, lingers_for)
                 held.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
             held.shutdown(how)
+
+
+def without_zone(address: str) -> str:
+    """Return an address of IPv6 without the zone that some write with it."""
+    return address.partition("%")[0]
 
 
 def client_connections(port: int) -> Iterator[Connection]:
@@ -92,11 +103,15 @@ def _held(fd: int) -> Iterator[socket.socket]:
         if exc.errno != errno.EMFILE:
             raise
         held = fd
-    opened = socket.socket(fileno=held)
     try:
-        yield opened
+        opened = socket.socket(fileno=held)
+        try:
+            yield opened
+        finally:
+            opened.detach()
     finally:
-        opened.detach() if held == fd else opened.close()
+        if held != fd:
+            os.close(held)
 
 
 def _read(fd: int, port: int) -> Connection | None:
@@ -111,11 +126,12 @@ def _read(fd: int, port: int) -> Connection | None:
             return None
         peer = opened.getpeername()[:2]
         info = opened.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_INFO.size)
+        queued = fcntl.ioctl(fd, termios.TIOCOUTQ, bytes(4))
     except OSError:  # A listener, or closed by the client.
         return None
     finally:
         opened.detach()
-    unacked, sent, came, acked, received, notsent, segments = _TCP_INFO.unpack(info)
+    sent, came, acked, received, segments = _TCP_INFO.unpack(info)
     return Connection(
         peer=peer,
         fd=fd,
@@ -123,7 +139,7 @@ def _read(fd: int, port: int) -> Connection | None:
         since_received=came / 1000,
         segments=segments,
         acked=acked,
-        is_pending=bool(unacked or notsent),
+        queued=int.from_bytes(queued, sys.byteorder),
         # In the same tick a request comes before its answer. A new connection counts
         # as sent to when it was made, so the bytes say whether anything has come.
         is_unanswered=came < sent or (received > 0 and segments == 0),

@@ -24,9 +24,10 @@ def limit_clients(port: int) -> Wrap:
 
     def limit(call_app: GranianCallback) -> GranianCallback:
         def call(protocol: Any, environ: dict[str, Any]) -> int:
+            address = environ.get("REMOTE_ADDR", "")
             if "CONTENT_LENGTH" in environ:
-                environ[BODY_LIMIT] = partial(bodies.limit, protocol)
-            with in_flight.running(environ.get("REMOTE_ADDR", "")):
+                environ[BODY_LIMIT] = partial(bodies.limit, protocol, address)
+            with in_flight.running(address):
                 return call_app(protocol, environ)
 
         return call

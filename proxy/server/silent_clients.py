@@ -3,7 +3,7 @@
 A trick: granian has one timer for an idle connection and for the head of a request, and
 none for a client that does not read its answer. This looks at all connections every two
 seconds, and closes by what the system says of each: one whose client has sent the
-beginning of a head and not the rest, and one whose client takes nothing of its answer.
+beginning of a head and not the rest, and one whose client does not take its answer.
 
 Its price is this file, Linux, and a look that takes 12 us a connection. Deleting it
 costs a worker up to 4,096 stalled heads for 75 s instead of 12, and the memory of
@@ -19,13 +19,15 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import NamedTuple
 
-from proxy.server.client_connections import Connection, Peer
+from proxy.server.client_connections import Connection, Peer, without_zone
 
 HEAD_TIMEOUT = 10.0
 """Seconds that a client may take over the head of a request, from its first byte."""
 
 ANSWER_TIMEOUT = 30.0
-"""Seconds for which a client may take no byte of an answer."""
+"""Seconds in which a client must take the bytes of an answer that wait for it. Not one
+byte alone: a client that takes a byte now and then would keep an answer for hours, and
+the thread that reads the body of a request behind it."""
 
 LOOK_EVERY = 2.0
 """Seconds between two looks at all connections."""
@@ -58,9 +60,9 @@ class RequestsInFlight:
 
     def started_by(self, address: str, moment: float) -> bool:
         """Return whether one from *address* that began by then is in flight."""
-        address = _without_zone(address)
+        address = without_zone(address)
         return any(
-            _without_zone(client) == address and started_at <= moment
+            without_zone(client) == address and started_at <= moment
             for client, started_at in list(self._started.values())
         )
 
@@ -92,7 +94,7 @@ class SilentClients:
         answers: dict[Peer, _Answer] = {}
         for connection in self._connections():
             peer = connection.peer
-            if connection.is_pending:
+            if connection.queued:
                 answers[peer] = answer = self._answers.get(peer, _NEW_ANSWER).seen(
                     connection
                 )
@@ -145,19 +147,15 @@ class _Head(NamedTuple):
 
 
 class _Answer(NamedTuple):
-    """What several *looks* in a row have seen of an answer that is not taken."""
+    """How many *looks* in a row have seen that bytes before *end* are not taken."""
 
-    acked: int = -1
+    end: int = -1
     looks: int = 0
 
     def seen(self, connection: Connection) -> _Answer:
-        before = self if self.acked == connection.acked else _NEW_ANSWER
-        return _Answer(connection.acked, before.looks + 1)
+        if connection.acked < self.end:
+            return _Answer(self.end, self.looks + 1)
+        return _Answer(connection.acked + connection.queued, 1)
 
 
 _NEW_HEAD, _NEW_ANSWER = _Head(), _Answer()
-
-
-def _without_zone(address: str) -> str:
-    """Return an address of IPv6 without the zone that some write with it."""
-    return address.partition("%")[0]

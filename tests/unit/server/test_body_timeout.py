@@ -11,6 +11,7 @@ from proxy.server.body_timeout import BodyTimeouts
 from proxy.server.client_connections import Connection
 
 SECONDS = 10.0
+ADDRESS = "192.0.2.1"
 ANSWER = (408, [("Connection", "close")], b"too late")
 
 
@@ -31,10 +32,14 @@ class Watched(Connection):
         self.shut.append(self.peer[1])
 
 
-def a_connection(port: int, since_sent: float, segments: int) -> Connection:
-    return Watched(
-        ("192.0.2.1", port), since_sent, since_sent, segments, 0, False, True
-    )
+def a_connection(
+    port: int,
+    since_sent: float,
+    segments: int,
+    since_received: float = 10.0,
+    address: str = ADDRESS,
+) -> Connection:
+    return Watched((address, port), since_sent, since_received, segments, 0, 0, True)
 
 
 class Server:
@@ -48,7 +53,14 @@ class Server:
         Watched.shut = []
 
     def read(self):
-        return self.timeouts.limit(self.protocol, SECONDS, lambda: ANSWER)
+        return self.timeouts.limit(self.protocol, ADDRESS, SECONDS, lambda: ANSWER)
+
+    def give_up(self, now: float, *connections: Connection) -> list[int]:
+        """Return the ports of the connections that are shut now."""
+        self.now, self.connections = now, list(connections)
+        Watched.shut.clear()
+        self.timeouts.give_up_overdue()
+        return sorted(Watched.shut)
 
 
 @pytest.fixture
@@ -79,14 +91,53 @@ def test_connection_that_was_silent_until_the_answer_is_shut(server) -> None:
     before = {1: (10.0, 0), 2: (10.0, 7), 3: (0.5, 1), 4: (10.0, 2)}
     after = {1: (0.1, 1), 2: (10.1, 7), 3: (0.1, 2), 5: (0.1, 1)}
     with server.read():
-        server.now = 10.0
-        server.connections = [a_connection(p, *seen) for p, seen in before.items()]
-        server.timeouts.give_up_overdue()
-        server.now = 10.2
-        server.connections = [a_connection(p, *seen) for p, seen in after.items()]
-        server.timeouts.give_up_overdue()
+        server.give_up(10.0, *(a_connection(p, *seen) for p, seen in before.items()))
 
-    assert Watched.shut == [1]
+        shut = server.give_up(10.2, *(a_connection(p, *s) for p, s in after.items()))
+
+    assert shut == [1]
+
+
+def test_client_that_was_silent_by_chance_keeps_its_connection(server) -> None:
+    """Its request has just come; or its address is another."""
+    elsewhere = {"address": "192.0.2.2"}
+    with server.read():
+        server.give_up(
+            10.0,
+            *(a_connection(port, 10.0, 7) for port in (1, 2)),
+            a_connection(3, 10.0, 7, **elsewhere),
+        )
+
+        shut = server.give_up(
+            10.2,
+            a_connection(1, 0.1, 8),
+            a_connection(2, 0.1, 8, since_received=0.1),
+            a_connection(3, 0.1, 8, **elsewhere),
+        )
+
+    assert shut == [1]
+
+
+def test_client_that_sends_a_little_is_shut_all_the_same(server) -> None:
+    with server.read():
+        server.give_up(10.0, a_connection(1, 10.0, 7, since_received=0.1))
+
+        assert server.give_up(10.2, a_connection(1, 0.1, 8, since_received=0.1)) == [1]
+
+
+def test_reader_is_freed_if_an_earlier_answer_was_taken_late(server) -> None:
+    """30 s after its own answer, by closing all that have been silent since."""
+    with server.read():
+        server.give_up(10.0, a_connection(1, 5.0, 3), a_connection(2, 60.0, 1))
+
+        assert server.give_up(12.0, a_connection(1, 2.0, 4)) == []
+        assert server.give_up(39.0, a_connection(1, 29.0, 4)) == []
+        assert server.give_up(
+            42.0,
+            a_connection(1, 32.0, 4),
+            a_connection(2, 29.0, 2),
+            a_connection(3, 60.0, 1, address="192.0.2.2"),
+        ) == [1]
 
 
 def test_readers_are_watched_by_one_thread(server) -> None:

@@ -37,7 +37,7 @@ def a_connection(**how: float) -> Connection:
             "since_received": 1.0,
             "segments": 1,
             "acked": 100,
-            "is_pending": False,
+            "queued": 0,
             "is_unanswered": False,
         }
         | how  # type: ignore[arg-type]
@@ -124,14 +124,25 @@ def test_later_request_from_the_same_address_protects_no_head(clients) -> None:
 
 
 def test_answer_that_is_not_taken_is_dropped_after_30_s(clients) -> None:
-    clients.connection = a_connection(is_pending=True)
+    clients.connection = a_connection(queued=500)
 
     assert clients.closed_after() == ANSWER_TIMEOUT + LOOK_EVERY
     assert Watched.closed == ["answer"]
 
 
-def test_answer_that_is_taken_slowly_is_left_alone(clients) -> None:
-    for acked in range(1, 100):
-        clients.connection = a_connection(is_pending=True, acked=acked)
+def test_answers_that_are_taken_are_left_alone(clients) -> None:
+    """Some of their bytes wait at each look, as where a client is far away."""
+    for acked in range(0, 50_000, 500):
+        clients.connection = a_connection(queued=500, acked=acked)
 
         assert clients.closed_after(LOOK_EVERY) is None
+
+
+def test_answer_that_is_taken_byte_by_byte_is_dropped_after_30_s(clients) -> None:
+    closed_at = None
+    for acked in range(100):
+        clients.connection = a_connection(queued=500 - acked, acked=acked)
+        if clients.closed_after(LOOK_EVERY) and closed_at is None:
+            closed_at = (acked + 1) * LOOK_EVERY
+
+    assert closed_at == ANSWER_TIMEOUT + LOOK_EVERY
