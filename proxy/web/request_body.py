@@ -107,6 +107,7 @@ class BodyReader:
         try:
             with self._limit(from_request) as read:
                 body = from_request.get_data()
+                g.is_body_read = True
         finally:
             self._permits.release()
         if read is not None and read.is_given_up:

@@ -54,7 +54,7 @@ def register(
     def finish_response(response: Response) -> Response:
         response.headers["X-Request-ID"] = g.request_id
         response.headers.update([responses.NOSNIFF])
-        if draining():
+        if draining() or _has_unread_body():
             response.headers.update([responses.CLOSE])
         elif _is_kept(response):
             response.headers.update([responses.KEEP_ALIVE])
@@ -71,13 +71,18 @@ def register(
 
 
 def _is_kept(response: Response) -> bool:
-    """Return whether the connection stays open, as far as it is known here.
-
-    A body that was refused unread ends it.
-    """
-    is_refused = request.content_length and response.status_code >= 400
+    """Return whether the connection stays open, as far as it is known here."""
     asked = request.headers.get("Connection", "").lower()
-    return not (is_refused or "close" in asked or "Connection" in response.headers)
+    return not ("close" in asked or "Connection" in response.headers)
+
+
+def _has_unread_body() -> bool:
+    """Return whether the request has a body that no route has read.
+
+    The server ends the connection then, unless all of the body has come already. A
+    client that is not told so loses its next request.
+    """
+    return bool(request.content_length) and not g.get("is_body_read", False)
 
 
 def _count(response: Response, requests: RequestMetrics) -> None:

@@ -332,6 +332,17 @@ def test_flush_names_an_unknown_member_of_the_body(client) -> None:
     assert "GET /openapi.yaml" in answer.json["detail"]
 
 
+@pytest.mark.parametrize(
+    ("path", "connection"), [("/admin/flush", None), ("/admin/unknown", "close")]
+)
+def test_unread_body_ends_the_connection_with_notice(client, path, connection) -> None:
+    """The server closes it then, and a client not told would lose a request."""
+    answer = client.post(path, json={"what": "all"})
+
+    assert answer.headers.get("Connection") == connection
+    assert ("Keep-Alive" in answer.headers) == (connection is None)
+
+
 def test_flush_requires_a_json_media_type(client, three, store) -> None:
     """A form, which a page of another site can send, is rejected."""
     answer = client.post("/admin/flush", data=json.dumps({"what": "all"}))
