@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import os
+from io import FileIO
 from pathlib import Path
 from typing import NamedTuple
 
@@ -119,12 +121,24 @@ def _add_line(path: Path, line: str) -> _Added:
             if before and not before.endswith("\n"):
                 addition = f"\n{addition}"
             keys = _read(path, before + addition)
-            file.write(addition.encode())
+            _write_whole(file, addition.encode())
     except OSError as exc:
         raise CommandFailed(MISUSED, f"{path}: {exc.strerror}") from None
     name = line.split()[0]
     _read(path, _text_of(path))
     return _Added(is_new, sum(client.name == name for client in keys.values()))
+
+
+def _write_whole(file: FileIO, line: bytes) -> None:
+    """Append *line* to *file*, or nothing: half a line would spoil the whole file.
+
+    Raises:
+        OSError: there is no room for all of it.
+    """
+    length = os.fstat(file.fileno()).st_size
+    if file.write(line) < len(line):
+        file.truncate(length)
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 def _report(path: Path, name: str, added: _Added) -> None:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import resource
 import subprocess
 import threading
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -107,6 +109,27 @@ def test_file_that_cannot_be_written_is_named(path: str) -> None:
     assert result.returncode == 2
     assert result.stderr.startswith(f"{path}: ")
     assert result.stdout == ""
+
+
+def test_line_that_does_not_fit_on_the_disk_leaves_the_file_as_it_was(
+    tmp_path: Path,
+) -> None:
+    """Half of it would spoil the file, and the service would not start again."""
+    file = tmp_path / "api_keys"
+    file.write_text(new_key("inbox", "read")[1] + "\n")
+    before = file.read_text()
+    room = len(before) + 10
+
+    result = subprocess.run(
+        [BIN / "profile-proxy", "key", "new", "bot", "--file", file],
+        capture_output=True,
+        text=True,
+        preexec_fn=partial(resource.setrlimit, resource.RLIMIT_FSIZE, (room, room)),
+    )
+
+    assert result.returncode == 2
+    assert result.stderr == f"{file}: No space left on device\n"
+    assert (result.stdout, file.read_text()) == ("", before)
 
 
 def test_reader_finds_no_half_of_a_line(tmp_path: Path) -> None:
