@@ -145,12 +145,14 @@ def read_secret(text: str) -> str:
 
 def read_signing_secret(text: str) -> str:
     """A secret that signs what anyone can see, and so must not be guessed from it."""
-    if _HEADER_TEXT.fullmatch(text.strip()) is None or len(text.strip()) < SHORTEST_KEY:
-        raise ValueError(
-            f"at least {SHORTEST_KEY} characters, printable ASCII without spaces:"
-            " openssl rand -hex 32 makes one"
-        )
-    return text.strip()
+    how = f"at least {SHORTEST_KEY} characters: openssl rand -hex 32 makes one"
+    try:
+        secret = read_secret(text)
+    except ValueError as exc:
+        raise ValueError(f"{exc}; it needs {how}") from None
+    if len(secret) < SHORTEST_KEY:
+        raise ValueError(how)
+    return secret
 
 
 def read_secrets(text: str) -> str:

@@ -112,10 +112,18 @@ def test_http_to_another_machine_gives_a_warning(url: str, warned: bool) -> None
 
 
 @pytest.mark.parametrize(
-    "secret", ["short", "x" * 15, " " + "x" * 15, "0123456789 abcdef"]
+    "secret",
+    [
+        *("short", "x" * 15, " " + "x" * 15, "0123456789 abcdef"),
+        *("${PICTURE_LINK_SECRET}", "{{ picture_link_secret }}", "<the link secret>"),
+        *("undefined-undefined", '"0123456789abcdef"'),
+    ],
 )
 def test_secret_of_picture_links_must_be_long(secret: str, tmp_path: Path) -> None:
-    """A short one could be guessed from a link, by trying."""
+    """A short one could be guessed from a link, by trying, and so could a placeholder.
+
+    With it a stranger would sign links to every person's picture.
+    """
     file = tmp_path / "secret"
     file.write_text(secret)
 
