@@ -32,6 +32,7 @@ from tests.helpers.gate_calls import (
     TOKEN,
     about,
     fail,
+    fail_late,
     fail_with,
     lapse,
     stopped_by,
@@ -221,6 +222,41 @@ def test_verdict_that_comes_after_a_profile_closes_nothing(gate, raw) -> None:
     settle(gate, False)
 
     assert gate.acquire(TOKEN).probe == ""
+
+
+def test_rows_of_different_people_are_bounded(gate, raw) -> None:
+    """However many people a caller asks about."""
+    show(gate, raw, ADA)
+    hide(gate, 30)
+    refuse(gate, 30)
+    for _ in range(10):
+        fail_late(gate, GraphUnavailable())
+
+    rows = [f"pp:d:{{default}}:{row}" for row in ("not_shown", "failed")]
+    assert [raw.scard(row) for row in rows] == [PEOPLE_IN_A_ROW, 3]
+    assert raw.zcard("pp:d:{default}:refused") == PEOPLE_IN_A_ROW
+
+
+def test_success_ends_the_row_of_people_about_whom_meta_failed(gate) -> None:
+    """Those of before it do not count towards the three."""
+    for igsid in (ADA, BEN):
+        fail(gate, GraphUnavailable(), igsid)
+    succeed(gate)
+
+    after = [fail(gate, GraphUnavailable(), igsid) for igsid in (CLEO,) * 4 + (DOV,)]
+
+    assert after == [0.0] * 5
+
+
+def test_calls_that_may_go_out_are_counted_anew_each_minute(gate, raw) -> None:
+    """While the witnesses are shown, and codes about the app come."""
+    show(gate, raw, ADA)
+    refuse(gate)
+    settle(gate, True)
+    refuse(gate, REFUSED_CALLS - 2)
+    raw.hset(VERDICT, "window_until", 1)
+
+    assert refuse(gate, REFUSED_CALLS - 1) == Failed(0.0)
 
 
 def test_erasing_a_person_reaches_the_row_of_the_version_before(gate, raw) -> None:
