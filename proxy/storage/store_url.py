@@ -16,7 +16,7 @@ SCHEMES = ("redis", "rediss", "unix", SENTINEL, CLUSTER)
 SENTINEL_PORT, REDIS_PORT = 26379, 6379
 
 _HOST = r"(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::([0-9]{1,5}))?"
-_USER = r"(?:[^/?#@,]*@)?"
+_USER = r"(?:[^/?#@,\[\]]*@)?"
 _PORT = "a URL whose port is a number from 1 to 65535"
 _HOSTS = rf"{_USER}{_HOST}(?:,{_HOST})*"
 
@@ -180,14 +180,17 @@ def _has_bad_port(text: str) -> bool:
 def _split_many(
     text: str, path: str, form: str, default_port: int
 ) -> tuple[SplitResult, Hosts]:
-    """Split a URL that names several hosts; *form* is how it should look."""
-    try:
-        parts = urlsplit(text)
-    except ValueError:
-        raise ValueError(form) from None
-    names = parts.netloc.rpartition("@")[2]
-    ports = re.findall(rf"{_HOST}(?=,|$)", names)
+    """Split a URL that names several hosts; *form* is how it should look.
+
+    `urlsplit` gets all but the list of hosts: since 2025 its releases refuse an IPv6
+    address that is not the whole host.
+    """
     malformed = ValueError(f"{form}, with a password percent-encoded")
+    scheme, _, rest = text.partition("://")
+    netloc = re.split("[/?#]", rest, maxsplit=1)[0]
+    parts = urlsplit(f"{scheme}://{rest[len(netloc) :]}")._replace(netloc=netloc)
+    names = netloc.rpartition("@")[2]
+    ports = re.findall(rf"{_HOST}(?=,|$)", names)
     if any(port and not 0 < int(port) < 65536 for port in ports):
         raise ValueError(_PORT)
     if (
@@ -199,7 +202,7 @@ def _split_many(
     try:
         each = [urlsplit(f"//{name}") for name in names.split(",")]
     except ValueError:
-        # `urlsplit` has checked the first bracketed host only.
+        # An address in brackets that is none.
         raise malformed from None
     return parts, tuple((one.hostname or "", one.port or default_port) for one in each)
 
