@@ -69,8 +69,9 @@ class Invalidation:
         with self._bulkhead.waiting():
             # The entry first: a fetch that has lost its lease takes back what it has
             # noted of the person, however late.
-            erased = self._store.erase(igsid)
+            erased = self._store.erase(igsid, wait=False)
             forgotten = self._witnesses.forget(igsid)
+            self._store.wait_out_local_caches()
         return replace(erased, witness=forgotten.witness, row=forgotten.row)
 
     def flush(

@@ -66,16 +66,18 @@ class Removal:
         self._guard = guard
         self._sleep = sleep
 
-    def erase(self, igsid: Igsid) -> Erased:
+    def erase(self, igsid: Igsid, *, wait: bool = True) -> Erased:
         """Delete what is stored about one person, and whatever is under way.
 
         In every replica, too: a fail-over brings nothing back. And in every
-        process, which takes half a second (see `proxy.storage.near_cache`).
+        process, which takes half a second (see `proxy.storage.near_cache`); without
+        *wait* the caller must `wait_out_local_caches` before it promises anything.
         """
         with self._keys.guarded("writes", igsid):
             keys = self._keys.of(igsid)
             [deleted] = self._replication.run_replicated(_ERASE, [keys])
-        self.wait_out_local_caches()
+        if wait:
+            self.wait_out_local_caches()
         return Erased(*map(bool, deleted))
 
     def drop_refusals(self, people: Collection[Igsid], lease_for: float) -> bool:

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 from typing import Any
+from unittest.mock import Mock
 
 import fakeredis
 import pytest
 
+from proxy.coordination.witnesses import Forgotten
 from proxy.domain.answer import Source
 from proxy.domain.failures import (
     Overloaded,
     StoreUnavailable,
 )
-from proxy.lookup.invalidation import What
+from proxy.lookup.invalidation import Invalidation, What
+from proxy.storage.removal import Erased
 from tests.helpers.builders import (
     ADA,
     a_profile,
@@ -55,6 +58,33 @@ def test_erase_and_flush_are_refused_while_too_many_callers_wait(world) -> None:
 
     assert world.find().source is Source.HIT
     assert world.lookup.erase(ADA).entry
+
+
+def test_erase_forgets_the_witness_after_the_entry_and_then_waits(world) -> None:
+    """A fetch that still has its lease would note the witness again behind the erase.
+
+    Both go before the wait, in which a fail-over would refuse the second.
+    """
+    parts = Mock()
+    parts.store.erase.return_value = Erased(True, False, False, False)
+    parts.witnesses.forget.return_value = Forgotten(witness=True, row=False)
+    invalidation = Invalidation(
+        store=parts.store,
+        witnesses=parts.witnesses,
+        bulkhead=world.bulkhead,
+        refresher=parts.refresher,
+        lease_for=6.0,
+        now=lambda: world.clock.now,
+    )
+
+    erased = invalidation.erase(ADA)
+
+    assert erased == Erased(True, False, False, False, witness=True)
+    assert [name for name, _, _ in parts.mock_calls] == [
+        "store.erase",
+        "witnesses.forget",
+        "store.wait_out_local_caches",
+    ]
 
 
 def test_message_drops_its_senders_refusal(world) -> None:
