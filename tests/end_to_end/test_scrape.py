@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+from itertools import chain
 
 import pytest
 
@@ -15,6 +16,7 @@ from proxy.observability.call_metrics import SECONDS_OF_A_CALL
 from proxy.observability.instance import version
 from proxy.observability.metrics import FAILURE_CODES, OUTCOMES
 from proxy.observability.request_metrics import SECONDS_OF_A_REQUEST
+from proxy.web.problems import PROBLEMS
 from proxy.web.route_labels import UNKNOWN_ROUTE, request_labels
 from tests.helpers.processes import ADA, APP_SECRET, BEN, CLEO, IVO, PAGE_TOKEN, crowd
 from tests.helpers.prometheus import samples, total
@@ -37,7 +39,7 @@ ALLOWED = {
     "le": {*map(str, (*SECONDS_OF_A_CALL, *SECONDS_OF_A_REQUEST)), "+Inf"},
     "route": {UNKNOWN_ROUTE, *request_labels().statuses},
     "status": {
-        str(each) for listed in request_labels().statuses.values() for each in listed
+        *map(str, chain(*request_labels().statuses.values(), PROBLEMS.values())),
     },
     "reason": {*REASONS, *OUTCOMES},
     "key": {"inbox", "ops", "both"},

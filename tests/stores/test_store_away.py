@@ -273,12 +273,14 @@ def test_server_that_is_not_a_store_is_unavailable(
     assert_unavailable(lambda: open_store(url).read(ADA), caplog)
 
 
-def assert_recovers(entries: EntryStore, caplog: pytest.LogCaptureFixture) -> None:
+def assert_recovers(
+    entries: EntryStore, caplog: pytest.LogCaptureFixture, was: str = "store away"
+) -> None:
     for _ in range(3):
         assert entries.take(ADA, LEASE, MINUTE).lease == LEASE
     assert entries.put(ADA, ENTRY, LEASE, NOW) is True
     assert entries.read(ADA) == Snapshot(form_of(ENTRY), None, None)
-    assert logged(caplog) == [("WARNING", "store away"), ("WARNING", "store back")]
+    assert logged(caplog) == [("WARNING", was), ("WARNING", "store back")]
 
 
 def assert_fails(entries: EntryStore, *, times: int = 3) -> None:
@@ -335,7 +337,7 @@ def test_store_that_was_full_is_used_again(
     with full(server):
         assert_fails(entries)
 
-    assert_recovers(entries, caplog)
+    assert_recovers(entries, caplog, "store full")
 
 
 def test_store_that_starts_late_is_used(
@@ -351,7 +353,7 @@ def test_store_that_starts_late_is_used(
     assert_recovers(entries, caplog)
 
 
-def test_full_store_that_can_be_read_is_logged_once_as_away(
+def test_full_store_that_can_be_read_is_logged_once_as_full(
     server: RedisServer, entries: EntryStore, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Every miss reads, and then fails to take the lease: no two lines for each."""
@@ -360,7 +362,7 @@ def test_full_store_that_can_be_read_is_logged_once_as_away(
             assert entries.read(ADA) == Snapshot(None, None, None)
             assert_fails(entries, times=1)
 
-    assert logged(caplog) == [("WARNING", "store away")]
+    assert logged(caplog) == [("WARNING", "store full")]
 
 
 class SlowLog(logging.Handler):
