@@ -192,6 +192,7 @@ class FlightLeader:
         """Leave a note, which answers for longer the more failures were in a row.
 
         A failure about us leaves the row as it is, and answers for the shortest pause.
+        *failure* then says when the pause is over, unless its cause does.
         """
         now = self._now()
         keeping = postponed(snapshot.entry, failure, now)
@@ -211,6 +212,8 @@ class FlightLeader:
             keeping=keeping,
             now=now,
         )
+        if is_noted and failure.retry_after is None:
+            failure.retry_after = pause
         if failure.asked and not is_noted:
             self._report_unstored(igsid)
 

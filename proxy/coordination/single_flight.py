@@ -128,6 +128,7 @@ class SingleFlight:
             LookupFailure: Meta returned no outcome, or too many callers wait.
             StoreUnavailable: the store went away.
         """
+        first = snapshot
         previous = snapshot if rule != PLAIN else EMPTY_SNAPSHOT
         flights_led = 0
         with self._bulkhead.waiting():
@@ -137,6 +138,9 @@ class SingleFlight:
                     result = answer_in(snapshot, previous, self._now())
                 if result is None:
                     result = self._failure_in(igsid, snapshot, previous, rule)
+                    if result and snapshot is first:
+                        # The flight was over before this caller came.
+                        result.asked = False
                 if result is None:
                     if snapshot.lease:
                         result = self._follow(igsid, snapshot.lease, deadline)

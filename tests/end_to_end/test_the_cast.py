@@ -107,7 +107,12 @@ def test_failure_answers_for_one_second(stack) -> None:
 
     assert 590_000 < left <= 600_000
     assert (failed.status_code, again.status_code) == (502, 502)
-    assert again.headers["Retry-After"] == "1"
+    assert [a.headers["Retry-After"] for a in (failed, again)] == ["1", "1"]
+    assert [a.headers["Cache-Status"] for a in (failed, again)] == [
+        "profile-proxy; fwd=uri-miss; detail=graph_unavailable",
+        "profile-proxy; detail=graph_unavailable",
+    ]
+    assert again.json()["detail"].endswith("Meta was not asked.")
     assert answered.status_code == 200
 
 

@@ -187,6 +187,14 @@ def test_note_answers_a_caller_without_a_call_to_meta(store, time) -> None:
         a_flight(store, time).find(ADA, never)
 
 
+def test_leader_is_told_of_the_pause_that_its_failure_begins(store, time) -> None:
+    """As the callers are that the note answers; Meta was asked for this one."""
+    with pytest.raises(GraphTimeout) as failed:
+        a_flight(store, time).find(ADA, failing(GraphTimeout()))
+
+    assert (failed.value.asked, failed.value.retry_after) == (True, 1.0)
+
+
 def test_bug_during_a_fetch_leaves_a_note_for_followers(store, time) -> None:
     """The bug is the leader's; the followers must not repeat it one after the other."""
     with pytest.raises(ZeroDivisionError):
@@ -370,13 +378,25 @@ def fail_thrice(store: EntryStore) -> None:
 
 @pytest.mark.parametrize("rule", [PLAIN, FORCED])
 def test_note_answers_with_the_rest_of_its_pause(store, time, rule) -> None:
-    """As the time to wait, which the failure itself did not have."""
+    """As the time to wait. Meta was not asked for a caller that came afterwards."""
     fail_thrice(store)
 
     with pytest.raises(GraphTimeout) as failed:
         find_forced(a_flight(store, time), store, never, rule)
 
     assert failed.value.retry_after == pytest.approx(rule.answers_for(4.0), abs=0.2)
+    assert failed.value.asked is False
+
+
+def test_follower_of_a_failed_flight_is_told_that_meta_was_asked(store, time) -> None:
+    store.take(ADA, "elsewhere", 6)
+    failure = GraphTimeout()
+    time.meanwhile = [lambda: store.fail(ADA, failure, "elsewhere", now=NOW)]
+
+    with pytest.raises(GraphTimeout) as failed:
+        a_flight(store, time).find(ADA, never)
+
+    assert failed.value.asked is True
 
 
 def test_operator_passes_a_note_and_ends_the_row(store, time) -> None:
@@ -447,8 +467,10 @@ def test_forced_join_shares_a_failure_that_came_meanwhile(store, time) -> None:
     flight = a_flight(store, time)
     fail_thrice(store)
 
-    with pytest.raises(GraphTimeout):
+    with pytest.raises(GraphTimeout) as failed:
         flight.join(ADA, snapshot, never, deadline=flight.deadline(), rule=FORCED)
+
+    assert failed.value.asked is True
 
 
 @pytest.mark.parametrize("or_begin", [True, False], ids=["prefetch", "refresh"])
