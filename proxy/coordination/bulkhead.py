@@ -25,6 +25,12 @@ SEAT_WITHOUT_STORE = 0.25
 """Minimum seconds for which such a call holds its seat. About a normal response time,
 so that instant failures, a hundred times as fast, do not become a burst of calls."""
 
+TOO_MANY_WITHOUT_STORE = (
+    "the store cannot be reached, and without it a process makes few calls to Meta at"
+    " once and per second"
+)
+"""Why such a call is refused, which need not be concurrent with any other."""
+
 T = TypeVar("T")
 
 
@@ -141,7 +147,7 @@ class Bulkhead:
             now = self._shared.monotonic()
             seat = min(free_from, default=math.inf)
             if seat > now:
-                raise Overloaded(retry_after=SEAT_WAIT)
+                raise Overloaded(retry_after=SEAT_WAIT, what=TOO_MANY_WITHOUT_STORE)
             free_from.remove(seat)
         try:
             yield

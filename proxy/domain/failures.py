@@ -49,7 +49,7 @@ class LookupFailure(Exception):
     code: ClassVar[str]
     """Its name for callers, metrics and logs. Never changes once released."""
 
-    what: ClassVar[str] = "the lookup failed"
+    what: str = "the lookup failed"
     """Its description for people, as half a sentence."""
 
     cause: Cause | None = None
@@ -66,7 +66,11 @@ class LookupFailure(Exception):
         retry_after: float | None = None,
         *,
         asked: bool | None = None,
+        what: str | None = None,
     ) -> None:
+        """*what* replaces the description of its class."""
+        if what is not None:
+            self.what = what
         super().__init__(self.what)
         self.said = said
         self.retry_after = retry_after

@@ -148,6 +148,10 @@ def test_store_that_stays_hung_does_not_cost_each_caller_a_timeout(
     statuses = [answer.status_code for answer in answers]
     assert statuses[:CALLS_WITHOUT_STORE] == [200] * CALLS_WITHOUT_STORE
     assert {answer.json().get("code") for answer in answers} == {None, "overloaded"}
+    assert {a.json()["detail"] for a in answers if a.status_code == 503} == {
+        "The store cannot be reached, and without it a process makes few calls to Meta"
+        " at once and per second. Meta was not asked."
+    }
     assert took < 2.0
     assert {promise.status_code for promise in (erased, flushed)} == {503}
     assert degraded == {"status": "degraded", "reasons": ["store_unavailable"]}

@@ -169,9 +169,10 @@ def test_call_without_a_store_holds_its_seat_for_a_minimum_time() -> None:
         for _ in range(CALLS_WITHOUT_STORE):
             longer.enter_context(bulkhead.seat_without_store())
         clock.now += 2 * SEAT_WITHOUT_STORE
-        with pytest.raises(Overloaded), bulkhead.seat_without_store():
+        with pytest.raises(Overloaded) as refused, bulkhead.seat_without_store():
             pass
 
+    assert str(refused.value).startswith("the store cannot be reached")
     assert calls == 3 * [CALLS_WITHOUT_STORE]
     with bulkhead.seat_without_store():
         pass
