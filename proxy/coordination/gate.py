@@ -66,6 +66,7 @@ from proxy.domain.answer import FetchResult
 from proxy.domain.backoff import LONGEST_CLOSURE, Backoff
 from proxy.domain.failures import (
     HINTS,
+    NO_WITNESS_HINT,
     Cause,
     LookupFailure,
     Overloaded,
@@ -372,7 +373,7 @@ class Gate:
         if count.closes:
             line: dict[str, object] = {"page": self._page, "cause": cause.value}
             line |= {"seconds": count.closed_for, "failures": count.failures}
-            line["hint"] = HINTS[cause]
+            line["hint"] = NO_WITNESS_HINT if count.is_about_ids else HINTS[cause]
             log.log(_LEVELS[cause], "gate closed", extra=line)
         if count.closed_for:
             self._local.close(cause, token_digest, count.closed_for)

@@ -57,12 +57,14 @@ class Count(NamedTuple):
     """What a script has made of a failure: *closes* if it closes the gate just now.
 
     *closed_for* is in seconds, *failures* are those in a row; see `Failed`.
+    *is_about_ids* if only people whom Meta does not show say so, and no witness.
     """
 
     closes: bool
     closed_for: float
     failures: int
     to_ask: tuple[Igsid, ...] = ()
+    is_about_ids: bool = False
 
 
 def milliseconds(seconds: float) -> int:

@@ -137,14 +137,15 @@ class Witnesses:
         args += [REFUSED_LATELY, milliseconds(REFUSED_WITHIN), milliseconds(ROW_TTL)]
         args += [milliseconds(ASKED_EVERY), REFUSED_CALLS]
         with self._guarded():
-            closes, left, failures, to_ask = cast(
-                "tuple[int, int, int, list[bytes]]",
+            closes, left, failures, to_ask, witnesses = cast(
+                "tuple[int, int, int, list[bytes], int]",
                 self._refuse(
                     keys=[keys.usage, decided, *rows, keys.witnesses, *causes.values()],
                     args=args,
                 ),
             )
-        return Count(bool(closes), left / 1000, failures, igsids(to_ask))
+        is_about_ids = igsid is None and not witnesses
+        return Count(bool(closes), left / 1000, failures, igsids(to_ask), is_about_ids)
 
     def settle(
         self, permit: Permit, may_look: bool, result: FetchResult

@@ -37,6 +37,13 @@ HINTS: dict[Cause, str] = {
 }
 """What an operator can do about each cause, for the log."""
 
+NO_WITNESS_HINT = (
+    "Meta has shown no person of this Page yet, so the ids may be another Page's: the"
+    " calls by key in GET /admin/stats say who asks. If they are right, give the app or"
+    " the Page at Meta what the call lacks."
+)
+"""In place of the hint about a permission, where people not shown are all there is."""
+
 
 class LookupFailure(Exception):
     """We could not learn a fact just now. Never stored against a person.
@@ -90,7 +97,10 @@ class PermissionMissing(LookupFailure):
     """The app or the Page may not make this call, about any person."""
 
     code = "permission_missing"
-    what = "the app lacks a permission or a setting that this call needs"
+    what = (
+        "the app lacks a permission or a setting that this call needs, or the ids are"
+        " another Page's"
+    )
     cause = Cause.PERMISSION
 
 

@@ -20,6 +20,8 @@ from proxy.coordination.witnesses import (
 )
 from proxy.domain.answer import FetchResult
 from proxy.domain.failures import (
+    HINTS,
+    NO_WITNESS_HINT,
     Cause,
     GraphUnavailable,
     PermissionMissing,
@@ -183,6 +185,33 @@ def test_without_witness_ten_people_not_shown_mean_a_lost_permission(gate) -> No
     assert doubt == Doubt(True, False, ())
     assert failed == Failed(about(60.0), ())
     assert isinstance(stopped_by(gate), PermissionMissing)
+
+
+@pytest.mark.parametrize(
+    ("shown", "is_doubt", "hint"),
+    [
+        ([], True, NO_WITNESS_HINT),
+        ([], False, HINTS[Cause.PERMISSION]),
+        ([ADA], True, HINTS[Cause.PERMISSION]),
+    ],
+)
+def test_hint_without_witness_says_that_the_ids_may_be_wrong(
+    gate, raw, caplog, shown, is_doubt, hint
+) -> None:
+    """Not if Meta has named a permission, or a witness has decided."""
+    show(gate, raw, *shown)
+    hide(gate)
+    if shown:
+        settle(gate, False)
+        lapse(raw, Cause.PERMISSION)
+        caplog.clear()
+
+    failure = PermissionMissing()
+    result = FetchResult(failure, None, TOKEN)
+    gate.fail(no_permit, failure, result, CLEO, is_doubt=is_doubt)
+
+    [line] = [r for r in caplog.records if r.message == "gate closed"]
+    assert line.hint == hint
 
 
 def test_witness_who_is_not_shown_closes_the_gate(gate, raw) -> None:

@@ -8,7 +8,7 @@
 -- success, how long a row is kept, how often witnesses are asked at most in ms, how many
 -- calls may go out in that time while the witnesses are shown.
 -- Returns 1 if this closes the gate, for how long it is closed, failures in a row, the
--- witnesses to ask now.
+-- witnesses to ask now, how many witnesses there are.
 
 note_usage(KEYS[1], ARGV[2], ARGV[3])
 for i = 8, #KEYS do end_probe(KEYS[i], ARGV[1]) end
@@ -53,4 +53,4 @@ if not left then
   left = math.max((tonumber(redis.call('HGET', key, 'until') or '') or 0) - now, 0)
   redis.call('PEXPIRE', key, left + tonumber(ARGV[5]))
 end
-return {closes, left, failures, to_ask}
+return {closes, left, failures, to_ask, redis.call('ZCARD', KEYS[7])}
