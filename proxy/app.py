@@ -8,6 +8,7 @@ import random
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 
 import redis
 from flask import Flask
@@ -17,14 +18,15 @@ from proxy.config.readers import read_secrets, read_signing_secret
 from proxy.config.settings import Settings
 from proxy.domain.failures import StoreUnavailable
 from proxy.domain.profile import DEFAULT_PAGE
-from proxy.fast_path import named_pages
 from proxy.fast_path.fast_path import FastPath
 from proxy.fast_path.middleware import FastPathCall, FastPathMiddleware, no_fast_path
+from proxy.fast_path.named_pages import NamedPageFastPaths
 from proxy.fast_path.page_links import PageLinks
 from proxy.graph.error_messages import error_message
 from proxy.graph.webhook_payload import read_updates
 from proxy.graph.webhook_signature import SignatureChecker
 from proxy.live_files import IN_CLEAR, LiveFiles, pages_in_clear, read_settings
+from proxy.logs import log_access
 from proxy.lookup.graph import Graph
 from proxy.lookup.health import REASONS, Health
 from proxy.lookup.lookup import ProfileLookup
@@ -313,7 +315,7 @@ def _new_fast_paths(service: _Service) -> FastPathCall:
         return _new_fast_path(service, name, page)
 
     if service.settings.pages_file:
-        fast_path = named_pages.NamedPageFastPaths(service.pages, new_fast_path)
+        fast_path = NamedPageFastPaths(service.pages, new_fast_path)
     if service.pages.default:
         fast_path = _new_fast_path(
             service, DEFAULT_PAGE, service.pages.default, next_fast_path=fast_path
@@ -341,7 +343,7 @@ def _new_fast_path(
         draining=service.draining,
         on_tick=on_tick,
         metrics=service.metrics.of_page(name),
-        log_access=named_pages.log_access_of(name) if is_logged else None,
+        log_access=partial(log_access, page=name) if is_logged else None,
         links=PageLinks(service.links, name) if service.links else None,
         next_fast_path=next_fast_path,
     )

@@ -4,31 +4,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from typing import Any
 
-from proxy.domain.profile import DEFAULT_PAGE
 from proxy.fast_path.middleware import Environ, FastPathCall
-from proxy.logs import log_access
 from proxy.lookup.lookup import ProfileLookup
 from proxy.lookup.pages import Pages
-from proxy.web.page_prefix import PREFIX
 from proxy.web.responses import RawResponse
 
 _PATH = re.compile(r"/pages/([^/]+)(/profiles(?:/.*)?)", re.DOTALL)
 
 NewFastPath = Callable[[str, ProfileLookup], FastPathCall]
 """Builds the fast path of one Page."""
-
-
-def log_access_of(name: str) -> Callable[..., None]:
-    """Return the access log function for requests about the Page of that *name*."""
-    if name == DEFAULT_PAGE:
-        return log_access
-
-    def log(*, route: str = "/profiles/<igsid>", **line: Any) -> None:
-        log_access(route=PREFIX + route, page=name, **line)
-
-    return log
 
 
 class NamedPageFastPaths:

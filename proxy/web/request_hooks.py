@@ -89,7 +89,7 @@ def _count(response: Response, requests: RequestMetrics) -> None:
     requests.count(
         route_labels.label_of(request),
         response.status_code,
-        route_labels.page_label(g.get("page"), is_served="lookup" in g),
+        _page(),
         time.monotonic() - g.started,
     )
 
@@ -97,7 +97,7 @@ def _count(response: Response, requests: RequestMetrics) -> None:
 def _log(response: Response) -> None:
     log_access(
         method=request.method,
-        route=_route(),
+        route=route_labels.label_of(request),
         igsid=(request.view_args or {}).get("igsid"),
         status=response.status_code,
         page=g.get("page"),
@@ -113,8 +113,8 @@ def _log_refusal(problem: Problem, refusals: OncePerSecond) -> None:
     left_out = refusals.take()
     if left_out is None:
         return
-    line: dict[str, object] = {"route": _route(), "code": problem.code}
-    line["left_out"] = left_out
+    line: dict[str, object] = {"route": route_labels.label_of(request)}
+    line |= {"page": _page(), "code": problem.code, "left_out": left_out}
     if problem.key is not None:
         line["key"] = problem.key
     if problem.code in OF_A_CALLER:
@@ -122,5 +122,6 @@ def _log_refusal(problem: Problem, refusals: OncePerSecond) -> None:
     log.warning("caller refused", extra=line)
 
 
-def _route() -> str | None:
-    return request.url_rule.rule if request.url_rule else None
+def _page() -> str:
+    """Return the label of the Page that was asked for."""
+    return route_labels.page_label(g.get("page"), is_served="lookup" in g)

@@ -142,7 +142,7 @@ def test_callers_that_are_refused_are_logged_once_a_second(stack) -> None:
     """
 
     def unknown() -> list[dict[str, Any]]:
-        path, headers = f"/profiles/{ADA}", {"Authorization": "Bearer no"}
+        path, headers = f"/v25.0/{ADA}", {"Authorization": "Bearer no"}
         assert stack.service.get(path, headers=headers).status_code == 401
         return lines(stack.service, "caller refused", code="unknown_key")
 
@@ -155,6 +155,8 @@ def test_callers_that_are_refused_are_logged_once_a_second(stack) -> None:
     assert 1 <= len(first) <= 5
     assert (first[0]["level"], first[0]["address"]) == ("warning", "127.0.0.1")
     assert first[0]["key"] == "-"
+    labels = (first[0]["route"], first[0]["page"])
+    assert labels == ("/v<version>/<igsid>", "default")
     left_out = 50 - len(first)
     wait_until(
         lambda: sum(line["left_out"] for line in unknown()) >= left_out,

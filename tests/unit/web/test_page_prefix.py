@@ -443,7 +443,7 @@ def test_fast_path_of_a_named_page_counts_for_that_page(new_service, caplog) -> 
     assert total(text, "answers_total", page="default") == 0
     lines = [record for record in caplog.records if record.message == "request"]
     assert {(line.route, line.page) for line in lines} == {
-        ("/pages/<page>/profiles/<igsid>", "shop")
+        ("/profiles/<igsid>", "shop")
     }
 
 
