@@ -15,6 +15,7 @@ from typing import Any
 
 from flask import Blueprint, Response, g, request
 from flask.blueprints import BlueprintSetupState
+from werkzeug.datastructures import MultiDict
 from werkzeug.exceptions import HTTPException
 from werkzeug.routing import BaseConverter
 
@@ -115,7 +116,7 @@ def blueprint(
         if "ids" in request.args:
             return _unsupported_request()
         person = request_params.read_igsid(igsid)
-        fields = read_fields(request.args.getlist("fields"))
+        fields = read_fields(request.args)
         answer = g.lookup.find(
             person,
             client=g.client.name,
@@ -139,13 +140,14 @@ def is_graph_path(path: str) -> bool:
     return _PATH.match(path) is not None
 
 
-def read_fields(asked: list[str]) -> tuple[str, ...]:
+def read_fields(args: MultiDict[str, str]) -> tuple[str, ...]:
     """Read the ``fields`` parameters; without any name, the default is Meta's.
 
     Raises:
-        Problem: ``invalid_fields``; one is unknown, and Meta fails the whole call.
+        Problem: ``invalid_fields``; one is unknown, and Meta fails the whole call. Or
+            see `request_params.read_list`.
     """
-    names = request_params.read_list(asked)
+    names = request_params.read_list(args, "fields")
     for name in names:
         if name != "id" and name not in FIELDS:
             raise Problem(

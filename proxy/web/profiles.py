@@ -50,7 +50,7 @@ def blueprint(
         ``not_found`` or ``unavailable``, and every failure in ``problems.FAILURES``.
         """
         person = request_params.read_igsid(igsid)
-        fields = request_params.read_fields(request.args.getlist("fields"))
+        fields = request_params.read_fields(request.args)
         answer = g.lookup.find(
             person,
             client=g.client.name,
@@ -68,8 +68,8 @@ def blueprint(
         200 even if every result is a problem, which is then among the ``problems`` of
         the batch. Or 400 ``invalid_ids`` or ``invalid_fields`` for all of it.
         """
-        ids = request_params.read_ids(request.args.getlist("ids"))
-        fields = request_params.read_fields(request.args.getlist("fields"))
+        ids = request_params.read_ids(request.args)
+        fields = request_params.read_fields(request.args)
         found = g.lookup.find_many(
             list(filter(request_params.is_igsid, ids)),
             client=g.client.name,

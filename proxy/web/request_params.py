@@ -7,6 +7,8 @@ from random import randbytes
 from typing import TypeGuard
 from urllib.request import parse_http_list
 
+from werkzeug.datastructures import MultiDict
+
 from proxy.domain.answer import NO_DIRECTIVES, Directives
 from proxy.domain.failures import Cause
 from proxy.domain.profile import FIELDS, IGSID, Igsid
@@ -20,6 +22,9 @@ LONGEST_ECHO = 40
 
 MOST_ECHOES = 5
 """Such texts in one problem, at most."""
+
+EXAMPLES = {"ids": ("<igsid>", "<igsid>"), "fields": ("name", "username")}
+"""Two items of each list parameter."""
 
 INVALID_IGSID = "Invalid igsid: it must be 5 to 25 ASCII digits."
 
@@ -60,22 +65,35 @@ def is_igsid(text: str) -> TypeGuard[Igsid]:
     return IGSID.fullmatch(text) is not None
 
 
-def read_list(asked: list[str]) -> list[str]:
-    """Read a list parameter, given each time it was sent, with items by comma or not.
+def read_list(args: MultiDict[str, str], name: str) -> list[str]:
+    """Read the list parameter *name*, ``ids`` or ``fields``, as often as it was sent.
 
-    Blanks around an item and empty items are ignored; a repeated item counts once.
+    Each time with items by comma or not. Blanks around an item and empty items are
+    ignored; a repeated item counts once.
+
+    Raises:
+        Problem: ``invalid_ids`` or ``invalid_fields``; it was sent as ``ids[]`` or
+            ``ids[0]``, as axios and PHP do. To ignore it would change the answer.
     """
-    items = (item.strip() for text in asked for item in text.split(","))
+    for sent in args:
+        if sent.startswith(f"{name}["):
+            one, other = EXAMPLES[name]
+            raise Problem(
+                f"invalid_{name}",
+                f"The spelling {sent[:LONGEST_ECHO]!r} is not read: write"
+                f" {name}={one}&{name}={other} or {name}={one},{other}.",
+            )
+    items = (item.strip() for text in args.getlist(name) for item in text.split(","))
     return list(dict.fromkeys(filter(None, items)))
 
 
-def read_ids(asked: list[str]) -> list[str]:
+def read_ids(args: MultiDict[str, str]) -> list[str]:
     """Read the ``ids`` parameters: each id once, even if it is not an igsid.
 
     Raises:
-        Problem: ``invalid_ids``; there are none, or too many.
+        Problem: ``invalid_ids``; there are none, or too many, or see `read_list`.
     """
-    ids = read_list(asked)
+    ids = read_list(args, "ids")
     if not 0 < len(ids) <= MOST_IDS:
         sent = f"There are {len(ids)} different ids." if ids else "There is no id."
         raise Problem(
@@ -86,16 +104,16 @@ def read_ids(asked: list[str]) -> list[str]:
     return ids
 
 
-def read_fields(asked: list[str]) -> tuple[str, ...]:
+def read_fields(args: MultiDict[str, str]) -> tuple[str, ...]:
     """Read the ``fields`` parameters, and return the fields in the order of FIELDS.
 
     All of them if none is named. ``id`` is allowed, as at Meta, but is always
     included anyway.
 
     Raises:
-        Problem: ``invalid_fields``; a field is unknown.
+        Problem: ``invalid_fields``; a field is unknown, or see `read_list`.
     """
-    names = read_list(asked)
+    names = read_list(args, "fields")
     if not names:
         return FIELDS
     unknown = [name for name in names if name not in FIELDS and name != "id"]

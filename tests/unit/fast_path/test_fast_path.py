@@ -338,6 +338,7 @@ def test_batch_does_not_keep_an_unreadable_entry_locally(service: Service) -> No
         (URL, {"method": "HEAD"}),
         (URL, {"method": "DELETE"}),
         (URL, {"query_string": "fields=name"}),
+        (URL, {"query_string": "fields[]=name"}),
         (URL, {"query_string": "anything"}),
         (URL, {"headers": {"If-None-Match": '"x"'}}),
         (URL, {"headers": {"If-None-Match": "*"}}),

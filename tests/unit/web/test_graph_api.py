@@ -403,6 +403,7 @@ def test_graph_endpoint_without_keys_ignores_the_token(client, graph) -> None:
         (f"/{ADA}?fields=bio", "(bio)"),
         (f"{NODE}?fields=name,birthday", "(birthday)"),
         (f"{NODE}?fields=name{{first}}", "(name{first})"),
+        (f"{NODE}?fields[]=username", "fields=name&fields=username"),
     ],
 )
 def test_graph_invalid_request_is_code_100(client, graph, path, word) -> None:

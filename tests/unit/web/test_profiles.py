@@ -175,6 +175,17 @@ def test_fields_are_a_list_by_comma_or_repeated(client, graph, query, fields) ->
     assert names == ["id", *fields, "fetched_at", "picture_expires_at"]
 
 
+@pytest.mark.parametrize("name", ["fields[]", "fields%5B%5D", "fields[0]"])
+def test_fields_in_brackets_are_told_the_spelling(client, graph, name) -> None:
+    """As axios and PHP send a list by default; not answered as if none were sent."""
+    for query in (f"{name}=name", f"fields=name&{name}=username"):
+        answer = client.get(f"{URL}?{query}")
+
+        assert (answer.status_code, answer.json["code"]) == (400, "invalid_fields")
+        assert "fields=name&fields=username" in answer.json["detail"]
+    assert graph.calls == 0
+
+
 @pytest.mark.parametrize(
     ("query", "words"),
     [
