@@ -24,6 +24,9 @@ EXPIRES, SIGNATURE = "expires", "signature"
 LINK_CLIENT = Client("picture-links", frozenset({Scope.READ}))
 """The caller of every link: an allowance of its own pays for their misses."""
 
+LINKS_USED_UP = "the picture links have used up their calls to Meta for this minute"
+"""Why a link is refused whose miss that allowance cannot pay for."""
+
 _EXPIRES = re.compile(r"[0-9]{1,12}", re.ASCII)
 
 LinkOf = Callable[[str], str]
@@ -77,12 +80,16 @@ class PictureLinks:
 
         Raises:
             Problem: ``bad_signature``; one is missing or repeated, the link was
-                changed or is another person's, or it has expired.
+                changed, is another person's or signed with another secret, or it has
+                expired.
         """
         if len(expires) != 1 or len(signature) != 1:
             wrong = f"It needs one parameter {EXPIRES} and one {SIGNATURE}."
         elif not self.is_signed(page, igsid, expires[0], signature[0]):
-            wrong = "It is not signed for this person, or was changed."
+            wrong = (
+                "It is not signed for this person, was changed, or is older than the"
+                " secret that signs links now."
+            )
         elif has_expired(expires[0], now):
             wrong = "It has expired: it is valid for 24 to 48 hours."
         else:

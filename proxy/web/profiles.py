@@ -7,13 +7,14 @@ from functools import partial
 
 from flask import Blueprint, Response, g, request
 
-from proxy.domain.failures import LookupFailure
+from proxy.domain.failures import LookupFailure, TooManyMisses
 from proxy.lookup.pages import Pages
 from proxy.web import batch, page_prefix, picture, representations, request_params
 from proxy.web.auth import Authenticator, Client, Scope
 from proxy.web.picture_link import (
     EXPIRES,
     LINK_CLIENT,
+    LINKS_USED_UP,
     SIGNATURE,
     LinkOf,
     PictureLinks,
@@ -99,6 +100,8 @@ def blueprint(
                 ),
             )
         except LookupFailure as failure:
+            if isinstance(failure, TooManyMisses) and g.client is LINK_CLIENT:
+                failure.what = LINKS_USED_UP
             if not fallback:
                 raise
             return picture.render_failure(person, failure)

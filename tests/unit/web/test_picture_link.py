@@ -259,6 +259,24 @@ def test_misses_by_links_have_an_allowance_of_their_own(
     assert store.get("pp:a:{inbox}") is None
 
 
+@pytest.mark.parametrize("query", ["", "&fallback=initials"])
+def test_links_that_have_used_up_their_calls_say_so(linked, store, query) -> None:
+    """No API key has: the browser has sent none."""
+    link = link_of(linked)
+    for _ in range(2):
+        store.delete(f"pp:e:{{default:{ADA}}}")
+        linked.get(link)
+    store.delete(f"pp:e:{{default:{ADA}}}")
+
+    answer = linked.get(link + query)
+
+    assert (answer.status_code, answer.json["code"]) == (429, "too_many_misses")
+    assert answer.json["detail"] == (
+        "The picture links have used up their calls to Meta for this minute."
+        " Meta was not asked."
+    )
+
+
 def test_link_shares_the_initials_of_a_failure(linked, graph, store) -> None:
     """As with a key."""
     link = link_of(linked)
@@ -302,7 +320,9 @@ def test_secret_that_becomes_short_leaves_the_last_good_one(linked, env) -> None
 
     assert "picture_link_secret_file_bad" in reasons
     assert same.status_code == 302
-    assert linked.get(link).json["code"] == "bad_signature"
+    ended = linked.get(link).json
+    assert ended["code"] == "bad_signature"
+    assert "older than the secret" in ended["detail"]
     assert linked.get(link_of(linked)).status_code == 302
 
 
