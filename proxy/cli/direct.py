@@ -12,6 +12,11 @@ from proxy.logs import write_to_stderr
 from proxy.lookup.pages import Pages
 
 
+def place_of(settings: Settings) -> str:
+    """Where the entries of *settings* are, for people to read."""
+    return f"store {settings.store_url.masked}, key prefix {settings.key_prefix}"
+
+
 def new_pages(settings: Settings, page: str | None = None) -> Pages:
     """Build the Pages of *settings*, and print what is acted on, on stderr.
 
@@ -21,8 +26,7 @@ def new_pages(settings: Settings, page: str | None = None) -> Pages:
     pages = build_pages(Flask("proxy"), settings)
     url = graph_url_of(settings, page) or settings.graph_url
     click.echo(
-        f"store {settings.store_url.masked}, key prefix {settings.key_prefix},"
-        f" Graph {url}/{settings.graph_version}",
+        f"{place_of(settings)}, Graph {url}/{settings.graph_version}",
         err=True,
     )
     return pages

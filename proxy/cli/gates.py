@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from proxy.cli.direct import new_pages
+from proxy.cli.direct import new_pages, place_of
 from proxy.cli.instance import ApiKey, Instance, instance_options, key_of
 from proxy.cli.output import print_values, with_exit_code
 from proxy.cli.removals import acting_user
@@ -34,19 +34,25 @@ def open_(
 ) -> None:
     """Open the gate for a cause: the next caller asks Meta."""
     if url:
-        click.echo(f"the instance at {url}", err=True)
+        place = f"the instance at {url}"
+        click.echo(place, err=True)
         opened = Instance(url, key_of(key)).open_gate(cause, page)
     elif key:
         raise click.UsageError("--key-file is for --url, which is not given.")
     else:
-        opened = _open_in_store(Cause(cause), page)
+        place, opened = _open_in_store(Cause(cause), page)
     print_values(opened, as_json)
+    if opened.get("closed_for") == 0:
+        where = f"{place}, Page {page or DEFAULT_PAGE}"
+        click.echo(f"No gate was closed for {cause} in {where}.", err=True)
 
 
-def _open_in_store(cause: Cause, page: str | None) -> dict[str, Any]:
-    lookup = new_pages(read_settings(os.environ), page).find(page)
-    name = page or DEFAULT_PAGE
+def _open_in_store(cause: Cause, page: str | None) -> tuple[str, dict[str, Any]]:
+    """Open a gate in the store of the settings; return where that is, and its state."""
+    settings = read_settings(os.environ)
+    pages, name = new_pages(settings, page), page or DEFAULT_PAGE
     with audited("open_gate", by=acting_user(), page=name, cause=cause.value) as line:
+        lookup = pages.find(page)
         opened = operator_json.render_opened(name, cause, lookup.open_gate(cause))
         line |= {each: opened[each] for each in ("closed_for", "failures")}
-    return opened
+    return place_of(settings), opened

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 import click
 
-from proxy.cli.direct import new_pages
+from proxy.cli.direct import new_pages, place_of
 from proxy.cli.instance import ApiKey, Instance, instance_options, key_of
 from proxy.cli.output import (
     MISUSED,
@@ -35,9 +35,15 @@ MOST_IDS = 10_000
 
 
 class Remover(Protocol):
-    """Removes what is stored; *where* says from where, for people to read."""
+    """Removes what is stored.
+
+    For people to read, *where* says from where, *place* also under which key prefix,
+    if this command knows, and *advice* what to do if nothing was stored.
+    """
 
     where: str
+    place: str
+    advice: str
 
     def erase(self, igsid: Igsid, page: str | None) -> dict[str, Any]: ...
 
@@ -47,17 +53,21 @@ class Remover(Protocol):
 class _Direct:
     """Removes from the store of the settings. The audit lines go to stderr."""
 
+    advice = "compare these with its settings, or use --url to act through it."
+
     def __init__(self, page: str | None) -> None:
         settings = read_settings(os.environ)
         self._pages = new_pages(settings, page)
         self._key_prefix = settings.key_prefix
         self._by = acting_user()
         self.where = f"store {settings.store_url.masked}"
+        self.place = place_of(settings)
 
     def erase(self, igsid: Igsid, page: str | None) -> dict[str, Any]:
-        lookup, name = self._pages.find(page), page or DEFAULT_PAGE
+        name = page or DEFAULT_PAGE
         target = {"page": name, "person": last_four(igsid)}
         with audited("erase", by=self._by, **target) as line:
+            lookup = self._pages.find(page)
             receipt = operator_json.erase_receipt(
                 igsid,
                 lookup.erase(igsid),
@@ -81,9 +91,11 @@ class _Direct:
 class _Through:
     """Removes through a running instance, whose log has the audit lines."""
 
+    advice = "check the id: a person has another one on each Page (--page)."
+
     def __init__(self, url: str, key: ApiKey | None) -> None:
         self._instance = Instance(url, key_of(key))
-        self.where = f"the instance at {url}"
+        self.where = self.place = f"the instance at {url}"
         click.echo(self.where, err=True)
 
     def erase(self, igsid: Igsid, page: str | None) -> dict[str, Any]:
@@ -146,7 +158,7 @@ def erase(
         print_values(receipt, as_json)
         if not any(receipt["was_there"].values()):
             missing += 1
-            _report_missing(receipt, remover.where)
+            _report_missing(receipt, remover)
     if missing:
         sys.exit(REFUSED)
 
@@ -180,13 +192,13 @@ def _report_stop(erased: int, people: Sequence[Igsid]) -> None:
         )
 
 
-def _report_missing(receipt: dict[str, Any], where: str) -> None:
+def _report_missing(receipt: dict[str, Any], remover: Remover) -> None:
     """Say on stderr that the receipt proves nothing, and where was looked."""
     prefix, page = receipt.get("key_prefix"), receipt.get("page")
     click.echo(
-        f"Nothing was stored about {last_four(receipt['igsid'])} in {where}, key prefix"
-        f" {prefix}, Page {page}.\nIf the service knew this person, compare these with"
-        " its settings, or use --url to act through it.",
+        f"Nothing was stored about {last_four(receipt['igsid'])} in {remover.where},"
+        f" key prefix {prefix}, Page {page}.\nIf the service knew this person,"
+        f" {remover.advice}",
         err=True,
     )
 
@@ -232,4 +244,8 @@ def flush(
             raise click.UsageError("No terminal to ask on; add --yes or --dry-run.")
         found = remover.flush(order | {"dry_run": True})
         click.confirm(f"Remove {found['matched']} entries?", abort=True, err=True)
-    print_values(remover.flush(order), as_json)
+    counts = remover.flush(order)
+    print_values(counts, as_json)
+    if not counts["matched"]:
+        where = f"{remover.place}, {f'Page {page}' if page else 'all Pages'}"
+        click.echo(f"Nothing matched in {where}.", err=True)

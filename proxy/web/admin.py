@@ -132,8 +132,8 @@ def blueprint_of_pages(
         """Have the next caller ask Meta again, for the Page in ``?page=``."""
         to_open = request_params.read_cause(cause)
         page = request.args.get("page", DEFAULT_PAGE)
-        lookup = pages.find(page)
         with _audited("open_gate", page=page, cause=to_open.value) as line:
+            lookup = pages.find(page)
             opened = operator_json.render_opened(
                 page, to_open, lookup.open_gate(to_open)
             )

@@ -196,6 +196,27 @@ def test_erase_through_an_instance_that_found_nothing_exits_with_1(
     assert result.returncode == 1
     where = f"the instance at {guarded.service.url}, key prefix pp, Page default"
     assert where in result.stderr
+    assert "--url" not in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("options", "pages"), [((), "all Pages"), (("--page", "default"), "Page default")]
+)
+def test_flush_that_matches_nothing_says_where_it_looked(
+    stack, guarded, options, pages
+) -> None:
+    """It exits with 0: there may be nothing to remove."""
+    words = "flush", "blocked", "--yes", "--json", *options
+
+    direct = run(stack, *words)
+    through_it = through(guarded, *words, key=guarded.ops)
+
+    where = f"store {stack.settings['STORE_URL']}, key prefix pp"
+    assert f"Nothing matched in {where}, {pages}." in direct.stderr
+    where = f"the instance at {guarded.service.url}"
+    assert f"Nothing matched in {where}, {pages}." in through_it.stderr
+    assert (direct.returncode, through_it.returncode) == (0, 0)
+    assert json.loads(direct.stdout) == {"matched": 0, "deleted": 0}
 
 
 def test_flush_through_an_instance_is_in_its_log(stack, guarded, tmp_path) -> None:

@@ -46,3 +46,29 @@ def test_gate_open_names_what_is_wrong(stack, words, text) -> None:
 
     assert result.returncode == 2
     assert text in result.stderr
+
+
+@pytest.mark.parametrize("is_through", [False, True])
+def test_gate_open_says_where_no_gate_was_closed(stack, is_through) -> None:
+    """It may have looked in another store than the service's."""
+    options = ("--url", stack.service.url) if is_through else ()
+
+    result = run(stack, "gate", "open", "permission", *options)
+
+    store = f"store {stack.settings['STORE_URL']}, key prefix pp"
+    place = f"the instance at {stack.service.url}" if is_through else store
+    assert result.returncode == 0
+    said = f"No gate was closed for permission in {place}, Page default."
+    assert said in result.stderr
+
+
+@pytest.mark.parametrize("is_through", [False, True])
+def test_gate_open_that_fails_leaves_an_audit_line(stack, is_through) -> None:
+    """As a flush of an unknown Page does."""
+    options = ("--url", stack.service.url) if is_through else ()
+
+    result = run(stack, "gate", "open", "throttled", "--page", "none", *options)
+
+    log = stack.service.log() if is_through else result.stderr
+    line = audit_lines(log)[-1]
+    assert (line["action"], line["result"]) == ("open_gate", "unknown_page")
