@@ -243,7 +243,7 @@ def read_blocked_codes(text: str) -> frozenset[tuple[int, int | None]]:
     codes = [code.strip() for code in text.split(",") if code.strip()]
     pairs = [re.fullmatch("([0-9]{1,9})(?:/([0-9]{1,9}))?", code) for code in codes]
     if not all(pairs):
-        raise ValueError("codes by comma, each a code or code/subcode: 551,100/33")
+        raise ValueError("codes by comma, each a code or code/subcode: 551,200/1545041")
     return frozenset(
         (int(pair[1]), int(pair[2]) if pair[2] else None) for pair in pairs if pair
     )

@@ -159,7 +159,7 @@ def test_blocked_code_of_another_form_is_a_mistake(text: str) -> None:
     found = mistakes(BLOCKED_CODES=text)
 
     assert len(found) == 1
-    assert found[0].endswith(f"551,100/33, not {text!r}")
+    assert found[0].endswith(f"551,200/1545041, not {text!r}")
 
 
 @pytest.mark.parametrize(
