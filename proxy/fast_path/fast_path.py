@@ -38,8 +38,7 @@ from proxy.storage.codec import StoredEntry
 from proxy.storage.near_cache import LocalEntry
 from proxy.storage.snapshot import Snapshot
 from proxy.web import batch, request_params, responses
-from proxy.web.auth import Authenticator, Scope
-from proxy.web.picture_link import LINK_CLIENT
+from proxy.web.auth import LINK_CLIENT, Authenticator, Scope
 from proxy.web.problems import Problem
 from proxy.web.request_params import SNAPSHOT
 from proxy.web.responses import RawResponse

@@ -42,6 +42,10 @@ ANONYMOUS_CLIENT = Client("(anonymous)", frozenset({Scope.READ}))
 LOCAL_CLIENT = Client("(local)", frozenset(Scope))
 """Callers without a key. No key has a name in parentheses."""
 
+LINK_CLIENT = Client("picture-links", frozenset({Scope.READ}))
+"""The caller of every picture link: an allowance of its own pays for their misses. No
+key may have its name."""
+
 Keys = Mapping[str, Client]
 """Clients by the SHA-256 of their key, in hex. The keys themselves are only in
 requests, and for a quarter of a second in the fast path, which remembers them."""
@@ -77,8 +81,8 @@ def _read_line(line: str, number: int) -> tuple[str, Client]:
     if len(parts) != 3:
         raise BadFile(f"line {number}: not 'name scopes sha256-of-key'")
     name, scopes, digest = parts
-    if not _NAME.fullmatch(name):
-        raise BadFile(f"line {number}: a name is up to 64 of A-Z a-z 0-9 . _ -")
+    if mistake := _mistake_in_name(name):
+        raise BadFile(f"line {number}: {mistake}")
     if not _DIGEST.fullmatch(digest):
         raise BadFile(f"line {number}: a SHA-256 is 64 hex digits in lower case")
     try:
@@ -87,14 +91,23 @@ def _read_line(line: str, number: int) -> tuple[str, Client]:
         raise BadFile(f"line {number}: scopes are read, admin or read,admin") from None
 
 
+def _mistake_in_name(name: str) -> str | None:
+    """Return the rule that the *name* of a key breaks; None if it is allowed."""
+    if not _NAME.fullmatch(name):
+        return "a name is up to 64 of A-Z a-z 0-9 . _ -"
+    if name == LINK_CLIENT.name:
+        return f"{name} is the name of the signed picture links; give the key another"
+    return None
+
+
 def new_key(name: str, scopes: frozenset[Scope]) -> tuple[str, str]:
     """Return a new random key, and its line for the file of keys.
 
     Raises:
         ValueError: *name* is not allowed in a line.
     """
-    if not _NAME.fullmatch(name):
-        raise ValueError("a name is up to 64 of A-Z a-z 0-9 . _ -")
+    if mistake := _mistake_in_name(name):
+        raise ValueError(mistake)
     key = f"pp_{secrets.token_urlsafe(32)}"
     ordered = ",".join(scope.value for scope in Scope if scope in scopes)
     return key, f"{name} {ordered} {digest_of(key)}"

@@ -13,7 +13,6 @@ import re
 from collections.abc import Callable
 from math import floor
 
-from proxy.web.auth import Client, Scope
 from proxy.web.problems import Problem
 
 DAY = 86400
@@ -21,11 +20,8 @@ DAY = 86400
 EXPIRES, SIGNATURE = "expires", "signature"
 """The query parameters of a link."""
 
-LINK_CLIENT = Client("picture-links", frozenset({Scope.READ}))
-"""The caller of every link: an allowance of its own pays for their misses."""
-
 LINKS_USED_UP = "the picture links have used up their calls to Meta for this minute"
-"""Why a link is refused whose miss that allowance cannot pay for."""
+"""Why a link is refused whose miss the allowance of all links cannot pay for."""
 
 _EXPIRES = re.compile(r"[0-9]{1,12}", re.ASCII)
 

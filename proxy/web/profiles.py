@@ -10,10 +10,9 @@ from flask import Blueprint, Response, g, request
 from proxy.domain.failures import LookupFailure, TooManyMisses
 from proxy.lookup.pages import Pages
 from proxy.web import batch, page_prefix, picture, representations, request_params
-from proxy.web.auth import Authenticator, Client, Scope
+from proxy.web.auth import LINK_CLIENT, Authenticator, Client, Scope
 from proxy.web.picture_link import (
     EXPIRES,
-    LINK_CLIENT,
     LINKS_USED_UP,
     SIGNATURE,
     LinkOf,

@@ -109,6 +109,7 @@ DIGEST = digest_of(INBOX)
         f"\u0456nbox read {DIGEST}",
         f"in/box read {DIGEST}",
         f"{'x' * 65} read {DIGEST}",
+        f"picture-links read {DIGEST}",
     ],
 )
 def test_invalid_key_line_is_named_by_number_only(line: str) -> None:
@@ -176,7 +177,7 @@ def test_new_keys_are_unique() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["", "in box", "inbox\n", "#inbox", "\u00e9", "x" * 65]
+    "name", ["", "in box", "inbox\n", "#inbox", "\u00e9", "x" * 65, "picture-links"]
 )
 def test_new_key_rejects_a_name_that_a_line_cannot_have(name: str) -> None:
     """Otherwise its line would be invalid."""
