@@ -23,6 +23,9 @@ from proxy.storage.store_url import StoreUrl
 SIMULATOR_PORT = 9100
 """Where the simulated Meta listens, or the next free port: as docs/ have it."""
 
+LISTEN = f"{PREFIX}LISTEN"
+"""The one setting that the demo reads."""
+
 TOKEN = "EAADEMOPAGETOKEN"
 SECRET = "0123456789abcdef0123456789abcdef"
 VERIFY_TOKEN = "a-word-of-your-own"
@@ -44,12 +47,15 @@ ids = ["17841400000000001"]
 def run_demo() -> None:
     """Serve the demo until Ctrl-C, and print at the start what to try."""
     write_to_stderr("warning")
+    if ignored := _ignored_settings():
+        only = f"The demo reads no setting but {LISTEN}."
+        click.echo(f"{only} Ignored: {ignored}", err=True)
     settings = Settings.from_env(
         {
             f"{PREFIX}PAGE_TOKEN": TOKEN,
             f"{PREFIX}APP_SECRET": SECRET,
             f"{PREFIX}WEBHOOK_VERIFY_TOKEN": VERIFY_TOKEN,
-            f"{PREFIX}LISTEN": os.environ.get(f"{PREFIX}LISTEN", ""),
+            LISTEN: os.environ.get(LISTEN, ""),
             f"{PREFIX}DRAIN_FOR": "0s",
             f"{PREFIX}LOG_LEVEL": "warning",
         }
@@ -72,6 +78,12 @@ def run_demo() -> None:
             pages_file=pages,
         )
         serve(settings, lambda: click.echo(_what_to_try(settings, graph_url, pages)))
+
+
+def _ignored_settings() -> str:
+    """The names, not the values, of the settings that have no effect here."""
+    names = sorted(name for name in os.environ if name.startswith(PREFIX))
+    return ", ".join(name for name in names if name != LISTEN)
 
 
 @contextmanager

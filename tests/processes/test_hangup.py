@@ -154,8 +154,15 @@ def test_sighup_stays_ignored_under_nohup(settings, tmp_path) -> None:
 
 
 def test_demo_serves_on_after_sighup(tmp_path) -> None:
-    with started(tmp_path / "log", PROXY, "demo", start_new_session=True) as running:
-        process, _ = running
+    """And has named the settings that it ignores, without their values."""
+    ignored = {"LOG_LEVEL": "debug", "APP_SECRET": "hunter2"}
+    with started(
+        tmp_path / "log", PROXY, "demo", settings=ignored, start_new_session=True
+    ) as (process, _):
+        printed = (tmp_path / "log").read_text()
+        names = "PROXY_APP_SECRET, PROXY_DRAIN_FOR, PROXY_LOG_LEVEL"
+        assert f"no setting but PROXY_LISTEN. Ignored: {names}\n" in printed
+        assert "hunter2" not in printed
         os.killpg(process.pid, signal.SIGHUP)
         time.sleep(0.5)
 
