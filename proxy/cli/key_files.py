@@ -16,6 +16,9 @@ from proxy.cli.output import MISUSED, CommandFailed, with_exit_code
 from proxy.watched_file import BadFile, read_text
 from proxy.web import auth
 
+KEYS_FILE = "PROXY_API_KEYS_FILE"
+"""The setting that names the file of keys."""
+
 DIGITS_SHOWN = 12
 """Of a digest: enough to tell two keys apart, and to find one."""
 
@@ -74,17 +77,18 @@ def new(name: str, scopes: str, file: Path | None, as_json: bool) -> None:
 @click.option(
     "--file",
     type=click.Path(path_type=Path),
-    envvar="PROXY_API_KEYS_FILE",
-    required=True,
-    help="The file of keys; PROXY_API_KEYS_FILE if left out.",
+    envvar=KEYS_FILE,
+    help=f"The file of keys; {KEYS_FILE} if left out.",
 )
 @click.option("--json", "as_json", is_flag=True, help="A list, for scripts.")
 @with_exit_code
-def list_(file: Path, as_json: bool) -> None:
+def list_(file: Path | None, as_json: bool) -> None:
     """List the keys of a file: name, scopes, and how the digest begins.
 
     The digest of a key is its SHA-256: printf %s "$KEY" | sha256sum
     """
+    if file is None:
+        raise click.UsageError(f"Give the file of keys as --file, or in {KEYS_FILE}.")
     rows = [
         {
             "name": client.name,

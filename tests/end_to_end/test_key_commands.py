@@ -210,8 +210,8 @@ def test_key_list_of_an_invalid_file_exits_with_2(
 
 
 def test_key_list_without_a_file_is_misuse() -> None:
-    """It names the option."""
+    """It names the option and the setting."""
     result = run_command("key", "list")
 
     assert result.returncode == 2
-    assert "--file" in result.stderr
+    assert "--file, or in PROXY_API_KEYS_FILE" in result.stderr
