@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -124,6 +125,28 @@ def test_caller_with_real_ids_opens_the_gate_where_there_is_no_witness(
     assert stack.meta.calls(wrong(20)) == 0
     assert opened.status_code == 200
     assert code_of(after) == "unavailable"
+
+
+def test_real_person_is_answered_soon_where_there_is_no_witness(
+    stack, tmp_path
+) -> None:
+    """One caller asks five wrong ids a second; the other's next question is a probe."""
+    with with_two_keys(stack, tmp_path) as (inbox, crm):
+        started = time.monotonic()
+        codes = []
+        for n in range(150):
+            crm(wrong(n))
+            if n % 10 == 9:
+                answer = inbox(crowd(n))
+                codes.append(code_of(answer))
+                if answer.status_code == 200:
+                    break
+            time.sleep(0.2)
+        took = time.monotonic() - started
+
+    assert codes[0] == "permission_missing"
+    assert answer.status_code == 200
+    assert took < 20
 
 
 def test_lost_permission_closes_the_gate_until_it_is_back(stack) -> None:

@@ -10,6 +10,10 @@
 -- Returns 1 if this closes the gate, for how long it is closed, failures in a row, the
 -- witnesses to ask now, how many witnesses there are.
 
+-- How long the gate is closed at first in ms, doubling, if Meta has shown no person yet:
+-- the ids may be another Page's, and one caller's real person ends it.
+local SOON = 5000
+
 note_usage(KEYS[1], ARGV[2], ARGV[3])
 for i = 8, #KEYS do end_probe(KEYS[i], ARGV[1]) end
 local key, refused, verdict = KEYS[2], KEYS[3], KEYS[6]
@@ -27,8 +31,8 @@ if ARGV[7] ~= '' then
 end
 
 local failures = redis.call('HINCRBY', key, 'failures', 1)
-local function close_for(wait)
-  return close(key, ARGV[1], ARGV[6], 0, wait, wait, ARGV[5])
+local function close_for(first, longest)
+  return close(key, ARGV[1], ARGV[6], 0, first, longest, ARGV[5])
 end
 local closes, left, to_ask, may_look = 0, nil, {}, nil
 if is_raised(verdict, KEYS[4], threshold) then
@@ -36,7 +40,8 @@ if is_raised(verdict, KEYS[4], threshold) then
 end
 if may_look == '0'
     or (ARGV[1] ~= '' and redis.call('HGET', key, 'probe') == ARGV[1]) then
-  closes, left = close_for(ARGV[4])
+  local is_about_ids = ARGV[7] == '' and redis.call('ZCARD', KEYS[7]) == 0
+  closes, left = close_for(is_about_ids and SOON or ARGV[4], ARGV[4])
 elseif may_look then
   local window = redis.call('HMGET', verdict, 'window_until', 'window_calls')
   local window_until, calls = tonumber(window[1] or '') or 0, tonumber(window[2] or '') or 0
@@ -44,7 +49,7 @@ elseif may_look then
   calls = calls + 1
   redis.call('HSET', verdict, 'window_until', window_until, 'window_calls', calls)
   if calls >= tonumber(ARGV[13]) then
-    closes, left = close_for(window_until - now)
+    closes, left = close_for(window_until - now, window_until - now)
     -- Nothing needs a probe then, because the witnesses are shown.
     redis.call('PEXPIRE', key, left)
   end
