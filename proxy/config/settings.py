@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from proxy.config.checks import contradictions, unknown_names
 from proxy.config.readers import Address, Secret, is_in_clear, secret_in_file
 from proxy.config.rows import ROWS, Row, usable_cores
-from proxy.config.shown import may_be_no_path, shown, shown_path
+from proxy.config.shown import may_be_no_path, may_be_secret, shown, shown_path
 from proxy.storage.store_url import StoreUrl
 
 PREFIX = "PROXY_"
@@ -143,12 +143,22 @@ def show(env: Mapping[str, str]) -> list[Shown]:
             is_file = row.name.endswith("_FILE")
             is_no_path = is_file and may_be_no_path(env[name])
             is_masked = row.secret or has_password or is_no_path
+            is_masked = is_masked or _is_not_shown(row, env[name])
             value = SECRET_SHOWN_AS if is_masked else env[name]
             rows.append(Shown(name, value, "environment"))
         else:
             default = str(usable_cores()) if row.name == "WORKERS" else row.default
             rows.append(Shown(name, default or "", "default"))
     return rows
+
+
+def _is_not_shown(row: Row, text: str) -> bool:
+    """Whether *text* is a mistake that may be a secret, as the mistake itself says."""
+    try:
+        row.read(text)
+    except ValueError:
+        return may_be_secret(text, may_have_password=row.has_password)
+    return False
 
 
 def _value(row: Row, given: Mapping[str, str]) -> Any:

@@ -19,11 +19,17 @@ _PLAIN_URL = re.compile(r"[a-z+]+://[\w.-]*(:[0-9]*)?(,[\w.-]+(:[0-9]*)?)*(/[\w.
 
 def shown(text: str, *, may_have_password: bool = False) -> str:
     """How a mistake ends that is about the value *text*: ``, not 'soon'``."""
-    is_url = may_have_password or "://" in text
-    if (is_url and not _PLAIN_URL.fullmatch(text)) or _MAY_BE_SECRET.search(text):
+    if may_be_secret(text, may_have_password=may_have_password):
         return "; its value is not shown, because it may be a secret"
     cut = "..." if len(text) > MOST_SHOWN else ""
     return f", not {text[:MOST_SHOWN]!r}{cut}"
+
+
+def may_be_secret(text: str, *, may_have_password: bool = False) -> bool:
+    """Whether the value *text*, which is wrong, may be or hold a secret."""
+    is_url = may_have_password or "://" in text
+    is_odd_url = is_url and not _PLAIN_URL.fullmatch(text)
+    return is_odd_url or bool(_MAY_BE_SECRET.search(text))
 
 
 def shown_path(path: str) -> str:

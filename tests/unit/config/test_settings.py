@@ -513,13 +513,16 @@ def test_mistake_ends_with_the_value(name: str, value: str) -> None:
         ("LISTEN", "0123456789abcdef" * 2 + "hunter2"),
         ("PROFILE_TTL", "EAAhunter2"),
         ("PROFILE_TTL", "pp_hunter2"),
+        ("STORE_URL", "redis://db:6379#hunter2"),
     ],
 )
 def test_value_that_may_be_a_secret_is_not_shown(name: str, value: str) -> None:
-    """Also where it stands in the wrong variable."""
-    raised = error(ENOUGH | {f"PROXY_{name}": value})
+    """Also where it stands in the wrong variable; `config` does not show it either."""
+    env = ENOUGH | {f"PROXY_{name}": value}
 
-    assert "hunter2" not in all_that_shows(raised)
+    raised = error(env)
+
+    assert "hunter2" not in all_that_shows(raised) + str(show(env))
     assert raised.mistakes[0].endswith("because it may be a secret")
 
 
