@@ -179,7 +179,7 @@ def _read_people(texts: Sequence[str]) -> list[Igsid]:
             people.append(request_params.read_igsid(text))
         except Problem as exc:
             which = f"Id {number} of {len(texts)}: " if len(texts) > 1 else ""
-            raise CommandFailed(MISUSED, f"{which}{exc} Nobody was erased.") from None
+            raise CommandFailed(MISUSED, f"{which}{exc} Nothing was erased.") from None
     return list(dict.fromkeys(people))
 
 

@@ -177,7 +177,7 @@ def picture_from_stored(
 def response_from_local(local: LocalEntry, links: TodaysLinks | None) -> CachedResponse:
     """Build the response of a local entry on its first use, and keep it there.
 
-    With picture links, it is built anew on the first use of each day.
+    With picture links, it is built again on the first use of each day.
     """
     response = response_from_stored(_decoded(local), links, source="near").interned()
     local.served = response

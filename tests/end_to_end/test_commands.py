@@ -272,7 +272,7 @@ def test_help_has_each_command_in_whole_sentences(stack, words) -> None:
 
 
 def test_get_only_if_cached_prints_what_is_stored(stack) -> None:
-    """As the service would, with the same exit codes, and asks nobody."""
+    """As the service would, with the same exit codes, and never asks Meta."""
     for igsid in (ADA, BEN):
         stack.service.get(f"/profiles/{igsid}")
     calls = stack.meta.calls()

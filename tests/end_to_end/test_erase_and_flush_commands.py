@@ -117,7 +117,7 @@ def test_erase_of_several_people_prints_a_receipt_for_each(stack) -> None:
 
 
 def test_ids_are_all_read_before_the_first_person_is_erased(stack) -> None:
-    """A mistake in the list erases nobody."""
+    """A mistake in the list keeps all from being erased."""
     stack.service.get(f"/profiles/{ADA}")
 
     result = run(stack, "erase", "--stdin", stdin=f"{ADA}\nada\n")

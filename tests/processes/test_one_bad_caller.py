@@ -1,4 +1,4 @@
-"""One caller's wrong ids, or one person about whom Meta fails: nobody else notices."""
+"""One caller's wrong ids, or one person about whom Meta fails: no other notices."""
 
 from __future__ import annotations
 

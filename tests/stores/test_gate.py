@@ -102,7 +102,7 @@ def test_failures_about_two_people_do_not_close_the_gate(gate) -> None:
 def test_failures_about_one_person_close_the_gate_if_no_call_succeeds(
     gate, raw
 ) -> None:
-    """After two minutes: nothing shows that Meta answers about anybody else."""
+    """After two minutes: nothing shows that Meta answers about other people."""
     for _ in range(5):
         assert fail(gate, GraphTimeout(), ADA) == 0.0
     earlier = -int(FAILING_FOR * 1000)

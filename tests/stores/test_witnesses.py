@@ -549,7 +549,7 @@ def test_only_api_key_probes_by_its_own_questions(gate, raw) -> None:
 
 @pytest.mark.parametrize("cause", [Cause.UNAVAILABLE, Cause.THROTTLED])
 def test_operator_opens_a_cause(gate, raw, cause) -> None:
-    """The next caller asks Meta, for a question of its own, and failures begin anew."""
+    """The next caller asks Meta, for its own question; failures count from 0."""
     show(gate, raw, ADA)
     failure = Throttled() if cause is Cause.THROTTLED else GraphUnavailable()
     for _ in range(1 if cause is Cause.THROTTLED else 5):

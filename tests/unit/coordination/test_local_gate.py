@@ -45,7 +45,7 @@ def test_failures_that_may_be_about_one_person_do_not_close_it(failure) -> None:
 
 @pytest.mark.parametrize("failure", [Throttled(), TokenRejected()])
 def test_failures_that_are_about_us_close_it(failure: LookupFailure) -> None:
-    """One is enough, whoever it was about."""
+    """One is enough, about any person."""
     gate = local_gate()
 
     gate.fail(failure, FetchResult(failure, None, TOKEN))

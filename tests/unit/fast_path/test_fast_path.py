@@ -650,7 +650,7 @@ def test_fast_path_batch_sends_the_bytes_of_the_view(
 def test_fast_path_passes_on_batches_that_are_not_plain(
     cached_service: Service, url: str, request_: dict[str, Any]
 ) -> None:
-    """Unchanged, whoever is cached."""
+    """Unchanged, whichever person is cached."""
     fast, view = cached_service.ask_both(url, **request_)
 
     assert fast == view
