@@ -100,7 +100,10 @@ class BodyTimeouts:
                 read.is_given_up = True
                 read.due_at = now + read.next_pause()
         for read in overdue:
-            read.answer_or_free(now, self._connections)
+            try:
+                read.answer_or_free(now, self._connections)
+            except Exception:  # Of one request: the others' time is up too.
+                log.exception("cannot give up a request body")
 
     def _watch(self) -> None:
         while True:
@@ -110,10 +113,7 @@ class BodyTimeouts:
                 due_at = min(read.due_at for read in self._reads)
             # Not woken by reads that begin meanwhile: they are due later.
             time.sleep(max(0.0, due_at - self._monotonic()))
-            try:
-                self.give_up_overdue()
-            except Exception:
-                log.exception("cannot give up a request body")
+            self.give_up_overdue()
 
 
 class _Read:

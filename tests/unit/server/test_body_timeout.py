@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from contextlib import ExitStack
 from typing import Any
 
 import pytest
@@ -84,6 +85,24 @@ def test_late_body_is_answered_once(server) -> None:
             server.timeouts.give_up_overdue()
 
     assert (server.protocol.sent, read.is_given_up) == ([ANSWER], True)
+
+
+def test_error_at_one_request_does_not_keep_the_others_waiting(server, caplog) -> None:
+    """It is logged, and each of the others is answered at its own time."""
+
+    class Broken(Protocol):
+        def response_bytes(self, *answer: Any) -> None:
+            raise RuntimeError("gone")
+
+    with ExitStack() as reads:
+        for protocol in (Broken(), server.protocol, Broken()):
+            reads.enter_context(
+                server.timeouts.limit(protocol, ADDRESS, SECONDS, lambda: ANSWER)
+            )
+        server.give_up(10.0)
+
+    assert server.protocol.sent == [ANSWER]
+    assert [r.message for r in caplog.records] == ["cannot give up a request body"] * 2
 
 
 def test_connection_that_was_silent_until_the_answer_is_shut(server) -> None:
