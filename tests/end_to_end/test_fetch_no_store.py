@@ -13,6 +13,7 @@ import subprocess
 import pytest
 
 from tests.helpers.processes import ADA
+from tests.helpers.redis_servers import require
 from tests.helpers.stack import Stack
 
 REQUESTS = 10
@@ -43,13 +44,12 @@ NODE_HEADERS = {
 RELOAD_HEADERS = NODE_HEADERS | {"cache-control": "max-age=0"}
 """Those of the mode ``no-cache``, which asks to revalidate."""
 
-node = shutil.which("node")
 
-
-@pytest.mark.skipif(node is None, reason="no Node.js here")
 @pytest.mark.parametrize("mode", ["no-store", "no-cache", "reload"])
 def test_ten_fetches_of_node_in_a_second_make_one_call(stack: Stack, mode: str) -> None:
     """The first asks Meta, and what it has learned satisfies the others."""
+    node = shutil.which("node")
+    require(node is not None, "Node.js")
     url = f"{stack.service.url}/profiles/{ADA}"
     ran = subprocess.run(
         [str(node), "--input-type=module", "-e", SCRIPT, url, mode],
